@@ -1,0 +1,5 @@
+"""`python -m posteria`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,171 @@
+"""A Gaussian prior with any covariance: its denoiser, posterior and evidence in closed form."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.errors import InputError, ShapeError, expect
+from ..core.linalg import LinearMap, rows_times
+from ..core.space import Space
+from ..diffusion.denoiser import Denoiser
+from ..likelihood import GaussianLikelihood, Likelihood
+from ..operators.base import LinearOperator
+
+
+class Spectrum(NamedTuple):
+    """Eigenvalues `[*components, d]` and eigenvectors `[*components, d, d]` of covariances."""
+
+    values: Tensor
+    vectors: Tensor
+
+
+def spectrum(covariance: Tensor) -> Spectrum:
+    """The spectrum of symmetric positive definite matrices `[*components, d, d]`.
+
+    Raises:
+        InputError: If one is not symmetric positive definite.
+    """
+    scale = covariance.abs().amax((-2, -1), keepdim=True)
+    if not ((covariance - covariance.mT).abs() <= 1e-5 * scale).all():
+        raise InputError("A covariance is a symmetric matrix; this one is not.")
+    values, vectors = torch.linalg.eigh(covariance)
+    if not (values > 0).all():
+        low = values.min().item()
+        raise InputError(
+            f"A covariance is positive definite; this one has the eigenvalue {low:.3g}."
+        )
+    return Spectrum(values, vectors)
+
+
+class Observation(NamedTuple):
+    """A linear-Gaussian measurement: `y ~ N(matrix x, diag(variance))` on flattened signals."""
+
+    y: Tensor
+    matrix: Tensor
+    variance: Tensor
+
+
+def observation(likelihood: Likelihood, y: Tensor, space: Space, by: object) -> Observation:
+    """The dense form of a linear-Gaussian likelihood.
+
+    Raises:
+        CapabilityError: If it is not linear-Gaussian.
+        ShapeError: If `y` is not one measurement.
+    """
+    gaussian = expect(likelihood, GaussianLikelihood, by=by).to(space.dtype, space.device)
+    operator = expect(gaussian.operator, LinearOperator, by=by)
+    if operator.domain.shape != space.shape:
+        raise ShapeError(
+            f"The prior has shape {space.shape}; {operator!r} measures another shape."
+        )
+    if tuple(y.shape) != operator.codomain.shape:
+        raise ShapeError(
+            f"y has shape {tuple(y.shape)}; one measurement has {operator.codomain.shape}."
+        )
+    std = torch.as_tensor(gaussian.std, dtype=space.dtype, device=space.device)
+    return Observation(
+        y=y.to(space.device, space.dtype).flatten(),
+        matrix=operator.matrix(),
+        variance=std.expand(operator.codomain.shape).flatten() ** 2,
+    )
+
+
+def condition(
+    mean: Tensor, covariance: Tensor, seen: Observation
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The law of x given y, for Gaussians `[*components, d]`.
+
+    Returns:
+        Means `[*components, d]`, covariances `[*components, d, d]` and log-evidences
+        `[*components]`.
+    """
+    a, r = seen.matrix, torch.diag(seen.variance)
+    factor = torch.linalg.cholesky(a @ covariance @ a.mT + r)
+    gain = torch.cholesky_solve(a @ covariance, factor).mT
+    residual = seen.y - mean @ a.mT
+    keep = torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device) - gain @ a
+    # Joseph's form stays positive definite when the noise is small.
+    updated = keep @ covariance @ keep.mT + gain @ r @ gain.mT
+    white = torch.linalg.solve_triangular(factor, residual[..., None], upper=False)[..., 0]
+    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    log_evidence = -(white**2).sum(-1) / 2 - log_det - len(seen.y) * math.log(2 * math.pi) / 2
+    return mean + (gain @ residual[..., None])[..., 0], (updated + updated.mT) / 2, log_evidence
+
+
+class Gaussian(Denoiser):
+    """The prior N(mean, covariance), exact in everything.
+
+    Args:
+        mean: `[*event]`.
+        covariance: Of the flattened event, `[d, d]`.
+
+    Raises:
+        ShapeError: If they do not fit.
+        InputError: If the covariance is not symmetric positive definite.
+    """
+
+    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        self.space = Space(tuple(mean.shape), mean.dtype, mean.device)
+        d = self.space.size
+        if tuple(covariance.shape) != (d, d):
+            raise ShapeError(
+                f"A mean with {d} entries needs a covariance ({d}, {d}), not {tuple(covariance.shape)}."
+            )
+        self.mean = mean
+        self.covariance = covariance.to(mean)
+        self._spectrum = spectrum(self.covariance)
+
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return self.mean + self._shrink(x - self.mean, sigma)
+
+    def _shrink(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """`covariance (covariance + sigma^2)^-1 x`, which is the Jacobian of the denoiser."""
+        values, vectors = self._spectrum
+        variance = sigma[..., None] ** 2 if isinstance(sigma, Tensor) else sigma**2
+        gains = values / (values + variance)
+        flat = rows_times(self.space.flatten(x), vectors) * gains.to(x)
+        return self.space.unflatten(rows_times(flat, vectors.mT))
+
+    def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
+        """See `Denoiser`."""
+        return self(x, sigma), lambda v: self._shrink(v, sigma)
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """The gradient of the log-density of `x = x_0 + sigma * noise`."""
+        return (self(x, sigma) - x) / sigma**2
+
+    def noised(self, sigma: float) -> "Gaussian":
+        """The law of `x_0 + sigma * noise`."""
+        eye = torch.eye(self.space.size, dtype=self.mean.dtype, device=self.mean.device)
+        return Gaussian(self.mean, self.covariance + sigma**2 * eye)
+
+    def posterior(self, likelihood: Likelihood, y: Tensor) -> "Gaussian":
+        """The law of x given one measurement `y` `[*measurement]`, for a linear operator and Gaussian noise."""
+        seen = observation(likelihood, y, self.space, self)
+        mean, covariance, _ = condition(self.mean.flatten(), self.covariance, seen)
+        return Gaussian(mean.reshape(self.space.shape), covariance)
+
+    def log_evidence(self, likelihood: Likelihood, y: Tensor) -> Tensor:
+        """Log p(y), a scalar."""
+        seen = observation(likelihood, y, self.space, self)
+        return condition(self.mean.flatten(), self.covariance, seen)[2]
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """`n` independent draws, `[n, *event]`."""
+        values, vectors = self._spectrum
+        noise = torch.randn(
+            n, self.space.size, dtype=self.mean.dtype, device=self.mean.device, generator=generator
+        )
+        return self.mean + self.space.unflatten((noise * values.sqrt()) @ vectors.mT)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The log-density, `[*batch, *event]` to `[*batch]`."""
+        values, vectors = self._spectrum
+        z = self.space.flatten(self.space.check(x, "x") - self.mean) @ vectors
+        return -(z**2 / values + values.log() + math.log(2 * math.pi)).sum(-1) / 2
+
+    def __repr__(self) -> str:
+        return f"Gaussian(event {self.space.shape})"

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, event spaces, derivatives, and one random stream per sample."""

@@ -1,0 +1,55 @@
+"""Errors that a user can act on: each is one sentence that says what was given and what is needed."""
+
+import difflib
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class PosteriaError(Exception):
+    """Base of every error that posteria raises on purpose."""
+
+
+class InputError(PosteriaError, ValueError):
+    """A value that cannot be used: a mask without pixels, a noise level of zero, an unknown name."""
+
+
+class ShapeError(PosteriaError, ValueError):
+    """A tensor whose event shape does not fit."""
+
+
+class CapabilityError(PosteriaError, TypeError):
+    """A method that needs more of an object than the object can do."""
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise `InputError` with the sentence unless the condition holds."""
+    if not condition:
+        raise InputError(sentence)
+
+
+def expect(thing: object, kind: type[T], *, by: object) -> T:
+    """Return `thing` if it is a `kind`.
+
+    Raises:
+        CapabilityError: Otherwise, naming who needs what.
+    """
+    if isinstance(thing, kind):
+        return thing
+    who = by if isinstance(by, str) else type(by).__name__
+    article = "an" if kind.__name__[0] in "AEIO" or kind.__name__.startswith("SVD") else "a"
+    raise CapabilityError(f"{who} needs {article} {kind.__name__}; this is {_named(thing)}.")
+
+
+def _named(thing: object) -> str:
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that is not among the known ones, with the nearest of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return InputError(f"There is no {what} {name!r}; there are {', '.join(names)}.{hint}")

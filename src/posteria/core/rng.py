@@ -1,0 +1,86 @@
+"""One random stream per sample, so that sample i is a function of its seed alone."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .space import Space
+
+# PyTorch's CPU generator keeps the low 32 bits of a seed and drops the rest without a word.
+SEED_LIMIT = 2**32
+
+
+class Rng:
+    """Streams of random numbers, one for each seed.
+
+    Args:
+        seeds: One integer in [0, 2^32) a sample.
+        device: Where the numbers are drawn. The same seed gives other numbers on another kind of
+            device.
+        stream: Streams of the same seed with different numbers are independent: 0 is the
+            samplers', 1 is the measurement noise of simulated data.
+
+    Raises:
+        InputError: If a seed is out of range or there is none.
+    """
+
+    def __init__(
+        self, seeds: Sequence[int], device: torch.device | str = "cpu", stream: int = 0
+    ) -> None:
+        self.seeds = tuple(int(seed) for seed in seeds)
+        self.device = torch.device(device)
+        if not self.seeds:
+            raise InputError("There are no seeds; give one integer for each sample.")
+        for seed in self.seeds:
+            if not 0 <= seed < SEED_LIMIT:
+                raise InputError(
+                    f"A seed is an integer from 0 to {SEED_LIMIT - 1}; {seed} is not."
+                )
+        self._generators = []
+        for seed in self.seeds:
+            generator = torch.Generator(self.device)
+            # An odd multiplier permutes the 32-bit seeds, so no two seeds of a stream meet.
+            generator.manual_seed((seed + stream * 0x9E3779B1) % SEED_LIMIT)
+            self._generators.append(generator)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def normal(self, space: Space, *lead: int) -> Tensor:
+        """Standard normal draws, `[len(seeds), *lead, *event]`."""
+        return self._fill(
+            torch.empty(len(self), *lead, *space.shape, dtype=space.dtype, device=self.device)
+        )
+
+    def normal_like(self, x: Tensor) -> Tensor:
+        """Standard normal draws of the shape and dtype of `x`, `[len(seeds), ...]`."""
+        return self._fill(torch.empty(x.shape, dtype=x.dtype, device=self.device))
+
+    def _fill(self, out: Tensor) -> Tensor:
+        for row, generator in zip(out.unbind(), self._generators, strict=True):
+            row.normal_(generator=generator)
+        return out
+
+    def uniform(self) -> Tensor:
+        """One draw from [0, 1) a sample, `[len(seeds)]` in float64."""
+        out = torch.empty(len(self), dtype=torch.float64, device=self.device)
+        for row, generator in zip(out[:, None].unbind(), self._generators, strict=True):
+            row.uniform_(generator=generator)
+        return out
+
+    def poisson(self, rate: Tensor) -> Tensor:
+        """Poisson draws with the given rates, `[len(seeds), ...]`."""
+        rows = zip(rate.unbind(), self._generators, strict=True)
+        return torch.stack([torch.poisson(row, generator=generator) for row, generator in rows])
+
+    def state(self) -> Tensor:
+        """The state of all streams, `[len(seeds), bytes]`; `restore` takes it back."""
+        return torch.stack([generator.get_state() for generator in self._generators])
+
+    def restore(self, state: Tensor) -> None:
+        """Continue from a `state`."""
+        for row, generator in zip(state.unbind(), self._generators, strict=True):
+            # A clone, because set_state reads from the start of the storage.
+            generator.set_state(row.clone())

@@ -1,0 +1,84 @@
+"""The event space of a tensor `[*batch, *event]`, and reductions that never cross from one sample to another."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Space:
+    """The shape, dtype and device of one event.
+
+    Args:
+        shape: Event shape; `()` is a scalar.
+        dtype: A floating dtype.
+        device: Where tensors of this space live.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        object.__setattr__(self, "device", torch.device(self.device))
+
+    @property
+    def size(self) -> int:
+        """Number of entries of one event."""
+        return math.prod(self.shape)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The event axes, counted from the end."""
+        return tuple(range(-len(self.shape), 0))
+
+    def batch(self, x: Tensor) -> torch.Size:
+        """The batch shape of `x`, `[*batch, *event]`."""
+        return x.shape[: x.ndim - len(self.shape)]
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum over the event axes, which stay as axes of length one."""
+        return x.sum(self.axes, keepdim=True) if self.shape else x
+
+    def dot(self, x: Tensor, y: Tensor) -> Tensor:
+        """Inner product over the event axes, which stay as axes of length one."""
+        return self.sum(x * y)
+
+    def norm(self, x: Tensor) -> Tensor:
+        """Euclidean norm over the event axes, which stay as axes of length one."""
+        return self.dot(x, x).sqrt()
+
+    def per_sample(self, value: float | Tensor) -> float | Tensor:
+        """A float, or a tensor `[*batch]` with an axis of length one for each event axis."""
+        if isinstance(value, Tensor) and value.ndim > 0:
+            return value.reshape(value.shape + (1,) * len(self.shape))
+        return value
+
+    def flatten(self, x: Tensor) -> Tensor:
+        """`[*batch, *event]` to `[*batch, size]`."""
+        return x.reshape(*self.batch(x), self.size)
+
+    def unflatten(self, x: Tensor) -> Tensor:
+        """`[*batch, size]` to `[*batch, *event]`."""
+        return x.reshape(*x.shape[:-1], *self.shape)
+
+    def zeros(self, *batch: int) -> Tensor:
+        """Zeros, `[*batch, *event]`."""
+        return torch.zeros(*batch, *self.shape, dtype=self.dtype, device=self.device)
+
+    def check(self, x: Tensor, name: str) -> Tensor:
+        """Return `x` if its last axes are the event shape.
+
+        Raises:
+            ShapeError: Otherwise.
+        """
+        n = len(self.shape)
+        if x.ndim < n or (n and tuple(x.shape[-n:]) != self.shape):
+            event = ", ".join(map(str, self.shape))
+            raise ShapeError(f"{name} has shape {tuple(x.shape)}, not (*batch, {event}).")
+        return x

@@ -1,0 +1,1 @@
+"""Priors as denoisers, noise schedules, and the moves between noise levels."""

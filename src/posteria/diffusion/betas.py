@@ -1,0 +1,97 @@
+"""The discrete noise tables of DDPM-type checkpoints, in the coordinate `x = x_0 + sigma * noise`."""
+
+import abc
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Betas(abc.ABC):
+    """The variances that a DDPM adds at each training step (Ho et al., 2020, arXiv:2006.11239)."""
+
+    @abc.abstractmethod
+    def values(self) -> np.ndarray:
+        """beta_0, ..., beta_{N-1} in float64."""
+
+    @cached_property
+    def sigmas(self) -> tuple[float, ...]:
+        """`sigma^2 = (1 - abar) / abar` after each training step, increasing."""
+        log_abar = np.cumsum(np.log1p(-np.clip(self.values(), 0, 0.9999)))
+        return tuple(np.sqrt(np.expm1(-log_abar)).tolist())
+
+    def index(self, sigma: float | Tensor) -> float | Tensor:
+        """The training step, as a real number, at which the noise level was `sigma`.
+
+        Interpolates in log sigma; levels outside of the table go to its ends.
+        """
+        if not isinstance(sigma, Tensor):
+            log_sigma = math.log(max(sigma, self.sigmas[0]))
+            return float(np.interp(log_sigma, _log_table(self), np.arange(len(self.sigmas))))
+        table = torch.from_numpy(_log_table(self)).to(sigma.device)
+        log_sigma_t = sigma.double().clamp(self.sigmas[0], self.sigmas[-1]).log()
+        upper = torch.searchsorted(table, log_sigma_t).clamp(1, len(table) - 1)
+        low, high = table[upper - 1], table[upper]
+        return upper - 1 + (log_sigma_t - low) / (high - low)
+
+
+@lru_cache(maxsize=16)
+def _log_table(betas: Betas) -> np.ndarray:
+    return np.log(np.array(betas.sigmas, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class LinearBetas(Betas):
+    """Betas on a straight line: DDPM, and the FFHQ and ImageNet networks of guided diffusion."""
+
+    start: float = 1e-4
+    end: float = 0.02
+    size: int = 1000
+
+    def values(self) -> np.ndarray:
+        """See the base class."""
+        return np.linspace(self.start, self.end, self.size)
+
+
+@dataclass(frozen=True)
+class ScaledLinearBetas(Betas):
+    """Betas whose square roots lie on a straight line: latent diffusion and Stable Diffusion."""
+
+    start: float = 0.00085
+    end: float = 0.012
+    size: int = 1000
+
+    def values(self) -> np.ndarray:
+        """See the base class."""
+        roots = np.linspace(math.sqrt(self.start), math.sqrt(self.end), self.size)
+        return np.square(roots)
+
+
+@dataclass(frozen=True)
+class CosineBetas(Betas):
+    """The cosine table (Nichol and Dhariwal, 2021, arXiv:2102.09672), equation 17."""
+
+    size: int = 1000
+    largest: float = 0.999
+
+    def values(self) -> np.ndarray:
+        """See the base class."""
+        t = np.arange(self.size + 1) / self.size
+        abar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+        betas: np.ndarray = 1 - abar[1:] / abar[:-1]
+        return betas.clip(0, self.largest)
+
+
+@dataclass(frozen=True)
+class GivenBetas(Betas):
+    """Any other table."""
+
+    betas: tuple[float, ...]
+
+    def values(self) -> np.ndarray:
+        """See the base class."""
+        return np.array(self.betas, dtype=np.float64)

@@ -1,0 +1,116 @@
+"""Solvers of the reverse process: how to go from one noise level to the next with a denoiser."""
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..core.rng import Rng
+from .kernel import reverse_step
+
+Denoise = Callable[[Tensor, float], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Where a sampler stands.
+
+    Args:
+        x: The iterate at the current level, `[len(seeds), *event]`.
+        x0: The last estimate of the clean signal.
+        sigma: The level at which `x0` was made; infinite before the first step.
+        count: Steps made so far.
+    """
+
+    x: Tensor
+    x0: Tensor
+    sigma: float = math.inf
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Solver(abc.ABC):
+    """A scheme for the reverse process."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
+    ) -> State:
+        """Move `state.x` from level `sigma` to level `sigma_next`."""
+
+
+@dataclass(frozen=True)
+class DDIM(Solver):
+    """DDIM (Song et al., 2021, arXiv:2010.02502). One evaluation a step.
+
+    Args:
+        eta: 0 solves the probability flow ODE to first order; 1 is ancestral (DDPM).
+    """
+
+    eta: float = 0.0
+
+    def __call__(
+        self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
+    ) -> State:
+        """See `Solver`."""
+        x0 = denoise(state.x, sigma)
+        x = reverse_step(state.x, x0, sigma, sigma_next, self.eta, rng)
+        return State(x=x, x0=x0, sigma=sigma, count=state.count + 1)
+
+
+@dataclass(frozen=True)
+class DDPM(Solver):
+    """Ancestral sampling (Ho et al., 2020, arXiv:2006.11239), which is DDIM with `eta=1`. One evaluation a step."""
+
+    def __call__(
+        self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
+    ) -> State:
+        """See `Solver`."""
+        return DDIM(eta=1.0)(denoise, state, sigma, sigma_next, rng)
+
+
+@dataclass(frozen=True)
+class Heun(Solver):
+    """Heun's method on the probability flow ODE (Karras et al., 2022, arXiv:2206.00364), algorithm 1.
+
+    Second order; two evaluations a step, one for the last.
+    """
+
+    def __call__(
+        self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
+    ) -> State:
+        """See `Solver`."""
+        x0 = denoise(state.x, sigma)
+        slope = (state.x - x0) / sigma
+        x = state.x + (sigma_next - sigma) * slope
+        if sigma_next > 0:
+            slope_next = (x - denoise(x, sigma_next)) / sigma_next
+            x = state.x + (sigma_next - sigma) * (slope + slope_next) / 2
+        return State(x=x, x0=x0, sigma=sigma, count=state.count + 1)
+
+
+@dataclass(frozen=True)
+class DPMpp2M(Solver):
+    """DPM-Solver++(2M) (Lu et al., 2022, arXiv:2211.01095), algorithm 2. Second order, one evaluation a step."""
+
+    def __call__(
+        self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
+    ) -> State:
+        """See `Solver`."""
+        x0 = target = denoise(state.x, sigma)
+        if sigma < state.sigma < math.inf and sigma_next > 0:
+            # Extrapolate the estimate to the middle of the step, in log(sigma).
+            ratio = math.log(sigma / sigma_next) / math.log(state.sigma / sigma)
+            target = x0 + ratio / 2 * (x0 - state.x0)
+        x = target + sigma_next / sigma * (state.x - target)
+        return State(x=x, x0=x0, sigma=sigma, count=state.count + 1)
+
+
+SOLVERS: dict[str, type[Solver]] = {
+    "ddim": DDIM,
+    "ddpm": DDPM,
+    "heun": Heun,
+    "dpmpp2m": DPMpp2M,
+}

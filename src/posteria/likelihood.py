@@ -1,0 +1,190 @@
+"""How measurements come about: an operator and a law of the noise, in data units."""
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from .core import linalg
+from .core.errors import CapabilityError, InputError, ShapeError
+from .core.rng import Rng
+from .core.space import Space
+from .operators.base import Operator
+
+
+class Likelihood(abc.ABC):
+    """The law p(y | x) of a measurement."""
+
+    @property
+    @abc.abstractmethod
+    def measurement(self) -> Space | None:
+        """Space of `y`; None if only the user knows."""
+
+    @abc.abstractmethod
+    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
+        """Log p(y | x), `[*batch]`.
+
+        Args:
+            y: Measurements, `[*measurement]` or `[*batch, *measurement]`.
+            x: Signals, `[*batch, *event]`.
+        """
+
+    def score(self, y: Tensor, x: Tensor) -> Tensor:
+        """The gradient of log p(y | x) in `x`, `[*batch, *event]`."""
+        return linalg.score(lambda z: self.log_prob(y, z), x)
+
+    @abc.abstractmethod
+    def sample(self, x: Tensor, rng: Rng) -> Tensor:
+        """One measurement of each signal, `[*batch, *measurement]`, where `rng` has one stream for each row of `x`."""
+
+    @abc.abstractmethod
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
+        """The same likelihood in another dtype and on another device."""
+
+
+@dataclass(frozen=True)
+class GaussianLikelihood(Likelihood):
+    """`y = A(x) + std * noise`.
+
+    Args:
+        operator: A.
+        std: Standard deviation of the noise in data units, a number or one for each entry of `y`.
+
+    Raises:
+        InputError: If `std` is not above 0.
+        ShapeError: If `std` has neither no shape nor that of `y`.
+    """
+
+    operator: Operator
+    std: float | Tensor
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.std, Tensor):
+            if not 0 < self.std < math.inf:
+                raise InputError(
+                    f"The noise level is a number above 0 in data units; {self.std} is not."
+                )
+            return
+        if self.std.ndim and tuple(self.std.shape) != self.operator.codomain.shape:
+            raise ShapeError(
+                f"std has shape {tuple(self.std.shape)}; it is a number or has the shape "
+                f"{self.operator.codomain.shape} of the measurement."
+            )
+        if not ((self.std > 0) & self.std.isfinite()).all():
+            raise InputError("The noise level is above 0 in every entry; here it is not.")
+
+    @property
+    def measurement(self) -> Space:
+        """See `Likelihood`."""
+        return self.operator.codomain
+
+    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
+        """See `Likelihood`."""
+        space = self.measurement
+        z = space.flatten((y - self.operator(x)) / self.std)
+        std = torch.as_tensor(self.std, dtype=z.dtype, device=z.device).expand(space.shape)
+        return -(z**2).sum(-1) / 2 - std.log().sum() - space.size * math.log(2 * math.pi) / 2
+
+    def score(self, y: Tensor, x: Tensor) -> Tensor:
+        """See `Likelihood`."""
+        ax, pullback = self.operator.vjp(x)
+        return pullback((y - ax) / self.std**2)
+
+    def sample(self, x: Tensor, rng: Rng) -> Tensor:
+        """See `Likelihood`."""
+        ax = self.operator(x)
+        return ax + self.std * rng.normal_like(ax)
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
+        """See `Likelihood`."""
+        std = self.std.to(device, dtype) if isinstance(self.std, Tensor) else self.std
+        return dataclasses.replace(self, operator=self.operator.to(dtype, device), std=std)
+
+
+@dataclass(frozen=True)
+class PoissonLikelihood(Likelihood):
+    """Counts: `y ~ Poisson(peak * A(x))`.
+
+    Args:
+        operator: A; its values are intensities. A picture in [-1, 1] is first taken to [0, 1], for
+            instance by `Function(lambda x: (x + 1) / 2, shape)`.
+        peak: Mean count at intensity 1.
+        floor: Intensities below this count as this, so that the log-likelihood is finite
+            everywhere; the gradient is that of the intensity itself, so that a sample can come
+            back from below.
+    """
+
+    operator: Operator
+    peak: float
+    floor: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not (0 < self.peak < math.inf and self.floor > 0):
+            raise InputError(
+                f"The peak and the floor of counts are above 0; got peak={self.peak} and floor={self.floor}."
+            )
+
+    @property
+    def measurement(self) -> Space:
+        """See `Likelihood`."""
+        return self.operator.codomain
+
+    def _rate(self, x: Tensor) -> Tensor:
+        return self.peak * self.operator(x).clamp(min=self.floor)
+
+    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
+        """See `Likelihood`."""
+        rate = self._rate(x)
+        return self.measurement.flatten(y * rate.log() - rate - torch.lgamma(y + 1)).sum(-1)
+
+    def score(self, y: Tensor, x: Tensor) -> Tensor:
+        """See `Likelihood`."""
+        ax, pullback = self.operator.vjp(x)
+        return pullback(y / ax.clamp(min=self.floor) - self.peak)
+
+    def sample(self, x: Tensor, rng: Rng) -> Tensor:
+        """See `Likelihood`."""
+        return rng.poisson(self._rate(x))
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
+        """See `Likelihood`."""
+        return dataclasses.replace(self, operator=self.operator.to(dtype, device))
+
+
+@dataclass(frozen=True)
+class FunctionLikelihood(Likelihood):
+    """Any likelihood, by its log-density.
+
+    Args:
+        function: `log_prob(y, x)`: takes `y` and signals `[*batch, *event]` to `[*batch]`, each
+            sample by itself; differentiable in `x` by autograd. A constant may be left out.
+        shape: Shape of one measurement, if `y` is to be checked and may differ from sample to
+            sample.
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def measurement(self) -> Space | None:
+        """See `Likelihood`."""
+        return None if self.shape is None else Space(self.shape)
+
+    def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
+        """See `Likelihood`."""
+        return self.function(y, x)
+
+    def sample(self, x: Tensor, rng: Rng) -> Tensor:
+        """Not possible: a log-density alone cannot be drawn from."""
+        raise CapabilityError(
+            "A FunctionLikelihood has a log-density only; it cannot simulate measurements."
+        )
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
+        """See `Likelihood`."""
+        return self

@@ -1,0 +1,295 @@
+"""What a measurement operator is, and what more it can do when it is linear or has a singular value decomposition."""
+
+import abc
+import copy
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..core import linalg
+from ..core.errors import ShapeError
+from ..core.linalg import LinearMap
+from ..core.space import Space
+
+
+class Operator(abc.ABC):
+    """A map from signals to measurements that acts on every sample of a batch by itself.
+
+    A subclass writes `apply`, which must be differentiable by autograd, and calls `__init__`. It
+    keeps its tensors as exact as it can (float64) and takes them to the dtype and device of what
+    it is given; `to` does so once and for all.
+
+    Args:
+        domain: Space of the signal.
+        codomain: Space of the measurement.
+
+    Attributes:
+        calls: Applications of the operator and of its derivatives so far, each on a whole batch.
+    """
+
+    def __init__(self, domain: Space, codomain: Space) -> None:
+        self.domain = domain
+        self.codomain = codomain
+        self.calls = 0
+
+    @abc.abstractmethod
+    def apply(self, x: Tensor) -> Tensor:
+        """The map on `[*batch, *domain.shape]`; call the operator itself, which checks and counts."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Measure `x`, `[*batch, *domain.shape]` to `[*batch, *codomain.shape]`.
+
+        Raises:
+            ShapeError: If `x` has another event shape.
+        """
+        self.calls += 1
+        return self.apply(self.domain.check(x, "x"))
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, LinearMap]:
+        """The measurement of `x` and the map `v -> J^T v`."""
+        y, pullback = linalg.vjp(self.__call__, x)
+        return y, self._counted(pullback)
+
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """The directional derivative `J v` at `x`."""
+        self.calls += 1
+        return linalg.jvp(self.apply, x, v)
+
+    def _counted(self, pullback: LinearMap) -> LinearMap:
+        def counted(v: Tensor) -> Tensor:
+            self.calls += 1
+            return pullback(v)
+
+        return counted
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
+        """The same operator in another dtype and on another device."""
+        moved = copy.copy(self)
+        moved.calls = 0
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device, _kind(value, dtype)))
+            elif isinstance(value, Operator):
+                setattr(moved, name, value.to(dtype, device))
+            elif isinstance(value, Space):
+                setattr(moved, name, Space(value.shape, dtype, device))
+        return moved
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.domain.shape} -> {self.codomain.shape})"
+
+
+def _kind(value: Tensor, dtype: torch.dtype) -> torch.dtype:
+    if value.is_complex():
+        return dtype.to_complex()
+    return dtype if value.is_floating_point() else value.dtype
+
+
+class LinearOperator(Operator):
+    """A linear map. A subclass needs neither an adjoint nor a decomposition: autograd and CG serve.
+
+    Attributes:
+        iterations: Most conjugate gradient iterations of a solve.
+        tolerance: Relative residual at which a sample's solve ends.
+    """
+
+    iterations = 500
+    tolerance = 1e-8
+
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        """The adjoint on `[*batch, *codomain.shape]`; by autograd unless a subclass knows better."""
+        batch = self.codomain.batch(y)
+        zeros = torch.zeros(*batch, *self.domain.shape, dtype=y.dtype, device=y.device)
+        return linalg.vjp(self.apply, zeros)[1](y)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """`A^T y`, `[*batch, *codomain.shape]` to `[*batch, *domain.shape]`.
+
+        Raises:
+            ShapeError: If `y` has another event shape.
+        """
+        self.calls += 1
+        return self.apply_adjoint(self.codomain.check(y, "y"))
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, LinearMap]:
+        """See `Operator`; the derivative of a linear map is the map itself."""
+        return self(x), self.adjoint
+
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self(v)
+
+    def normal_solve(self, b: Tensor, shift: float) -> Tensor:
+        """`(A^T A + shift I)^-1 b` for a `shift` above 0, each sample by itself."""
+        return linalg.conjugate_gradient(
+            lambda z: self.adjoint(self(z)) + shift * z,
+            b,
+            self.domain,
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+        )
+
+    def pinv(self, y: Tensor) -> Tensor:
+        """The least-norm least-squares solution, by conjugate gradients on the normal equations."""
+        # Started at 0, the iterates stay in the row space, so the limit is the solution of least
+        # norm.
+        return linalg.conjugate_gradient(
+            lambda z: self.adjoint(self(z)),
+            self.adjoint(y),
+            self.domain,
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+        )
+
+    def matrix(self) -> Tensor:
+        """The dense matrix, `[codomain.size, domain.size]`; for small problems."""
+        eye = torch.eye(self.domain.size, dtype=self.domain.dtype, device=self.domain.device)
+        return self.codomain.flatten(self.apply(self.domain.unflatten(eye))).mT.contiguous()
+
+
+class SVDOperator(LinearOperator):
+    """A linear map with a known singular value decomposition, `A = U diag(s) V^T`.
+
+    Coefficients are `[*batch, domain.size]` on the side of the signal and `[*batch,
+    codomain.size]` on the side of the measurement; the first `len(singular_values)` of both belong
+    together and the others span the null spaces.
+
+    Attributes:
+        singular_values: `[rank]`, at least 0, in any order.
+    """
+
+    singular_values: Tensor
+
+    @abc.abstractmethod
+    def v(self, coefficients: Tensor) -> Tensor:
+        """`V`: coefficients to signals."""
+
+    @abc.abstractmethod
+    def vt(self, x: Tensor) -> Tensor:
+        """`V^T`: signals to coefficients."""
+
+    @abc.abstractmethod
+    def u(self, coefficients: Tensor) -> Tensor:
+        """`U`: coefficients to measurements."""
+
+    @abc.abstractmethod
+    def ut(self, y: Tensor) -> Tensor:
+        """`U^T`: measurements to coefficients."""
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`; a subclass may know a shorter way."""
+        s = self.singular_values.to(x)
+        return self.u(_resize(s * self.vt(x)[..., : len(s)], self.codomain.size))
+
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        """See `LinearOperator`."""
+        s = self.singular_values.to(y)
+        return self.v(_resize(s * self.ut(y)[..., : len(s)], self.domain.size))
+
+    def pinv(self, y: Tensor) -> Tensor:
+        """See `LinearOperator`; singular values below the rounding error count as 0."""
+        s = self.singular_values.to(y)
+        floor = s.max() * max(self.domain.size, self.codomain.size) * torch.finfo(s.dtype).eps
+        inverse = torch.where(s > floor, 1 / s.clamp(min=floor), 0)
+        return self.v(_resize(inverse * self.ut(y)[..., : len(s)], self.domain.size))
+
+    def normal_solve(self, b: Tensor, shift: float) -> Tensor:
+        """See `LinearOperator`; exact."""
+        s = _resize(self.singular_values.to(b), self.domain.size)
+        return self.v(self.vt(b) / (s**2 + shift))
+
+
+def _resize(coefficients: Tensor, size: int) -> Tensor:
+    return torch.nn.functional.pad(coefficients, (0, size - coefficients.shape[-1]))
+
+
+def infer_codomain(f: Callable[[Tensor], Tensor], domain: Space) -> Space:
+    """The space of `f(x)`, seen by measuring one signal of zeros.
+
+    Raises:
+        ShapeError: If `f` does not keep the batch axis.
+    """
+    y = f(domain.zeros(2))
+    if y.ndim < 1 or y.shape[0] != 2:
+        raise ShapeError(
+            "An operator takes (batch, *event) to (batch, *measurement); "
+            f"this one took {(2, *domain.shape)} to {tuple(y.shape)}."
+        )
+    return Space(tuple(y.shape[1:]), y.dtype, y.device)
+
+
+class Composed(Operator):
+    """`outer` after `inner`: a measurement of a decoded latent, or two degradations in a row."""
+
+    def __init__(self, outer: Operator, inner: Operator) -> None:
+        if outer.domain.shape != inner.codomain.shape:
+            raise ShapeError(
+                f"{outer!r} cannot follow {inner!r}: it takes {outer.domain.shape}, not {inner.codomain.shape}."
+            )
+        super().__init__(inner.domain, outer.codomain)
+        self.outer = outer
+        self.inner = inner
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self.outer.apply(self.inner.apply(x))
+
+
+class Function(Operator):
+    """Any differentiable function as an operator.
+
+    Args:
+        function: Takes `[n, *event]` to `[n, *measurement]`, each sample by itself; differentiable
+            by autograd.
+        domain: Space of the signal, or its event shape (then in float32).
+    """
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], domain: Space | tuple[int, ...]
+    ) -> None:
+        space = domain if isinstance(domain, Space) else Space(domain)
+        self._function = function
+        super().__init__(space, infer_codomain(function, space))
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return _on_rows(self._function, x, self.domain, self.codomain)
+
+
+class LinearFunction(LinearOperator):
+    """Any linear function as an operator; the adjoint comes from autograd and solves from conjugate gradients.
+
+    Args:
+        function: Takes `[n, *event]` to `[n, *measurement]`, each sample by itself; linear,
+            differentiable by autograd.
+        domain: Space of the signal, or its event shape (then in float32).
+        adjoint: The adjoint, where a faster one than autograd's is known.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        domain: Space | tuple[int, ...],
+        adjoint: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        space = domain if isinstance(domain, Space) else Space(domain)
+        self._function = function
+        self._adjoint = adjoint
+        super().__init__(space, infer_codomain(function, space))
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return _on_rows(self._function, x, self.domain, self.codomain)
+
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        """See `LinearOperator`."""
+        if self._adjoint is None:
+            return super().apply_adjoint(y)
+        return _on_rows(self._adjoint, y, self.codomain, self.domain)
+
+
+def _on_rows(f: Callable[[Tensor], Tensor], x: Tensor, domain: Space, codomain: Space) -> Tensor:
+    """Apply a function of `[n, *event]` to `[*batch, *event]`."""
+    return f(x.reshape(-1, *domain.shape)).reshape(*domain.batch(x), *codomain.shape)

@@ -1,0 +1,181 @@
+"""Nonlinear degradations of pictures in [-1, 1]: JPEG, clipping, quantisation, blur in linear light."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..core.errors import InputError, ShapeError
+from ..core.space import Space
+from .base import Operator
+from .convolution import Blur
+
+# ITU-T T.81, annex K: the quantisation tables that libjpeg scales by quality.
+LUMINANCE = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+CHROMINANCE = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+) + ((99,) * 8,) * 4
+# JFIF: rows are Y, Cb and Cr.
+YCBCR = (
+    (0.299, 0.587, 0.114),
+    (-0.168736, -0.331264, 0.5),
+    (0.5, -0.418688, -0.081312),
+)
+
+
+def soft_round(x: Tensor) -> Tensor:
+    """`round(x)` plus the cube of what it leaves, so that a gradient passes (Shin and Song, 2017)."""
+    whole = x.round()
+    return whole + (x - whole) ** 3
+
+
+class JPEG(Operator):
+    """JPEG compression and decompression of a grey or colour picture in [-1, 1].
+
+    The tables, their scaling and clipping are libjpeg's, colour differences are averaged over 2 x
+    2 pixels, and rounding passes a gradient by its cubic remainder. (The `jpeg2` task of the
+    papers leaves the scaled table unclipped.)
+
+    Args:
+        shape: Event shape, `(1, height, width)` or `(3, height, width)`; any height and width.
+        quality: 1 to 100.
+        subsample: Halve the resolution of the colour differences.
+
+    Raises:
+        ShapeError: If the picture has neither one nor three channels.
+        InputError: If the quality is out of range.
+    """
+
+    def __init__(self, shape: Sequence[int], quality: int, subsample: bool = True) -> None:
+        shape = tuple(shape)
+        if len(shape) != 3 or shape[0] not in {1, 3}:
+            raise ShapeError(f"JPEG takes (1, height, width) or (3, height, width), not {shape}.")
+        if not 1 <= quality <= 100:
+            raise InputError(f"The quality of a JPEG is 1 to 100; {quality} is not.")
+        super().__init__(Space(shape), Space(shape))
+        self.quality = quality
+        self.subsample = subsample
+        scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+        tables = torch.tensor((LUMINANCE, CHROMINANCE), dtype=torch.float64)
+        self._tables = ((tables * scale + 50) / 100).floor().clamp(1, 255)
+        k = torch.arange(8, dtype=torch.float64)
+        dct = torch.cos(torch.pi / 8 * torch.outer(k, k + 0.5)) / 2
+        dct[0] /= 2**0.5
+        self._dct = dct
+        self._mix = torch.tensor(YCBCR, dtype=torch.float64)
+        self._unmix = self._mix.inverse()
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        channels, height, width = self.domain.shape
+        picture = (x.reshape(-1, channels, height, width) + 1) * 127.5
+        picture = torch.nn.functional.pad(
+            picture, (0, -width % 16, 0, -height % 16), mode="replicate"
+        )
+        planes = [picture]
+        if channels == 3:
+            planes = list(torch.einsum("ij,njhw->nihw", self._mix.to(x), picture).chunk(3, 1))
+        decoded = [self._plane(planes[0] - 128, self._tables[0]) + 128]
+        for colour in planes[1:]:
+            small = torch.nn.functional.avg_pool2d(colour, 2) if self.subsample else colour
+            plane = self._plane(small, self._tables[1])
+            if self.subsample:
+                plane = plane.repeat_interleave(2, -2).repeat_interleave(2, -1)
+            decoded.append(plane)
+        out = torch.cat(decoded, 1)
+        if channels == 3:
+            out = torch.einsum("ij,njhw->nihw", self._unmix.to(x), out)
+        out = out[..., :height, :width].clamp(0, 255)
+        return (out / 127.5 - 1).reshape(x.shape)
+
+    def _plane(self, plane: Tensor, table: Tensor) -> Tensor:
+        """Round the cosine transform of each 8 x 8 block of `[n, 1, height, width]`."""
+        n, _, height, width = plane.shape
+        blocks = plane.reshape(n, height // 8, 8, width // 8, 8).transpose(2, 3)
+        dct, table = self._dct.to(plane), table.to(plane)
+        blocks = dct.mT @ (soft_round(dct @ blocks @ dct.mT / table) * table) @ dct
+        return blocks.transpose(2, 3).reshape(plane.shape)
+
+
+class Clip(Operator):
+    """Overexposure: `clip(gain * x, -1, 1)`, the high dynamic range task of the papers at `gain=2`.
+
+    Args:
+        shape: Event shape.
+        gain: Factor before the clipping.
+    """
+
+    def __init__(self, shape: Sequence[int], gain: float = 2.0) -> None:
+        space = Space(tuple(shape))
+        super().__init__(space, space)
+        self.gain = gain
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return (self.gain * x).clamp(-1, 1)
+
+
+class Quantization(Operator):
+    """Rounding to equally spaced values in [-1, 1]; a gradient passes by the cubic remainder.
+
+    Args:
+        shape: Event shape.
+        bits: `2^bits` values.
+    """
+
+    def __init__(self, shape: Sequence[int], bits: int) -> None:
+        if bits < 1:
+            raise InputError(f"Quantisation needs at least 1 bit; {bits} were given.")
+        space = Space(tuple(shape))
+        super().__init__(space, space)
+        self.bits = bits
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        last = (1 << self.bits) - 1
+        return 2 * soft_round((x.clamp(-1, 1) + 1) / 2 * last) / last - 1
+
+
+class NonlinearBlur(Operator):
+    """A blur of light: it acts on the radiance that a camera then compresses, so that bright spots spread further.
+
+    A picture in [-1, 1] goes to [0, 1], to radiance by a power law, is blurred, saturates
+    smoothly, and comes back.
+
+    Args:
+        kernel: `[height, width]` with odd sides; fixed for the life of the operator.
+        shape: Event shape, `(..., height, width)`.
+        gamma: Exponent from pixel value to radiance.
+        exposure: Radiance is multiplied by this before it saturates; near 0 the operator is a
+            plain blur in linear light.
+    """
+
+    def __init__(
+        self, kernel: Tensor, shape: Sequence[int], gamma: float = 2.2, exposure: float = 1.5
+    ) -> None:
+        space = Space(tuple(shape))
+        super().__init__(space, space)
+        self.gamma = gamma
+        self.exposure = exposure
+        self._blur = Blur(kernel, shape)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        # Keeps the slope of both power laws bounded at black, and defined for the pixels that a
+        # sampler takes below it.
+        dark = 0.01
+        radiance = torch.nn.functional.softplus((x + 1) / 2 + dark, beta=100) ** self.gamma
+        light = -torch.expm1(-self.exposure * self._blur.apply(radiance))
+        return 2 * light.clamp(min=1e-8) ** (1 / self.gamma) - 1

@@ -1,0 +1,296 @@
+"""Operators that look at entries: identity, dense matrix, inpainting, block averages, colour mixing."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..core.errors import InputError, ShapeError
+from ..core.linalg import rows_times
+from ..core.space import Space
+from .base import SVDOperator
+
+
+class Identity(SVDOperator):
+    """The signal itself: denoising.
+
+    Args:
+        shape: Event shape.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        space = Space(tuple(shape))
+        super().__init__(space, space)
+        self.singular_values = torch.ones(space.size, dtype=torch.float64)
+
+    def v(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self.domain.unflatten(coefficients)
+
+    def vt(self, x: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self.domain.flatten(x)
+
+    def u(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self.v(coefficients)
+
+    def ut(self, y: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self.vt(y)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return x
+
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        """See `LinearOperator`."""
+        return y
+
+
+class Matrix(SVDOperator):
+    """A dense matrix on flattened signals. Its decomposition is computed when it is first asked for.
+
+    Args:
+        matrix: `[m, n]`.
+        shape: Event shape of the signal, with `n` entries; `(n,)` by default.
+    """
+
+    def __init__(self, matrix: Tensor, shape: Sequence[int] | None = None) -> None:
+        if matrix.ndim != 2:
+            raise ShapeError(f"A matrix has shape (m, n); this one has {tuple(matrix.shape)}.")
+        m, n = matrix.shape
+        domain = Space((n,) if shape is None else tuple(shape), matrix.dtype, matrix.device)
+        if domain.size != n:
+            raise ShapeError(
+                f"A matrix with {n} columns takes {n} entries, not shape {domain.shape}."
+            )
+        super().__init__(domain, Space((m,), matrix.dtype, matrix.device))
+        self._matrix = matrix
+        self._svd: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def _decomposition(self) -> tuple[Tensor, Tensor, Tensor]:
+        if self._svd is None or self._svd[0].dtype != self._matrix.dtype:
+            self._svd = torch.linalg.svd(self._matrix)
+        u, s, vt = (t.to(self._matrix.device) for t in self._svd)
+        return u, s, vt
+
+    @property
+    def singular_values(self) -> Tensor:  # type: ignore[override]
+        """See `SVDOperator`."""
+        return self._decomposition()[1]
+
+    def v(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self.domain.unflatten(rows_times(coefficients, self._decomposition()[2]))
+
+    def vt(self, x: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return rows_times(self.domain.flatten(x), self._decomposition()[2].mT)
+
+    def u(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return rows_times(coefficients, self._decomposition()[0].mT)
+
+    def ut(self, y: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return rows_times(y, self._decomposition()[0])
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return rows_times(self.domain.flatten(x), self._matrix.to(x).mT)
+
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        """See `LinearOperator`."""
+        return self.domain.unflatten(rows_times(y, self._matrix.to(y)))
+
+
+class Inpainting(SVDOperator):
+    """The entries where a mask is true; the measurement is the list of them, `[*batch, kept]`.
+
+    Args:
+        mask: True (or 1) where the signal is seen. Its shape is the event shape, or ends it.
+        shape: Event shape, if the mask is to be repeated over leading axes such as colours.
+
+    Raises:
+        InputError: If nothing is seen, or the mask holds other values than 0 and 1.
+        ShapeError: If the mask does not end the event shape.
+    """
+
+    def __init__(self, mask: Tensor, shape: Sequence[int] | None = None) -> None:
+        shape = tuple(mask.shape if shape is None else shape)
+        if tuple(mask.shape) != shape[len(shape) - mask.ndim :]:
+            raise ShapeError(
+                f"The mask has shape {tuple(mask.shape)}; the signal has shape {shape}."
+            )
+        if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
+            raise InputError(
+                "A mask holds 1 where the signal is seen and 0 elsewhere; this one holds other values."
+            )
+        seen = mask.bool().expand(shape).reshape(-1)
+        if not seen.any():
+            raise InputError("The mask is empty: no entry is seen. Set the seen entries to 1.")
+        kept = seen.nonzero().flatten()
+        self._kept = kept
+        self._order = torch.cat([kept, (~seen).nonzero().flatten()])
+        self._inverse = self._order.argsort()
+        domain = Space(shape, device=mask.device)
+        super().__init__(domain, Space((len(kept),), device=mask.device))
+        self.singular_values = torch.ones(len(kept), dtype=torch.float64, device=mask.device)
+
+    @property
+    def mask(self) -> Tensor:
+        """True where the signal is seen, in the event shape."""
+        seen = torch.zeros(self.domain.size, dtype=torch.bool, device=self._kept.device)
+        seen[self._kept] = True
+        return self.domain.unflatten(seen)
+
+    def v(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self.domain.unflatten(
+            coefficients.index_select(-1, self._inverse.to(coefficients.device))
+        )
+
+    def vt(self, x: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self.domain.flatten(x).index_select(-1, self._order.to(x.device))
+
+    def u(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return coefficients
+
+    def ut(self, y: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return y
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self.domain.flatten(x).index_select(-1, self._kept.to(x.device))
+
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        """See `LinearOperator`."""
+        out = torch.zeros(*y.shape[:-1], self.domain.size, dtype=y.dtype, device=y.device)
+        return self.domain.unflatten(out.index_copy_(-1, self._kept.to(y.device), y))
+
+
+class SuperResolution(SVDOperator):
+    """Averages of disjoint square blocks of the last two axes.
+
+    Args:
+        shape: Event shape, `(..., height, width)`.
+        factor: Side of a block; divides height and width.
+
+    Raises:
+        ShapeError: If it does not.
+    """
+
+    def __init__(self, shape: Sequence[int], factor: int) -> None:
+        shape = tuple(shape)
+        if len(shape) < 2 or factor < 1 or shape[-2] % factor or shape[-1] % factor:
+            raise ShapeError(
+                f"Blocks of {factor} x {factor} do not tile a signal of shape {shape}."
+            )
+        small = (*shape[:-2], shape[-2] // factor, shape[-1] // factor)
+        super().__init__(Space(shape), Space(small))
+        self.factor = factor
+        self.singular_values = torch.full((self.codomain.size,), 1 / factor, dtype=torch.float64)
+        # The reflection that takes the first axis to the direction of the mean completes it to a
+        # basis of the block.
+        basis = torch.eye(factor**2, dtype=torch.float64)
+        if factor > 1:
+            normal = basis[0] - 1 / factor
+            basis -= 2 * torch.outer(normal, normal) / normal.dot(normal)
+        self._basis = basis
+
+    def _blocks(self, x: Tensor) -> Tensor:
+        f, (h, w) = self.factor, self.codomain.shape[-2:]
+        x = x.reshape(*x.shape[:-2], h, f, w, f).transpose(-3, -2)
+        return x.reshape(*self.codomain.batch(x[..., 0, 0]), self.codomain.size, f**2)
+
+    def _unblocks(self, blocks: Tensor) -> Tensor:
+        f = self.factor
+        x = blocks.reshape(*blocks.shape[:-2], *self.codomain.shape, f, f).transpose(-3, -2)
+        return x.reshape(*blocks.shape[:-2], *self.domain.shape)
+
+    def v(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        n, rest = self.codomain.size, self.factor**2 - 1
+        means = coefficients[..., :n, None]
+        details = coefficients[..., n:].reshape(*coefficients.shape[:-1], n, rest)
+        blocks = torch.cat([means, details], dim=-1)
+        return self._unblocks(rows_times(blocks, self._basis.to(blocks)))
+
+    def vt(self, x: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        blocks = self._blocks(x)
+        blocks = rows_times(blocks, self._basis.to(blocks))
+        return torch.cat([blocks[..., 0], blocks[..., 1:].flatten(-2)], dim=-1)
+
+    def u(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self.codomain.unflatten(coefficients)
+
+    def ut(self, y: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self.codomain.flatten(y)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self.codomain.unflatten(self._blocks(x).mean(-1))
+
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        """See `LinearOperator`."""
+        f = self.factor
+        return y.repeat_interleave(f, -2).repeat_interleave(f, -1) / f**2
+
+
+class ColorMixing(SVDOperator):
+    """Each pixel's channels mixed by one matrix: grey from colour, stereo to mono, a mixture of sources.
+
+    Args:
+        matrix: `[channels_out, channels_in]`.
+        shape: Event shape, `(channels_in, ...)`.
+    """
+
+    def __init__(self, matrix: Tensor, shape: Sequence[int]) -> None:
+        shape = tuple(shape)
+        if matrix.ndim != 2 or not shape or matrix.shape[1] != shape[0]:
+            raise ShapeError(
+                f"A matrix of shape {tuple(matrix.shape)} does not mix the channels of shape {shape}."
+            )
+        domain = Space(shape, matrix.dtype, matrix.device)
+        super().__init__(domain, Space((matrix.shape[0], *shape[1:]), matrix.dtype, matrix.device))
+        self._matrix = matrix
+        self._u, s, self._vt = torch.linalg.svd(matrix.double())
+        self.singular_values = s.repeat_interleave(domain.size // shape[0])
+
+    def _mix(self, matrix: Tensor, x: Tensor, space: Space) -> Tensor:
+        channels = x.reshape(-1, space.shape[0], space.size // space.shape[0])
+        mixed = torch.bmm(matrix.to(x).expand(len(channels), *matrix.shape), channels)
+        return mixed.reshape(*space.batch(x), *mixed.shape[1:])
+
+    def v(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        x = self.domain.unflatten(coefficients)
+        return self.domain.unflatten(self._mix(self._vt.mT, x, self.domain).flatten(-2))
+
+    def vt(self, x: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self._mix(self._vt, x, self.domain).flatten(-2)
+
+    def u(self, coefficients: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        y = self.codomain.unflatten(coefficients)
+        return self.codomain.unflatten(self._mix(self._u, y, self.codomain).flatten(-2))
+
+    def ut(self, y: Tensor) -> Tensor:
+        """See `SVDOperator`."""
+        return self._mix(self._u.mT, y, self.codomain).flatten(-2)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self.codomain.unflatten(self._mix(self._matrix, x, self.domain).flatten(-2))
+
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        """See `LinearOperator`."""
+        return self.domain.unflatten(self._mix(self._matrix.mT, y, self.codomain).flatten(-2))

@@ -1,0 +1,97 @@
+"""What a sampler is: frozen hyper-parameters and a pure step."""
+
+import abc
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..core.errors import unknown
+from ..core.rng import Rng
+from ..core.space import Space
+from ..diffusion.schedule import Schedule, Table, levels_of
+from ..diffusion.solver import State
+
+S = TypeVar("S", bound=State)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler(abc.ABC, Generic[S]):
+    """A method that draws from a target. It holds hyper-parameters only; the target is given when it runs.
+
+    Args:
+        schedule: The noise levels that it visits.
+
+    Attributes:
+        state_type: The class of its states, by which a run is resumed from a file.
+    """
+
+    schedule: Schedule = field(default_factory=Table)
+    state_type: ClassVar[type[State]] = State
+
+    @abc.abstractmethod
+    def check(self, target: Any, seeds: Sequence[int]) -> Space:
+        """The space of the samples; raises before any work if the sampler cannot draw from `target`."""
+
+    @abc.abstractmethod
+    def init(self, target: Any, rng: Rng) -> S:
+        """The state at the highest level."""
+
+    @abc.abstractmethod
+    def step(self, target: Any, state: S, sigma: float, sigma_next: float, rng: Rng) -> S:
+        """The state at `sigma_next`, from that at `sigma`."""
+
+    def iterate(
+        self, target: Any, seeds: Sequence[int], resume: tuple[S, Tensor] | None = None
+    ) -> Iterator[S]:
+        """The states after each step, one by one.
+
+        Args:
+            target: What to draw from.
+            seeds: One integer in [0, 2^32) a sample; sample i is a function of `seeds[i]` alone.
+            resume: A state and the random streams to continue from, as `checkpoints` gives them.
+        """
+        for state, _ in self.checkpoints(target, seeds, resume):
+            yield state
+
+    @torch.no_grad()
+    def checkpoints(
+        self, target: Any, seeds: Sequence[int], resume: tuple[S, Tensor] | None = None
+    ) -> Iterator[tuple[S, Rng]]:
+        """As `iterate`, with the random streams as they stand after each step."""
+        space = self.check(target, seeds)
+        rng = Rng(seeds, space.device)
+        if resume is None:
+            state = self.init(target, rng)
+        else:
+            state = resume[0]
+            rng.restore(resume[1])
+        moves = list(pairwise(levels_of(self.schedule)))
+        for sigma, sigma_next in moves[state.count :]:
+            state = self.step(target, state, sigma, sigma_next, rng)
+            yield state, rng
+
+    def sample(self, target: Any, seeds: Sequence[int]) -> Tensor:
+        """Draws, `[len(seeds), *event]`."""
+        return deque(self.iterate(target, seeds), maxlen=1)[0].x
+
+    @classmethod
+    def published(cls, name: str) -> Self:
+        """The settings of a paper's experiment; `presets` says which paper, for what data, and what they cost.
+
+        Raises:
+            InputError: If there are none of that name.
+        """
+        presets = cls.presets()
+        if name not in presets:
+            raise unknown(f"published setting of {cls.__name__}", name, presets)
+        return presets[name]
+
+    @classmethod
+    def presets(cls) -> dict[str, Self]:
+        """The published settings, by name."""
+        return {}

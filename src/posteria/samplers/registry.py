@@ -1,0 +1,47 @@
+"""The samplers of a posterior, by name, and from their `repr`."""
+
+from typing import Any
+
+from ..core.rebuild import rebuild
+from ..diffusion import betas, schedule, solver
+from .base import Sampler
+from .dps import DPS
+from .gaussian_vi import InnerSteps
+from .mgdm import MGDM, Deterministic, Midpoint, Mix, Uniform
+from .mgps import MGPS
+from .posterior import PosteriorSampler
+from .unconditional import Unconditional
+
+SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {"mgps": MGPS, "mgdm": MGDM, "dps": DPS}
+
+# What the `repr` of a sampler may be made of.
+PARTS: tuple[type, ...] = (
+    *(schedule.Karras, schedule.LogLinear, schedule.Flow, schedule.VP, schedule.Table),
+    *(betas.LinearBetas, betas.ScaledLinearBetas, betas.CosineBetas, betas.GivenBetas),
+    *solver.SOLVERS.values(),
+    *(InnerSteps, Deterministic, Midpoint, Mix, Uniform, Unconditional),
+)
+
+
+def rebuild_part(text: str) -> Any:
+    """A number, a tuple, or a part of a sampler such as `Midpoint(alpha=0.5)`, from its `repr`.
+
+    Raises:
+        InputError: If it is none.
+    """
+    return rebuild(text, {kind.__name__: kind for kind in PARTS})
+
+
+def rebuild_sampler(text: str, *more: type) -> Sampler[Any]:
+    """The sampler that a `repr` describes; runs no code from the text.
+
+    Args:
+        text: The `repr`.
+        more: Classes beyond the package's own that it may name.
+
+    Raises:
+        InputError: If it describes none.
+    """
+    kinds = {kind.__name__: kind for kind in (*PARTS, *SAMPLERS.values(), *more)}
+    sampler: Sampler[Any] = rebuild(text, kinds)
+    return sampler

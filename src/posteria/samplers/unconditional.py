@@ -1,0 +1,40 @@
+"""Samples of the prior itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..core.errors import expect
+from ..core.rng import Rng
+from ..core.space import Space
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.schedule import Karras, Schedule, levels_of
+from ..diffusion.solver import Heun, Solver, State
+from .base import Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unconditional(Sampler[State]):
+    """Draws from a prior with any solver of the reverse process.
+
+    Args:
+        schedule: The noise levels.
+        solver: `DDIM()`, `DDPM()`, `Heun()` or `DPMpp2M()`.
+    """
+
+    schedule: Schedule = field(default_factory=lambda: Karras(steps=32))
+    solver: Solver = field(default_factory=Heun)
+
+    def check(self, target: Denoiser, seeds: Sequence[int]) -> Space:
+        """See `Sampler`."""
+        return expect(target, Denoiser, by=self).space
+
+    def init(self, target: Denoiser, rng: Rng) -> State:
+        """See `Sampler`."""
+        x = levels_of(self.schedule)[0] * rng.normal(target.space)
+        return State(x=x, x0=x)
+
+    def step(
+        self, target: Denoiser, state: State, sigma: float, sigma_next: float, rng: Rng
+    ) -> State:
+        """See `Sampler`."""
+        return self.solver(target, state, sigma, sigma_next, rng)

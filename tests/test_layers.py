@@ -1,0 +1,76 @@
+"""The rooms and who may know whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "posteria"
+ROOMS = [
+    ["version", "core"],
+    ["diffusion", "operators"],
+    ["likelihood"],
+    ["analytic"],
+    ["target"],
+    ["samplers"],
+    ["metrics", "problems", "priors", "testing"],
+    ["runs"],
+    ["cli"],
+    ["__init__", "__main__"],
+]
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The rooms that a file imports when it is imported."""
+    package = path.relative_to(SOURCE).parts[:-1]
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*package[: len(package) - (node.level - 1)], *(node.module or "").split(".")]
+            parts = [part for part in base if part]
+            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_down(path: Path) -> None:
+    # Catches: a core room that starts to know a sampler, after which nothing can be tested or
+    # replaced by itself.
+    own = room(path)
+    for other in imported_rooms(path) - {own}:
+        assert LEVEL[other] < LEVEL[own], f"{own} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_file_is_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_derivatives_and_randomness_have_one_home(path: Path) -> None:
+    # Catches: a global random draw (a sample that depends on its batch), a hand-written gradient,
+    # an assert for users.
+    text = path.read_text()
+    name = str(path.relative_to(SOURCE))
+    for node in ast.walk(ast.parse(text)):
+        assert not isinstance(node, ast.Assert), f"{name}:{node.lineno} uses assert"
+        if isinstance(node, ast.Call):
+            call = ast.unparse(node.func)
+            seeded = any(keyword.arg == "generator" for keyword in node.keywords)
+            if call in {
+                "torch.randn",
+                "torch.rand",
+                "torch.randperm",
+                "torch.multinomial",
+                "torch.poisson",
+            }:
+                assert seeded, f"{name}:{node.lineno} draws from the global generator"
+            assert call not in {"torch.randn_like", "torch.rand_like"}, f"{name}:{node.lineno}"
+            if call in {"torch.autograd.grad", "torch.enable_grad"}:
+                assert name == "core/linalg.py", f"{name}:{node.lineno} differentiates by hand"

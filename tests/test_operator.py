@@ -1,0 +1,269 @@
+"""Every operator against the battery, and each against something it did not compute itself."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from helpers import F64, normal
+from PIL import Image
+from scipy import ndimage
+
+import posteria as po
+from posteria.core.linalg import score
+from posteria.operators import (
+    JPEG,
+    Blur,
+    CircularBlur,
+    Clip,
+    ColorMixing,
+    Composed,
+    Function,
+    Identity,
+    Inpainting,
+    LinearFunction,
+    Matrix,
+    NonlinearBlur,
+    Operator,
+    PhaseRetrieval,
+    Quantization,
+    SuperResolution,
+    box_mask,
+    expand_mask,
+    gaussian_kernel,
+    half_mask,
+    motion_kernel,
+    random_mask,
+)
+from posteria.operators.nonlinear import soft_round
+from posteria.testing import check_operator
+
+SHAPE = (3, 16, 12)
+OPERATORS: list[Operator] = [
+    Identity(SHAPE),
+    Matrix(normal(4, 6)),
+    Matrix(normal(7, 6), (2, 3)),
+    Matrix(normal(3, 2) @ normal(2, 5)),
+    Inpainting(box_mask(16, 12), SHAPE),
+    Inpainting(torch.tensor([True, False, True, True, False])),
+    SuperResolution(SHAPE, 4),
+    SuperResolution((1, 32, 16), 16),
+    SuperResolution(SHAPE, 1),
+    CircularBlur(gaussian_kernel(5, 1.2), SHAPE),
+    CircularBlur(motion_kernel(7, seed=3), SHAPE),
+    Blur(gaussian_kernel(5, 0.6), SHAPE),
+    Blur(motion_kernel(7, seed=1), SHAPE, "zeros"),
+    Blur(gaussian_kernel(3, 1.0), (9, 8), "replicate"),
+    ColorMixing(normal(1, 3), SHAPE),
+    ColorMixing(normal(5, 3), SHAPE),
+    ColorMixing(torch.ones(1, 4, dtype=F64), (4, 20)),
+    PhaseRetrieval(SHAPE),
+    JPEG(SHAPE, quality=10),
+    JPEG((1, 13, 9), quality=50),
+    Clip(SHAPE),
+    Quantization(SHAPE, bits=3),
+    NonlinearBlur(motion_kernel(7, seed=2), SHAPE),
+    Composed(Clip(SHAPE), Blur(gaussian_kernel(5, 1.2), SHAPE)),
+    LinearFunction(lambda x: x.cumsum(-1)[..., ::2], (7,)),
+    LinearFunction(lambda x: x.flip(1), (2, 3), adjoint=lambda y: y.flip(1)),
+    Function(lambda x: x.sin().sum(-1), (3, 4)),
+]
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=repr)
+def test_battery(operator: Operator) -> None:
+    check_operator(operator)
+
+
+def test_battery_finds_planted_bugs() -> None:
+    # The battery itself: a wrong adjoint, a norm over the batch, a derivative that does not pass.
+    wrong = LinearFunction(lambda x: x.cumsum(-1), (4,), adjoint=lambda y: y.cumsum(-1))
+    with pytest.raises(AssertionError, match=r"not adjoint|A\^T u"):
+        check_operator(wrong)
+    with pytest.raises(AssertionError, match="alone and in a batch"):
+        check_operator(Function(lambda x: x / x.norm(), (4,)))
+    with pytest.raises(AssertionError, match="jvp is not the derivative"):
+        check_operator(Function(lambda x: x.detach() ** 2 + 0 * x, (4,)))
+    with pytest.raises(AssertionError, match=r"is not linear|jvp is not"):
+        check_operator(LinearFunction(lambda x: x + 1, (4,)))
+    lopsided = Matrix(normal(4, 6))
+    lopsided.v = lambda c: c @ normal(6, 6)  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match=r"V V.T is not the identity|does not solve"):
+        check_operator(lopsided)
+
+
+def test_matrix_free_solves_agree_with_the_decomposition() -> None:
+    # Catches: a conjugate gradient that stops early, a shift on the wrong side.
+    a = normal(5, 8)
+    dense, free = Matrix(a), LinearFunction(lambda x: x @ a.mT, po.Space((8,), F64))
+    b, y = normal(3, 8, seed=2), normal(3, 5, seed=3)
+    assert torch.allclose(dense.normal_solve(b, 0.1), free.normal_solve(b, 0.1), atol=1e-5)
+    assert torch.allclose(dense.pinv(y), free.pinv(y), atol=1e-4)
+    assert torch.allclose(dense.pinv(y), y @ torch.linalg.pinv(a).mT)
+    assert torch.allclose(free.matrix(), a)
+
+
+def test_inpainting_lists_what_the_mask_sees() -> None:
+    mask = torch.tensor([[1, 0], [0, 1]])
+    operator = Inpainting(mask, (3, 2, 2))
+    x = torch.arange(12.0).reshape(3, 2, 2)
+    assert operator(x).tolist() == [0, 3, 4, 7, 8, 11]
+    assert torch.equal(operator.adjoint(operator(x)), x * mask)
+    assert torch.equal(operator.mask, mask.bool().expand(3, 2, 2))
+    for bad, sentence in (
+        (torch.zeros(2, 2), "mask is empty"),
+        (torch.full((2, 2), 0.5), "holds other values"),
+    ):
+        with pytest.raises(po.InputError, match=sentence):
+            Inpainting(bad)
+    with pytest.raises(
+        po.ShapeError, match=r"mask has shape \(3, 3\); the signal has shape \(1, 4, 4\)"
+    ):
+        Inpainting(torch.ones(3, 3), (1, 4, 4))
+
+
+def test_masks_have_the_geometry_of_the_papers() -> None:
+    box, square = ~box_mask(256, 256), expand_mask(256, 256)
+    assert box.nonzero().amin(0).tolist() == [50, 50] and box.nonzero().amax(0).tolist() == [
+        199,
+        199,
+    ]
+    assert square.nonzero().amin(0).tolist() == [89, 89] and square.nonzero().amax(0).tolist() == [
+        166,
+        166,
+    ]
+    assert half_mask(4, 6).tolist() == [[True] * 3 + [False] * 3] * 4
+    assert random_mask(10, 10, 0.3, seed=0).sum() == 30
+    assert torch.equal(random_mask(10, 10, 0.3, seed=4), random_mask(10, 10, 0.3, seed=4))
+    assert not torch.equal(random_mask(10, 10, 0.3, seed=4), random_mask(10, 10, 0.3, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("padding", "mode"), [("reflect", "mirror"), ("replicate", "nearest"), ("zeros", "constant")]
+)
+def test_blur_is_a_convolution(padding: str, mode: str) -> None:
+    # Catches: torch's correlation in place of a convolution, visible with a kernel that is not
+    # symmetric.
+    kernel, x = motion_kernel(7, seed=1), normal(16, 12)
+    ours = Blur(kernel, (16, 12), padding)(x)  # type: ignore[arg-type]
+    assert np.allclose(ours, ndimage.convolve(x.numpy(), kernel.numpy(), mode=mode))
+    circular = CircularBlur(kernel, (16, 12))(x)
+    assert np.allclose(circular, ndimage.convolve(x.numpy(), kernel.numpy(), mode="wrap"))
+
+
+def test_kernels() -> None:
+    for kernel in (gaussian_kernel(9, 2.0), motion_kernel(9, seed=0), motion_kernel(61, seed=5)):
+        assert kernel.sum().item() == pytest.approx(1)
+        assert (kernel >= 0).all()
+    impulse = np.zeros((61, 61))
+    impulse[30, 30] = 1
+    expected = ndimage.gaussian_filter(impulse, 3.0, truncate=10)
+    assert np.allclose(gaussian_kernel(61, 3.0).numpy(), expected, atol=1e-6)
+    assert torch.equal(motion_kernel(9, seed=0), motion_kernel(9, seed=0))
+    assert not torch.equal(motion_kernel(9, seed=0), motion_kernel(9, seed=1))
+    with pytest.raises(po.InputError, match="odd kernel size"):
+        gaussian_kernel(4, 1.0)
+    with pytest.raises(po.ShapeError, match="larger than a signal"):
+        Blur(gaussian_kernel(9, 1.0), (3, 8, 8))
+
+
+def picture(channels: int, height: int = 48, width: int = 40) -> np.ndarray:
+    """A smooth picture with an edge, as bytes `[height, width, channels]`."""
+    y, x = np.mgrid[:height, :width] / 20
+    planes = [127 + 80 * np.sin(x * (c + 1)) * np.cos(y) + 40 * (x > y) for c in range(channels)]
+    return np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("quality", [5, 20, 75, 95])
+@pytest.mark.parametrize(("channels", "subsample"), [(1, False), (3, False), (3, True)])
+def test_jpeg_is_what_a_jpeg_file_decodes_to(
+    channels: int, subsample: bool, quality: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a wrong table, scaling, transform, colour matrix or subsampling. With hard rounding
+    # only the codec's bytes remain (1 for each conversion), and that a decoder interpolates the
+    # colour differences that we repeat.
+    pixels = picture(channels)
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(
+        file, "JPEG", quality=quality, subsampling=2 if subsample else 0
+    )
+    decoded = np.asarray(Image.open(file), dtype=float).reshape(pixels.shape)
+    x = torch.from_numpy(pixels).permute(2, 0, 1).double() / 127.5 - 1
+    monkeypatch.setattr("posteria.operators.nonlinear.soft_round", torch.round)
+    ours = ((JPEG(tuple(x.shape), quality, subsample)(x) + 1) * 127.5).permute(1, 2, 0).numpy()
+    assert np.abs(ours - decoded).mean() < (1.8 if subsample else 0.8)
+
+
+def test_soft_rounding_is_near_and_passes_a_gradient() -> None:
+    x = torch.linspace(-3, 3, 1001, dtype=F64)
+    assert (soft_round(x) - x.round()).abs().max() <= 0.125
+    slope = score(lambda z: soft_round(z[:, None]).sum(-1), x)
+    assert torch.allclose(slope, 3 * (x - x.round()) ** 2)
+
+
+def test_phase_retrieval_loses_the_phase_and_keeps_the_energy() -> None:
+    operator, x = PhaseRetrieval((1, 8, 8)), normal(1, 8, 8)
+    y = operator(x)
+    assert operator.pad == 2 and y.shape == (1, 12, 12)
+    assert (y**2).sum().item() == pytest.approx((((x + 1) / 2) ** 2).sum().item())
+    assert torch.allclose(operator(x.flip(-2, -1)), y)
+    assert y[0, 6, 6].item() == pytest.approx(abs(((x + 1) / 2).sum().item()) / 12)
+
+
+def test_nonlinear_operators_by_hand() -> None:
+    x = torch.tensor([[-0.9, 0.1, 0.4, 0.9]], dtype=F64)
+    assert Clip((4,))(x)[0].tolist() == pytest.approx([-1, 0.2, 0.8, 1])
+    levels = torch.linspace(-1, 1, 8, dtype=F64)
+    assert torch.allclose(Quantization((8,), bits=3)(levels), levels)
+    fine = torch.linspace(-1, 1, 1001, dtype=F64)
+    assert (Quantization((1001,), bits=3)(fine) - fine).abs().max() <= 1 / 7
+    # A black picture stays black, and a bright spot gains on a dark one when blurred in linear
+    # light.
+    kernel = gaussian_kernel(5, 1.0)
+    spot = -torch.ones(1, 9, 9, dtype=F64)
+    blurred = NonlinearBlur(kernel, (1, 9, 9))
+    assert (blurred(spot) + 1).abs().max() < 0.05
+    spot[0, 4, 4] = 1
+    assert blurred(spot)[0, 4, 6] > Blur(kernel, (1, 9, 9))(spot)[0, 4, 6] + 0.1
+    assert torch.equal(blurred(spot), blurred(spot))
+
+
+def test_bad_input() -> None:
+    with pytest.raises(po.ShapeError, match=r"x has shape \(5,\), not \(\*batch, 6\)"):
+        Matrix(normal(4, 6))(torch.zeros(5))
+    with pytest.raises(po.ShapeError, match="Blocks of 5 x 5 do not tile"):
+        SuperResolution(SHAPE, 5)
+    with pytest.raises(po.ShapeError, match="JPEG takes"):
+        JPEG((2, 8, 8), 50)
+    with pytest.raises(po.InputError, match="quality of a JPEG is 1 to 100; 0 is not"):
+        JPEG(SHAPE, 0)
+    with pytest.raises(po.ShapeError, match="cannot follow"):
+        Composed(Identity((2,)), Identity((3,)))
+    with pytest.raises(po.ShapeError, match="does not mix"):
+        ColorMixing(normal(1, 3), (4, 5))
+
+
+def test_operators_take_the_precision_of_their_input() -> None:
+    # Catches: a constant kept in single precision, which shows as an error of 1e-8 in double.
+    x = normal(*SHAPE)
+    for operator in (
+        SuperResolution(SHAPE, 4),
+        CircularBlur(gaussian_kernel(5, 1.2), SHAPE),
+        ColorMixing(normal(1, 3), SHAPE),
+    ):
+        double, single = operator.to(F64, "cpu")(x), operator.to(torch.float32, "cpu")(x.float())
+        assert double.dtype == F64 and single.dtype == torch.float32
+        assert torch.allclose(operator(x), double, atol=1e-14)
+        assert torch.allclose(single.double(), double, atol=1e-5)
+
+
+def test_calls_are_counted() -> None:
+    operator = Inpainting(half_mask(4, 4))
+    x = normal(3, 4, 4)
+    y, pullback = operator.vjp(x)
+    pullback(y)
+    assert operator.calls == 2
+    clip = Clip((4, 4))
+    y, pullback = clip.vjp(x)
+    pullback(y)
+    assert clip.calls == 2

@@ -1,0 +1,29 @@
+"""From words to a sampler."""
+
+import pytest
+
+import posteria as po
+from posteria.runs.plan import choose_sampler
+
+
+def test_settings_are_values_of_the_sampler() -> None:
+    # Catches: a setting that is read and then dropped, a schedule that --steps forgets.
+    sampler = choose_sampler(
+        "mgdm", None, 30, {"gibbs": "2", "lr": "1", "index": "Midpoint(alpha=0.3)"}
+    )
+    expected = po.MGDM(schedule=po.Table(steps=30), gibbs=2, lr=1.0, index=po.Midpoint(0.3))
+    assert sampler == expected
+    assert isinstance(sampler.lr, float)  # type: ignore[attr-defined]
+    karras = choose_sampler(
+        "mgps", None, 20, {"schedule": "Karras(steps=5)", "warm": "0.7", "carry": "False"}
+    )
+    assert karras == po.MGPS(schedule=po.Karras(steps=20), warm=0.7, carry=False)
+    assert choose_sampler("mgps", "ffhq", None, {"warm": "None"}).warm is None  # type: ignore[attr-defined]
+    assert choose_sampler("mgdm", None, None, {"early": "(3, 0.1)"}).early == (3, 0.1)  # type: ignore[attr-defined]
+    assert choose_sampler("dps", "gmm", None, {}) == po.DPS.published("gmm")
+
+
+@pytest.mark.parametrize("text", ["x", "(1", "DPS()", "None", "0.5", "[1]"])
+def test_values_of_another_kind_are_refused(text: str) -> None:
+    with pytest.raises(po.InputError, match="gibbs takes int, such as 1"):
+        choose_sampler("mgdm", None, None, {"gibbs": text})

@@ -1,0 +1,28 @@
+"""A sampler from its `repr`, without running code."""
+
+import pytest
+
+import posteria as po
+
+
+def test_every_preset_comes_back() -> None:
+    for kind in po.SAMPLERS.values():
+        for sampler in (kind(), *kind.presets().values()):
+            assert po.rebuild_sampler(repr(sampler)) == sampler
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "DPS(zeta=().__class__)",
+        "Nothing()",
+        "DPS(zeta=1.0",
+        "DPS(nothing=1.0)",
+        "[x for x in ()]",
+    ],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    # Catches: eval on a record that somebody else wrote.
+    with pytest.raises(po.InputError, match="does not describe an object of posteria"):
+        po.rebuild_sampler(text)

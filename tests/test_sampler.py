@@ -1,0 +1,223 @@
+"""Every registered sampler: the battery, its cost, its published settings, and what it refuses."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers import F64, gaussian, linear_posterior, mixture, normal
+
+import posteria as po
+from posteria.core.rng import Rng
+from posteria.testing import check_sampler, example_posterior
+
+SMALL: dict[str, po.Sampler[Any]] = {
+    "mgps": po.MGPS(schedule=po.Table(steps=12)),
+    "mgps warm": po.MGPS(schedule=po.Table(steps=12), warm=0.7, full_below=0.3),
+    "mgdm": po.MGDM(schedule=po.Table(steps=12), points=5, gibbs=2),
+    "mgdm midpoint": po.MGDM(schedule=po.Karras(steps=8), points=5, index=po.Midpoint()),
+    "dps": po.DPS(schedule=po.Table(steps=12)),
+}
+
+
+def test_every_registered_sampler_is_here() -> None:
+    assert set(po.SAMPLERS) == {name.split()[0] for name in SMALL}
+    for name, kind in po.SAMPLERS.items():
+        assert kind is type(SMALL[name])
+
+
+@pytest.mark.parametrize("kind", ["linear", "nonlinear"])
+@pytest.mark.parametrize("name", SMALL)
+def test_battery(name: str, kind: str) -> None:
+    check_sampler(SMALL[name], example_posterior(kind))
+
+
+@pytest.mark.parametrize("solver", po.SOLVERS.values())
+def test_battery_of_the_prior(solver: type[po.Solver]) -> None:
+    check_sampler(po.Unconditional(solver=solver(), schedule=po.Karras(steps=12)), gaussian())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_defaults_on_their_own_class(name: str) -> None:
+    assert type(SMALL[name])() == type(SMALL[name])()
+
+
+class Coupled(po.DPS):
+    """DPS with one norm over the whole batch, the bug of two well-known libraries."""
+
+    def step(
+        self, target: Any, state: po.State, sigma: float, sigma_next: float, rng: Rng
+    ) -> po.State:
+        moved = po.DPS.step(self, target, state, sigma, sigma_next, rng)
+        return po.State(
+            x=moved.x * (1 + 1e-3 * state.x.norm()), x0=moved.x0, sigma=sigma, count=moved.count
+        )
+
+
+def test_battery_finds_planted_bugs() -> None:
+    with pytest.raises(AssertionError, match="depends on its batch"):
+        check_sampler(Coupled(schedule=po.Table(steps=6)))
+
+
+def test_a_chaotic_sampler_does_not_see_its_batch_either() -> None:
+    # DPS doubles a difference of one bit many times over when there are few measurements. Catches:
+    # a product whose rounding depends on the number of rows, which made samples differ by 9.9.
+    target, seeds = linear_posterior(mixture()), range(20)
+    together = po.DPS().sample(target, seeds)
+    split = [po.DPS().sample(target, part) for part in (seeds[:16], seeds[16:17], seeds[17:])]
+    assert torch.allclose(together, torch.cat(split), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_measurement_a_sample(name: str) -> None:
+    # Catches: a broadcast that mixes the measurements of different samples.
+    prior, sampler = mixture(), SMALL[name]
+    one = linear_posterior(prior)
+    ys = normal(3, 2, seed=5)
+    many = po.Posterior(prior, one.likelihood, ys)
+    together = sampler.sample(many, seeds=[4, 5, 6])
+    for i in range(3):
+        alone = sampler.sample(po.Posterior(prior, one.likelihood, ys[i]), seeds=[4 + i])
+        assert torch.allclose(alone[0], together[i], atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3), (1, 3, 4), (2, 2, 2, 2)])
+@pytest.mark.parametrize("name", SMALL)
+def test_any_event_shape(name: str, shape: tuple[int, ...]) -> None:
+    # Catches: [batch, channels, height, width] written into a sampler: the flattened problem must
+    # give the same samples.
+    d = int(torch.tensor(shape).prod())
+    means, eye = 2 * normal(2, d), torch.eye(d, dtype=F64).expand(2, d, d)
+    a, y = normal(3, d, seed=3), normal(3, seed=4)
+    samples = []
+    for event in ((d,), shape):
+        prior = po.GaussianMixture(torch.ones(2), means.reshape(2, *event), eye)
+        likelihood = po.GaussianLikelihood(po.operators.Matrix(a, event), std=0.5)
+        samples.append(SMALL[name].sample(po.Posterior(prior, likelihood, y), seeds=[0, 1]))
+    assert samples[1].shape == (2, *shape)
+    assert torch.allclose(samples[0], samples[1].flatten(1), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_latent_priors_need_no_more_than_a_decoder(name: str) -> None:
+    # A measurement of a decoded latent is the composed measurement of the latent. Catches: a
+    # decoder that is not differentiated.
+    prior = mixture(3)
+    decoder, a, y = normal(5, 3, seed=8), normal(2, 5, seed=9), normal(2, seed=10)
+    inner = po.operators.Function(lambda z: z @ decoder.to(z).mT, (3,))
+    samples = []
+    for operator in (
+        po.operators.Composed(po.operators.Matrix(a), inner),
+        po.operators.Matrix(a @ decoder),
+    ):
+        target = po.Posterior(prior, po.GaussianLikelihood(operator, std=0.5), y)
+        samples.append(SMALL[name].sample(target, seeds=[0, 1]))
+    assert torch.allclose(*samples, atol=1e-9)
+
+
+# Evaluations / vjps per sample. MGPS: the table of its paper's configurations; 2 evaluations fewer
+# where the last midpoint is the lowest level, and no vjps in the second fit. MGDM: 1 + sum of G +
+# 19 for each of 97 levels, 9 fewer at the last.
+COST = {
+    (po.MGPS, "gmm"): (1840, 1242),
+    (po.MGPS, "images"): (1534 - 2, 674),
+    (po.MGPS, "ffhq"): (2202 - 2, 1170),
+    (po.MGPS, "ffhq_ldm"): (2846, 1678),
+    (po.MGPS, "imagenet"): (1698 - 2, 796),
+    (po.MGDM, "gmm"): (1 + 590 + 97 * 19 - 9, 590),
+    (po.MGDM, "images"): (1 + 410 + 97 * 19 - 9, 410),
+    (po.MGDM, "ffhq"): (1 + 890 + 97 * 19 - 9, 890),
+    (po.MGDM, "imagenet"): (1 + 890 + 97 * 19 - 9, 890),
+    (po.MGDM, "ffhq_ldm"): (1 + 869 + 97 * 19 - 9, 869),
+    **{(po.DPS, name): (999, 998) for name in po.DPS.presets()},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), COST, ids=lambda v: v if isinstance(v, str) else v.__name__
+)
+def test_published_settings_cost_what_the_papers_say(kind: type[po.MGPS], name: str) -> None:
+    # Catches: a rule for the inner steps read from the wrong end, an evaluation made twice.
+    target = linear_posterior(mixture(2))
+    counted = po.Counted(target.prior)
+    kind.published(name).sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
+    assert (counted.forward, counted.backward) == COST[kind, name]
+
+
+def test_every_published_setting_has_a_cost() -> None:
+    assert set(COST) == {(kind, name) for kind in po.SAMPLERS.values() for name in kind.presets()}
+
+
+def test_cost_of_the_parts() -> None:
+    # With G inner steps, R sweeps and M points: MGDM costs 1 + levels * R (G + M - 1), MGPS 2 +
+    # levels * (2 + G).
+    target = linear_posterior(mixture(2))
+    counted = po.Counted(target.prior)
+    measured = po.Posterior(counted, target.likelihood, target.y)
+    sampler = po.MGDM(schedule=po.Karras(steps=9), gibbs=3, points=4, inner=po.InnerSteps(6))
+    sampler.sample(measured, seeds=[0])
+    assert (counted.forward, counted.backward) == (1 + 7 * 3 * (6 + 3), 7 * 3 * 6)
+
+
+def test_what_they_refuse() -> None:
+    target = example_posterior()
+    own = po.Posterior(
+        target.prior, po.FunctionLikelihood(lambda y, x: -x.flatten(1).abs().sum(-1)), target.y
+    )
+    with pytest.raises(
+        po.CapabilityError, match="DPS needs a GaussianLikelihood; this is a FunctionLikelihood"
+    ):
+        po.DPS().sample(own, seeds=[0])
+    with pytest.raises(
+        po.CapabilityError, match="MGDM needs a Posterior; this is a GaussianMixture"
+    ):
+        po.MGDM().sample(target.prior, seeds=[0])
+    with pytest.raises(
+        po.CapabilityError, match="Unconditional needs a Denoiser; this is a Posterior"
+    ):
+        po.Unconditional().sample(target, seeds=[0])
+    with pytest.raises(
+        po.InputError, match=r"no published setting of MGDM 'fhq'.*Did you mean 'ffhq'"
+    ):
+        po.MGDM.published("fhq")
+
+
+@pytest.mark.parametrize(
+    "law", [po.Midpoint(0.5), po.Midpoint(0.01), po.Uniform(), po.Mix(), po.Deterministic()]
+)
+@pytest.mark.parametrize(
+    "schedule", [po.Table(steps=700), po.Table(steps=999), po.Karras(steps=5)], ids=repr
+)
+def test_the_earlier_time_is_never_zero(schedule: po.Schedule, law: po.IndexLaw) -> None:
+    # Catches: a time that rounds down to the level 0, whose reference has a standard deviation of 0 and a log of -inf.
+    sampler = po.MGDM(schedule=schedule, index=law, points=2, inner=po.InnerSteps(1))
+    assert sampler.sample(linear_posterior(gaussian(2)), seeds=[0, 1]).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (po.MGDM, {"gibbs": 0}),
+        (po.MGDM, {"points": 1}),
+        (po.MGDM, {"lr": 0.0}),
+        (po.MGDM, {"eta": 1.5}),
+        (po.MGPS, {"alpha": 0.0}),
+        (po.MGPS, {"alpha": 1.1}),
+        (po.MGPS, {"lr": float("nan")}),
+        (po.DPS, {"zeta": -1.0}),
+        (po.DPS, {"eta": -0.1}),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(
+    kind: type[po.MGDM], wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(po.InputError, match=next(iter(wrong))):
+        kind(**wrong)
+
+
+def test_measurement_without_noise_left_is_not_nan() -> None:
+    # Catches: DPS dividing by a residual of exactly 0 (the official code ends in nan on two cells
+    # of gmm25).
+    prior = po.Gaussian(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
+    blind = po.operators.Matrix(torch.zeros(1, 2, dtype=F64))
+    target = po.Posterior(prior, po.GaussianLikelihood(blind, std=0.1), torch.zeros(1, dtype=F64))
+    assert po.DPS(schedule=po.Table(steps=20)).sample(target, seeds=range(4)).isfinite().all()
