@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import posteria as po
 from posteria import cli
@@ -89,6 +91,25 @@ def test_restore_writes_what_it_says(
         == 0
     )
     assert np.array_equal(np.load(again / "samples.npz")["samples"], arrays["samples"])
+
+
+def test_weights_that_changed_are_another_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a run that goes on with other weights than it began with.
+    prior, out = tmp_path / "prior", tmp_path / "run"
+    shutil.copytree(SHIPPED["digits"].folder, prior)
+    words = ["restore", DIGIT, "--prior", prior, "--out", out, *QUICK]
+    assert posteria(*words, monkeypatch=monkeypatch) == 0
+    weights = prior / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({k: v * 1.01 for k, v in load_file(weights).items()}, weights)
+    before = files(out)
+    assert posteria(*words, monkeypatch=monkeypatch) == 1
+    assert "holds another run (its prior_sha256 differ" in capsys.readouterr().err
+    again = ["restore", "--record", out / "run.json", "--out", tmp_path / "again"]
+    assert posteria(*again, monkeypatch=monkeypatch) == 1
+    assert "was made with other weights" in capsys.readouterr().err
+    assert files(out) == before and not (tmp_path / "again").exists()
 
 
 def test_a_measurement_of_one_s_own(

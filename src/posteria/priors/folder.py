@@ -106,8 +106,7 @@ def load_folder(
         InputError: If something is missing, damaged, or does not fit.
         CapabilityError: If it is not a pixel U-Net.
     """
-    model = _part(folder, "unet", "config.json")
-    config = _read_json(model / "config.json")
+    config = _read_json(_part(folder, "unet", "config.json") / "config.json")
     scheduler = _read_json(
         _part(folder, "scheduler", "scheduler_config.json") / "scheduler_config.json"
     )
@@ -128,7 +127,7 @@ def load_folder(
         )
     labels = int(config.get("num_class_embeds") or 0)
     null = extra.get("null_label")
-    unet = _network(config, _weights(model), sha256)
+    unet = _network(config, weights_of(folder), sha256)
     state = torch.float64 if dtype == torch.float64 else torch.float32
     return Network(
         Folded(unet, patch).to(dtype),
@@ -159,7 +158,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _weights(folder: Path) -> Path:
+def weights_of(folder: Path) -> Path:
+    """The file with the weights of a model in diffusers' format.
+
+    Raises:
+        InputError: If there is none.
+    """
+    folder = _part(folder, "unet", "config.json")
     for name in (
         "diffusion_pytorch_model.safetensors",
         "diffusion_pytorch_model.fp16.safetensors",

@@ -6,8 +6,8 @@ import torch
 
 from ..core.errors import InputError, unknown
 from ..diffusion.network import Network
-from .folder import load_folder
-from .shipped import SHIPPED
+from .folder import load_folder, weights_of
+from .shipped import SHIPPED, file_sha256
 
 
 def load_prior(
@@ -36,15 +36,30 @@ def load_prior(
             expected ones.
         CapabilityError: If it is not a pixel model that posteria can read.
     """
+    folder = _where(name)
     if name in SHIPPED:
-        folder, sha256 = SHIPPED[name].folder, SHIPPED[name].sha256
-    elif name.startswith("diffusers:"):
-        folder = _folder(name.removeprefix("diffusers:"))
-    elif Path(name).is_dir():
-        folder = Path(name)
-    else:
-        raise unknown("prior", name, [*SHIPPED, "diffusers:FOLDER-OR-NAME"])
+        sha256 = SHIPPED[name].sha256
     return load_folder(folder, device=device, dtype=dtype, size=size, sha256=sha256, shift=shift)
+
+
+def prior_sha256(name: str) -> str:
+    """The SHA-256 of a prior's weights, by which a run knows whether they are still the same.
+
+    Args:
+        name: As for `load_prior`, with the same errors.
+    """
+    return file_sha256(weights_of(_where(name)))
+
+
+def _where(name: str) -> Path:
+    """The folder of a prior."""
+    if name in SHIPPED:
+        return SHIPPED[name].folder
+    if name.startswith("diffusers:"):
+        return _folder(name.removeprefix("diffusers:"))
+    if Path(name).is_dir():
+        return Path(name)
+    raise unknown("prior", name, [*SHIPPED, "diffusers:FOLDER-OR-NAME"])
 
 
 def _folder(name: str) -> Path:

@@ -46,10 +46,15 @@ SHIPPED = {
 }
 
 
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_hash(path: Path, sha256: str) -> None:
     """Raise `InputError` unless the file has this SHA-256."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != sha256:
         raise InputError(
             f"{path} is not the file it should be: its SHA-256 is {found[:12]}..., not {sha256[:12]}.... "

@@ -28,7 +28,7 @@ class Plan:
         sigma: Noise level in data units.
         data_seed: Seed of the simulated noise, of random masks and of motion kernels.
         prior: Name of the prior.
-        prior_sha256: Of its weights, for those that ship with the package.
+        prior_sha256: Of its weights.
         size: Height and width, if not those that the prior was trained at.
         label: Class that the prior is given.
         sampler: The sampler's `repr`, which rebuilds it.
@@ -47,7 +47,7 @@ class Plan:
     sigma: float
     data_seed: int
     prior: str
-    prior_sha256: str | None
+    prior_sha256: str
     size: tuple[int, int] | None
     label: int | None
     sampler: str

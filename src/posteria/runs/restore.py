@@ -15,7 +15,7 @@ from ..core.rng import Rng
 from ..diffusion.denoiser import Denoiser, Label
 from ..likelihood import GaussianLikelihood
 from ..operators import Inpainting, Operator
-from ..priors import SHIPPED, load_prior
+from ..priors import SHIPPED, load_prior, prior_sha256
 from ..problems.image import TASKS, Options, build_operator
 from ..samplers import rebuild_sampler
 from ..samplers.base import Sampler
@@ -120,7 +120,7 @@ def prepare(request: Request) -> Job:
         sigma=request.sigma,
         data_seed=data_seed,
         prior=request.prior,
-        prior_sha256=SHIPPED[request.prior].sha256 if request.prior in SHIPPED else None,
+        prior_sha256=prior_sha256(request.prior),
         size=request.size,
         label=request.label,
         sampler=repr(sampler),
@@ -278,9 +278,9 @@ def repeat(path: Path) -> Request:
         plan = Plan(**record["plan"])
     except (TypeError, KeyError) as error:
         raise InputError(f"{path} is not the record of a run.") from error
-    if plan.prior in SHIPPED and plan.prior_sha256 != SHIPPED[plan.prior].sha256:
+    if plan.prior_sha256 != prior_sha256(plan.prior):
         raise InputError(
-            f"{path} was made with other weights of the prior {plan.prior!r} than this version of posteria has."
+            f"{path} was made with other weights than the prior {plan.prior!r} has now."
         )
     mask = plan.options.pop("mask", "box")
     kept = path.parent / "input.npz"
