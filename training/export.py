@@ -29,6 +29,8 @@ ABOUT = {
     "digits": "Handwritten digits, 28 x 28 grey, values in [-1, 1]. Labels 0 to 9; label 10 stands for none.",
     "emoji": "Emoji, 64 x 64 colour on white, values in [-1, 1].",
 }
+# What they were trained on: a process with so many threads.
+CORES = {"digits": "one CPU core", "emoji": "one and then two CPU cores"}
 # Held-out pictures that ship as inputs to try, and the names of their files.
 EXAMPLES = {
     "digits": {
@@ -116,7 +118,7 @@ def card(
         f"| split | {train} pictures trained on, {test} held out |",
         f"| network | diffusers `UNet2DModel` on {recipe.patch} x {recipe.patch} folded pixels, half precision |",
         f"| recipe | {', '.join(f'{k} {v}' for k, v in asdict(recipe).items())} |",
-        f"| training | {log[-1]['seen'] // recipe.batch} steps, {log[-1]['seconds']} s on one CPU core |",
+        f"| training | {log[-1]['seen'] // recipe.batch} steps, {log[-1]['seconds']} s on {CORES[name]} |",
         f"| weights | sha256 {sha256} |",
         f"| sampled with | `{SAMPLER!r}`, seeds 0 to {len(samples) - 1} |",
         "",
