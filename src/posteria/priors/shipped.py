@@ -43,6 +43,12 @@ SHIPPED = {
         shape=(1, 28, 28),
         sha256="be03c4dab2be571f2431fcb52fe2704d4e45fd21804b0ceddba63bc8a59c6cce",
     ),
+    "emoji": Shipped(
+        name="emoji",
+        about="emoji (Noto), 64 x 64 colour",
+        shape=(3, 64, 64),
+        sha256="dad25a58372476d5a09fe05d9e06b4fb63ad93a418d6ecc6e1d3d671fb751625",
+    ),
 }
 
 
