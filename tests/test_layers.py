@@ -1,6 +1,9 @@
 """The rooms and who may know whom."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,23 @@ def test_derivatives_and_randomness_have_one_home(path: Path) -> None:
             assert call not in {"torch.randn_like", "torch.rand_like"}, f"{name}:{node.lineno}"
             if call in {"torch.autograd.grad", "torch.enable_grad"}:
                 assert name == "core/linalg.py", f"{name}:{node.lineno} differentiates by hand"
+
+
+def test_pytorch_is_told_how_to_wait_before_it_is_loaded() -> None:
+    # Catches: an import that comes first. It is read once, and on a busy machine a run then takes
+    # 60 times as long.
+    code = """
+import os, sys
+class Watch:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            print(os.environ.get("GOMP_SPINCOUNT"))
+            sys.exit()
+sys.meta_path.insert(0, Watch())
+import posteria
+"""
+    words = [sys.executable, "-c", code]
+    clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    for given, expected in (({}, "2000"), ({"GOMP_SPINCOUNT": "5"}, "5")):
+        done = subprocess.run(words, capture_output=True, env=clean | given, check=True, text=True)
+        assert done.stdout.strip() == expected

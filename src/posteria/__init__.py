@@ -1,5 +1,9 @@
 """posteria: sample what a pre-trained diffusion model is tilted towards."""
 
+# First, because it sets what PyTorch reads when it is loaded.
+from .core import threads as threads
+
+# isort: split
 from . import operators
 from .analytic import Gaussian, GaussianMixture
 from .core.errors import CapabilityError, InputError, PosteriaError, ShapeError
