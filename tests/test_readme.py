@@ -36,4 +36,4 @@ def test_what_it_points_to_exists(page: str) -> None:
 def test_the_project_speaks_of_itself_alone() -> None:
     # Catches: paths of one machine in text that others read.
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *(ROOT / "src").rglob("*.py")]:
-        assert not re.search(r"(/root/|/home/|/work/|\.\./shared)", path.read_text()), path
+        assert not re.search(r"/(root|home|tmp)/", path.read_text()), path
