@@ -38,6 +38,8 @@ def test_network() -> None:
 def test_a_run_resumes(tmp_path: Path) -> None:
 
     target, sampler = on_gpu(), po.MGDM(schedule=po.Table(steps=8))
-    whole, _ = draw(sampler, target, chunks(range(5), 2), Store(tmp_path), lambda *_: None)
+    whole, _ = draw(
+        sampler, target, chunks(sampler, range(5), 2), Store(tmp_path), lambda *_: None
+    )
     parts = [sampler.sample(target, seeds) for seeds in ([0, 1], [2, 3], [4])]
     assert torch.equal(whole, torch.cat(parts).cpu())

@@ -32,11 +32,11 @@ def run(store: Store, stop_after: int | None = None, size: int = 2) -> Any:
         if stop_after is not None and steps >= stop_after:
             raise Killed
 
-    return draw(SAMPLER, example_posterior(), chunks(range(5), size), store, advance)
+    return draw(SAMPLER, example_posterior(), chunks(SAMPLER, range(5), size), store, advance)
 
 
 def test_chunks_cover_all_seeds() -> None:
-    parts = chunks(range(10, 15), 2)
+    parts = chunks(SAMPLER, range(10, 15), 2)
     assert [part.seeds for part in parts] == [[10, 11], [12, 13], [14]]
     assert len({part.file for part in parts}) == 3
 

@@ -75,6 +75,33 @@ class Rng:
         rows = zip(rate.unbind(), self._generators, strict=True)
         return torch.stack([torch.poisson(row, generator=generator) for row, generator in rows])
 
+    def resample(self, log_weight: Tensor) -> Tensor:
+        """Systematic resampling (Kitagawa, 1996), each population by itself.
+
+        Args:
+            log_weight: Log-weights up to a constant, `[len(seeds), particles]`.
+
+        Returns:
+            Ancestors, `[len(seeds), particles]`: particle i of weight W_i occurs `particles * W_i`
+            times, rounded up or down, and in the mean exactly.
+        """
+        particles = log_weight.shape[-1]
+        # Where all weights are 0, no particle is better than another.
+        edges = log_weight.double().softmax(-1).nan_to_num(1.0).cumsum(-1)
+        steps = torch.arange(particles, dtype=torch.float64, device=self.device)
+        points = (steps + self.uniform()[:, None]) / particles
+        # To the right of an edge, so that a particle of weight 0 is never drawn.
+        ancestors = torch.searchsorted(edges / edges[:, -1:], points, right=True)
+        return ancestors.clamp(max=particles - 1)
+
+    def permutation(self, n: int) -> Tensor:
+        """A random order of `n` things for each stream, `[len(seeds), n]`."""
+        rows = [
+            torch.randperm(n, generator=generator, device=self.device)
+            for generator in self._generators
+        ]
+        return torch.stack(rows)
+
     def state(self) -> Tensor:
         """The state of all streams, `[len(seeds), bytes]`; `restore` takes it back."""
         return torch.stack([generator.get_state() for generator in self._generators])

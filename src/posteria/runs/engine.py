@@ -53,10 +53,9 @@ class Chunk:
         return f"chunks/{self.index:05d}.state"
 
 
-def chunks(seeds: Sequence[int], size: int) -> list[Chunk]:
-    """Cut seeds into chunks."""
-    starts = range(0, len(seeds), size)
-    return [Chunk(i, list(seeds[start : start + size])) for i, start in enumerate(starts)]
+def chunks(sampler: Sampler[Any], seeds: Sequence[int], size: int) -> list[Chunk]:
+    """Cut seeds into chunks of about `size`; a population is never cut."""
+    return [Chunk(i, part) for i, part in enumerate(sampler.batches(seeds, size))]
 
 
 class _Meter:
@@ -137,5 +136,6 @@ def _draw_chunk(
         # keep the state.
         state = resume[0] if resume else None
     if state is not None:
-        store.write_tensors(part.file, {"x": state.x.cpu(), "cost": asdict(meter.read())})
+        x = sampler.draws(target, state, part.seeds)
+        store.write_tensors(part.file, {"x": x.cpu(), "cost": asdict(meter.read())})
     store.remove(part.checkpoint)

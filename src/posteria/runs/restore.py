@@ -240,7 +240,7 @@ def run(job: Job, store: Store, advance: Callable[[int, int], None]) -> tuple[Re
         if record is None:
             store.write_json("run.json", _record(job, "running", None))
         store.write_arrays("input.npz", job.arrays)
-        parts = chunks(job.plan.seeds, job.plan.chunk)
+        parts = chunks(job.sampler, job.plan.seeds, job.plan.chunk)
         total = len(parts) * job.sampler.schedule.steps
 
         def step(part: Any, count: int) -> None:

@@ -1,26 +1,63 @@
 """Samplers."""
 
 from .base import Sampler
+from .daps import DAPS, Langevin
+from .dcps import DCPS
+from .ddnm import DDNM
+from .ddrm import DDRM
+from .diffpir import DiffPIR
 from .dps import DPS
+from .fps import FPS
 from .gaussian_vi import InnerSteps
+from .lgd import LGD
+from .mcgdiff import MCGDiff
 from .mgdm import MGDM, Deterministic, IndexLaw, Midpoint, Mix, Uniform
 from .mgps import MGPS
+from .mmps import MMPS
+from .pigdm import PiGDM
+from .pnp_dm import PnPDM
 from .posterior import PosteriorSampler
+from .red_diff import REDDiff
 from .registry import SAMPLERS, rebuild_part, rebuild_sampler
+from .repaint import RePaint
+from .score_sde import ScoreSDE
+from .sda import SDA
+from .tds import TDS
+from .tmpd import TMPD
+from .twisted import TwistedSMC
 from .unconditional import Unconditional
 
 __all__ = [
+    "DAPS",
+    "DCPS",
+    "DDNM",
+    "DDRM",
     "DPS",
+    "FPS",
+    "LGD",
     "MGDM",
     "MGPS",
+    "MMPS",
     "SAMPLERS",
+    "SDA",
+    "TDS",
+    "TMPD",
     "Deterministic",
+    "DiffPIR",
     "IndexLaw",
     "InnerSteps",
+    "Langevin",
+    "MCGDiff",
     "Midpoint",
     "Mix",
+    "PiGDM",
+    "PnPDM",
     "PosteriorSampler",
+    "REDDiff",
+    "RePaint",
     "Sampler",
+    "ScoreSDE",
+    "TwistedSMC",
     "Unconditional",
     "Uniform",
     "rebuild_part",

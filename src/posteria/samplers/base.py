@@ -63,8 +63,8 @@ class Sampler(abc.ABC, Generic[S]):
         self, target: Any, seeds: Sequence[int], resume: tuple[S, Tensor] | None = None
     ) -> Iterator[tuple[S, Rng]]:
         """As `iterate`, with the random streams as they stand after each step."""
-        space = self.check(target, seeds)
-        rng = Rng(seeds, space.device)
+        self.check(target, seeds)
+        target, rng = self.arrange(target, seeds)
         if resume is None:
             state = self.init(target, rng)
         else:
@@ -77,7 +77,20 @@ class Sampler(abc.ABC, Generic[S]):
 
     def sample(self, target: Any, seeds: Sequence[int]) -> Tensor:
         """Draws, `[len(seeds), *event]`."""
-        return deque(self.iterate(target, seeds), maxlen=1)[0].x
+        last = deque(self.iterate(target, seeds), maxlen=1)[0]
+        return self.draws(target, last, seeds)
+
+    def arrange(self, target: Any, seeds: Sequence[int]) -> tuple[Any, Rng]:
+        """The target as `init` and `step` see it, and their random streams: one a sample, or one a population."""
+        return target, Rng(seeds, self.check(target, seeds).device)
+
+    def draws(self, target: Any, state: S, seeds: Sequence[int]) -> Tensor:
+        """The samples of `seeds` that a last state holds, `[len(seeds), *event]`."""
+        return state.x
+
+    def batches(self, seeds: Sequence[int], size: int) -> list[list[int]]:
+        """Cut seeds into batches of about `size` that do not share work."""
+        return [list(seeds[start : start + size]) for start in range(0, len(seeds), size)]
 
     @classmethod
     def published(cls, name: str) -> Self:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic
+from typing import ClassVar, Generic
 
 from ..core.errors import expect
 from ..core.space import Space
@@ -12,7 +12,13 @@ from .base import S, Sampler
 
 @dataclass(frozen=True, kw_only=True)
 class PosteriorSampler(Sampler[S], Generic[S]):
-    """A sampler whose target is a `Posterior`."""
+    """A sampler whose target is a `Posterior`.
+
+    Attributes:
+        needs: What it asks of the likelihood, in a few words.
+    """
+
+    needs: ClassVar[str] = "any differentiable likelihood"
 
     def check(self, target: Posterior, seeds: Sequence[int]) -> Space:
         """See `Sampler`."""

@@ -5,21 +5,61 @@ from typing import Any
 from ..core.rebuild import rebuild
 from ..diffusion import betas, schedule, solver
 from .base import Sampler
+from .daps import DAPS, Langevin
+from .dcps import DCPS
+from .ddnm import DDNM
+from .ddrm import DDRM
+from .diffpir import DiffPIR
 from .dps import DPS
+from .fps import FPS
 from .gaussian_vi import InnerSteps
+from .lgd import LGD
+from .mcgdiff import MCGDiff
 from .mgdm import MGDM, Deterministic, Midpoint, Mix, Uniform
 from .mgps import MGPS
+from .mmps import MMPS
+from .pigdm import PiGDM
+from .pnp_dm import PnPDM
 from .posterior import PosteriorSampler
+from .red_diff import REDDiff
+from .repaint import RePaint
+from .score_sde import ScoreSDE
+from .sda import SDA
+from .tds import TDS
+from .tmpd import TMPD
+from .twisted import TwistedSMC
 from .unconditional import Unconditional
 
-SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {"mgps": MGPS, "mgdm": MGDM, "dps": DPS}
+SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
+    "mgps": MGPS,
+    "mgdm": MGDM,
+    "exact": TwistedSMC,
+    "mmps": MMPS,
+    "pigdm": PiGDM,
+    "tmpd": TMPD,
+    "lgd": LGD,
+    "dps": DPS,
+    "sda": SDA,
+    "daps": DAPS,
+    "pnp_dm": PnPDM,
+    "diffpir": DiffPIR,
+    "dcps": DCPS,
+    "red_diff": REDDiff,
+    "ddrm": DDRM,
+    "ddnm": DDNM,
+    "repaint": RePaint,
+    "score_sde": ScoreSDE,
+    "tds": TDS,
+    "mcgdiff": MCGDiff,
+    "fps": FPS,
+}
 
 # What the `repr` of a sampler may be made of.
 PARTS: tuple[type, ...] = (
     *(schedule.Karras, schedule.LogLinear, schedule.Flow, schedule.VP, schedule.Table),
     *(betas.LinearBetas, betas.ScaledLinearBetas, betas.CosineBetas, betas.GivenBetas),
     *solver.SOLVERS.values(),
-    *(InnerSteps, Deterministic, Midpoint, Mix, Uniform, Unconditional),
+    *(InnerSteps, Langevin, Deterministic, Midpoint, Mix, Uniform, Unconditional),
 )
 
 

@@ -1,0 +1,224 @@
+"""Whether samples are as uncertain as they should be, judged by truths that are known.
+
+The axis of the samples comes first: samples `[n, *shape]` go with a truth `[*shape]`, where `*shape`
+may begin with an axis of independent simulations. A simulation draws a truth from the prior, measures
+it, and samples its posterior; then truth and exact samples have one law.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.errors import InputError, ShapeError, require
+
+
+def _check(x: Tensor, truth: Tensor, least: int = 1) -> None:
+    if x.ndim == 0 or x.shape[1:] != truth.shape:
+        raise ShapeError(
+            f"Samples [n, *shape] go with a truth [*shape]; got {tuple(x.shape)} and {tuple(truth.shape)}."
+        )
+    require(len(x) >= least, f"This metric needs at least {least} samples; got {len(x)}.")
+
+
+def _below(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """How many samples are below the truth, and how many equal to it, `[*shape]`."""
+    _check(x, truth)
+    if x.isnan().any() or truth.isnan().any():
+        raise InputError("NaN has no rank; remove the samples or truths that hold it.")
+    return (x < truth).sum(0), (x == truth).sum(0)
+
+
+def sbc_ranks(x: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
+    """Ranks for simulation-based calibration (Talts et al., 2018, arXiv:1804.06788).
+
+    Exact posteriors have ranks uniform on 0..n, whatever the statistic. A heap in the middle says that
+    samples are too wide, heaps at both ends that they are too narrow, a slope that they are biased.
+    Samples that ignore the measurement pass.
+
+    Args:
+        x: Statistics of the samples, `[n, *shape]`; the entries themselves, or their norm, or the
+            log-likelihood, which also sees samples that ignore the measurement.
+        truth: The same of the truths, `[*shape]`.
+        generator: Breaks ties, on the device of the truth.
+
+    Returns:
+        Integers from 0 to n, `[*shape]`.
+
+    Raises:
+        InputError: If there is NaN.
+    """
+    below, equal = _below(x, truth)
+    u = torch.rand(truth.shape, dtype=torch.float64, device=truth.device, generator=generator)
+    return below + (u * (equal + 1)).long()
+
+
+def uniformity(ranks: Tensor, n: int, bins: int | None = None) -> Tensor:
+    """The p-value of Pearson's chi-square test that ranks are uniform on 0..n.
+
+    Args:
+        ranks: Of independent simulations, `[m, *shape]`.
+        n: The highest rank, which is the number of samples a truth was ranked among.
+        bins: Bins of neighbouring ranks, at most n + 1; by default at most 10, with 5 simulations or
+            more in each.
+
+    Returns:
+        `[*shape]` in float64.
+
+    Raises:
+        InputError: If there are too few simulations, or a rank is out of range.
+    """
+    require(ranks.ndim > 0 and n >= 1, f"Ranks [m, *shape] are among n >= 1 samples; n={n}.")
+    m = len(ranks)
+    if bins is None:
+        require(m >= 10, f"A chi-square test needs at least 10 simulations; got {m}.")
+        bins = min(10, m // 5, n + 1)
+    require(2 <= bins <= n + 1, f"bins={bins} is not from 2 to n + 1 = {n + 1}.")
+    if m == 0 or ((ranks < 0) | (ranks > n)).any():
+        raise InputError(f"Ranks among {n} samples are integers from 0 to {n}; here they are not.")
+    which = torch.arange(bins, device=ranks.device)
+    sizes = torch.bincount(torch.arange(n + 1) * bins // (n + 1), minlength=bins).to(ranks.device)
+    binned = ranks.long() * bins // (n + 1)
+    counts = (binned[..., None] == which).sum(0).double()
+    expected = sizes.double() * m / (n + 1)
+    statistic = ((counts - expected) ** 2 / expected).sum(-1)
+    half: Tensor = torch.full_like(statistic, (bins - 1) / 2)
+    p_value: Tensor = torch.special.gammaincc(half, statistic / 2)
+    return p_value
+
+
+class Coverage(NamedTuple):
+    """How often credible regions hold the truth.
+
+    Attributes:
+        levels: Credibility of the regions, `[n + 2]` from 0 to 1.
+        coverage: Share of the simulations whose truth is inside, `[n + 2]`; equal to the levels in the
+            mean if samples are exact.
+    """
+
+    levels: Tensor
+    coverage: Tensor
+
+
+def tarp_ranks(
+    x: Tensor, truth: Tensor, generator: torch.Generator, references: Tensor | None = None
+) -> tuple[Tensor, int]:
+    """Ranks of the truths by their distance to reference points (Lemos et al., 2023, arXiv:2302.03026).
+
+    Entries are divided by their standard deviation over the truths first.
+
+    Args:
+        x: Samples of m >= 2 simulations, `[n, m, *event]`.
+        truth: `[m, *event]`.
+        generator: Breaks ties, on the device of the truth.
+        references: Points that were not chosen by looking at the truth of their simulation, `[m,
+            *event]`. By default the last sample of each simulation, which is then left out: too narrow
+            or misplaced samples are nearer to it than the truth is. Points that depend on the
+            measurement (a pseudo-inverse) also see samples that ignore the measurement.
+
+    Returns:
+        Ranks `[m]` and the number of samples that the truths were ranked among.
+    """
+    _check(x, truth)
+    require(
+        truth.ndim > 0 and len(truth) >= 2, "Coverage needs the truths of at least 2 simulations."
+    )
+    if references is None:
+        require(
+            len(x) >= 2, "One sample serves as reference; coverage needs at least 2 a simulation."
+        )
+        x, references = x[:-1], x[-1]
+    if references.shape != truth.shape:
+        raise ShapeError(
+            f"Each truth has a reference: {tuple(truth.shape)}, not {tuple(references.shape)}."
+        )
+    std = truth.double().std(0)
+    std = torch.where(std > 0, std, 1)
+
+    def distance(z: Tensor) -> Tensor:
+        offset = (z - references).double() / std
+        length: Tensor = offset.reshape(*z.shape[: z.ndim - truth.ndim + 1], -1).norm(dim=-1)
+        return length
+
+    return sbc_ranks(distance(x), distance(truth), generator), len(x)
+
+
+def expected_coverage(
+    x: Tensor, truth: Tensor, generator: torch.Generator, references: Tensor | None = None
+) -> Coverage:
+    """The coverage of credible balls around reference points (TARP; Lemos et al., 2023, arXiv:2302.03026).
+
+    A curve below the diagonal says that samples are too narrow or misplaced, one above that they are
+    too wide. Levels are `k / (n + 1)` and count the truth among the samples, so that exact samples lie
+    on the diagonal in the mean even if they are few. For a p-value, give `tarp_ranks` to `uniformity`.
+
+    Args:
+        x: See `tarp_ranks`, as for the other arguments.
+        truth: `[m, *event]`.
+        generator: Breaks ties.
+        references: `[m, *event]`.
+    """
+    ranks, n = tarp_ranks(x, truth, generator, references)
+    k = torch.arange(n + 2, device=ranks.device)
+    # Truths of rank k - 1 or less are inside the ball that holds the share k / (n + 1).
+    inside: Tensor = torch.bincount(ranks, minlength=n + 1).cumsum(0).double() / len(ranks)
+    return Coverage(k.double() / (n + 1), torch.cat([inside.new_zeros(1), inside]))
+
+
+def interval_coverage(x: Tensor, truth: Tensor, level: float = 0.9) -> float:
+    """The share of the entries of the truth that are inside the central interval of their samples.
+
+    Right for any number of samples: among n exact samples the truth has one of n + 1 ranks with equal
+    probability, so it stands for a slice `1 / (n + 1)` of [0, 1], and the part of its slice that is
+    inside the central `level` counts. With 4 samples and level 0.9 an entry counts 1 if it is between
+    the samples and 0.75 if outside, 0.9 in the mean; the interval between interpolated quantiles of 4
+    samples would hold about half of the truths.
+
+    The price is that few samples cannot show all of a failure: the share is never below
+    `1 - (n + 1) (1 - level) / 2`, above 0 for less than 19 samples at level 0.9.
+
+    Args:
+        x: Samples, `[n, *shape]`.
+        truth: `[*shape]`.
+        level: Probability of the interval, between 0 and 1.
+    """
+    require(0 < level < 1, f"level={level} is not between 0 and 1.")
+    below, equal = (count.double() for count in _below(x, truth))
+    ranks = len(x) + 1
+    tail = ranks * (1 - level) / 2
+    # Tied with some samples, the truth stands for their slices too.
+    first, last = below.clamp(min=tail), (below + equal + 1).clamp(max=ranks - tail)
+    return float(((last - first).clamp(min=0) / (equal + 1)).mean())
+
+
+def crps(x: Tensor, truth: Tensor) -> Tensor:
+    """The continuous ranked probability score of each entry, in data units; smaller is better.
+
+    The fair estimate (Ferro, 2014, doi:10.1002/qj.2270): its mean does not depend on the number of
+    samples, and over truths and measurements it is smallest for exact samples.
+
+    Args:
+        x: Samples, `[n, *shape]`, at least 2.
+        truth: `[*shape]`.
+
+    Returns:
+        `[*shape]` in float64.
+    """
+    _check(x, truth, least=2)
+    n, x = len(x), x.double()
+    # The sum of |x_i - x_j| over pairs is one of sorted samples, each by how many are below and above.
+    rank = 2 * torch.arange(n, dtype=x.dtype, device=x.device) - n + 1
+    spread = (x.sort(0).values * rank.reshape(-1, *[1] * truth.ndim)).sum(0)
+    return (x - truth.double()).abs().mean(0) - spread / (n * (n - 1))
+
+
+def energy_score(x: Tensor, truth: Tensor) -> float:
+    """The energy score, CRPS for whole events (Gneiting and Raftery, 2007): the fair estimate.
+
+    Args:
+        x: Samples of one posterior, `[n, *event]`, at least 2.
+        truth: `[*event]`.
+    """
+    _check(x, truth, least=2)
+    flat, point = x.reshape(len(x), -1).double(), truth.reshape(1, -1).double()
+    return float((flat - point).norm(dim=1).mean() - torch.pdist(flat).mean() / 2)

@@ -1,0 +1,49 @@
+"""The scale of a prior, measured: what methods that assume one need to know."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from ..core.rng import Rng
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.schedule import Karras
+from .unconditional import Unconditional
+
+# The stream of seeds 0, 1, ... that draws them; those of samples and of simulated noise are 0 and
+# 1.
+STREAM = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Location and spread of a prior.
+
+    Args:
+        mean: `[*event]`.
+        std: Root of the variance of an entry, in the mean over entries.
+    """
+
+    mean: Tensor
+    std: float
+
+
+def prior_draws(prior: Denoiser, draws: int = 32, steps: int = 12) -> Tensor:
+    """The same few draws of a prior whoever asks, `[draws, *event]`; `2 steps - 1` evaluations each."""
+    sampler = Unconditional(schedule=Karras(steps=steps))
+    rng = Rng(range(draws), prior.space.device, stream=STREAM)
+    state = sampler.init(prior, rng)
+    levels = sampler.schedule.levels()
+    for sigma, sigma_next in pairwise(levels):
+        state = sampler.step(prior, state, sigma, sigma_next, rng)
+    return state.x
+
+
+def prior_scale(prior: Denoiser, draws: int = 32) -> Scale:
+    """Mean and standard deviation of a prior, from a few draws of it.
+
+    Two calls give the same numbers, so that a sampler that asks stays a function of its seed. The
+    evaluations are shared by all samples of a run.
+    """
+    x = prior_draws(prior, draws)
+    return Scale(x.mean(0), float(x.var(0).mean().sqrt()))

@@ -1,0 +1,545 @@
+"""Samplers whose unit is a population: resampling, seeds, weights and evidence, and how near they come."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from affine import Affine, Noise
+from helpers import F64, gaussian, linear_posterior, mixture, normal
+from torch import Tensor
+
+import posteria as po
+from posteria.core import linalg
+from posteria.core.rng import Rng
+from posteria.diffusion.kernel import bridge
+from posteria.likelihood import PoissonLikelihood
+from posteria.metrics.distribution import sliced_wasserstein
+from posteria.problems.toy import gmm25
+from posteria.samplers.fps import FPS
+from posteria.samplers.mcgdiff import MCGDiff
+from posteria.samplers.population import ParticleState, PopulationSampler, finish
+from posteria.samplers.tds import TDS, _twist
+from posteria.testing import check_sampler, example_posterior
+
+SHORT = po.LogLinear(steps=10, sigma_min=0.05, sigma_max=20)
+SMALL: dict[str, PopulationSampler[Any]] = {
+    "tds": TDS(schedule=SHORT, particles=16),
+    "tds given": TDS(schedule=SHORT, particles=16, threshold=1, prior_std=2.0),
+    "mcgdiff": MCGDiff(schedule=SHORT, particles=16),
+    "mcgdiff terminal": MCGDiff(schedule=SHORT, particles=16, kappa=0.01, terminal=True),
+    "fps": FPS(schedule=SHORT, particles=16),
+    "fps repeated": FPS(schedule=SHORT, particles=16, repeated=True),
+}
+
+
+def last(sampler: PopulationSampler[Any], target: po.Posterior, populations: int) -> ParticleState:
+    """The last state of whole populations."""
+    seeds = [k * sampler.particles for k in range(populations)]
+    *_, state = sampler.iterate(target, seeds)
+    assert isinstance(state, ParticleState)
+    return state
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_battery(name: str) -> None:
+    check_sampler(SMALL[name], example_posterior("linear"))
+    if name.startswith("tds"):
+        check_sampler(SMALL[name], example_posterior("nonlinear"))
+
+
+def test_resampling_keeps_every_weight() -> None:
+    # Catches: multinomial counts, a particle of weight 0 that survives, a bias by the order of the
+    # particles.
+    weight = torch.tensor([0.0, 0.31, 0.07, 0.0, 0.55, 0.07, 0.0], dtype=F64)
+    expected = len(weight) * weight
+    ancestors = Rng(range(4000)).resample(weight.log().expand(4000, -1))
+    counts = torch.nn.functional.one_hot(ancestors, len(weight)).sum(1).double()
+    assert (counts >= expected.floor()).all() and (counts <= expected.ceil()).all()
+    assert (counts[:, weight == 0] == 0).all()
+    assert torch.allclose(counts.mean(0), expected, atol=4 * 0.5 / math.sqrt(4000))
+    one = torch.full((1, 7), -math.inf, dtype=F64)
+    one[0, 6] = 3.0
+    assert (Rng([5]).resample(one) == 6).all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_seeds_are_particles_of_populations(name: str) -> None:
+    # Catches: a population that depends on who asks, seed P in the population of seed 0, a sample
+    # taken from another population.
+    sampler, target = SMALL[name], linear_posterior(mixture())
+    state = last(sampler, target, 2)
+    whole = sampler.sample(target, range(32))
+    assert torch.equal(whole, state.x.flatten(0, 1))
+    assert not torch.equal(state.x[0].mean(0), state.x[1].mean(0))
+    some = [17, 3, 31, 16, 0, 3]
+    assert torch.allclose(sampler.sample(target, some), whole[some], rtol=0, atol=1e-10)
+    assert sampler.batches(range(5, 40), 1) == [
+        list(range(5, 16)),
+        list(range(16, 32)),
+        list(range(32, 40)),
+    ]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_measurement_a_sample(name: str) -> None:
+    # Catches: a population that mixes the measurements of its samples.
+    prior, sampler = mixture(), SMALL[name]
+    likelihood = linear_posterior(prior).likelihood
+    ys = normal(3, 2, seed=5)[[0, 1, 2, 0]]
+    together = sampler.sample(po.Posterior(prior, likelihood, ys), seeds=[4, 5, 22, 7])
+    for i, seed in enumerate([4, 5, 22, 7]):
+        alone = sampler.sample(po.Posterior(prior, likelihood, ys[i]), seeds=[seed])
+        assert torch.allclose(alone[0], together[i], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 3, 2, 1)])
+@pytest.mark.parametrize("name", SMALL)
+def test_any_event_shape(name: str, shape: tuple[int, ...]) -> None:
+    # Catches: particles mistaken for an axis of the event, a sum that leaves an event axis out.
+    means, eye = 2 * normal(2, 6), torch.eye(6, dtype=F64).expand(2, 6, 6)
+    a, y = normal(3, 6, seed=3), normal(3, seed=4)
+    samples = []
+    for event in ((6,), shape):
+        prior = po.GaussianMixture(torch.ones(2), means.reshape(2, *event), eye)
+        likelihood = po.GaussianLikelihood(po.operators.Matrix(a, event), std=0.5)
+        target = po.Posterior(prior, likelihood, y)
+        samples.append(SMALL[name].sample(target, seeds=range(8)))
+    assert samples[1].shape == (8, *shape)
+    assert torch.allclose(samples[0], samples[1].flatten(1), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_single_precision(name: str) -> None:
+    # Other numbers are drawn in single precision, so that only the law is the same.
+    target = example_posterior("linear")
+    rounded = example_posterior("linear", torch.float32).prior
+    double, single = (
+        SMALL[name].sample(po.Posterior(prior, target.likelihood, target.y), range(800))
+        for prior in (target.prior, rounded)
+    )
+    assert single.dtype == torch.float32
+    assert ((single.mean(0) - double.mean(0)) / double.std(0)).abs().max() < 0.5
+
+
+def test_finish_permutes() -> None:
+    # Catches: systematic resampling left in order, after which neighbours descend from one
+    # particle and the first seeds are not draws from the posterior.
+    x = torch.arange(64, dtype=F64).expand(300, 64)[..., None]
+    log_weight = torch.where(x[..., 0] < 8, 0.0, -math.inf)
+    state = finish(
+        ParticleState(x=x, x0=x, log_weight=log_weight, log_evidence=torch.zeros(300, dtype=F64)),
+        Rng(range(300)),
+    )
+    chosen = state.x[..., 0]
+    same = (chosen[:, 1:] == chosen[:, :-1]).double().mean()
+    assert same < 0.2  # 1/8 by chance, 0.9 if left in order
+    assert abs(chosen[:, 0].mean() - 3.5) < 4 * 2.3 / math.sqrt(300)
+    assert (state.log_weight == 0).all()
+    assert torch.allclose(state.log_evidence, torch.full((300,), math.log(8 / 64), dtype=F64))
+
+
+# A Gaussian, a measurement whose two entries have other noise levels in the diffusion, and few
+# steps.
+STEPS = po.LogLinear(steps=9, sigma_min=0.1, sigma_max=8)
+
+
+def two_levels() -> po.Posterior:
+    prior = gaussian(3)
+    u, _, vt = torch.linalg.svd(normal(2, 3, seed=20))
+    matrix = u @ torch.diag(torch.tensor([1.2, 0.15], dtype=F64)) @ vt[:2]
+    likelihood = po.GaussianLikelihood(po.operators.Matrix(matrix), std=0.3)
+    y = matrix @ prior.mean + torch.tensor([0.7, -0.4], dtype=F64)
+    return po.Posterior(prior, likelihood, y)
+
+
+def log_density(law: Affine, y: Tensor) -> float:
+    normal_law = torch.distributions.MultivariateNormal(law.offset, law.covariance)
+    return float(normal_law.log_prob(y))
+
+
+def chain_evidence(target: po.Posterior, kind: str) -> float:
+    """Log p(y) where the prior is what its ancestral sampler with few steps draws.
+
+    Its entries are measured at the end (`tds`), at the level of the schedule below their own
+    (`mcgdiff`), or at their own, which is put between two of the schedule (`fps`).
+    """
+    prior, likelihood = target.prior, target.likelihood
+    assert isinstance(prior, po.Gaussian) and isinstance(likelihood, po.GaussianLikelihood)
+    matrix, eye, noise = likelihood.operator.matrix(), torch.eye(3, dtype=F64), Noise()
+    u, s, vt = torch.linalg.svd(matrix)
+    own = likelihood.std / s
+    x = noise(STEPS.levels()[0] * eye)
+    entries: dict[int, Affine] = {}
+    for sigma, sigma_next in pairwise(STEPS.levels()):
+        shrink = prior.covariance @ (prior.covariance + sigma**2 * eye).inverse()
+        x0 = (shrink @ x).shift(prior.mean - shrink @ prior.mean)
+
+        def move(high: Affine, x0: Affine, low: float, top: float) -> Affine:
+            weight, std = bridge(0.0, low, top)
+            return ((1 - weight) * eye @ x0) + (weight * eye @ high) + noise(std * eye)
+
+        for i, level in enumerate(own.tolist()):
+            row = vt[i : i + 1]
+            if kind == "fps" and sigma_next <= level < sigma:
+                # One noise for all entries would be wrong only if two levels met in one step.
+                middle = move(x, x0, level, sigma)
+                entries[i] = row @ middle
+                x = move(middle, x0, sigma_next, level)
+                break
+        else:
+            x = move(x, x0, sigma_next, sigma)
+        for i, level in enumerate(own.tolist()):
+            if kind == "mcgdiff" and sigma_next <= level < sigma:
+                extra = math.sqrt(level**2 - sigma_next**2) * torch.ones(1, 1, dtype=F64)
+                entries[i] = (vt[i : i + 1] @ x) + noise(extra)
+    if kind == "tds":
+        return log_density((matrix @ x) + noise(0.3 * torch.eye(2, dtype=F64)), target.y)
+    factors = torch.cat([
+        torch.nn.functional.pad(e.factors, (0, noise.used - e.factors.shape[1]))
+        for e in (entries[0], entries[1])
+    ])
+    law = Affine(torch.cat([entries[0].offset, entries[1].offset]), factors)
+    return log_density(law, u.mT @ target.y / s) - float(s.log().sum())
+
+
+EVIDENCE: dict[str, list[PopulationSampler[Any]]] = {
+    "tds": [TDS(schedule=STEPS, particles=32, threshold=t, prior_std=0.8) for t in (0, 0.5, 1)],
+    "mcgdiff": [MCGDiff(schedule=STEPS, particles=32, threshold=t) for t in (0, 0.5, 1)],
+    "fps": [FPS(schedule=STEPS, particles=32, threshold=t) for t in (0, 0.5, 1)],
+}
+
+
+@pytest.mark.parametrize("index", range(3), ids=["never", "half", "always"])
+@pytest.mark.parametrize("kind", EVIDENCE)
+def test_the_evidence_is_unbiased(kind: str, index: int) -> None:
+    # Catches: weights dropped where a population is not resampled (guidance libraries do), a
+    # weight without the ratio of the kernels, a potential not taken back, the noise of y counted
+    # twice (FPS as published), a normalisation left out.
+    target = two_levels()
+    ratio = (
+        last(EVIDENCE[kind][index], target, 1500).log_evidence - chain_evidence(target, kind)
+    ).exp()
+    assert abs(float(ratio.mean()) - 1) < 4 * float(ratio.std()) / math.sqrt(1500)
+    assert float(ratio.std()) < 3
+
+
+@pytest.mark.parametrize("kind", EVIDENCE)
+def test_the_evidence_of_a_gaussian(kind: str) -> None:
+    # Against the exact one of the prior itself: 200 steps of the default are fine enough.
+    target = linear_posterior(gaussian())
+    assert isinstance(target.prior, po.Gaussian)
+    sampler = {"tds": TDS(), "mcgdiff": MCGDiff(), "fps": FPS()}[kind]
+    error = last(sampler, target, 4).log_evidence - target.prior.log_evidence(
+        target.likelihood, target.y
+    )
+    assert abs(error.exp().mean().log()) < {"tds": 0.15, "mcgdiff": 1.0, "fps": 0.6}[kind]
+
+
+def isotropic(operator: po.operators.LinearOperator, std: float | Tensor) -> po.Posterior:
+    prior = po.Gaussian(normal(4), 0.49 * torch.eye(4, dtype=F64))
+    return po.Posterior(prior, po.GaussianLikelihood(operator, std), normal(2, seed=3))
+
+
+A = normal(2, 4, seed=9)
+STDS: list[tuple[po.operators.LinearOperator, float | Tensor]] = [
+    (po.operators.Matrix(A), 0.3),
+    (po.operators.LinearFunction(lambda x: x @ A.to(x).mT, po.Space((4,), F64)), 0.3),
+    (po.operators.Matrix(A), torch.tensor([0.3, 1.1], dtype=F64)),
+]
+
+
+@pytest.mark.parametrize("index", range(3), ids=["svd", "cg", "noise per entry"])
+def test_the_twist_is_exact_for_an_isotropic_gaussian(index: int) -> None:
+    # Catches: a wrong variance of the signal given x, A A^T left out, a guide that is not the
+    # gradient of the twist.
+    operator, std = STDS[index]
+    target, sigma = isotropic(operator, std), 0.8
+    x = normal(2, 5, 4, seed=1)
+    twist = _twist(target, x, sigma, 0.7)
+    variance = 0.49 * sigma**2 / (0.49 + sigma**2)
+    covariance = variance * A @ A.mT + torch.as_tensor(std, dtype=F64).expand(2).square().diag()
+
+    def exact(z: Tensor) -> Tensor:
+        law = torch.distributions.MultivariateNormal(target.prior(z, sigma) @ A.mT, covariance)
+        return law.log_prob(target.y)
+
+    gap = twist.value - exact(x)
+    assert (gap - gap[0, 0]).abs().max() < 1e-8
+    assert torch.allclose(twist.guide, linalg.score(exact, x), atol=1e-7)
+
+
+def counts(peak: float = 20.0) -> po.Posterior:
+    prior = mixture()
+    matrix = normal(4, 4, seed=4)
+    operator = po.operators.Function(
+        lambda x: torch.nn.functional.softplus(x @ matrix.to(x).mT), po.Space((4,), F64)
+    )
+    likelihood = PoissonLikelihood(operator, peak)
+    truth = prior.sample(1, torch.Generator().manual_seed(1))
+    return po.Posterior(prior, likelihood, likelihood.sample(truth, Rng([0], stream=1))[0])
+
+
+def own(target: po.Posterior) -> po.Posterior:
+    """The same likelihood as a function that a user may write, who thinks of one batch axis."""
+
+    def log_prob(y: Tensor, x: Tensor) -> Tensor:
+        assert x.ndim == 1 + len(target.space.shape)
+        return target.likelihood.log_prob(y, x)
+
+    return po.Posterior(target.prior, po.FunctionLikelihood(log_prob, (4,)), target.y)
+
+
+@pytest.mark.parametrize("kind", ["nonlinear", "counts", "own"])
+def test_the_guide_is_the_gradient_of_the_twist(kind: str) -> None:
+    # Catches: a guide without the variance of the twist, a transposed reshape of the particles.
+    target = counts() if kind == "counts" else example_posterior("nonlinear")
+    target = own(target) if kind == "own" else target
+    x, v = (normal(2, 5, *target.space.shape, seed=seed) for seed in (1, 2))
+    slope = sum(
+        weight * _twist(target, x + step * v, 0.8, 0.7).value
+        for weight, step in (
+            (8e5 / 12, 1e-5),
+            (-8e5 / 12, -1e-5),
+            (-1e5 / 12, 2e-5),
+            (1e5 / 12, -2e-5),
+        )
+    )
+    guide = _twist(target, x, 0.8, 0.7).guide
+    assert torch.allclose(slope, (guide * v).flatten(2).sum(-1), rtol=1e-6)
+
+
+def importance(target: po.Posterior, n: int = 200_000) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, standard deviation and log-evidence of a posterior by draws from its prior."""
+    prior = target.prior
+    assert isinstance(prior, po.GaussianMixture)
+    x = prior.sample(n, torch.Generator().manual_seed(3))
+    log_weight = target.likelihood.log_prob(target.y, x)
+    weight = log_weight.softmax(0).reshape(-1, *[1] * (x.ndim - 1))
+    mean = (weight * x).sum(0)
+    variance = (weight * (x - mean) ** 2).sum(0)
+    return mean, variance.sqrt(), log_weight.logsumexp(0) - math.log(n)
+
+
+@pytest.mark.parametrize("kind", ["nonlinear", "counts"])
+def test_tds_beyond_linear_measurements(kind: str) -> None:
+    # Catches: the twist of the denoised signal alone, whose error on the counts was 1 standard
+    # deviation and that of the evidence 30.
+    target = counts() if kind == "counts" else example_posterior("nonlinear")
+    mean, std, log_evidence = importance(target)
+    state = last(TDS(), target, 6)
+    error = (state.x.flatten(0, 1).mean(0) - mean) / std
+    assert error.square().mean().sqrt() < 0.25
+    assert (state.log_evidence.logsumexp(0) - math.log(6) - log_evidence).abs() < 1.5
+
+
+def fixture() -> tuple[po.Posterior, Tensor]:
+    """Three modes in two dimensions of which one entry is measured, and the mean of the posterior."""
+    means = torch.tensor([[-2.0, -1.0], [2.0, 1.0], [0.0, 3.0]], dtype=F64)
+    weights = torch.tensor([0.5, 0.3, 0.2], dtype=F64)
+    prior = po.GaussianMixture(weights, means, 0.3 * torch.eye(2, dtype=F64).expand(3, 2, 2))
+    operator = po.operators.Matrix(torch.tensor([[1.0, 0.0]], dtype=F64))
+    likelihood, y = po.GaussianLikelihood(operator, std=0.5), torch.ones(1, dtype=F64)
+    exact = prior.posterior(likelihood, y)
+    mean = (exact.weights[:, None] * exact.means).sum(0)
+    assert torch.allclose(mean, torch.tensor([1.090, 1.798], dtype=F64), atol=1e-3)
+    return po.Posterior(prior, likelihood, y), mean
+
+
+def population_error(sampler: PopulationSampler[Any], populations: int) -> tuple[float, float]:
+    """Mean error of a population's mean, and error of the mean over populations (largest entry)."""
+    target, mean = fixture()
+    error = last(sampler, target, populations).x.mean(1) - mean
+    return float(error.abs().amax(1).mean()), float(error.mean(0).abs().max())
+
+
+LEVELS = po.LogLinear(steps=100, sigma_min=0.01, sigma_max=100)
+
+
+@pytest.mark.parametrize("kind", [TDS, MCGDiff])
+def test_the_error_falls_with_the_root_of_the_particles(kind: type[TDS] | type[MCGDiff]) -> None:
+    # 0.16 and 0.23 at 64 particles, 0.06 at 1024: a factor of 4, less what the steps leave (0.04).
+    few, _ = population_error(kind(schedule=LEVELS, particles=64), 40)
+    many, bias = population_error(kind(schedule=LEVELS, particles=1024), 12)
+    assert 0.10 < few < 0.30
+    assert 2 < few / many < 8
+    assert bias < 0.1
+
+
+def test_terminal_weights_do_not_converge() -> None:
+    # The official weights at the end divide by a potential that is nearly a point.
+    settings = MCGDiff(schedule=LEVELS, particles=512, kappa=1e-4)
+    plain, _ = population_error(settings, 12)
+    terminal, _ = population_error(
+        MCGDiff(schedule=LEVELS, particles=512, kappa=1e-4, terminal=True), 12
+    )
+    assert terminal > 1.5 * plain
+
+
+def test_a_path_of_fps_is_forgotten_as_the_steps_get_finer() -> None:
+    # Populations differ by their paths, which the posterior does not depend on but for the length
+    # of the steps: 0.17, 0.12 and 0.05 at 50, 100 and 400 steps.
+    fine, _ = population_error(FPS(particles=512), 10)
+    coarse, bias = population_error(FPS(schedule=LEVELS, particles=512), 10)
+    assert fine < 0.1 and fine < coarse < 0.2
+    assert bias < 0.15
+
+
+# Error of the mean in posterior standard deviations and variance over the exact one, 2 populations.
+GAUSSIAN = {
+    "tds": (TDS(), 0.10, (0.88, 1.08)),
+    "mcgdiff": (MCGDiff(), 0.12, (0.82, 1.10)),
+    "fps": (FPS(), 0.10, (0.88, 1.08)),
+}
+
+
+def scaled(scale: float, std: float, seed: int = 0) -> po.Posterior:
+    """A Gaussian at a scale, with a measurement of a draw of it."""
+    unit = gaussian(seed=seed)
+    prior = po.Gaussian(scale * unit.mean, scale**2 * unit.covariance)
+    likelihood = linear_posterior(prior, std=std * scale).likelihood
+    truth = prior.sample(1, torch.Generator().manual_seed(5 + seed))
+    return po.Posterior(prior, likelihood, likelihood.sample(truth, Rng([seed], stream=1))[0])
+
+
+def moments(x: Tensor, target: po.Posterior) -> tuple[float, float]:
+    assert isinstance(target.prior, po.Gaussian)
+    exact = target.prior.posterior(target.likelihood, target.y)
+    std = exact.covariance.diagonal().sqrt()
+    error = ((x.mean(0) - exact.mean) / std).square().mean().sqrt()
+    return float(error), float((x.var(0) / std**2).mean())
+
+
+@pytest.mark.parametrize(("scale", "std"), [(1.0, 0.5), (0.25, 0.1)])
+@pytest.mark.parametrize("name", GAUSSIAN)
+def test_moments_on_a_gaussian(name: str, scale: float, std: float) -> None:
+    sampler, most, (low, high) = GAUSSIAN[name]
+    target = scaled(scale, std)
+    error, ratio = moments(sampler.sample(target, range(1024)), target)
+    assert error < most
+    assert low < ratio < high
+
+
+def test_the_noise_of_a_measurement_counts_once() -> None:
+    # FPS as published takes it for a new one at every level.
+    target = scaled(1.0, 0.5)
+    error, ratio = moments(FPS(repeated=True).sample(target, range(1024)), target)
+    assert error > 0.3 or ratio < 0.7
+
+
+# Sliced Wasserstein-1 to the posterior of gmm25 (d = 8, d_y = 4); exact draws have 0.09.
+@pytest.mark.parametrize(("name", "most"), [("tds", 0.2), ("mcgdiff", 0.3), ("fps", 0.2)])
+def test_distance_on_a_mixture(name: str, most: float) -> None:
+    problem = gmm25(8, 4, 0)
+    exact = problem.exact.sample(300, torch.Generator().manual_seed(0))
+    x = GAUSSIAN[name][0].sample(problem.target, seeds=range(300))
+    assert sliced_wasserstein(x, exact) < most
+
+
+# Evaluations and vjps of a whole population.
+COST = {
+    (TDS, "images"): (4 * 100, 4 * 100),
+    (MCGDiff, "images"): (64 * 100, 0),
+    (MCGDiff, "gmm"): (128 * 100, 0),
+    (FPS, "images"): (5 * 999, 0),
+}
+
+
+def cost(sampler: po.Sampler[Any], seeds: range) -> tuple[int, int]:
+    target = linear_posterior(mixture(2))
+    counted = po.Counted(target.prior)
+    sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds)
+    return counted.forward, counted.backward
+
+
+@pytest.mark.parametrize(("kind", "name"), COST, ids=str)
+def test_published_settings_cost_what_they_say(
+    kind: type[PopulationSampler[Any]], name: str
+) -> None:
+    assert cost(kind.published(name), range(1)) == COST[kind, name]
+
+
+def test_cost() -> None:
+    assert set(COST) == {(kind, name) for kind in (TDS, MCGDiff, FPS) for name in kind.presets()}
+    # One evaluation a step and particle, whoever asks for how many; TDS also measures the prior.
+    for seeds in (range(1), range(16), range(3, 40)):
+        assert cost(SMALL["tds"], seeds) == (16 * 10 + 23, 16 * 10)
+        assert cost(SMALL["tds given"], seeds) == (16 * 10, 16 * 10)
+        assert cost(SMALL["mcgdiff"], seeds) == cost(SMALL["fps"], seeds) == (16 * 10, 0)
+
+
+def test_what_they_refuse() -> None:
+    target = example_posterior()
+    free = po.operators.LinearFunction(lambda x: x.flatten(1)[:, :4], target.space)
+    several = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=F64)
+    assert isinstance(target.likelihood, po.GaussianLikelihood)
+    for kind in (MCGDiff, FPS):
+        name = kind.__name__
+        for likelihood, sentence in [
+            (own(target).likelihood, "needs a GaussianLikelihood"),
+            (po.GaussianLikelihood(free, 0.1), "needs an SVDOperator; this is a LinearFunction"),
+            (po.GaussianLikelihood(target.likelihood.operator, several), "needs one noise level"),
+        ]:
+            with pytest.raises(po.CapabilityError, match=f"{name} {sentence}"):
+                kind().sample(po.Posterior(target.prior, likelihood, target.y), seeds=[0])
+    with pytest.raises(po.CapabilityError, match="TDS needs a Posterior"):
+        TDS().sample(target.prior, seeds=[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        *[(kind, {"particles": 1}) for kind in (TDS, MCGDiff, FPS)],
+        *[(kind, {"threshold": 1.5}) for kind in (TDS, MCGDiff, FPS)],
+        (TDS, {"prior_std": 0.0}),
+        (TDS, {"prior_std": math.inf}),
+        (MCGDiff, {"kappa": -1e-3}),
+        (MCGDiff, {"terminal": True}),
+    ],
+)
+def test_settings_that_make_no_sense(
+    kind: type[PopulationSampler[Any]], wrong: dict[str, Any]
+) -> None:
+    field = "kappa" if "terminal" in wrong else next(iter(wrong))
+    with pytest.raises(po.InputError, match=field):
+        kind(**wrong)
+
+
+def test_a_level_of_the_schedule_may_be_that_of_the_noise() -> None:
+    # Catches: a division by the variance of a measurement that is met exactly.
+    levels = po.LogLinear(steps=8, sigma_min=0.1, sigma_max=10)
+    matrix = torch.eye(3, dtype=F64)[:2]
+    for level in (levels.levels()[0], levels.levels()[4], levels.levels()[7], 1e-6, 1e6):
+        likelihood = po.GaussianLikelihood(po.operators.Matrix(matrix), std=level)
+        target = po.Posterior(gaussian(3), likelihood, normal(2, seed=1))
+        for sampler in (
+            MCGDiff(schedule=levels, particles=8),
+            FPS(schedule=levels, particles=8),
+            FPS(schedule=levels, particles=8, repeated=True),
+            TDS(schedule=levels, particles=8),
+        ):
+            assert sampler.sample(target, range(8)).isfinite().all()
+            assert last(sampler, target, 1).log_evidence.isfinite().all()
+
+
+def test_entries_that_are_not_measured() -> None:
+    # Catches: a singular value of 0 that is divided by, and entries of y that no signal moves left
+    # out of the evidence.
+    tall = torch.cat([normal(2, 3, seed=7), torch.zeros(3, 3, dtype=F64)])
+    y = normal(5, seed=8)
+    rest = torch.distributions.Normal(0.0, 0.5).log_prob(y[2:]).sum()
+    for sampler in (
+        MCGDiff(schedule=SHORT, particles=32),
+        FPS(schedule=SHORT, particles=32),
+        TDS(schedule=SHORT, particles=32),
+    ):
+        means, errors = [], []
+        for m, constant in ((5, rest), (2, 0.0)):
+            likelihood = po.GaussianLikelihood(po.operators.Matrix(tall[:m]), std=0.5)
+            state = last(sampler, po.Posterior(gaussian(3), likelihood, y[:m]), 400)
+            evidence = (state.log_evidence - constant).exp()
+            means.append(evidence.mean())
+            errors.append(evidence.std() / math.sqrt(400))
+        assert abs(means[0] - means[1]) < 4 * math.hypot(*errors)
+        assert errors[0] < 0.1 * means[0]

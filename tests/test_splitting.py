@@ -1,0 +1,442 @@
+"""DAPS, PnP-DM, RED-diff and DCPS: their laws on Gaussians, their errors, their costs, and what they refuse."""
+
+import dataclasses
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from affine import Affine, Noise, Problem, collapse, mean_field
+from helpers import F64, gaussian, linear_posterior, normal
+from test_theory import assert_same_law, small_problem
+from torch import Tensor
+
+import posteria as po
+from posteria.core.rng import Rng
+from posteria.metrics.distribution import sliced_wasserstein
+from posteria.problems.toy import gmm25
+from posteria.samplers.daps import DAPS, Langevin, draw_near
+from posteria.samplers.dcps import DCPS
+from posteria.samplers.pnp_dm import PnPDM
+from posteria.samplers.red_diff import REDDiff
+from posteria.testing import check_sampler, example_posterior
+
+FEW = po.LogLinear(steps=8, sigma_min=0.05, sigma_max=20.0)
+ROUGH = Langevin(steps=4)
+SMALL: dict[str, po.Sampler[Any]] = {
+    "daps": DAPS(schedule=FEW),
+    "daps langevin": DAPS(schedule=FEW, exact=False, langevin=ROUGH),
+    "daps paper": DAPS(
+        schedule=FEW,
+        ode=3,
+        matched=False,
+        exact=False,
+        tau=0.2,
+        decay=0.1,
+        langevin=Langevin(steps=4, lr=1e-3, adaptive=False),
+    ),
+    "pnp_dm": PnPDM(schedule=FEW, points=2),
+    "pnp_dm langevin": PnPDM(
+        schedule=FEW, exact=False, ladder=po.Karras(steps=6), last=2, langevin=ROUGH
+    ),
+    "red_diff": REDDiff(schedule=FEW),
+    "red_diff random": REDDiff(schedule=po.Table(steps=8), order="random", spread=0.1),
+    "red_diff paper": REDDiff(schedule=po.Table(steps=8), averaged=True, weight=0.25),
+    "dcps": DCPS(schedule=po.Table(steps=10), inner=3),
+    "dcps paper": DCPS(schedule=po.Table(steps=10), inner=2, adam=False, lr=1.5),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_battery_on_a_linear_measurement(name: str) -> None:
+    check_sampler(SMALL[name], example_posterior("linear"))
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("dcps")])
+def test_battery_on_a_nonlinear_measurement(name: str) -> None:
+    check_sampler(SMALL[name], example_posterior("nonlinear"))
+
+
+def independent(s: float, std: float) -> tuple[po.Posterior, po.Gaussian]:
+    """A prior N(0, s^2 I) of which every other entry is measured, and its posterior."""
+    prior = po.Gaussian(torch.zeros(4, dtype=F64), s**2 * torch.eye(4, dtype=F64))
+    operator = po.operators.Inpainting(torch.tensor([True, False, True, False]))
+    y = torch.tensor([1.5 * s, -0.5 * s], dtype=F64)
+    target = po.Posterior(prior, po.GaussianLikelihood(operator, std=std), y)
+    return target, prior.posterior(target.likelihood, y)
+
+
+def as_affine(law: po.Gaussian) -> Affine:
+    return Affine(law.mean, torch.linalg.cholesky(law.covariance))
+
+
+@pytest.mark.parametrize("s", [1.0, 0.25])
+def test_daps_is_exact_where_entries_are_independent_and_gaussian(s: float) -> None:
+    # Catches: a spread about the estimate that is not that of the signal given its noised value
+    # (sigma, as published, or one for data of unit variance), noise of the wrong level after it.
+    target, exact = independent(s, std=0.4 * s)
+    sampler = DAPS(schedule=po.LogLinear(steps=3, sigma_min=0.3 * s, sigma_max=50.0), prior_std=s)
+    assert_same_law(sampler.sample(target, range(3000)), as_affine(exact), slack=0.01)
+
+
+def test_daps_as_published_has_the_law_that_its_formulas_imply() -> None:
+    # Where nothing is measured a step is x0 = g x, x0 + sigma * noise, + sigma_next * noise, and g
+    # is the product of the Euler factors of the ODE. Catches: an ODE with a step too few, a
+    # spread or noise at the wrong level. The variance is 1.8 times the prior's, which is why one
+    # step and the matched spread are the default.
+    target, _ = independent(1.0, std=0.4)
+    schedule = po.Karras(steps=40, sigma_min=0.1, sigma_max=100.0)
+    sampler = DAPS(schedule=schedule, ode=5, matched=False)
+    x = sampler.sample(target, range(3000))[:, 1]
+    variance = schedule.levels()[0] ** 2
+    for sigma, sigma_next in pairwise(schedule.levels()):
+        gain = 1.0
+        ladder = po.Karras(steps=5, sigma_min=0.01, sigma_max=sigma).levels()
+        for a, b in pairwise(ladder):
+            gain *= (1 + a * b) / (1 + a**2)
+        variance = gain**2 * variance + sigma**2 + sigma_next**2
+    assert 1.7 < variance < 2.0
+    assert x.var().item() == pytest.approx(variance, rel=0.1)
+
+
+@pytest.mark.parametrize("points", [1, 4])
+def test_pnp_dm_is_the_gibbs_sampler_of_a_gaussian(points: int) -> None:
+    # The law of every sweep of a two-variable Gibbs sampler, entry by entry. Catches: a coupling
+    # of the wrong level, a reverse diffusion that returns the mean and not a draw (variance too
+    # small by a third), a last step without a sweep.
+    s, std = 0.5, 0.3
+    target, _ = independent(s, std)
+    schedule = po.LogLinear(steps=5, sigma_min=0.2, sigma_max=2.0)
+    sampler = PnPDM(schedule=schedule, points=points, prior_std=s, last=2)
+    mean, variance = torch.zeros(4, dtype=F64), torch.zeros(4, dtype=F64)
+    precision = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=F64) / std**2
+    pull = torch.zeros(4, dtype=F64)
+    pull[::2] = target.y / std**2
+    levels = schedule.levels()[:-1]
+    for rho in [*levels, levels[-1]]:
+        spread = 1 / (1 / rho**2 + precision)
+        mean, variance = spread * (mean / rho**2 + pull), spread**2 * variance / rho**4 + spread
+        gain = s**2 / (s**2 + rho**2)
+        mean, variance = gain * mean, gain**2 * variance + gain * rho**2
+    law = Affine(mean, torch.diag(variance.sqrt()))
+    assert_same_law(sampler.sample(target, range(3000)), law, slack=0.01)
+
+
+def test_pnp_dm_without_the_spread_of_a_reverse_move_is_too_narrow() -> None:
+    # Catches: an option that does nothing. A spread near 0 takes the mean, as plain DDPM does.
+    target, exact = independent(1.0, std=0.4)
+    schedule = po.LogLinear(steps=60, sigma_min=0.05, sigma_max=20.0)
+    narrow = PnPDM(schedule=schedule, prior_std=1e-6).sample(target, range(400))
+    wide = PnPDM(schedule=schedule).sample(target, range(400))
+    assert (narrow.var(0) / exact.covariance.diagonal()).mean() < 0.75
+    assert (wide.var(0) / exact.covariance.diagonal()).mean() > 0.85
+
+
+def test_langevin_on_a_gaussian() -> None:
+    # Catches: a discretisation error of the variance (a third with plain steps of this size), a
+    # step that is larger than the curvature allows.
+    matrix = torch.tensor([[3.0, 1.0, 0.0], [1.0, -2.0, 0.0]], dtype=F64)
+    likelihood = po.GaussianLikelihood(po.operators.Matrix(matrix), std=0.7)
+    prior = po.Gaussian(normal(3), 0.8 * torch.eye(3, dtype=F64))
+    target = po.Posterior(prior, likelihood, normal(2, seed=2))
+    n, langevin = 4000, Langevin(steps=40, lr=0.5)
+    mean = prior.mean.expand(n, 3)
+    x = draw_near(target, mean, 0.8, Rng(range(n)), langevin=langevin, exact=False)
+    assert_same_law(x, as_affine(prior.posterior(likelihood, target.y)), slack=0.03)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_langevin_where_nothing_is_measured(steps: int) -> None:
+    # Catches: a start at the mean, a first step that adds to the variance of the start.
+    flat = po.FunctionLikelihood(lambda y, x: 0 * x.sum(-1))
+    target = po.Posterior(gaussian(2), flat, torch.zeros(1, dtype=F64))
+    n, langevin = 20_000, Langevin(steps=steps, lr=0.3)
+    mean = torch.ones(n, 2, dtype=F64)
+    x = draw_near(target, mean, 0.8, Rng(range(n)), langevin=langevin, exact=True)
+    assert_same_law(x, Affine(mean[0], math.sqrt(0.8) * torch.eye(2, dtype=F64)), slack=0.0)
+
+
+@pytest.mark.parametrize("name", ["daps", "pnp_dm", "dcps"])
+def test_without_a_decomposition_it_is_the_same(name: str) -> None:
+    # Catches: a conjugate gradient solve that stops early or adds to the random numbers.
+    target = linear_posterior(gaussian())
+    matrix = target.likelihood.operator.matrix()  # type: ignore[attr-defined]
+    free = po.operators.LinearFunction(lambda x: x @ matrix.to(x).mT, target.space)
+    std = torch.full((2,), 0.5, dtype=F64)
+    other = po.Posterior(target.prior, po.GaussianLikelihood(free, std=std), target.y)
+    a, b = (SMALL[name].sample(t, range(4)) for t in (target, other))
+    assert torch.allclose(a, b, atol=1e-5)
+
+
+SPREADS = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def test_red_diff_at_random_levels_reaches_the_optimum_of_its_objective() -> None:
+    # The prior's term has the curvature lambda * mean_t[sigma^2 / (l + sigma^2)] along a direction
+    # of variance l, so that the optimum is y / (1 + curvature). Catches: a weight with one power
+    # of sigma too many, noise that is not subtracted, moments that samples share.
+    y = torch.tensor([1.0, -1.0, 0.5, 2.0, -2.0], dtype=F64)
+    variances = torch.tensor(SPREADS, dtype=F64)
+    prior = po.Gaussian(torch.zeros(5, dtype=F64), torch.diag(variances))
+    likelihood = po.GaussianLikelihood(po.operators.Identity((5,)), std=1.0)
+    target = po.Posterior(prior, likelihood, y)
+    schedule = po.Table(steps=999)
+    sampler = REDDiff(
+        schedule=schedule, order="random", weighting="linear", weight=0.25, lr=0.05, prior_std=1.0
+    )
+    x = sampler.sample(target, range(24))
+    levels = torch.tensor(schedule.levels()[:-1], dtype=F64)[:, None]
+    curvature = 0.25 * (levels**2 / (variances + levels**2)).mean(0)
+    assert curvature.tolist() == pytest.approx(
+        [0.25 * v for v in (0.8269, 0.7788, 0.7245, 0.6657, 0.6046)], rel=3e-3
+    )
+    assert (x.mean(0) - y / (1 + curvature)).abs().max() < 4e-3
+    assert (x.std(0) < 0.05).all()
+    # One descending sweep, as published, ends at the measurement: the weights vanish there.
+    swept = REDDiff.published("inverse_problems").sample(target, range(8))
+    assert (swept.mean(0) - y).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("weighting", ["linear", "sqrt", "square", "log", "clipped", "two_thirds"])
+def test_red_diff_s_own_weight_is_right_for_independent_entries(weighting: str) -> None:
+    # Catches: a weight that is right in one unit of the data only, or for one weighting only.
+    for s in (1.0, 0.25):
+        target, exact = independent(s, std=0.5 * s)
+        sampler = REDDiff(
+            schedule=po.LogLinear(steps=300, sigma_min=0.1 * s, sigma_max=20 * s),
+            order="random",
+            weighting=weighting,
+            prior_std=s,
+        )
+        x = sampler.sample(target, range(16))
+        assert ((x.mean(0) - exact.mean) / s).abs().max() < 0.06
+
+
+def dcps_laws(p: Problem, schedule: po.Schedule, blocks: int, s: float) -> list[Affine]:
+    """The laws of DCPS' iterates without Langevin steps, in matrices."""
+    noise, levels = Noise(), schedule.levels()
+    ends = [schedule.steps * k // blocks for k in range(1, blocks + 1)]
+    x, laws = noise(levels[0] * p.eye), []
+    for k, (sigma, lower) in enumerate(pairwise(levels[:-1])):
+        tau = levels[min(end for end in ends if end > k)]
+        weight = (lower / sigma) ** 2
+        mean = ((1 - weight) * p.eye @ p.denoise(x, sigma)) + (weight * p.eye @ x)
+        jump = (tau / lower) ** 2
+        spread = p.spread(lower)
+        seen = p.a @ ((1 - jump) * spread / lower**2 + jump * p.eye)
+        rest = p.y - (1 - jump) * p.a @ spread @ p.covariance.inverse() @ p.mean
+        variance = p.std**2 * (1 + (tau / s) ** 2)
+        x = mean_field(
+            mean,
+            p.eye / (lower**2 * (1 - weight)),
+            seen.mT @ rest / variance,
+            noise,
+            seen.mT @ seen / variance,
+        )
+        (x,) = collapse(noise, x)
+        laws.append(x)
+    return [*laws, p.denoise(x, levels[-2])]
+
+
+def test_dcps_has_the_law_that_its_formulas_imply() -> None:
+    # After each step, because a block forgets those before it. Catches: the wrong block, a jump
+    # with the weights exchanged, a noise level that does not grow with tau or not in units of the
+    # prior, a derivative of the jump that forgets the part past the denoiser.
+    problem = small_problem()
+    schedule = po.LogLinear(steps=6, sigma_min=0.2, sigma_max=6.0)
+    sampler = DCPS(schedule=schedule, blocks=2, langevin=0, inner=150, lr=0.02, prior_std=0.5)
+    states = sampler.iterate(problem.target(), range(1000))
+    for state, law in zip(states, dcps_laws(problem, schedule, 2, 0.5), strict=True):
+        assert_same_law(state.x, law, slack=0.04)
+
+
+def test_dcps_langevin_steps_sample_the_block_s_posterior() -> None:
+    # Many small steps at the level 1.5 and no fit, so that what follows is known. Catches: a score of
+    # the wrong level, a factor of the paper's coordinate, a likelihood of x and not of its jump.
+    p, (sigma, lower) = small_problem(), (1.5, 0.7)
+    sampler = DCPS(
+        schedule=po.LogLinear(steps=2, sigma_min=lower, sigma_max=sigma),
+        blocks=1,
+        langevin=400,
+        inner=0,
+        prior_std=1.0,
+    )
+    x = sampler.sample(p.target(), range(1500))
+    extra, weighted = p.guide(sigma)
+    prior = (p.covariance + sigma**2 * p.eye).inverse()
+    covariance = (prior + extra).inverse()
+    noise = Noise()
+    law = noise(torch.linalg.cholesky(covariance)).shift(covariance @ (prior @ p.mean + weighted))
+    weight = (lower / sigma) ** 2
+    law = ((1 - weight) * p.eye @ p.denoise(law, sigma)) + (weight * p.eye @ law)
+    law = law + noise(lower * math.sqrt(1 - weight) * p.eye)
+    assert_same_law(x, p.denoise(law, lower), slack=0.06)
+
+
+def test_dcps_steps_along_the_gradient_have_their_length() -> None:
+    # Catches: a norm over the batch, or over single entries; steps in the wrong unit.
+    target = linear_posterior(gaussian())
+    sampler = DCPS(inner=1, lr=0.3, adam=False)
+    center = normal(5, 4)
+    fitted = sampler._descend(lambda x: 5 - x, center, 0.7, 2.0, target.space, Rng(range(5)))
+    assert torch.allclose((fitted.mean - center).norm(dim=1), torch.full((5,), 0.6, dtype=F64))
+    assert isinstance(fitted.std, Tensor)
+    moved = fitted.std.log() - math.log(0.7)
+    assert torch.allclose(moved.norm(dim=1), torch.full((5,), 0.3, dtype=F64))
+
+
+BUDGET: dict[str, po.Sampler[Any]] = {
+    "daps": DAPS(schedule=po.LogLinear(steps=200, sigma_min=0.01, sigma_max=80.0)),
+    "daps five steps of the ode": dataclasses.replace(
+        DAPS.published("images"), langevin=Langevin(), tau=None, exact=True
+    ),
+    "pnp_dm": PnPDM(schedule=po.LogLinear(steps=70, sigma_min=0.02, sigma_max=80.0)),
+    "red_diff": REDDiff(schedule=po.LogLinear(steps=200, sigma_min=0.02, sigma_max=80.0)),
+    "dcps": DCPS(schedule=po.Table(steps=30), inner=6),
+}
+# Root mean square error of the mean in posterior standard deviations, and variance over exact variance.
+GAUSSIAN = {
+    "daps": ((0.0, 0.16), (0.9, 1.1)),
+    "daps five steps of the ode": ((0.14, 0.34), (1.28, 1.55)),
+    "pnp_dm": ((0.1, 0.29), (0.95, 1.15)),
+    "red_diff": ((0.55, 0.66), (0.02, 0.05)),
+    "dcps": ((0.44, 0.65), (0.65, 0.81)),
+}
+# Sliced Wasserstein-1 on a problem of gmm25 (d = 8, d_y = 4); exact draws have 0.1.
+MIXTURE = {
+    "daps": (0.6, 1.15),
+    "daps five steps of the ode": (0.6, 1.3),
+    "pnp_dm": (0.6, 1.3),
+    "red_diff": (0.45, 0.75),
+    "dcps": (0.6, 1.4),
+}
+
+
+@pytest.mark.parametrize("name", BUDGET)
+def test_moments_on_a_gaussian(name: str) -> None:
+    target = linear_posterior(gaussian())
+    exact = target.prior.posterior(target.likelihood, target.y)  # type: ignore[attr-defined]
+    x = BUDGET[name].sample(target, range(600))
+    std = exact.covariance.diagonal().sqrt()
+    error = ((x.mean(0) - exact.mean) / std).square().mean().sqrt().item()
+    ratio = (x.var(0) / std**2).mean().item()
+    (low, high), (least, most) = GAUSSIAN[name]
+    assert low <= error <= high
+    assert least <= ratio <= most
+
+
+@pytest.mark.parametrize("name", BUDGET)
+def test_distance_on_a_mixture(name: str) -> None:
+    problem = gmm25(8, 4, 1)
+    exact = problem.exact.sample(200, torch.Generator().manual_seed(0))
+    x = BUDGET[name].sample(problem.target, range(200))
+    low, high = MIXTURE[name]
+    assert low <= sliced_wasserstein(x, exact) <= high
+
+
+def counted(sampler: po.Sampler[Any], target: po.Posterior) -> tuple[int, int]:
+    prior = po.Counted(target.prior)
+    sampler.sample(po.Posterior(prior, target.likelihood, target.y), seeds=[0])
+    return prior.forward, prior.backward
+
+
+# What a measured scale costs: the solver's 2 * 12 - 1.
+SCALE = 23
+COST: list[tuple[po.Sampler[Any], tuple[int, int]]] = [
+    (DAPS(schedule=FEW, ode=3), (SCALE + 8 * 3, 0)),
+    (DAPS(schedule=FEW, prior_std=1.0), (8, 0)),
+    (PnPDM(schedule=FEW, points=4, last=3), (SCALE + (7 + 3) * 4, 0)),
+    # Of the levels 80, 16.6, 2.5, 0.2, 0.002 one, two, ... are below the couplings 4 and 1.
+    (
+        PnPDM(
+            schedule=po.LogLinear(steps=2, sigma_min=1.0, sigma_max=4.0),
+            ladder=po.Karras(steps=5),
+            prior_std=1.0,
+        ),
+        ((1 + 3) + (1 + 2), 0),
+    ),
+    (REDDiff(schedule=FEW), (SCALE + 8, 0)),
+    # 11 fits, 2 of them at the end of a block, and 3 blocks.
+    (
+        DCPS(schedule=po.Table(steps=12), inner=4, langevin=2),
+        (SCALE + 12 + 9 * 4 + 3 * 2, 9 * 4 + 3 * 2),
+    ),
+    (DAPS.published("images"), (1000, 0)),
+    (PnPDM.published("images"), (3688, 0)),
+    (PnPDM.published("phase_retrieval"), (3132, 0)),
+    (REDDiff.published("images"), (100, 0)),
+    (REDDiff.published("inverse_problems"), (999, 0)),
+    (DCPS.published("images"), (909, 609)),
+]
+
+
+@pytest.mark.parametrize(("sampler", "cost"), COST, ids=lambda v: type(v).__name__)
+def test_cost(sampler: po.Sampler[Any], cost: tuple[int, int]) -> None:
+    # Catches: an evaluation made twice, a level of the ladder that is visited or left out.
+    assert counted(sampler, linear_posterior(gaussian(2))) == cost
+
+
+def test_what_they_refuse() -> None:
+    target = example_posterior("nonlinear")
+    own = po.Posterior(
+        target.prior, po.FunctionLikelihood(lambda y, x: -x.flatten(1).abs().sum(-1)), target.y
+    )
+    with pytest.raises(
+        po.CapabilityError, match="DCPS needs a LinearOperator; this is a Function"
+    ):
+        DCPS().sample(target, seeds=[0])
+    with pytest.raises(
+        po.CapabilityError, match="DAPS needs a GaussianLikelihood; this is a FunctionLikelihood"
+    ):
+        DAPS(tau=0.1).sample(own, seeds=[0])
+    with pytest.raises(
+        po.CapabilityError, match="REDDiff needs a LinearOperator; this is a Function"
+    ):
+        REDDiff(pinv=True).sample(target, seeds=[0])
+    with pytest.raises(po.CapabilityError, match="REDDiff needs a GaussianLikelihood"):
+        REDDiff(averaged=True).sample(own, seeds=[0])
+    for sampler in (SMALL["daps"], SMALL["pnp_dm"], SMALL["red_diff"]):
+        assert sampler.sample(own, seeds=[0, 1]).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (DAPS, {"ode": 0}),
+        (DAPS, {"lowest": 0.0}),
+        (DAPS, {"decay": 1.5}),
+        (DAPS, {"tau": -0.1}),
+        (DAPS, {"prior_std": 0.0}),
+        (Langevin, {"steps": 0}),
+        (Langevin, {"lr": 1.5}),
+        (PnPDM, {"points": 0}),
+        (PnPDM, {"last": 0}),
+        (PnPDM, {"prior_std": float("nan")}),
+        (REDDiff, {"order": "up"}),
+        (REDDiff, {"weighting": "cubic"}),
+        (REDDiff, {"weight": -1.0}),
+        (REDDiff, {"lr": 0.0}),
+        (REDDiff, {"beta2": 1.0}),
+        (REDDiff, {"spread": -0.1}),
+        (REDDiff, {"prior_std": 0.0}),
+        (DCPS, {"blocks": 0}),
+        (DCPS, {"langevin": -1}),
+        (DCPS, {"inner": -1}),
+        (DCPS, {"gamma": 0.0}),
+        (DCPS, {"lr": 0.0}),
+        (DCPS, {"prior_std": 0.0}),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(kind: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(po.InputError, match=next(iter(wrong))):
+        kind(**wrong)
+
+
+def test_nothing_is_divided_by_zero_where_nothing_is_measured() -> None:
+    # Catches: the direction of a gradient of length 0, a curvature of 0.
+    prior = po.Gaussian(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
+    blind = po.operators.Matrix(torch.zeros(1, 2, dtype=F64))
+    target = po.Posterior(prior, po.GaussianLikelihood(blind, std=0.1), torch.zeros(1, dtype=F64))
+    for sampler in SMALL.values():
+        assert sampler.sample(target, seeds=range(3)).isfinite().all()
