@@ -189,6 +189,9 @@ def test_list_explains_what_exists(
         "mgdm",
         "mgps",
         "dps",
+        "exact",
+        "linear operator, Gaussian noise",
+        "--sampler auto",
         "inpaint",
         "phase",
         "ffhq",
@@ -197,6 +200,37 @@ def test_list_explains_what_exists(
         assert word in printed
     assert posteria("list", "sampler", monkeypatch=monkeypatch) == 1
     assert "Did you mean 'samplers'?" in capsys.readouterr().err
+
+
+def test_auto_says_which_sampler_and_why_and_keeps_to_the_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["restore", DIGIT, "--sampler", "auto", "--budget", 100, "--samples", 1]
+    words += ["--task", "sr", "--out", tmp_path / "run"]
+    assert posteria(*words, monkeypatch=monkeypatch) == 0
+    assert "Sampler: MGPS: 49 linear measurements" in " ".join(capsys.readouterr().out.split())
+    results = json.loads((tmp_path / "run" / "run.json").read_text())["results"]
+    assert 80 < results["forward"] + results["backward"] <= 100
+    # The record repeats the run.
+    again = ["restore", "--record", tmp_path / "run" / "run.json", "--out", tmp_path / "again"]
+    assert posteria(*again, monkeypatch=monkeypatch) == 0
+    first, second = (np.load(tmp_path / name / "samples.npz") for name in ("run", "again"))
+    assert np.array_equal(first["samples"], second["samples"])
+
+
+def test_a_population_is_drawn_once_and_its_cost_is_shared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a population simulated again for every chunk of its seeds.
+    words = ["restore", DIGIT, "--task", "sr", "--sampler", "exact", "--set", "particles=4"]
+    words += ["--set", "schedule=Karras(steps=6, sigma_max=80.0)", "--samples", 4, "--chunk", 2]
+    assert posteria(*words, "--out", tmp_path / "run", monkeypatch=monkeypatch) == 0
+    results = json.loads((tmp_path / "run" / "run.json").read_text())["results"]
+    looks = 23 + 6 * 32
+    assert results["forward"] == looks + 6 * 4
+    assert results["backward"] == 6 * 4
+    assert results["shared"] == 4
+    assert "a population of 4, which costs" in " ".join(capsys.readouterr().out.split())
 
 
 def write_inputs(folder: Path) -> None:

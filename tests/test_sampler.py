@@ -8,7 +8,7 @@ from helpers import F64, gaussian, linear_posterior, mixture, normal
 
 import posteria as po
 from posteria.core.rng import Rng
-from posteria.samplers.daps import Langevin
+from posteria.samplers.langevin import Langevin
 from posteria.testing import check_sampler, example_posterior
 
 TEN = po.Table(steps=10)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import posteria as po
+from posteria.diffusion.betas import Betas
 
 SCHEDULES = [
     po.Karras(steps=20),
@@ -91,3 +92,15 @@ def test_bad_schedules_are_refused() -> None:
         po.Karras(steps=0)
     with pytest.raises(po.InputError, match="0 < sigma_min < sigma_max"):
         po.Karras(sigma_min=2.0, sigma_max=1.0)
+
+
+@pytest.mark.parametrize(
+    ("betas", "most"), [(po.LinearBetas(), 999), (po.GivenBetas((0.1, 0.2, 0.3)), 2)]
+)
+def test_a_table_has_no_more_steps_than_entries(betas: Betas, most: int) -> None:
+    # Catches: levels that repeat, the level 0 twice at the end.
+    levels = po.Table(steps=most, betas=betas).levels()
+    assert all(a > b for a, b in pairwise(levels))
+    for steps in (most + 1, 5000):
+        with pytest.raises(po.InputError, match=f"at most steps={most}; {steps} were asked"):
+            po.Table(steps=steps, betas=betas)

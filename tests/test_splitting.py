@@ -16,8 +16,9 @@ import posteria as po
 from posteria.core.rng import Rng
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
-from posteria.samplers.daps import DAPS, Langevin, draw_near
+from posteria.samplers.daps import DAPS
 from posteria.samplers.dcps import DCPS
+from posteria.samplers.langevin import Langevin, draw_near
 from posteria.samplers.pnp_dm import PnPDM
 from posteria.samplers.red_diff import REDDiff
 from posteria.testing import check_sampler, example_posterior

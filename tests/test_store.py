@@ -41,6 +41,11 @@ def test_chunks_cover_all_seeds() -> None:
     assert len({part.file for part in parts}) == 3
 
 
+def test_a_chunk_is_a_population_where_there_are_some() -> None:
+    parts = chunks(po.TDS(particles=4), range(2, 11), 2)
+    assert [part.seeds for part in parts] == [[2, 3], [4, 5, 6, 7], [8, 9, 10]]
+
+
 @pytest.mark.parametrize("checkpoint_every", [-1.0, 1e9], ids=["every step", "never"])
 def test_a_run_killed_at_any_step_is_the_same_run(
     checkpoint_every: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,7 @@ from .samplers import (
     SDA,
     TDS,
     TMPD,
+    Choice,
     Deterministic,
     DiffPIR,
     IndexLaw,
@@ -48,6 +49,8 @@ from .samplers import (
     TwistedSMC,
     Unconditional,
     Uniform,
+    at_budget,
+    choose,
     rebuild_sampler,
 )
 from .target import Posterior
@@ -74,6 +77,7 @@ __all__ = [
     "TMPD",
     "VP",
     "CapabilityError",
+    "Choice",
     "Clean",
     "Condition",
     "Conditional",
@@ -127,6 +131,8 @@ __all__ = [
     "Uniform",
     "Velocity",
     "__version__",
+    "at_budget",
+    "choose",
     "load_prior",
     "operators",
     "rebuild_sampler",

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,9 +56,13 @@ def restore(
         str | None, _option("HEIGHTxWIDTH, to run a prior at another size than it was trained at.")
     ] = None,
     label: Annotated[int | None, _option("Class, for a prior that knows labels.")] = None,
-    sampler: Annotated[str, _option("Sampler; see `posteria list samplers`.")] = "mgdm",
+    sampler: Annotated[str, _option("Sampler; see `posteria list samplers`. Or auto.")] = "mgdm",
     preset: Annotated[str | None, _option("Published settings of the sampler.")] = None,
     steps: Annotated[int | None, _option("Steps of the noise schedule.")] = None,
+    budget: Annotated[
+        int | None,
+        _option("Evaluations and vjps of the prior per sample, from which the steps follow."),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         _option("Another setting of the sampler, such as gibbs=2 or index=Midpoint().", "--set"),
@@ -105,6 +110,7 @@ def restore(
         sampler=sampler,
         preset=preset,
         steps=steps,
+        budget=budget,
         settings=dict(_pair(text) for text in setting or []),
         samples=samples,
         seed=seed,
@@ -114,6 +120,8 @@ def restore(
         device=device,
     )
     job = prepare(request if record is None else repeat(record))
+    if job.why:
+        console.print(f"Sampler: {job.why}.", soft_wrap=True)
     with _progress() as progress:
         bar = progress.add_task(f"{job.plan.task}, {job.plan.samples} samples", total=None)
         results, before = run(
@@ -179,10 +187,19 @@ def show(
         ))
         _table("Priors", ("name", "draws", ""), rows)
     if what in {"samplers", "all"}:
-        rows = [
-            (name, _first_line(kind), ", ".join(kind.presets())) for name, kind in SAMPLERS.items()
-        ]
-        _table("Samplers", ("name", "method", "published settings (--preset)"), rows)
+        _table(
+            "Samplers",
+            ("name", "method", "needs", "published settings (--preset)"),
+            [
+                (name, _first_line(kind), kind.needs, ", ".join(kind.presets()))
+                for name, kind in SAMPLERS.items()
+            ],
+        )
+        console.print(
+            "--sampler auto chooses: exact for up to 16 measurements; mgps for linear ones; daps for nonlinear "
+            "ones; mgdm for noise that is not Gaussian. Why: docs/samplers.md",
+            soft_wrap=True,
+        )
         console.print("Settings, each of which --set changes:", soft_wrap=True)
         for kind in SAMPLERS.values():
             console.print(repr(kind()), soft_wrap=True, highlight=False)
@@ -202,7 +219,7 @@ def _first_line(kind: type) -> str:
     return (inspect.getdoc(kind) or "").split("\n")[0]
 
 
-def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, str, str]]) -> None:
+def _table(title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(*heads, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)

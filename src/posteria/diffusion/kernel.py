@@ -1,6 +1,7 @@
 """Moves between noise levels: the bridge of the forward process, and the reverse step made of it."""
 
 import math
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -11,6 +12,14 @@ from ..core.space import Space
 Level = float | Tensor
 
 
+@overload
+def bridge(
+    sigma_s: float, sigma_t: float, sigma_l: float, eta: float = 1.0
+) -> tuple[float, float]: ...
+@overload
+def bridge(
+    sigma_s: Level, sigma_t: Level, sigma_l: Level, eta: float = 1.0
+) -> tuple[Level, Level]: ...
 def bridge(
     sigma_s: Level, sigma_t: Level, sigma_l: Level, eta: float = 1.0
 ) -> tuple[Level, Level]:

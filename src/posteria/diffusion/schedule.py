@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError
+from ..core.errors import InputError, require
 from .betas import Betas, LinearBetas
 
 Level = float | Tensor
@@ -170,11 +170,24 @@ class Table(Schedule):
     `steps = n - 1`.
 
     Args:
-        steps: Number of moves, one fewer than grid points.
+        steps: Number of moves, one fewer than grid points; at most N - 1, 999 for DDPM's table.
         betas: The noise table.
     """
 
     betas: Betas = field(default_factory=LinearBetas)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        most = self.most
+        require(
+            self.steps <= most,
+            f"A table of {most + 1} entries has at most steps={most}; {self.steps} were asked for.",
+        )
+
+    @property
+    def most(self) -> int:
+        """The most steps that the table allows."""
+        return len(_entries(self.betas)) - 1
 
     def at(self, u: Level) -> Level:
         """See the base class."""

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import CapabilityError, InputError
+from ..core.errors import CapabilityError, InputError, expect
 from ..core.rng import Rng
 from ..diffusion.denoiser import Denoiser, Label
 from ..likelihood import GaussianLikelihood
 from ..operators import Inpainting, Operator
 from ..priors import SHIPPED, load_prior, prior_sha256
 from ..problems.image import TASKS, Options, build_operator
-from ..samplers import rebuild_sampler
+from ..samplers import PosteriorSampler, at_budget, choose, rebuild_sampler
 from ..samplers.base import Sampler
 from ..target import Posterior
 from ..version import __version__
@@ -28,6 +28,8 @@ from .results import Results, summarise
 from .store import Store
 
 ARRAYS = {".npy", ".npz"}
+# The name under which the sampler is chosen by what is measured.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Request:
     sampler: str | Sampler[Any] = "mgdm"
     preset: str | None = None
     steps: int | None = None
+    budget: int | None = None
     settings: dict[str, str] = field(default_factory=dict)
     samples: int = 8
     seed: int = 0
@@ -64,6 +67,7 @@ class Job:
     target: Posterior
     operator: Operator
     truth: Tensor | None
+    why: str | None = None
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -88,8 +92,15 @@ def prepare(request: Request) -> Job:
         raise InputError(
             f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {request.sigma} is not."
         )
+    if request.budget is not None and request.steps is not None:
+        raise InputError("Give --steps or --budget, not both: a budget sets the steps.")
     sampler = request.sampler
-    if isinstance(sampler, str):
+    if isinstance(sampler, str) and sampler == AUTO:
+        if request.preset or request.steps or request.settings:
+            raise InputError(
+                "--sampler auto chooses the settings as well; give it a --budget, or name a sampler."
+            )
+    elif isinstance(sampler, str):
         sampler = choose_sampler(sampler, request.preset, request.steps, request.settings)
     if request.task not in TASKS:
         build_operator(request.task, (1, 1, 1), request.options)
@@ -107,6 +118,7 @@ def prepare(request: Request) -> Job:
         truth, y = None, _measured(given, operator, request)
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
     target = Posterior(member, likelihood, y)
+    sampler, why = _within(sampler, target, request)
     sampler.check(target, range(request.samples))
     Rng([request.seed, request.seed + request.samples - 1])
     plain = {k: v for k, v in dataclasses.asdict(options).items() if not isinstance(v, Tensor)}
@@ -129,7 +141,22 @@ def prepare(request: Request) -> Job:
         chunk=min(request.chunk, request.samples),
         device=torch.device(device).type,
     )
-    return Job(plan, sampler, target, operator, truth)
+    return Job(plan, sampler, target, operator, truth, why)
+
+
+def _within(
+    sampler: Sampler[Any] | str, target: Posterior, request: Request
+) -> tuple[Sampler[Any], str | None]:
+    """The sampler, with as many steps as the budget buys, and why it was chosen if it was."""
+    if isinstance(sampler, str):
+        choice = choose(target, 1000 if request.budget is None else request.budget)
+        return choice.sampler, choice.why
+    if request.budget is None:
+        return sampler, None
+    sampler.check(target, range(request.samples))
+    return at_budget(
+        expect(sampler, PosteriorSampler, by="--budget"), target, request.budget
+    ), None
 
 
 def _device(name: str) -> str:

@@ -37,11 +37,12 @@ class Results:
         ssim_mean: Of the mean of the samples.
         std: The mean over pixels of the standard deviation of the samples, in data units; None for
             one sample.
-        forward: Evaluations of the prior, per sample.
-        backward: Products with its transposed Jacobian, per sample.
+        forward: Evaluations of the prior, per sample, or for a whole population of particles.
+        backward: Products with its transposed Jacobian, likewise.
         operator: Calls of the operator and its derivatives, per sample.
         seconds: Of sampling, for all samples, over all attempts.
         memory: Peak of the process (or of the GPU), in MiB.
+        shared: Samples that a population would give for its cost; 1 without populations.
     """
 
     residual: list[float]
@@ -55,6 +56,7 @@ class Results:
     operator: int
     seconds: float
     memory: float
+    shared: int = 1
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Results":
@@ -73,9 +75,13 @@ class Results:
             ]
         if self.std is not None:
             rows.append(("standard deviation, mean over pixels", f"{self.std:.3f}"))
+        whole = f"{self.forward} + {self.backward} vjps"
+        if self.shared > 1:
+            each = f"{self.forward / self.shared:.0f} + {self.backward / self.shared:.0f} vjps"
+            whole = f"{each} (its share of a population of {self.shared}, which costs {whole})"
         return [
             *rows,
-            ("evaluations of the prior, per sample", f"{self.forward} + {self.backward} vjps"),
+            ("evaluations of the prior, per sample", whole),
             ("calls of the operator, per sample", f"{self.operator}"),
             ("seconds of sampling", f"{self.seconds:.1f}"),
             ("peak memory", f"{self.memory:.0f} MiB"),
@@ -135,6 +141,7 @@ def summarise(job: "Job", samples: Tensor, cost: Cost, store: Store) -> Results:
         std=std.mean().item() if several else None,
         **asdict(cost),
         memory=_peak_memory(torch.device(target.space.device)),
+        shared=job.sampler.shared,
     )
     arrays = {
         "samples": samples,

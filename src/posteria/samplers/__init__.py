@@ -1,7 +1,8 @@
 """Samplers."""
 
 from .base import Sampler
-from .daps import DAPS, Langevin
+from .choose import Choice, at_budget, choose, cost
+from .daps import DAPS
 from .dcps import DCPS
 from .ddnm import DDNM
 from .ddrm import DDRM
@@ -9,6 +10,7 @@ from .diffpir import DiffPIR
 from .dps import DPS
 from .fps import FPS
 from .gaussian_vi import InnerSteps
+from .langevin import Langevin
 from .lgd import LGD
 from .mcgdiff import MCGDiff
 from .mgdm import MGDM, Deterministic, IndexLaw, Midpoint, Mix, Uniform
@@ -42,6 +44,7 @@ __all__ = [
     "SDA",
     "TDS",
     "TMPD",
+    "Choice",
     "Deterministic",
     "DiffPIR",
     "IndexLaw",
@@ -60,6 +63,9 @@ __all__ = [
     "TwistedSMC",
     "Unconditional",
     "Uniform",
+    "at_budget",
+    "choose",
+    "cost",
     "rebuild_part",
     "rebuild_sampler",
 ]

@@ -88,6 +88,11 @@ class Sampler(abc.ABC, Generic[S]):
         """The samples of `seeds` that a last state holds, `[len(seeds), *event]`."""
         return state.x
 
+    @property
+    def shared(self) -> int:
+        """Samples that share the work of one: 1, or the particles of a population."""
+        return 1
+
     def batches(self, seeds: Sequence[int], size: int) -> list[list[int]]:
         """Cut seeds into batches of about `size` that do not share work."""
         return [list(seeds[start : start + size]) for start in range(0, len(seeds), size)]

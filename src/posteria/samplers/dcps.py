@@ -1,15 +1,14 @@
 """DCPS: divide-and-conquer posterior sampling."""
 
-import dataclasses
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..core.errors import require
-from ..core.linalg import LinearMap
 from ..core.rng import Rng
 from ..core.space import Space
 from ..diffusion.kernel import bridge
@@ -17,35 +16,25 @@ from ..diffusion.schedule import Schedule, Table, levels_of
 from ..diffusion.solver import State
 from ..likelihood import GaussianLikelihood
 from ..target import Posterior
-from .daps import measured_std
 from .gaussian_vi import Normal, fit
 from .linear_gaussian import linear
 from .posterior import PosteriorSampler
+from .scale import ScaledState, check_prior_std, measured_std
 
+Score = Callable[[Tensor], Tensor]
 # Keeps a step along a gradient of length 0 from dividing by it.
 EPS = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class DCPSState(State):
-    """Where DCPS stands.
-
-    Args:
-        prior_std: Standard deviation of the prior.
-    """
-
-    prior_std: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class DCPS(PosteriorSampler[DCPSState]):
+class DCPS(PosteriorSampler[ScaledState]):
     """Divide-and-conquer posterior sampling (Janati et al., 2024, arXiv:2403.11407), algorithm 1.
 
     The levels are cut into blocks. The signal at the level tau where a block ends is taken to be
-    measured with the noise level `std sqrt(1 + tau^2 / s^2)`, where s is the prior's spread. A block begins
-    with tamed Langevin steps on the posterior of that measurement, and each of its steps draws from a Gaussian
-    that is fitted to the reverse transition times the likelihood of a jump (DDPM) to the block's
-    end.
+    measured with the noise level `std sqrt(1 + tau^2 / s^2)`, where s is the prior's spread. A
+    block begins with tamed Langevin steps on the posterior of that measurement, and each of its
+    steps draws from a Gaussian that is fitted to the reverse transition times the likelihood of a
+    jump (DDPM) to the block's end.
 
     A step costs 1 + G evaluations and G vjps for G optimiser steps, but 1 and none where it reaches
     the end of a block; a block costs one of each for each Langevin step, and the step to 0 one
@@ -69,9 +58,6 @@ class DCPS(PosteriorSampler[DCPSState]):
         prior_std: The prior's spread s; by default it is measured.
     """
 
-    needs: ClassVar[str] = "linear operator with Gaussian noise"
-    state_type: ClassVar[type[State]] = DCPSState
-
     schedule: Schedule = field(default_factory=lambda: Table(steps=60))
     blocks: int = 3
     langevin: int = 5
@@ -80,6 +66,9 @@ class DCPS(PosteriorSampler[DCPSState]):
     lr: float = 0.2
     adam: bool = True
     prior_std: float | None = None
+
+    needs: ClassVar[str] = "linear operator, Gaussian noise"
+    state_type: ClassVar[type[State]] = ScaledState
 
     def __post_init__(self) -> None:
         require(
@@ -91,10 +80,7 @@ class DCPS(PosteriorSampler[DCPSState]):
         for name in ("gamma", "lr"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"DCPS needs a step size above 0; {name}={value}.")
-        require(
-            self.prior_std is None or 0 < self.prior_std < math.inf,
-            f"DCPS needs a spread of the prior above 0; prior_std={self.prior_std}.",
-        )
+        check_prior_std(self.prior_std)
 
     @classmethod
     def presets(cls) -> dict[str, "DCPS"]:
@@ -117,19 +103,19 @@ class DCPS(PosteriorSampler[DCPSState]):
         """See `PosteriorSampler`."""
         linear(posterior, by=self)
 
-    def init(self, target: Posterior, rng: Rng) -> DCPSState:
+    def init(self, target: Posterior, rng: Rng) -> ScaledState:
         """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
-        return DCPSState(x=x, x0=x, prior_std=measured_std(target, self.prior_std))
+        return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
     def step(
-        self, target: Posterior, state: DCPSState, sigma: float, sigma_next: float, rng: Rng
-    ) -> DCPSState:
+        self, target: Posterior, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
+    ) -> ScaledState:
         """See `Sampler`."""
         x, std, count = state.x, state.prior_std, state.count + 1
         if sigma_next == 0:
             x0 = target.prior(x, sigma)
-            return dataclasses.replace(state, x=x0, x0=x0, sigma=sigma, count=count)
+            return replace(state, x=x0, x0=x0, sigma=sigma, count=count)
         # Where blocks end, as indices of levels; 0 is where the first begins.
         ends = [self.schedule.steps * k // self.blocks for k in range(self.blocks + 1)]
         tau = levels_of(self.schedule)[min(end for end in ends if end > state.count)]
@@ -139,7 +125,7 @@ class DCPS(PosteriorSampler[DCPSState]):
                 x = self._langevin(target, x, score, (tau, sigma), std, rng)
 
         x0 = target.prior(x, sigma)
-        weight, spread = _numbers(bridge(0.0, sigma_next, sigma))
+        weight, spread = bridge(0.0, sigma_next, sigma)
         reference = Normal(x0 + weight * (x - x0), spread)
 
         def potential(u: Tensor) -> Tensor:
@@ -152,9 +138,9 @@ class DCPS(PosteriorSampler[DCPSState]):
         else:
             unit = math.hypot(std, sigma_next)
             fitted = self._descend(potential, reference.mean, spread, unit, target.space, rng)
-        return dataclasses.replace(state, x=fitted.draw(rng), x0=x0, sigma=sigma, count=count)
+        return replace(state, x=fitted.draw(rng), x0=x0, sigma=sigma, count=count)
 
-    def _score(self, target: Posterior, tau: float, std: float) -> LinearMap:
+    def _score(self, target: Posterior, tau: float, std: float) -> Score:
         """The score of the block's measurement, of the signal at the level `tau`."""
         operator, noise = linear(target, by=self)
         likelihood = GaussianLikelihood(operator, noise * math.hypot(1, tau / std))
@@ -164,7 +150,7 @@ class DCPS(PosteriorSampler[DCPSState]):
         self,
         target: Posterior,
         x: Tensor,
-        score: LinearMap,
+        score: Score,
         levels: tuple[float, float],
         std: float,
         rng: Rng,
@@ -172,7 +158,7 @@ class DCPS(PosteriorSampler[DCPSState]):
         """A tamed Langevin step on the noised prior times the likelihood of the mean of the jump."""
         tau, sigma = levels
         x0, pullback = target.prior.vjp(x, sigma)
-        weight, _ = _numbers(bridge(0.0, tau, sigma))
+        weight, _ = bridge(0.0, tau, sigma)
         pull = score(x0 + weight * (x - x0))
         gradient = (x0 - x) / sigma**2 + weight * pull + (1 - weight) * pullback(pull)
         unit = math.hypot(std, sigma)
@@ -182,7 +168,7 @@ class DCPS(PosteriorSampler[DCPSState]):
 
     def _descend(
         self,
-        score: LinearMap,
+        score: Score,
         center: Tensor,
         std: float,
         unit: float,
@@ -202,21 +188,16 @@ class DCPS(PosteriorSampler[DCPSState]):
 
 
 def _jump(
-    target: Posterior, u: Tensor, score: LinearMap, levels: tuple[float, float], rng: Rng
+    target: Posterior, u: Tensor, score: Score, levels: tuple[float, float], rng: Rng
 ) -> Tensor:
     """The score in `u`, at the second level, of the likelihood of one jump from it to the first."""
     tau, sigma = levels
     if tau == sigma:
         return score(u)
     x0, pullback = target.prior.vjp(u, sigma)
-    weight, std = _numbers(bridge(0.0, tau, sigma))
+    weight, std = bridge(0.0, tau, sigma)
     x = x0 + weight * (u - x0)
     if std:
         x = x + std * rng.normal_like(x)
     pull = score(x)
     return weight * pull + (1 - weight) * pullback(pull)
-
-
-def _numbers(values: tuple[float | Tensor, float | Tensor]) -> tuple[float, float]:
-    """The weight and spread of a bridge between levels that are numbers."""
-    return float(values[0]), float(values[1])

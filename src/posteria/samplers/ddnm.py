@@ -13,7 +13,6 @@ from ..diffusion.kernel import bridge
 from ..diffusion.schedule import Karras, Schedule, Table, levels_of
 from ..diffusion.solver import State
 from ..target import Posterior
-from .ddrm import seen
 from .linear_gaussian import spectral
 from .posterior import PosteriorSampler
 
@@ -81,10 +80,11 @@ class DDNM(PosteriorSampler[State]):
         if sigma_next == 0:
             return x0, x0
         operator, s, std = measurement = spectral(target, by=self)
-        weight, spread = (float(value) for value in bridge(0.0, sigma_next, sigma, self.eta))
+        weight, spread = bridge(0.0, sigma_next, sigma, self.eta)
         gain = 1 - weight
         # The paper's lambda over s, which stays finite where s is small.
-        pull = (1 / torch.where(seen(s), s, 1.0)).clamp(max=spread / (gain * std)) * seen(s)
+        safe = torch.where(measurement.seen, s, 1.0)
+        pull = (1 / safe).clamp(max=spread / (gain * std)) * measurement.seen
         left = (spread**2 - (gain * pull * std) ** 2).clamp(min=0).sqrt()
         c, c0 = operator.vt(x), operator.vt(x0)
         c0 = c0 + pull * (measurement.measured(target.y) - s * c0)

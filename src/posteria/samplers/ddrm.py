@@ -91,13 +91,8 @@ class DDRM(PosteriorSampler[State]):
         faint = below((measurement.measured(target.y) - s * c0) / std, self.eta)
         spread = (sigma_next**2 - (self.eta_b * level) ** 2).sqrt()
         clear = c0 + self.eta_b * (value - c0) + spread * noise
-        x = operator.v(torch.where(above, clear, torch.where(seen(s), faint, free)))
+        x = operator.v(torch.where(above, clear, torch.where(measurement.seen, faint, free)))
         return State(x=x, x0=x0, sigma=sigma, count=count)
-
-
-def seen(s: Tensor) -> Tensor:
-    """The directions that are measured: their singular value is above the rounding error."""
-    return s > s.max() * len(s) * torch.finfo(s.dtype).eps
 
 
 def _clear(measurement: Spectral, y: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,7 +101,7 @@ def _clear(measurement: Spectral, y: Tensor, sigma: float) -> tuple[Tensor, Tens
     Value and level are 0 in the others.
     """
     s, std = measurement.s, measurement.std
-    above = seen(s) & (s * sigma >= std)
+    above = measurement.seen & (s * sigma >= std)
     safe = torch.where(above, s, 1.0)
     value = torch.where(above, measurement.measured(y) / safe, 0.0)
     # The comparison above and this quotient may round to different sides of sigma.

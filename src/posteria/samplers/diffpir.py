@@ -23,8 +23,10 @@ from .posterior import PosteriorSampler
 class DiffPIR(PosteriorSampler[State]):
     """Denoising diffusion models for plug-and-play restoration (Zhu et al., 2023, arXiv:2305.08995), algorithm 1.
 
-    The clean estimate is replaced by the minimiser of `|(y - A x) / std|^2 + weight |x - x0|^2 / sigma^2`,
-    and the next iterate is that with noise, in part the old one. One evaluation a step and no vjp.
+    The clean estimate is replaced by the minimiser of
+    `|(y - A x) / std|^2 + weight |x - x0|^2 / sigma^2`, and the next iterate is that with noise, in
+    part the old one. One evaluation a step and no vjp.
+
     A linear problem is solved exactly: by the decomposition of the operator if it has one and the
     noise one level, otherwise by conjugate gradients. For other operators there are gradient steps.
     The paper's step, `sigma^2 / (2 weight std^2)` times the gradient of the squared residual,
@@ -54,9 +56,9 @@ class DiffPIR(PosteriorSampler[State]):
     def presets(cls) -> dict[str, "DiffPIR"]:
         """Published settings, for images in [-1, 1].
 
-        `blur`, `super_resolution` (100 evaluations) and `inpainting` (20, without noise) are those of
-        the official code, whose grid is finer at low levels than ours here. Those in `_1000` are of
-        the comparisons of MGPS and MGDM (arXiv:2410.09945, arXiv:2502.03332), 999 evaluations.
+        `blur`, `super_resolution` (100 evaluations) and `inpainting` (20, without noise) are those
+        of the official code, whose grid is finer at low levels than ours here. Those in `_1000` are
+        of the comparisons of MGPS and MGDM (arXiv:2410.09945, arXiv:2502.03332), 999 evaluations.
         """
         long = partial(cls, schedule=Table(steps=999))
         return {

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class DPS(PosteriorSampler[State]):
     schedule: Schedule = field(default_factory=lambda: Table(steps=999))
     zeta: float = 0.2
     eta: float = 1.0
+    needs: ClassVar[str] = "Gaussian noise"
 
     def __post_init__(self) -> None:
         require(

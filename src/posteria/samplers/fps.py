@@ -6,14 +6,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..core.errors import require
 from ..core.rng import Rng
 from ..diffusion.kernel import bridge
 from ..diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ..diffusion.solver import State
 from ..target import Posterior
+from .filtering import Coordinates, coordinates, draw_given, log_normal
 from .linear_gaussian import spectral
-from .mcgdiff import Coordinates, coordinates, draw_given, log_normal
 from .population import ParticleState, PopulationSampler, finish, select, take
 
 
@@ -62,17 +61,9 @@ class FPS(PopulationSampler[FilterState]):
     schedule: Schedule = field(
         default_factory=lambda: LogLinear(steps=400, sigma_min=0.01, sigma_max=300.0)
     )
-    threshold: float = 0.5
     repeated: bool = False
     state_type: ClassVar[type[State]] = FilterState
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            0 <= self.threshold <= 1,
-            f"threshold is a share of the particles, from 0 to 1; {self.threshold} is not.",
-        )
 
     @classmethod
     def presets(cls) -> dict[str, "FPS"]:

@@ -1,4 +1,4 @@
-"""The inner fit that MGPS and MGDM share: a mean-field Gaussian for a Gaussian times a potential."""
+"""The inner fit that MGPS, MGDM and DCPS share: a mean-field Gaussian for a Gaussian times a potential."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

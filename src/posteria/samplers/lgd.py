@@ -1,7 +1,7 @@
 """LGD: loss-guided diffusion by Monte Carlo."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -13,10 +13,9 @@ from ..core.rng import Rng
 from ..diffusion.schedule import Karras, Schedule, Table, levels_of
 from ..diffusion.solver import State
 from ..target import Posterior
-from .mmps import advance, check_reverse
-from .pigdm import ScaledState, check_prior_std, spread
 from .posterior import PosteriorSampler
-from .scale import prior_scale
+from .reverse import advance, check_reverse
+from .scale import ScaledState, check_prior_std, measured_std, spread_given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +67,13 @@ class LGD(PosteriorSampler[ScaledState]):
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
         """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
-        std = prior_scale(target.prior).std if self.prior_std is None else self.prior_std
-        return ScaledState(x=x, x0=x, prior_std=std)
+        return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
     def step(
         self, target: Posterior, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
     ) -> ScaledState:
         """See `Sampler`."""
-        r = spread(sigma, state.prior_std)
+        r = spread_given(sigma, state.prior_std)
         x0, denoiser_vjp = target.prior.vjp(state.x, sigma)
         moved = sigma**2 * denoiser_vjp(self.score(target, x0, r, rng))
         if self.reach is not None:
@@ -84,8 +82,7 @@ class LGD(PosteriorSampler[ScaledState]):
             moved = moved * (self.reach * r * math.sqrt(space.size) / length).clamp(max=1)
         x0 = x0 + moved
         x = advance(state, x0, sigma, sigma_next, self.eta, self.order, rng)
-        count = state.count + 1
-        return ScaledState(x=x, x0=x0, sigma=sigma, count=count, prior_std=state.prior_std)
+        return replace(state, x=x, x0=x0, sigma=sigma, count=state.count + 1)
 
     def score(self, target: Posterior, x0: Tensor, r: float, rng: Rng) -> Tensor:
         """The gradient in `x0` `[n, *event]` of the log of the mean likelihood of draws around it."""

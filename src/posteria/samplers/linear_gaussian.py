@@ -34,6 +34,11 @@ class Spectral(NamedTuple):
     s: Tensor
     std: float
 
+    @property
+    def seen(self) -> Tensor:
+        """The directions that are measured: their singular value is above the rounding error."""
+        return self.s > self.s.max() * len(self.s) * torch.finfo(self.s.dtype).eps
+
     def measured(self, y: Tensor) -> Tensor:
         """`U^T y` for the directions of the signal, `[*batch, domain.size]`: 0 where nothing is measured."""
         rank = min(len(self.operator.singular_values), len(self.s))

@@ -1,7 +1,7 @@
 """PiGDM: pseudoinverse-guided diffusion."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -13,20 +13,9 @@ from ..diffusion.schedule import Karras, Schedule, Table, levels_of
 from ..diffusion.solver import State
 from ..target import Posterior
 from .linear_gaussian import innovation, linear
-from .mmps import advance, check_reverse
 from .posterior import PosteriorSampler
-from .scale import prior_scale
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScaledState(State):
-    """The state of a sampler that knows the scale of its prior.
-
-    Args:
-        prior_std: Standard deviation of an entry of the signal.
-    """
-
-    prior_std: float
+from .reverse import advance, check_reverse
+from .scale import ScaledState, check_prior_std, measured_std, spread_given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +70,13 @@ class PiGDM(PosteriorSampler[ScaledState]):
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
         """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
-        std = prior_scale(target.prior).std if self.prior_std is None else self.prior_std
-        return ScaledState(x=x, x0=x, prior_std=std)
+        return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
     def step(
         self, target: Posterior, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
     ) -> ScaledState:
         """See `Sampler`."""
-        variance = spread(sigma, state.prior_std) ** 2
+        variance = spread_given(sigma, state.prior_std) ** 2
         x0, guidance = self.guidance(target, state.x, sigma, variance)
         if self.strength is None:
             x0 = x0 + sigma**2 * guidance
@@ -96,8 +84,7 @@ class PiGDM(PosteriorSampler[ScaledState]):
         else:
             x = reverse_step(state.x, x0, sigma, sigma_next, self.eta, rng)
             x = x + self.strength * variance * guidance
-        count = state.count + 1
-        return ScaledState(x=x, x0=x0, sigma=sigma, count=count, prior_std=state.prior_std)
+        return replace(state, x=x, x0=x0, sigma=sigma, count=state.count + 1)
 
     def guidance(
         self, target: Posterior, x: Tensor, sigma: float, variance: float
@@ -108,16 +95,3 @@ class PiGDM(PosteriorSampler[ScaledState]):
         x0, denoiser_vjp = target.prior.vjp(x, sigma)
         residual = target.y - operator(x0)
         return x0, denoiser_vjp(operator.adjoint(innovation(likelihood, residual, variance)))
-
-
-def check_prior_std(prior_std: float | None) -> None:
-    """Raise `InputError` unless it is None or above 0."""
-    require(
-        prior_std is None or 0 < prior_std < math.inf,
-        f"prior_std is None or a standard deviation above 0; {prior_std} is not.",
-    )
-
-
-def spread(sigma: float, prior_std: float) -> float:
-    """Standard deviation of an entry of x_0 given x, for a white Gaussian prior."""
-    return sigma * prior_std / math.hypot(sigma, prior_std)

@@ -1,8 +1,6 @@
 """PnP-DM: plug-and-play diffusion models, a split Gibbs sampler."""
 
-import dataclasses
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import ClassVar
@@ -15,26 +13,16 @@ from ..diffusion.kernel import reverse_step
 from ..diffusion.schedule import Karras, LogLinear, Schedule
 from ..diffusion.solver import State
 from ..target import Posterior
-from .daps import Langevin, draw_near, measured_std, spread_given
+from .langevin import Langevin, draw_near
 from .posterior import PosteriorSampler
+from .scale import ScaledState, check_prior_std, measured_std, spread_given
 
 # Where the prior step leaves for 0, as a share of the level at which it begins.
 LAST = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class PnPDMState(State):
-    """Where PnP-DM stands; `x` is the signal and `x0` its noisy copy that sees the measurement.
-
-    Args:
-        prior_std: Standard deviation of the prior.
-    """
-
-    prior_std: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class PnPDM(PosteriorSampler[PnPDMState]):
+class PnPDM(PosteriorSampler[ScaledState]):
     """Plug-and-play diffusion models (Wu et al., 2024, arXiv:2405.18782), algorithm 1.
 
     A Gibbs sampler of the signal x and a copy z of it, `z = x + rho * noise`, which alone is
@@ -64,17 +52,14 @@ class PnPDM(PosteriorSampler[PnPDMState]):
     last: int = 1
     exact: bool = True
     langevin: Langevin = field(default_factory=Langevin)
-    state_type: ClassVar[type[State]] = PnPDMState
+    state_type: ClassVar[type[State]] = ScaledState
 
     def __post_init__(self) -> None:
         require(
             self.points >= 1, f"A reverse diffusion has at least 1 point; points={self.points}."
         )
         require(self.last >= 1, f"PnP-DM makes at least 1 last sweep; last={self.last}.")
-        require(
-            self.prior_std is None or 0 < self.prior_std < math.inf,
-            f"PnP-DM needs a spread of the prior above 0; prior_std={self.prior_std}.",
-        )
+        check_prior_std(self.prior_std)
 
     @classmethod
     def presets(cls) -> dict[str, "PnPDM"]:
@@ -95,20 +80,21 @@ class PnPDM(PosteriorSampler[PnPDMState]):
             ),
         }
 
-    def init(self, target: Posterior, rng: Rng) -> PnPDMState:
+    def init(self, target: Posterior, rng: Rng) -> ScaledState:
         """See `Sampler`."""
+        # In a state, x0 stands for the copy z.
         x = target.space.zeros(len(rng))
-        return PnPDMState(x=x, x0=x, prior_std=measured_std(target, self.prior_std))
+        return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
     def step(
-        self, target: Posterior, state: PnPDMState, sigma: float, sigma_next: float, rng: Rng
-    ) -> PnPDMState:
+        self, target: Posterior, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
+    ) -> ScaledState:
         """See `Sampler`."""
         x, z = state.x, state.x0
         for _ in range(1 if sigma_next > 0 else self.last):
             z = draw_near(target, x, sigma**2, rng, langevin=self.langevin, exact=self.exact)
             x = self._clean(target, z, sigma, state.prior_std, rng)
-        return dataclasses.replace(state, x=x, x0=z, sigma=sigma, count=state.count + 1)
+        return replace(state, x=x, x0=z, sigma=sigma, count=state.count + 1)
 
     def _clean(self, target: Posterior, z: Tensor, rho: float, std: float, rng: Rng) -> Tensor:
         """Draw the clean signal given a copy at the level `rho`."""

@@ -1,6 +1,7 @@
 """What samplers share whose unit is a population of particles."""
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -67,14 +68,21 @@ class PopulationSampler(PosteriorSampler[P], Generic[P]):
 
     Args:
         particles: Size of a population.
+        threshold: A population is resampled when its effective size is below this share of it; 0
+            is never and 1 at every step.
     """
 
     particles: int = 512
+    threshold: float = 0.5
 
     def __post_init__(self) -> None:
         require(
             self.particles >= 2,
             f"A population has at least 2 particles; particles={self.particles}.",
+        )
+        require(
+            0 <= self.threshold <= 1,
+            f"threshold is a share of the particles, from 0 to 1; {self.threshold} is not.",
         )
 
     def roll(self, target: Posterior, seeds: Sequence[int]) -> Roll:
@@ -106,6 +114,15 @@ class PopulationSampler(PosteriorSampler[P], Generic[P]):
         """See `Sampler`."""
         roll = self.roll(target, seeds)
         return state.x[roll.population, roll.particle]
+
+    @property
+    def shared(self) -> int:
+        """See `Sampler`."""
+        return self.particles
+
+    def log_evidence(self, target: Posterior, seeds: Sequence[int]) -> Tensor:
+        """Log of the unbiased estimates of p(y) of the populations that `seeds` ask for, `[populations]`."""
+        return deque(self.iterate(target, seeds), maxlen=1)[0].log_evidence
 
     def batches(self, seeds: Sequence[int], size: int) -> list[list[int]]:
         """See `Sampler`; a batch is a population, whatever `size` is."""

@@ -14,11 +14,11 @@ from ..core.rng import Rng
 from ..diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ..diffusion.solver import State
 from ..likelihood import GaussianLikelihood
-from ..operators.base import LinearOperator
 from ..target import Posterior
 from .gaussian_vi import Adam
+from .linear_gaussian import linear
 from .posterior import PosteriorSampler
-from .scale import prior_scale
+from .scale import ScaledState, check_prior_std, prior_scale
 
 # The weight of a level, where t is the level in units of the prior's standard deviation.
 WEIGHTINGS: dict[str, Callable[[float], float]] = {
@@ -33,27 +33,25 @@ WEIGHTINGS: dict[str, Callable[[float], float]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class REDDiffState(State):
+class REDDiffState(ScaledState):
     """Where the optimiser stands; `x` is the point.
 
     Args:
         first: Adam's first moment, as `x`.
         second: Adam's second moment, as `x`.
-        prior_std: Standard deviation of the prior.
     """
 
     first: Tensor
     second: Tensor
-    prior_std: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class REDDiff(PosteriorSampler[REDDiffState]):
     """RED-diff (Mardani et al., 2023, arXiv:2305.04391), algorithm 1.
 
-    It returns a point and not a sample of the posterior: Adam, for each sample by itself, on the log-likelihood and a
-    weighted average over noise levels of the divergence from the noised prior. Seeds differ by the
-    noise of the optimiser only. One evaluation a step and no vjp.
+    It returns a point and not a sample of the posterior: Adam, for each sample by itself, on the
+    log-likelihood and a weighted average over noise levels of the divergence from the noised prior.
+    Seeds differ by the noise of the optimiser only. One evaluation a step and no vjp.
 
     Args:
         schedule: The noise levels, one a step.
@@ -103,16 +101,13 @@ class REDDiff(PosteriorSampler[REDDiffState]):
             self.weight is None or 0 <= self.weight < math.inf,
             f"RED-diff needs a weight of at least 0; weight={self.weight}.",
         )
-        require(
-            self.prior_std is None or 0 < self.prior_std < math.inf,
-            f"RED-diff needs a spread of the prior above 0; prior_std={self.prior_std}.",
-        )
+        check_prior_std(self.prior_std)
 
     @classmethod
     def presets(cls) -> dict[str, "REDDiff"]:
         """The settings of the official code (arXiv:2305.04391) for pictures in [-1, 1] and linear operators.
 
-        `images` has 100 evaluations, `inverse_problems` the 1000 with which MGPS and MGDM compared it.
+        `images` has 100 evaluations, `inverse_problems` the 999 of the comparisons of MGPS and MGDM.
         """
 
         def paper(steps: int) -> "REDDiff":
@@ -131,22 +126,19 @@ class REDDiff(PosteriorSampler[REDDiffState]):
 
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
-        if self.averaged or self.pinv:
-            likelihood = expect(posterior.likelihood, GaussianLikelihood, by=self)
-            if self.pinv:
-                expect(likelihood.operator, LinearOperator, by=self)
+        if self.averaged:
+            expect(posterior.likelihood, GaussianLikelihood, by=self)
+        if self.pinv:
+            linear(posterior, by=self)
 
     def init(self, target: Posterior, rng: Rng) -> REDDiffState:
         """See `Sampler`."""
         x, std = target.space.zeros(len(rng)), self.prior_std
         if std is None:
             scale = prior_scale(target.prior)
-            x, std = x + scale.mean, max(scale.std, 1e-12)
+            x, std = x + scale.mean, scale.std
         if self.pinv:
-            likelihood = expect(target.likelihood, GaussianLikelihood, by=self)
-            x = target.space.zeros(len(rng)) + expect(
-                likelihood.operator, LinearOperator, by=self
-            ).pinv(target.y)
+            x = target.space.zeros(len(rng)) + linear(target, by=self).operator.pinv(target.y)
         zeros = torch.zeros_like(x)
         return REDDiffState(x=x, x0=x, first=zeros, second=zeros, prior_std=std)
 
@@ -188,7 +180,7 @@ class REDDiff(PosteriorSampler[REDDiffState]):
         return table[0][index], table[1][index]
 
     def _data_term(self, target: Posterior, x: Tensor) -> Tensor:
-        """The gradient of the negative log-likelihood, in `averaged` units of which the prior's term is the unit."""
+        """The gradient of the negative log-likelihood; of the paper's code's data term if `averaged`."""
         if not self.averaged:
             return -target.likelihood.score(target.y, x)
         operator = expect(target.likelihood, GaussianLikelihood, by=self).operator

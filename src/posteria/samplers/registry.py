@@ -5,7 +5,7 @@ from typing import Any
 from ..core.rebuild import rebuild
 from ..diffusion import betas, schedule, solver
 from .base import Sampler
-from .daps import DAPS, Langevin
+from .daps import DAPS
 from .dcps import DCPS
 from .ddnm import DDNM
 from .ddrm import DDRM
@@ -13,6 +13,7 @@ from .diffpir import DiffPIR
 from .dps import DPS
 from .fps import FPS
 from .gaussian_vi import InnerSteps
+from .langevin import Langevin
 from .lgd import LGD
 from .mcgdiff import MCGDiff
 from .mgdm import MGDM, Deterministic, Midpoint, Mix, Uniform

@@ -16,7 +16,6 @@ from ..diffusion.schedule import Karras, LogLinear, Schedule, levels_of
 from ..diffusion.solver import State
 from ..operators.base import SVDOperator
 from ..target import Posterior
-from .ddrm import seen
 from .linear_gaussian import spectral
 from .posterior import PosteriorSampler
 
@@ -120,15 +119,14 @@ class ScoreSDE(PosteriorSampler[State]):
 
     def _known(self, target: Posterior, sigma: float) -> _Known:
         operator, s, std = measurement = spectral(target, by=self)
-        measured = seen(s)
-        safe = torch.where(measured, s, 1.0)
+        safe = torch.where(measurement.seen, s, 1.0)
         level = std / safe if self.noisy else torch.zeros_like(s)
         return _Known(
             operator,
             measurement.measured(target.y) / safe,
             (sigma**2 - level**2).clamp(min=0).sqrt(),
-            measured & (level <= sigma),
-            measured & (level > sigma),
+            measurement.seen & (level <= sigma),
+            measurement.seen & (level > sigma),
         )
 
 

@@ -1,12 +1,10 @@
 """TDS: the twisted diffusion sampler."""
 
-import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from torch import Tensor
 
-from ..core.errors import require
 from ..core.rng import Rng
 from ..diffusion.kernel import bridge
 from ..diffusion.schedule import LogLinear, Schedule, Table, levels_of
@@ -16,11 +14,12 @@ from ..operators.base import LinearOperator, Operator
 from ..target import Posterior
 from .linear_gaussian import Linear, innovation
 from .population import ParticleState, PopulationSampler, finish, select, take
-from .scale import prior_scale
+from .scale import check_prior_std, measured_std
+from .twist import Look
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwistedState(ParticleState):
+class TDSState(ParticleState):
     """Where populations stand, with the twist that their weights include.
 
     Args:
@@ -34,16 +33,8 @@ class TwistedState(ParticleState):
     prior_std: float
 
 
-class Twist(NamedTuple):
-    """What is seen of particles at one level: the denoised signal, and the twist with its gradient."""
-
-    x0: Tensor
-    value: Tensor
-    guide: Tensor
-
-
 @dataclass(frozen=True, kw_only=True)
-class TDS(PopulationSampler[TwistedState]):
+class TDS(PopulationSampler[TDSState]):
     """Twisted diffusion sampler (Wu et al., 2023, arXiv:2306.17775), algorithm 1.
 
     A particle filter whose proposals and weights look ahead by a guess of p(y | x), the twist,
@@ -72,20 +63,12 @@ class TDS(PopulationSampler[TwistedState]):
     schedule: Schedule = field(
         default_factory=lambda: LogLinear(steps=200, sigma_min=0.01, sigma_max=300.0)
     )
-    threshold: float = 0.5
     prior_std: float | None = None
-    state_type: ClassVar[type[State]] = TwistedState
+    state_type: ClassVar[type[State]] = TDSState
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            0 <= self.threshold <= 1,
-            f"threshold is a share of the particles, from 0 to 1; {self.threshold} is not.",
-        )
-        require(
-            self.prior_std is None or 0 < self.prior_std < math.inf,
-            f"A prior has a standard deviation above 0; prior_std={self.prior_std}.",
-        )
+        check_prior_std(self.prior_std)
 
     @classmethod
     def presets(cls) -> dict[str, "TDS"]:
@@ -94,27 +77,26 @@ class TDS(PopulationSampler[TwistedState]):
             "images": cls(schedule=Table(steps=100), particles=4, threshold=1.0, prior_std=1.0)
         }
 
-    def init(self, target: Posterior, rng: Rng) -> TwistedState:
+    def init(self, target: Posterior, rng: Rng) -> TDSState:
         """See `Sampler`."""
         sigma = levels_of(self.schedule)[0]
         x = sigma * rng.normal(target.space, self.particles)
-        prior_std = 0.0
-        if _gaussian(target) is not None:
-            prior_std = self.prior_std or prior_scale(target.prior).std
-        twist = _twist(target, x, sigma, prior_std)
-        return TwistedState(
+        gaussian = _gaussian(target) is not None
+        prior_std = measured_std(target.prior, self.prior_std) if gaussian else 0.0
+        look = _twist(target, x, sigma, prior_std)
+        return TDSState(
             x=x,
-            x0=twist.x0,
-            log_weight=twist.value,
-            log_evidence=twist.value.new_zeros(len(x)),
-            twist=twist.value,
-            guide=twist.guide,
+            x0=look.x0,
+            log_weight=look.log_value,
+            log_evidence=look.log_value.new_zeros(len(x)),
+            twist=look.log_value,
+            guide=look.slope,
             prior_std=prior_std,
         )
 
     def step(
-        self, target: Posterior, state: TwistedState, sigma: float, sigma_next: float, rng: Rng
-    ) -> TwistedState:
+        self, target: Posterior, state: TDSState, sigma: float, sigma_next: float, rng: Rng
+    ) -> TDSState:
         """See `Sampler`."""
         space, count = target.space, state.count + 1
         if sigma_next == 0:
@@ -132,26 +114,26 @@ class TDS(PopulationSampler[TwistedState]):
         # The prior's transition over that of the proposal, at what the proposal drew.
         ratio = -space.dot(shift / std, noise + shift / (2 * std)).flatten(2)[..., 0].double()
 
-        twist = _twist(target, x, sigma_next, state.prior_std)
+        look = _twist(target, x, sigma_next, state.prior_std)
         return replace(
             state,
             x=x,
-            x0=twist.x0,
+            x0=look.x0,
             sigma=sigma_next,
             count=count,
-            log_weight=state.log_weight + ratio + twist.value - before,
-            twist=twist.value,
-            guide=twist.guide,
+            log_weight=state.log_weight + ratio + look.log_value - before,
+            twist=look.log_value,
+            guide=look.slope,
         )
 
 
-def _twist(target: Posterior, x: Tensor, sigma: float, prior_std: float) -> Twist:
+def _twist(target: Posterior, x: Tensor, sigma: float, prior_std: float) -> Look:
     """The twist at level `sigma`, up to a constant of the level, which drops out of the weights."""
     x0, pullback = target.prior.vjp(x, sigma)
     seen = _gaussian(target)
     if seen is None:
         score = target.likelihood.score(*_rows(target, x0)).reshape(x0.shape)
-        return Twist(x0, _log_prob(target, x0), pullback(score))
+        return Look(x0, _log_prob(target, x0), pullback(score))
     operator, y, std = seen
     variance = sigma**2 * prior_std**2 / (sigma**2 + prior_std**2)
     ax0, operator_vjp = operator.vjp(x0)
@@ -161,7 +143,7 @@ def _twist(target: Posterior, x: Tensor, sigma: float, prior_std: float) -> Twis
     else:
         white = residual / (std**2 + variance)
     value = operator.codomain.flatten(residual * white).double().sum(-1) / -2
-    return Twist(x0, value, pullback(operator_vjp(white)))
+    return Look(x0, value, pullback(operator_vjp(white)))
 
 
 def _gaussian(target: Posterior) -> tuple[Operator, Tensor, float | Tensor] | None:

@@ -12,8 +12,8 @@ from ..diffusion.schedule import Karras, Schedule, Table, levels_of
 from ..diffusion.solver import State
 from ..target import Posterior
 from .linear_gaussian import linear
-from .mmps import advance, check_reverse
 from .posterior import PosteriorSampler
+from .reverse import advance, check_reverse
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import expect
+from ..core.linalg import LinearMap
 from ..core.rng import Rng
 from ..likelihood import GaussianLikelihood
 from ..operators.base import LinearOperator, SVDOperator
@@ -20,6 +21,8 @@ from .linear_gaussian import innovation, linear, posterior_draw
 from .population import take
 
 LOG_TWO_PI = math.log(2 * math.pi)
+# Taylor series of the root.
+ROOT = (1 / 2, 1 / 8, 1 / 16, 5 / 128, 7 / 256, 21 / 1024)
 # Most measurements for which the determinant of a dense matrix is computed.
 LARGEST_DENSE = 2048
 
@@ -165,10 +168,7 @@ class Dense(Twist):
         if not isinstance(likelihood.operator, LinearOperator) or look.gain is None:
             return None
         space, noise = likelihood.operator.codomain, rng.normal_like(x)
-        # (1 + J) / 2 is the root of the Jacobian J where x_0 is pinned, J near 1, as at the lowest
-        # level.
-        _, pullback = target.prior.vjp(x, sigma)
-        free = look.x0 + sigma * (noise + pullback(noise)) / 2
+        free = look.x0 + sigma * _root(target.prior.vjp(x, sigma)[1], noise)
         simulated = likelihood.operator(free)
         simulated = simulated + likelihood.std * rng.normal_like(simulated)
         residual = space.flatten((target.y - simulated) / likelihood.std)
@@ -252,6 +252,18 @@ class MonteCarlo(Twist):
             slope += space.per_sample(weight) * likelihood.score(y, point)
         log_value = values.logsumexp(0) - math.log(self.draws)
         return Look(x0, log_value, denoiser_vjp(slope))
+
+
+def _root(jacobian: LinearMap, noise: Tensor) -> Tensor:
+    """The root of a denoiser's Jacobian times noise, by its Taylor series in 1 - J, where J is near 1 at a low level.
+
+    At J = 0.3 it is right to 0.003, and at J = 0 it leaves 0.23 of the noise.
+    """
+    power, total = noise, noise
+    for coefficient in ROOT:
+        power = power - jacobian(power)
+        total = total - coefficient * power
+    return total
 
 
 def _gaussian(target: Posterior) -> GaussianLikelihood:

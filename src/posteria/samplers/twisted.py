@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core.errors import require
 from ..core.rng import Rng
 from ..diffusion.kernel import bridge
-from ..diffusion.schedule import Karras, Schedule, levels_of
+from ..diffusion.schedule import Karras, RangeSchedule, Schedule, levels_of
 from ..diffusion.solver import State
 from ..likelihood import GaussianLikelihood
 from ..operators.base import LinearOperator
@@ -31,10 +31,12 @@ class TwistedState(ParticleState):
     """Particles, and what was measured of the prior before the first step.
 
     Args:
-        variance: Of an entry of x_0 given x, and of A(x_0) - A(D), at each level, `[2, levels]`.
-        bias: Mean of A(x_0) - A(D), `[levels, *measurement]`.
+        levels: Those that are visited, `[steps + 1]`; the last is 0.
+        variance: Of an entry of x_0 given x, and of A(x_0) - A(D), at each level, `[2, steps]`.
+        bias: Mean of A(x_0) - A(D), `[steps, *measurement]`.
     """
 
+    levels: Tensor
     variance: Tensor
     bias: Tensor
 
@@ -69,20 +71,24 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         particles: Size of a population.
         threshold: A population is resampled when its effective size is below this share.
         dense: Up to so many measurements, Cov(x_0 | x) is taken by vjps.
+        pinned: With such a twist and a linear operator, x_0 is drawn from the highest level at
+            which the prior's mean variance is this share of sigma^2, where the prior looks Gaussian
+            to x; the levels of a Karras or log-linear schedule then end there. 1 for the
+            schedule's own.
     """
 
     schedule: Schedule = field(
         default_factory=lambda: Karras(steps=200, sigma_min=0.01, sigma_max=1000.0)
     )
-    threshold: float = 0.5
     dense: int = 16
+    pinned: float = 0.9
     state_type: ClassVar[type[State]] = TwistedState
     needs: ClassVar[str] = "any log-density; best with few measurements and Gaussian noise"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.threshold <= 1, f"threshold is from 0 to 1; {self.threshold} is not.")
         require(self.dense >= 0, f"dense is at least 0; {self.dense} is not.")
+        require(0 < self.pinned <= 1, f"pinned is above 0 and at most 1; {self.pinned} is not.")
 
     def twist(self, target: Posterior) -> Twist:
         """The twist that suits a target."""
@@ -101,26 +107,28 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         # The noised prior at the highest level, up to its small departure from a round Gaussian.
         x = mean + math.sqrt(sigma**2 + variance) * rng.normal(target.space, self.particles)
         zeros = torch.zeros(len(rng), self.particles, dtype=torch.float64, device=x.device)
-        moments, bias = self._misses(target, draws)
+        looks = self._looks(target, draws)
+        levels = self._levels(target, looks)
+        moments, bias = _between(looks, levels[:-1])
         return TwistedState(
             x=x,
             x0=x,
             log_weight=zeros,
             log_evidence=zeros[:, 0],
+            levels=torch.tensor(levels, dtype=torch.float64),
             variance=moments,
             bias=bias,
         )
 
-    def _misses(self, target: Posterior, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """What D misses of draws of the prior, and A(D) of their measurements, interpolated over the levels."""
-        levels = np.log(levels_of(self.schedule)[:-1])
-        looks = np.linspace(levels[0], levels[-1], min(LOOKS, len(levels)))
+    def _looks(self, target: Posterior, draws: Tensor) -> "Looks":
+        """What D misses of draws of the prior, and A(D) of their measurements, at a few levels."""
+        levels = levels_of(self.schedule)[:-1]
+        sigmas = np.geomspace(levels[0], levels[-1], min(LOOKS, len(levels)))
         rng = Rng(range(DRAWS), target.space.device, stream=STREAM)
         likelihood = target.likelihood
         operator = likelihood.operator if isinstance(likelihood, GaussianLikelihood) else None
         signal, measured, bias = [], [], []
-        for look in looks:
-            sigma = math.exp(look)
+        for sigma in sigmas.tolist():
             noisy = draws + sigma * rng.normal_like(draws)
             denoised = target.prior(noisy[None], sigma)[0]
             signal.append(float((draws - denoised).square().mean()))
@@ -130,23 +138,33 @@ class TwistedSMC(PopulationSampler[TwistedState]):
                 gap = operator(draws) - operator(denoised)
             bias.append(gap.mean(0))
             measured.append(float(gap.var(0).mean()))
-        # Never 0, so that logs exist, and upwards in sigma, as interpolation wants it.
-        logs = np.log(np.maximum([signal, measured], 1e-30))[:, ::-1]
-        rows = [np.exp(np.interp(levels, looks[::-1], row)) for row in logs]
-        device = target.space.device
-        place = np.interp(-levels, -looks, np.arange(len(looks)))
-        low = torch.tensor(place, device=device).floor().long()
-        high = (low + 1).clamp(max=len(looks) - 1)
-        known = torch.stack(bias)
-        share = (torch.tensor(place, device=device) - low).to(known)
-        share = share.reshape(-1, *(1,) * (known.ndim - 1))
-        return torch.tensor(np.stack(rows), device=device), known[low].lerp(known[high], share)
+        return Looks(np.log(sigmas), np.array([signal, measured]), torch.stack(bias))
+
+    def _levels(self, target: Posterior, looks: "Looks") -> tuple[float, ...]:
+        """The schedule's levels, or as many that end where x_0 is pinned."""
+        levels, schedule = levels_of(self.schedule), self.schedule
+        likelihood = target.likelihood
+        linear = isinstance(likelihood, GaussianLikelihood) and isinstance(
+            likelihood.operator, LinearOperator
+        )
+        if not isinstance(schedule, RangeSchedule) or not linear or self.pinned == 1:
+            return levels
+        if not isinstance(self.twist(target), Dense):
+            return levels
+        share = looks.variance[0] / np.exp(2 * looks.log_sigma)
+        # From the lowest level upwards, as long as the prior is resolved.
+        resolved = np.logical_and.accumulate((share >= self.pinned)[::-1])
+        if not resolved.any():
+            return levels
+        lowest = float(np.exp(looks.log_sigma[::-1][resolved][-1]))
+        return tuple(replace(schedule, sigma_min=lowest).levels())
 
     def step(
         self, target: Posterior, state: TwistedState, sigma: float, sigma_next: float, rng: Rng
     ) -> TwistedState:
         """See `Sampler`."""
         twist, level = self.twist(target), state.count
+        sigma, sigma_next = state.levels[level : level + 2].tolist()
         signal, measured = (float(row[level]) for row in state.variance)
         spread = Spread(signal, measured, state.bias[level])
         look = twist.look(target, state.x, sigma, spread, rng)
@@ -173,7 +191,7 @@ class TwistedSMC(PopulationSampler[TwistedState]):
     ) -> TwistedState:
         """The reverse kernel, pushed along the slope of the twist; the weights owe for the push."""
         sigma, sigma_next, signal = levels
-        weight, std = (float(value) for value in bridge(0.0, sigma_next, sigma))
+        weight, std = bridge(0.0, sigma_next, sigma)
         # With the variance that x_0 adds in the mean over the prior; without it the law of x
         # narrows by a few per cent in 200 steps.
         root = math.sqrt(std**2 + (1 - weight) ** 2 * signal)
@@ -185,3 +203,31 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         if sigma_next == 0:
             log_weight = log_weight + target.likelihood.log_prob(target.y, x).double()
         return replace(state, x=x, x0=look.x0 if sigma_next else x, log_weight=log_weight)
+
+
+class Looks(NamedTuple):
+    """What was measured of a prior at a few levels.
+
+    Attributes:
+        log_sigma: The levels, downwards.
+        variance: Of an entry of x_0 given x, and of A(x_0) - A(D), `[2, looks]`.
+        bias: Mean of A(x_0) - A(D), `[looks, *measurement]`.
+    """
+
+    log_sigma: np.ndarray
+    variance: np.ndarray
+    bias: Tensor
+
+
+def _between(looks: Looks, levels: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Variances and biases at other levels: straight lines in the logs of level and variance."""
+    device, count = looks.bias.device, len(looks.log_sigma)
+    place = np.interp(-np.log(levels), -looks.log_sigma, np.arange(count))
+    # Never 0, so that logs exist.
+    logs = np.log(np.maximum(looks.variance, 1e-30))
+    variance = np.exp([np.interp(place, np.arange(count), row) for row in logs])
+    low = torch.tensor(place, device=device).floor().long()
+    high = (low + 1).clamp(max=count - 1)
+    share = (torch.tensor(place, device=device) - low).to(looks.bias)
+    share = share.reshape(-1, *(1,) * (looks.bias.ndim - 1))
+    return torch.tensor(variance, device=device), looks.bias[low].lerp(looks.bias[high], share)

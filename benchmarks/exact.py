@@ -1,0 +1,192 @@
+"""The figures of docs/exact.md, measured: `python benchmarks/exact.py [--parts mixture,gaussian,...] [--workers N]`.
+
+- mixture: the exact sampler on gmm25 at 1000 evaluations a sample, over the two-sample floor.
+- gaussian: moments on Gaussians at two data scales and a correlated one, at 200 steps.
+- calibration: simulation-based calibration, 500 simulations.
+- evidence: log p(y) on 20 problems at 2000 evaluations.
+- all: every sampler at 1000 evaluations a sample on problems with exact answers.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any
+
+import torch
+
+import posteria as po
+from posteria.analytic import GaussianMixture
+from posteria.metrics.calibration import sbc_ranks, uniformity
+from posteria.metrics.distribution import (
+    mean_error,
+    moments,
+    sliced_wasserstein,
+    two_sample_floor,
+    variance_ratio,
+)
+from posteria.problems.toy import PROBLEMS, Problem, gmm25
+from posteria.samplers import cost
+
+CELLS = [(8, 1), (8, 2), (8, 4), (80, 1), (80, 2), (80, 4), (200, 1), (200, 2), (200, 4)]
+POPULATION = 512
+
+
+def exact_at(problem: Problem, budget: int, **settings: Any) -> po.TwistedSMC:
+    """The default exact sampler with the steps that a budget buys."""
+    sampler = po.at_budget(po.TwistedSMC(**settings), problem.target, budget)
+    return sampler  # type: ignore[return-value]
+
+
+def one_mixture(d: int, d_y: int, budget: int, index: int) -> tuple[float, float, int]:
+    """Distance, floor and cost on one problem."""
+    problem = gmm25(d, d_y, seed=1000 * d + 100 * d_y + index)
+    floor = two_sample_floor(problem.exact.sample, POPULATION, repetitions=4).mean
+    sampler = exact_at(problem, budget)
+    x = sampler.sample(problem.target, seeds=range(POPULATION))
+    draws = [problem.exact.sample(POPULATION, torch.Generator().manual_seed(k)) for k in range(4)]
+    distance = statistics.mean(sliced_wasserstein(x, draw) for draw in draws)
+    return distance, floor, cost(sampler, problem.target)
+
+
+def mixture(run: Callable[..., Iterable[Any]], problems: int, budget: int) -> None:
+    """Print the table of gmm25."""
+    print(f"\n## gmm25, {budget} evaluations a sample, {problems} problems a cell\n")
+    print("| d, d_y | distance | floor | ratio of means | mean of ratios | NFE | s a problem |")
+    print("|---|---|---|---|---|---|---|")
+    for d, d_y in CELLS:
+        started = time.perf_counter()
+        rows = list(run(partial(one_mixture, d, d_y, budget), range(problems)))
+        seconds = (time.perf_counter() - started) / problems
+        distance, floor = (statistics.mean(row[k] for row in rows) for k in (0, 1))
+        ratios = [row[0] / row[1] for row in rows]
+        error = statistics.stdev(ratios) / len(ratios) ** 0.5
+        print(
+            f"| {d}, {d_y} | {distance:.3f} | {floor:.3f} | {distance / floor:.2f} "
+            f"| {statistics.mean(ratios):.2f} +- {error:.2f} | {rows[0][2]} | {seconds:.0f} |",
+            flush=True,
+        )
+
+
+def gaussian() -> None:
+    """Print the moments on Gaussians."""
+    print("\n## Gaussians, 200 steps, 4096 samples, mean of three problems\n")
+    print("| sampler | problem | mean error (posterior sd) | variance ratio |\n|---|---|---|---|")
+    for name in ("exact", "mmps"):
+        for key in ("gaussian-half", "gaussian-half-small", "gaussian-correlated"):
+            errors, ratios = [], []
+            for seed in range(3):
+                problem = PROBLEMS[key](seed=seed)
+                answer = moments(problem.exact)
+                x = po.SAMPLERS[name]().sample(problem.target, seeds=range(4096))
+                errors.append(mean_error(x, answer.mean, answer.std))
+                ratios.append(variance_ratio(x, answer.std))
+            print(
+                f"| {name} | {key} | {max(errors):.3f} (largest) | {statistics.mean(ratios):.3f} |",
+                flush=True,
+            )
+
+
+def one_rank(key: str, seed: int) -> torch.Tensor:
+    """Ranks of a truth among 99 samples of its posterior."""
+    problem = PROBLEMS[key](seed=seed)
+    x = po.TwistedSMC().sample(problem.target, range(99))
+    return sbc_ranks(x, problem.truth, torch.Generator().manual_seed(seed))
+
+
+def calibration(run: Callable[..., Iterable[Any]], simulations: int) -> None:
+    """Print the p-values of the rank histograms."""
+    print(f"\n## Calibration: {simulations} simulations, 99 samples, 20 bins\n")
+    print(
+        "| problem | smallest p-value of an entry | entries | level for 1 % over all |\n|---|---|---|---|"
+    )
+    for key in ("gaussian-half", "gmm25-8-2"):
+        ranks = torch.stack(list(run(partial(one_rank, key), range(simulations))))
+        p = uniformity(ranks, 99, bins=20)
+        print(
+            f"| {key} | {float(p.min()):.4f} | {p.numel()} | {0.01 / p.numel():.4f} |", flush=True
+        )
+
+
+def one_evidence(d_y: int, budget: int, index: int) -> float:
+    """The error of log p(y) on one problem."""
+    problem = gmm25(8, d_y, seed=5000 + 100 * d_y + index)
+    prior = problem.target.prior
+    if not isinstance(prior, GaussianMixture):
+        raise TypeError("gmm25 has a mixture as its prior")
+    sampler = exact_at(problem, budget)
+    estimate = sampler.log_evidence(problem.target, [0])[0]
+    return float(estimate - prior.log_evidence(problem.target.likelihood, problem.target.y))
+
+
+def evidence(run: Callable[..., Iterable[Any]], budget: int) -> None:
+    """Print the errors of log p(y)."""
+    print(f"\n## Evidence: 20 problems at d = 8, {budget} evaluations a sample\n")
+    print("| d_y | mean error | mean absolute error (nat) |\n|---|---|---|")
+    for d_y in (1, 2, 4):
+        errors = list(run(partial(one_evidence, d_y, budget), range(20)))
+        absolute = statistics.mean(abs(error) for error in errors)
+        print(f"| {d_y} | {statistics.mean(errors):+.3f} | {absolute:.3f} |", flush=True)
+
+
+KEYS = (
+    *("gaussian-half", "gaussian-half-small", "gaussian-correlated"),
+    *("gmm25-8-1", "gmm25-8-2", "gmm25-8-4", "gmm25-80-2", "banana", "radius", "product"),
+)
+
+
+def one_of_all(name: str, key: str, budget: int, seed: int) -> float:
+    """Distance over floor on one problem."""
+    problem = PROBLEMS[key](seed=seed)
+    sampler = po.at_budget(po.SAMPLERS[name](), problem.target, budget)
+    x = sampler.sample(problem.target, seeds=range(POPULATION))
+    floor = two_sample_floor(problem.exact.sample, POPULATION, repetitions=4).mean
+    exact = problem.exact.sample(POPULATION, torch.Generator().manual_seed(seed))
+    return sliced_wasserstein(x, exact) / floor
+
+
+def everything(run: Callable[..., Iterable[Any]], budget: int, problems: int) -> None:
+    """Print distance over floor for every sampler and problem."""
+    print(
+        f"\n## Every sampler at {budget} evaluations a sample: distance over the floor, {problems} problems\n"
+    )
+    print(f"| sampler | {' | '.join(KEYS)} |\n|---|{'---|' * len(KEYS)}")
+    for name in po.SAMPLERS:
+        row = []
+        for key in KEYS:
+            try:
+                ratios = list(run(partial(one_of_all, name, key, budget), range(problems)))
+                row.append(f"{statistics.mean(ratios):.2f}")
+            except po.CapabilityError:
+                row.append("")
+        print(f"| {name} | {' | '.join(row)} |", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--parts", default="mixture,gaussian,evidence,calibration,all")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--problems", type=int, default=12)
+    given = parser.parse_args()
+    parts = given.parts.split(",")
+    torch.set_num_threads(1)
+    with ProcessPoolExecutor(
+        given.workers, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        if "mixture" in parts:
+            mixture(pool.map, given.problems, 1000)
+        if "gaussian" in parts:
+            gaussian()
+        if "calibration" in parts:
+            calibration(pool.map, 500)
+        if "evidence" in parts:
+            evidence(pool.map, 2000)
+        if "all" in parts:
+            everything(pool.map, 1000, 3)
+
+
+if __name__ == "__main__":
+    main()
