@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint measure clean
+.PHONY: demo test test-slow lint measure measure-exact measure-images clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -17,6 +17,14 @@ test-slow: .venv/ready
 # Prints the tables of docs/measures.md.
 measure: .venv/ready
 	$(BIN)/python benchmarks/foundation.py
+
+# Prints the tables of docs/exact.md.
+measure-exact: .venv/ready
+	$(BIN)/python benchmarks/exact.py
+
+# Prints the tables of docs/images.md; DATA is a folder with mnist_28x28.npz. Goes on where it was stopped.
+measure-images: .venv/ready
+	$(BIN)/python benchmarks/images.py --data $(DATA) --out images-results
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 - mixture: the exact sampler on gmm25 at 1000 evaluations a sample, over the two-sample floor.
 - gaussian: moments on Gaussians at two data scales and a correlated one, at 200 steps.
-- calibration: simulation-based calibration, 500 simulations.
+- calibration: simulation-based calibration, 500 simulations, with 150 steps and 256 particles.
 - evidence: log p(y) on 20 problems at 2000 evaluations.
 - all: every sampler at 1000 evaluations a sample on problems with exact answers.
 """
@@ -92,7 +92,9 @@ def gaussian() -> None:
 def one_rank(key: str, seed: int) -> torch.Tensor:
     """Ranks of a truth among 99 samples of its posterior."""
     problem = PROBLEMS[key](seed=seed)
-    x = po.TwistedSMC().sample(problem.target, range(99))
+    schedule = po.Karras(steps=150, sigma_min=0.01, sigma_max=1000.0)
+    sampler = po.TwistedSMC(schedule=schedule, particles=256)
+    x = sampler.sample(problem.target, range(99))
     return sbc_ranks(x, problem.truth, torch.Generator().manual_seed(seed))
 
 

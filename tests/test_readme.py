@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+import posteria as po
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -20,7 +22,9 @@ def test_its_python_runs() -> None:
     assert names["samples"].shape == (8, 1, 28, 28)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/architecture.md", "docs/samplers.md", "CONTRIBUTING.md"]
+)
 def test_what_it_points_to_exists(page: str) -> None:
     folder = (ROOT / page).parent
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text())
@@ -31,6 +35,12 @@ def test_what_it_points_to_exists(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"there is no `make {target}`"
+
+
+def test_every_sampler_has_its_paragraph() -> None:
+    text = (ROOT / "docs" / "samplers.md").read_text()
+    for name, kind in po.SAMPLERS.items():
+        assert f"**{name}** (`{kind.__name__}`" in text
 
 
 def test_the_project_speaks_of_itself_alone() -> None:

@@ -276,6 +276,8 @@ def test_what_they_refuse() -> None:
         po.InputError, match=r"no published setting of MGDM 'fhq'.*Did you mean 'ffhq'"
     ):
         po.MGDM.published("fhq")
+    with pytest.raises(po.InputError, match="TwistedSMC has no published settings"):
+        po.TwistedSMC.published("images")
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def choose_sampler(
         InputError: For an unknown name, or a value that does not suit it.
     """
     if name not in SAMPLERS:
-        raise unknown("sampler", name, SAMPLERS)
+        raise unknown("sampler", name, [*SAMPLERS, "auto"])
     kind = SAMPLERS[name]
     sampler: Sampler[Any] = kind() if preset is None else kind.published(preset)
     changes = {key: _setting(sampler, name, key, text) for key, text in settings.items()}

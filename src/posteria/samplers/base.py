@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from ..core.errors import unknown
+from ..core.errors import require, unknown
 from ..core.rng import Rng
 from ..core.space import Space
 from ..diffusion.schedule import Schedule, Table, levels_of
@@ -105,6 +105,9 @@ class Sampler(abc.ABC, Generic[S]):
             InputError: If there are none of that name.
         """
         presets = cls.presets()
+        require(
+            bool(presets), f"{cls.__name__} has no published settings; its own are the default."
+        )
         if name not in presets:
             raise unknown(f"published setting of {cls.__name__}", name, presets)
         return presets[name]

@@ -127,18 +127,23 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         rng = Rng(range(DRAWS), target.space.device, stream=STREAM)
         likelihood = target.likelihood
         operator = likelihood.operator if isinstance(likelihood, GaussianLikelihood) else None
-        signal, measured, bias = [], [], []
+        signal, measured, bias, resolved = [], [], [], []
         for sigma in sigmas.tolist():
-            noisy = draws + sigma * rng.normal_like(draws)
-            denoised = target.prior(noisy[None], sigma)[0]
-            signal.append(float((draws - denoised).square().mean()))
+            noise = sigma * rng.normal_like(draws)
+            denoised = target.prior((draws + noise)[None], sigma)[0]
+            error = (draws - denoised).square().mean()
+            signal.append(float(error))
+            # Over the noise that was drawn and not over its variance: where D leaves x alone this
+            # is 1 whatever was drawn.
+            resolved.append(float(error / noise.square().mean()))
             if operator is None or isinstance(operator, LinearOperator):
                 gap = torch.zeros_like(draws).flatten(1)[:, :1]
             else:
                 gap = operator(draws) - operator(denoised)
             bias.append(gap.mean(0))
             measured.append(float(gap.var(0).mean()))
-        return Looks(np.log(sigmas), np.array([signal, measured]), torch.stack(bias))
+        variance = np.array([signal, measured])
+        return Looks(np.log(sigmas), variance, torch.stack(bias), np.array(resolved))
 
     def _levels(self, target: Posterior, looks: "Looks") -> tuple[float, ...]:
         """The schedule's levels, or as many that end where x_0 is pinned."""
@@ -151,9 +156,8 @@ class TwistedSMC(PopulationSampler[TwistedState]):
             return levels
         if not isinstance(self.twist(target), Dense):
             return levels
-        share = looks.variance[0] / np.exp(2 * looks.log_sigma)
         # From the lowest level upwards, as long as the prior is resolved.
-        resolved = np.logical_and.accumulate((share >= self.pinned)[::-1])
+        resolved = np.logical_and.accumulate((looks.resolved >= self.pinned)[::-1])
         if not resolved.any():
             return levels
         lowest = float(np.exp(looks.log_sigma[::-1][resolved][-1]))
@@ -212,11 +216,13 @@ class Looks(NamedTuple):
         log_sigma: The levels, downwards.
         variance: Of an entry of x_0 given x, and of A(x_0) - A(D), `[2, looks]`.
         bias: Mean of A(x_0) - A(D), `[looks, *measurement]`.
+        resolved: Variance of an entry of x_0 given x over sigma^2, 1 where x pins x_0.
     """
 
     log_sigma: np.ndarray
     variance: np.ndarray
     bias: Tensor
+    resolved: np.ndarray
 
 
 def _between(looks: Looks, levels: tuple[float, ...]) -> tuple[Tensor, Tensor]:
