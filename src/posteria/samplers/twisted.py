@@ -18,7 +18,7 @@ from ..operators.base import LinearOperator
 from ..target import Posterior
 from .population import ParticleState, PopulationSampler, finish, select
 from .scale import STREAM, prior_draws
-from .twist import Dense, Isotropic, Look, MonteCarlo, Scalar, Spread, Twist
+from .twist import Dense, Isotropic, Look, MonteCarlo, Scalar, Spread, Twist, propose
 
 # Draws of the prior from which its mean variances are measured, and levels at which they are.
 DRAWS, LOOKS = 32, 16
@@ -199,10 +199,9 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         # With the variance that x_0 adds in the mean over the prior; without it the law of x
         # narrows by a few per cent in 200 steps.
         root = math.sqrt(std**2 + (1 - weight) ** 2 * signal)
-        push = root * look.slope
-        noise = rng.normal_like(push)
-        x = look.x0 + weight * (state.x - look.x0) + root * (push + noise)
-        debt = target.space.flatten(push * noise + push * push / 2).double().sum(-1)
+        noise = rng.normal_like(look.slope)
+        move, debt = propose(look, target.space, root, sigma, noise)
+        x = look.x0 + weight * (state.x - look.x0) + root * move
         log_weight = state.log_weight - look.log_value - debt
         if sigma_next == 0:
             log_weight = log_weight + target.likelihood.log_prob(target.y, x).double()
