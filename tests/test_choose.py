@@ -53,7 +53,7 @@ def test_which_sampler() -> None:
         choice = po.choose(target, 300)
         chosen[type(operator).__name__] = type(choice.sampler).__name__
         assert "300 evaluations a sample" in choice.why
-    assert chosen == {"Matrix": "TwistedSMC", "Identity": "MGPS", "Function": "DAPS"}
+    assert chosen == {"Matrix": "TwistedSMC", "Identity": "MGPS", "Function": "MGPS"}
     own = po.FunctionLikelihood(lambda y, x: -x.abs().flatten(1).sum(-1))
     target = po.Posterior(prior, own, torch.zeros(1))
     assert isinstance(po.choose(target, 300).sampler, po.MGDM)

@@ -196,8 +196,8 @@ def show(
             ],
         )
         console.print(
-            "--sampler auto chooses: exact for up to 16 measurements; mgps for linear ones; daps for nonlinear "
-            "ones; mgdm for noise that is not Gaussian. Why: docs/samplers.md",
+            "--sampler auto chooses: exact for up to 16 measurements, mgps for more, and mgdm for noise that is "
+            "not Gaussian. Why: docs/samplers.md",
             soft_wrap=True,
         )
         console.print("Settings, each of which --set changes:", soft_wrap=True)

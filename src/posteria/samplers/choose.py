@@ -15,7 +15,6 @@ from ..diffusion.schedule import Karras, RangeSchedule, Schedule, Table
 from ..likelihood import GaussianLikelihood
 from ..operators.base import LinearOperator
 from ..target import Posterior
-from .daps import DAPS
 from .mgdm import MGDM
 from .mgps import MGPS
 from .posterior import PosteriorSampler
@@ -130,9 +129,8 @@ def _kind(target: Posterior) -> tuple[PosteriorSampler[Any], str]:
         return TwistedSMC(
             schedule=schedule
         ), f"the exact sampler: there are {size} measurements only"
-    if isinstance(likelihood.operator, LinearOperator):
-        return MGPS(), f"MGPS: {size} linear measurements with Gaussian noise"
-    return DAPS(), f"DAPS: {size} nonlinear measurements with Gaussian noise"
+    kind = "linear" if isinstance(likelihood.operator, LinearOperator) else "nonlinear"
+    return MGPS(), f"MGPS: {size} {kind} measurements with Gaussian noise"
 
 
 def exact_schedule(prior: Denoiser) -> RangeSchedule:
