@@ -159,7 +159,9 @@ def test_calibration(name: str) -> None:
     ranks, generator = [], torch.Generator().manual_seed(0)
     for seed in range(500):
         problem = PROBLEMS[name](seed=seed)
-        x = TwistedSMC(schedule=steps(150), particles=256).sample(problem.target, range(99))
+        # A population of its own: the noise of one and the same would be in all ranks.
+        seeds = range(256 * seed, 256 * seed + 99)
+        x = TwistedSMC(schedule=steps(150), particles=256).sample(problem.target, seeds)
         ranks.append(sbc_ranks(x, problem.truth, generator))
     assert (uniformity(torch.stack(ranks), 99, bins=20) > 0.01 / 8).all()
 
