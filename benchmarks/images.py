@@ -62,7 +62,9 @@ def at_budget(name: str, budget: int) -> tuple[po.Sampler[Any], int]:
     population = "particles" in {field.name for field in dataclasses.fields(kind)}
     sampler: po.Sampler[Any] = kind(particles=PARTICLES) if population else kind()
     share = PARTICLES if population else 1
-    low, high = 3, 4 * budget
+    # A table has no more levels than entries.
+    most = sampler.schedule.most + 1 if isinstance(sampler.schedule, po.Table) else 4 * budget
+    low, high = 3, min(4 * budget, most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(sampler, middle) <= budget * share else (low, middle)
