@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from posteria.metrics.distribution import (
     variance_ratio,
 )
 from posteria.problems.toy import PROBLEMS, Problem, gmm25
+from posteria.samplers import POSTERIOR_SAMPLERS
 
 CELLS = [(8, 1), (8, 2), (8, 4), (80, 1), (80, 2), (80, 4), (200, 1), (200, 2), (200, 4)]
 POPULATION = 512
@@ -44,12 +45,16 @@ def exact_at(problem: Problem, budget: int) -> po.TwistedSMC:
 
 def one_mixture(d: int, d_y: int, budget: int, index: int) -> tuple[float, float, float]:
     """Distance, floor and cost on one problem."""
-    problem = gmm25(d, d_y, seed=1000 * d + 100 * d_y + index)
-    floor = two_sample_floor(problem.exact.sample, POPULATION, repetitions=4).mean
+    number = 1000 * d + 100 * d_y + index
+    problem = gmm25(d, d_y, seed=number)
+    # A population, floors and references of its own: errors of cells would else be of one noise.
+    floor = two_sample_floor(problem.exact.sample, POPULATION, repetitions=20, seed=number).mean
     counted = po.Counted(problem.target.prior)
     target = po.Posterior(counted, problem.target.likelihood, problem.target.y)
-    x = exact_at(problem, budget).sample(target, seeds=range(POPULATION))
-    draws = [problem.exact.sample(POPULATION, torch.Generator().manual_seed(k)) for k in range(4)]
+    seeds = range(POPULATION * index, POPULATION * (index + 1))
+    x = exact_at(problem, budget).sample(target, seeds=seeds)
+    generators = [torch.Generator().manual_seed(10_000 * number + k) for k in range(20)]
+    draws = [problem.exact.sample(POPULATION, generator) for generator in generators]
     distance = statistics.mean(sliced_wasserstein(x, draw) for draw in draws)
     return distance, floor, (counted.forward + counted.backward) / POPULATION
 
@@ -123,7 +128,7 @@ def one_evidence(d_y: int, budget: int, index: int) -> float:
     if not isinstance(prior, GaussianMixture):
         raise TypeError("gmm25 has a mixture as its prior")
     sampler = exact_at(problem, budget)
-    estimate = sampler.log_evidence(problem.target, [0])[0]
+    estimate = sampler.log_evidence(problem.target, [POPULATION * index])[0]
     return float(estimate - prior.log_evidence(problem.target.likelihood, problem.target.y))
 
 
@@ -143,14 +148,23 @@ KEYS = (
 )
 
 
-def one_of_all(name: str, key: str, budget: int, seed: int) -> float:
-    """Distance over floor on one problem."""
+@cache
+def reference(key: str, seed: int) -> tuple[Problem, float, torch.Tensor]:
+    """A problem, its floor, and exact draws; made once in a process."""
     problem = PROBLEMS[key](seed=seed)
-    sampler = po.at_budget(po.SAMPLERS[name](), problem.target, budget)
-    x = sampler.sample(problem.target, seeds=range(POPULATION))
     floor = two_sample_floor(problem.exact.sample, POPULATION, repetitions=4).mean
-    exact = problem.exact.sample(POPULATION, torch.Generator().manual_seed(seed))
-    return sliced_wasserstein(x, exact) / floor
+    return problem, floor, problem.exact.sample(POPULATION, torch.Generator().manual_seed(seed))
+
+
+def one_of_all(name: str, key: str, budget: int, seed: int) -> float | str:
+    """Distance over floor on one problem, or why the sampler cannot draw from it."""
+    problem, floor, exact = reference(key, seed)
+    try:
+        sampler = po.at_budget(POSTERIOR_SAMPLERS[name](), problem.target, budget)
+    except po.CapabilityError as error:
+        return str(error)
+    seeds = range(POPULATION * seed, POPULATION * (seed + 1))
+    return sliced_wasserstein(sampler.sample(problem.target, seeds), exact) / floor
 
 
 def everything(run: Callable[..., Iterable[Any]], budget: int, problems: int) -> None:
@@ -158,16 +172,21 @@ def everything(run: Callable[..., Iterable[Any]], budget: int, problems: int) ->
     print(
         f"\n## Every sampler at {budget} evaluations a sample: distance over the floor, {problems} problems\n"
     )
-    print(f"| sampler | {' | '.join(KEYS)} |\n|---|{'---|' * len(KEYS)}")
-    for name in po.SAMPLERS:
-        row = []
+    print(f"| sampler | {' | '.join(KEYS)} | s |\n|---|{'---|' * (len(KEYS) + 1)}")
+    refused: dict[str, None] = {}
+    for name in POSTERIOR_SAMPLERS:
+        row, started = [], time.perf_counter()
         for key in KEYS:
-            try:
-                ratios = list(run(partial(one_of_all, name, key, budget), range(problems)))
-                row.append(f"{statistics.mean(ratios):.2f}")
-            except po.CapabilityError:
-                row.append("")
-        print(f"| {name} | {' | '.join(row)} |", flush=True)
+            ratios = list(run(partial(one_of_all, name, key, budget), range(problems)))
+            if isinstance(ratios[0], str):
+                refused[ratios[0]] = None
+                row.append("-")
+                continue
+            error = statistics.stdev(ratios) / len(ratios) ** 0.5
+            row.append(f"{statistics.mean(ratios):.2f} +- {error:.2f}")
+        seconds = time.perf_counter() - started
+        print(f"| {name} | {' | '.join(row)} | {seconds:.0f} |", flush=True)
+    print("\n" + "\n".join(f"- {reason}" for reason in refused), flush=True)
 
 
 def main() -> None:
@@ -191,7 +210,7 @@ def main() -> None:
         if "evidence" in parts:
             evidence(pool.map, 2000)
         if "all" in parts:
-            everything(pool.map, 1000, 2)
+            everything(pool.map, 1000, 4)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from posteria.metrics.calibration import interval_coverage
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.metrics.image import psnr, ssim
 from posteria.problems.image import Options, build_operator
+from posteria.samplers import POSTERIOR_SAMPLERS, cost
 
 TASKS = {
     "box": ("inpaint", Options(mask="box")),
@@ -34,41 +35,22 @@ TASKS = {
 SIGMA, HIGHEST = 0.05, 80.0
 # Particles of a population, of which one is a sample; and a batch of pictures.
 PARTICLES, BATCH = 8, 64
-# Pictures whose posterior is drawn often enough for intervals, and how often.
-COVERED, DRAWS = 4, 19
+# Pictures whose posterior is drawn often enough for intervals, how often, and particles of a population then.
+COVERED, DRAWS, CROWD = 4, 19, 32
 
 
-def cost(sampler: po.Sampler[Any], steps: int) -> int:
-    """Evaluations and vjps of a sample (of a whole population) on a small stand-in."""
-    operator = po.operators.Inpainting(torch.ones(4, 6), (1, 4, 6))
-    counted = po.Counted(po.Gaussian(torch.zeros(1, 4, 6), torch.eye(24)))
-    target = po.Posterior(counted, po.GaussianLikelihood(operator, std=0.1), torch.zeros(24))
-    with_steps(sampler, steps).sample(target, seeds=[0])
-    return counted.forward + counted.backward
-
-
-def with_steps(sampler: po.Sampler[Any], steps: int) -> po.Sampler[Any]:
-    """The sampler with another number of steps, from no higher a level than the prior was trained at."""
+def at_budget(name: str, target: po.Posterior, budget: int) -> tuple[Any, int]:
+    """A sampler's defaults with as many steps as its share of the budget allows, and what a sample costs."""
+    kind: type[Any] = POSTERIOR_SAMPLERS[name]
+    population = "particles" in {field.name for field in dataclasses.fields(kind)}
+    sampler = kind(particles=PARTICLES) if population else kind()
     schedule = sampler.schedule
     if isinstance(schedule, (po.Karras, po.LogLinear)):
+        # From no higher a level than the prior was trained at.
         schedule = dataclasses.replace(schedule, sigma_max=min(schedule.sigma_max, HIGHEST))
-    schedule = dataclasses.replace(schedule, steps=steps)
-    return dataclasses.replace(sampler, schedule=schedule)
-
-
-def at_budget(name: str, budget: int) -> tuple[po.Sampler[Any], int]:
-    """A sampler's defaults with as many steps as its share of the budget allows, and what a sample costs."""
-    kind: type[Any] = po.SAMPLERS[name]
-    population = "particles" in {field.name for field in dataclasses.fields(kind)}
-    sampler: po.Sampler[Any] = kind(particles=PARTICLES) if population else kind()
-    share = PARTICLES if population else 1
-    # A table has no more levels than entries.
-    most = sampler.schedule.most + 1 if isinstance(sampler.schedule, po.Table) else 4 * budget
-    low, high = 3, min(4 * budget, most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if cost(sampler, middle) <= budget * share else (low, middle)
-    return with_steps(sampler, low), cost(sampler, low) // share
+        sampler = dataclasses.replace(sampler, schedule=schedule)
+    sampler = po.at_budget(sampler, target, budget)
+    return sampler, cost(sampler, target)
 
 
 def measure(task: str, name: str, budget: int, truths: Tensor, prior: Any) -> dict[str, Any]:
@@ -76,8 +58,8 @@ def measure(task: str, name: str, budget: int, truths: Tensor, prior: Any) -> di
     kind, options = TASKS[task]
     operator = build_operator(kind, prior.space.shape, options)
     likelihood = po.GaussianLikelihood(operator, std=SIGMA)
-    sampler, nfe = at_budget(name, budget)
     y = likelihood.sample(truths, Rng(range(len(truths)), stream=1))
+    sampler, nfe = at_budget(name, po.Posterior(prior, likelihood, y), budget)
     started, parts = time.perf_counter(), []
     for first in range(0, len(truths), BATCH):
         rows = range(first, min(first + BATCH, len(truths)))
@@ -104,13 +86,16 @@ def cover(task: str, name: str, budget: int, truths: Tensor, prior: Any) -> floa
     kind, options = TASKS[task]
     operator = build_operator(kind, prior.space.shape, options)
     likelihood = po.GaussianLikelihood(operator, std=SIGMA)
-    sampler, _ = at_budget(name, budget)
-    y = likelihood.sample(truths, Rng(range(len(truths)), stream=1))[:COVERED]
+    few = slice(None, None, len(truths) // COVERED)
+    y, truths = likelihood.sample(truths, Rng(range(len(truths)), stream=1))[few], truths[few]
+    sampler, _ = at_budget(name, po.Posterior(prior, likelihood, y), budget)
+    if sampler.shared > 1:
+        sampler = dataclasses.replace(sampler, particles=CROWD)
     rows = [(i, k) for k in range(DRAWS) for i in range(COVERED)]
     target = po.Posterior(prior, likelihood, y[[i for i, _ in rows]])
-    # A population each, because those of one population descend from few ancestors.
-    x = sampler.sample(target, seeds=[PARTICLES * (1000 + COVERED * k + i) for i, k in rows])
-    return interval_coverage(x.reshape(DRAWS, COVERED, *x.shape[1:]), truths[:COVERED])
+    # A population for each picture.
+    x = sampler.sample(target, seeds=[CROWD * (1000 + i) + k for i, k in rows])
+    return interval_coverage(x.reshape(DRAWS, COVERED, *x.shape[1:]), truths)
 
 
 def table(out: Path, task: str, floor: float) -> str:
@@ -157,10 +142,12 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     pictures = np.load(given.data / "mnist_28x28.npz")["x_test"]
-    every = torch.from_numpy(pictures[: 2 * given.images]).float()[:, None] / 127.5 - 1
-    truths, others = every[: given.images], every[given.images :]
+    # The file is sorted by label: pictures from all of it, so that all digits are there.
+    pictures = pictures[:: len(pictures) // (2 * given.images)][: 2 * given.images]
+    every = torch.from_numpy(pictures).float()[:, None] / 127.5 - 1
+    truths, others = every[::2], every[1::2]
     prior = po.load_prior("digits")
-    names = [name for name in given.samplers.split(",") if name] or list(po.SAMPLERS)
+    names = [name for name in given.samplers.split(",") if name] or list(POSTERIOR_SAMPLERS)
     for task in given.tasks.split(","):
         for name in names:
             path = given.out / f"{task}.{name}.json"

@@ -45,7 +45,7 @@ def test_moments_on_gaussians_of_any_scale(name: str) -> None:
 
 @pytest.mark.parametrize("d_y", [1, 2, 4])
 def test_at_the_floor_on_a_mixture(d_y: int) -> None:
-    # Catches: weights that forget the push or the twist; modes with wrong shares (published
+    # 0.95, 0.70 and 0.88. Catches: weights that forget the push or the twist; wrong shares (published
     # methods are 3 to 85 times above the floor).
     ratios = []
     for seed in range(4):
@@ -54,7 +54,7 @@ def test_at_the_floor_on_a_mixture(d_y: int) -> None:
         exact = problem.exact.sample(512, torch.Generator().manual_seed(seed))
         x = TwistedSMC().sample(problem.target, seeds=range(512))
         ratios.append(sliced_wasserstein(x, exact) / floor)
-    assert sum(ratios) / 4 < 1.6
+    assert sum(ratios) / 4 < 1.2
 
 
 def test_nonlinear_posterior() -> None:
@@ -79,6 +79,18 @@ def test_evidence(dense: int) -> None:
         exact = mixture(4, seed=seed).log_evidence(target.likelihood, target.y)
         errors.append(abs(float(state.log_evidence[0] - exact)))
     assert sum(errors) / 4 < 0.15
+
+
+def test_the_evidence_is_unbiased() -> None:
+    # Few particles, whose estimates scatter by 5 to 10 %; 100 steps leave -0.014 +- 0.003. Catches:
+    # noise of pairs that is not standard normal, an order that looks at what is drawn later.
+    prior = mixture(4, seed=1)
+    target = linear_posterior(prior)
+    estimates = TwistedSMC(schedule=steps(100), particles=16).log_evidence(
+        target, range(0, 200 * 16, 16)
+    )
+    ratio = (estimates - prior.log_evidence(target.likelihood, target.y)).exp()
+    assert abs(float(ratio.mean()) - 1) < 0.04
 
 
 def test_any_log_density() -> None:

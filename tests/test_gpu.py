@@ -21,7 +21,7 @@ def on_gpu() -> po.Posterior:
     return po.Posterior(moved, target.likelihood, target.y)
 
 
-@pytest.mark.parametrize("kind", po.SAMPLERS.values())
+@pytest.mark.parametrize("kind", po.samplers.POSTERIOR_SAMPLERS.values())
 def test_samplers(kind: type[po.MGDM]) -> None:
     check_sampler(kind(schedule=po.Table(steps=12)), on_gpu(), batches=(1, 16))
 

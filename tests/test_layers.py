@@ -15,9 +15,10 @@ ROOMS = [
     ["likelihood"],
     ["analytic"],
     ["target"],
+    ["guidance"],
     ["samplers"],
     ["metrics", "problems", "priors", "testing"],
-    ["runs"],
+    ["runs", "interop"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -19,7 +19,15 @@ from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
 from posteria.samplers.fps import FPS
 from posteria.samplers.mcgdiff import MCGDiff
-from posteria.samplers.population import ParticleState, PopulationSampler, finish
+from posteria.samplers.population import (
+    ParticleState,
+    PopulationSampler,
+    finish,
+    hilbert,
+    order,
+    paired,
+    select,
+)
 from posteria.samplers.tds import TDS, _twist
 from posteria.testing import check_sampler, example_posterior
 
@@ -62,6 +70,89 @@ def test_resampling_keeps_every_weight() -> None:
     one = torch.full((1, 7), -math.inf, dtype=F64)
     one[0, 6] = 3.0
     assert (Rng([5]).resample(one) == 6).all()
+
+
+def cloud(populations: int, particles: int, d: int = 3) -> tuple[Tensor, Tensor]:
+    """The same three groups of particles in each population, and smooth weights."""
+    x = normal(particles, d, seed=31) + 6 * normal(3, d, seed=32)[torch.arange(particles) % 3]
+    log_weight = (x[:, 0] / 2).sin() + x[:, 1] / 4
+    return x.expand(populations, -1, -1), log_weight.expand(populations, -1)
+
+
+def selected(x: Tensor, log_weight: Tensor, rng: Rng, threshold: float = 2.0) -> Tensor:
+    state = ParticleState(x=x, x0=x, log_weight=log_weight, log_evidence=log_weight[:, 0] * 0)
+    after, ancestors = select(state, rng, threshold)
+    rows = torch.arange(len(x))[:, None]
+    assert torch.equal(after.x, x[rows, ancestors])
+    if threshold == 0:
+        assert torch.equal(after.log_weight, log_weight[rows, ancestors])
+    return after.x
+
+
+def test_selection_in_order_keeps_every_weight() -> None:
+    # Catches: ancestors that are places in the order and not particles, weights in another order
+    # than their particles, where a population is resampled and where it is not.
+    x, log_weight = cloud(2000, 40)
+    after = selected(x, log_weight, Rng(range(2000)))
+    counts = (after[:, :, None, 0] == x[0, :, 0]).sum(1).double()
+    expected = 40 * log_weight[0].softmax(-1)
+    assert (counts >= expected.floor()).all() and (counts <= expected.ceil()).all()
+    assert torch.allclose(counts.mean(0), expected, atol=4 * 0.5 / math.sqrt(2000))
+    kept = selected(x[:2], log_weight[:2], Rng(range(2)), threshold=0)
+    assert torch.equal(kept[0].sort(dim=0).values, x[0].sort(dim=0).values)
+
+
+def test_selection_in_order_adds_little_variance() -> None:
+    # Catches: a sort that does not keep neighbours together.
+    x, log_weight = cloud(400, 512, d=2)
+    weight = log_weight[0].softmax(-1)
+    plain = x[0][Rng(range(400)).resample(log_weight)]
+    after = selected(x, log_weight, Rng(range(400)))
+    for f in (lambda z: z[..., 0], lambda z: z[..., 1] ** 2, lambda z: (z.sum(-1) / 4).cos()):
+        exact = (weight * f(x[0])).sum()
+        before, now = (((f(z).mean(1) - exact) ** 2).mean() for z in (plain, after))
+        assert now < before / 5
+
+
+def test_selection_does_not_depend_on_the_order_given_or_on_other_populations() -> None:
+    # Catches: axes whose sign is arbitrary, an extent or an axis taken over all populations.
+    x, log_weight = cloud(3, 64)
+    x = x * torch.tensor([1.0, 100.0, 0.01], dtype=F64)[:, None, None]
+    together = selected(x, log_weight, Rng([4, 5, 6]))
+    shuffled = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    for k in range(3):
+        alone = selected(x[k : k + 1], log_weight[:1], Rng([4 + k]))
+        assert torch.equal(alone[0], together[k])
+    again = selected(x[:, shuffled], log_weight[:, shuffled], Rng([4, 5, 6]))
+    assert torch.equal(again, together)
+
+
+def test_the_order_follows_a_curve() -> None:
+    # Catches: a turn of the curve that is missing, after which it jumps.
+    i, j = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    place = hilbert(i.flatten(), j.flatten(), 4)
+    path = torch.stack([i.flatten(), j.flatten()])[:, place.argsort()]
+    assert torch.equal(place.sort().values, torch.arange(256))
+    assert (path.diff(dim=1).abs().sum(0) == 1).all()
+    # On a line it is the order of the line, and where there is nothing to order the one given.
+    line = normal(2, 50, 1, seed=3)
+    for direction in (torch.ones(1, dtype=F64), torch.ones(5, dtype=F64)):
+        places = line.gather(1, order(line * direction, torch.zeros(2, 50))[..., None])
+        steps = places[..., 0].diff(dim=-1)
+        assert ((steps > -0.02).all(-1) | (steps < 0.02).all(-1)).all()
+    same = order(torch.ones(1, 7, 2, dtype=F64), torch.full((1, 7), -math.inf))
+    assert torch.equal(same[0], torch.arange(7))
+
+
+def test_paired_noise() -> None:
+    # Catches: pairs across populations, a last particle without noise, draws of another spread.
+    noise = paired(torch.empty(500, 7, 2, 3, dtype=F64), Rng(range(500)))
+    assert noise.shape == (500, 7, 2, 3)
+    assert torch.equal(noise[:, 0:6:2], -noise[:, 1:6:2])
+    spread = noise.square().mean((0, 2, 3))
+    assert torch.allclose(spread, torch.ones(7, dtype=F64), atol=4 * math.sqrt(2 / 3000))
+    between = (noise[:, 0] * noise[:, 2]).mean()
+    assert abs(between) < 4 / math.sqrt(3000)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -387,8 +478,9 @@ def test_a_path_of_fps_is_forgotten_as_the_steps_get_finer() -> None:
 
 
 # Error of the mean in posterior standard deviations and variance over the exact one, 2 populations.
+# Over 60 populations the ratios are 0.96 (TDS) and 0.97 (FPS); of two they scatter by 0.04.
 GAUSSIAN = {
-    "tds": (TDS(), 0.10, (0.88, 1.08)),
+    "tds": (TDS(), 0.10, (0.84, 1.08)),
     "mcgdiff": (MCGDiff(), 0.12, (0.82, 1.10)),
     "fps": (FPS(), 0.10, (0.88, 1.08)),
 }

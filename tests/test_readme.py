@@ -23,7 +23,11 @@ def test_its_python_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/architecture.md", "docs/samplers.md", "CONTRIBUTING.md"]
+    "page",
+    [
+        *("README.md", "CONTRIBUTING.md", "docs/architecture.md"),
+        *("docs/samplers.md", "docs/guidance.md"),
+    ],
 )
 def test_what_it_points_to_exists(page: str) -> None:
     folder = (ROOT / page).parent
@@ -37,10 +41,15 @@ def test_what_it_points_to_exists(page: str) -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"there is no `make {target}`"
 
 
-def test_every_sampler_has_its_paragraph() -> None:
-    text = (ROOT / "docs" / "samplers.md").read_text()
-    for name, kind in po.SAMPLERS.items():
-        assert f"**{name}** (`{kind.__name__}`" in text
+def test_every_sampler_and_rule_has_its_paragraph() -> None:
+    pages = {
+        "samplers.md": po.samplers.POSTERIOR_SAMPLERS,
+        "guidance.md": {**po.RULES, **po.samplers.TILTED_SAMPLERS},
+    }
+    for page, kinds in pages.items():
+        text = (ROOT / "docs" / page).read_text()
+        for name, kind in kinds.items():
+            assert f"**{name}** (`{kind.__name__}`" in text, name
 
 
 def test_the_project_speaks_of_itself_alone() -> None:

@@ -8,6 +8,7 @@ from helpers import F64, gaussian, linear_posterior, mixture, normal
 
 import posteria as po
 from posteria.core.rng import Rng
+from posteria.samplers.fk_steering import Difference
 from posteria.samplers.langevin import Langevin
 from posteria.testing import check_sampler, example_posterior
 
@@ -46,6 +47,8 @@ SMALL: dict[str, po.Sampler[Any]] = {
     "tds": po.SAMPLERS["tds"](schedule=SHORT, particles=16),
     "mcgdiff": po.SAMPLERS["mcgdiff"](schedule=SHORT, particles=16),
     "fps": po.SAMPLERS["fps"](schedule=SHORT, particles=16),
+    "tfg": po.TFG(schedule=TEN),
+    "fk": po.FKSteering(schedule=SHORT, particles=16, potential=Difference(), threshold=1.0),
 }
 # Those that treat every measurement alike, so that a composed one is no other than its product.
 ALIKE = ["mgps", "mgps warm", "mgdm", "mgdm midpoint", "dps", "lgd", "sda"]
@@ -76,8 +79,8 @@ def takes(name: str, target: po.Posterior) -> bool:
 
 
 def test_every_registered_sampler_is_here() -> None:
-    assert set(po.SAMPLERS) == {name.split()[0] for name in SMALL}
-    for name, kind in po.SAMPLERS.items():
+    assert set(po.samplers.POSTERIOR_SAMPLERS) == {name.split()[0] for name in SMALL}
+    for name, kind in po.samplers.POSTERIOR_SAMPLERS.items():
         assert kind is type(SMALL[name])
 
 
@@ -94,11 +97,11 @@ def test_battery(name: str, kind: str) -> None:
     check_sampler(SMALL[name], TARGETS[kind])
 
 
-@pytest.mark.parametrize("name", po.SAMPLERS)
+@pytest.mark.parametrize("name", po.samplers.POSTERIOR_SAMPLERS)
 def test_the_defaults_and_published_settings_rebuild_from_their_repr(name: str) -> None:
     # Catches: a part of a sampler that the registry does not know, so that a run cannot be
     # repeated from its record.
-    kind = po.SAMPLERS[name]
+    kind = po.samplers.POSTERIOR_SAMPLERS[name]
     for sampler in (kind(), *kind.presets().values(), SMALL[name]):
         assert po.rebuild_sampler(repr(sampler)) == sampler
 
@@ -187,7 +190,7 @@ def test_latent_priors_need_no_more_than_a_decoder(name: str) -> None:
 # Evaluations / vjps per sample. MGPS: the table of its paper's configurations; 2 evaluations fewer
 # where the last midpoint is the lowest level, and no vjps in the second fit. MGDM: 1 + sum of G +
 # 19 for each of 97 levels, 9 fewer at the last.
-S = po.SAMPLERS
+S = po.samplers.POSTERIOR_SAMPLERS
 COST = {
     (po.MGPS, "gmm"): (1840, 1242),
     (po.MGPS, "images"): (1534 - 2, 674),
@@ -222,6 +225,9 @@ COST = {
     **{(S["score_sde"], name): (2000, 0) for name in ("mri", "ct")},
     # Whole populations.
     **{(S["tds"], "images"): (4 * 100, 4 * 100), (S["fps"], "images"): (5 * 999, 0)},
+    **{(po.TFG, "cifar_label"): (50, 50), (po.TFG, "imagenet_label"): (100, 100)},
+    (po.TFG, "gaussian_deblur"): (100, 100),
+    (po.FKSteering, "images"): (4 * 100, 0),
     **{(S["mcgdiff"], "images"): (64 * 100, 0), (S["mcgdiff"], "gmm"): (128 * 100, 0)},
 }
 
@@ -241,7 +247,9 @@ def test_published_settings_cost_what_the_papers_say(kind: type[po.MGPS], name: 
 
 
 def test_every_published_setting_has_a_cost() -> None:
-    assert set(COST) == {(kind, name) for kind in po.SAMPLERS.values() for name in kind.presets()}
+    assert set(COST) == {
+        (kind, name) for kind in po.samplers.POSTERIOR_SAMPLERS.values() for name in kind.presets()
+    }
 
 
 def test_cost_of_the_parts() -> None:

@@ -1,4 +1,4 @@
-"""DAPS, PnP-DM, RED-diff and DCPS: their laws on Gaussians, their errors, their costs, and what they refuse."""
+"""DAPS, PnP-DM, RED-diff, DCPS, and DiffPIR's solves: laws on Gaussians, errors, costs, and what is refused."""
 
 import dataclasses
 import math
@@ -18,6 +18,7 @@ from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
 from posteria.samplers.daps import DAPS
 from posteria.samplers.dcps import DCPS
+from posteria.samplers.diffpir import DiffPIR
 from posteria.samplers.langevin import Langevin, draw_near
 from posteria.samplers.pnp_dm import PnPDM
 from posteria.samplers.red_diff import REDDiff
@@ -441,3 +442,62 @@ def test_nothing_is_divided_by_zero_where_nothing_is_measured() -> None:
     target = po.Posterior(prior, po.GaussianLikelihood(blind, std=0.1), torch.zeros(1, dtype=F64))
     for sampler in SMALL.values():
         assert sampler.sample(target, seeds=range(3)).isfinite().all()
+
+
+def blurred(side: int, dtype: torch.dtype) -> tuple[po.Posterior, Tensor]:
+    """A white picture behind a blur without a decomposition, and the picture."""
+    shape, kernel = (1, side, side), po.operators.gaussian_kernel(7, 1.5)
+    operator = po.operators.Blur(kernel, shape).to(F64, "cpu")
+    prior = po.Gaussian(torch.zeros(shape, dtype=dtype), torch.eye(side**2, dtype=dtype))
+    truth = normal(1, *shape)
+    y = operator(truth)[0] + 0.05 * normal(*shape, seed=1)
+    return po.Posterior(prior, po.GaussianLikelihood(operator, std=0.05), y), truth
+
+
+def solved(target: po.Posterior, x0: Tensor, sigma: float) -> Tensor:
+    """The proximal point by a dense solve in float64."""
+    operator = target.likelihood.operator.to(F64, "cpu")  # type: ignore[attr-defined]
+    a, y = operator.matrix(), target.y.double()
+    gram = a.mT @ a + 0.05**2 / sigma**2 * torch.eye(len(a), dtype=F64)
+    gap = (y - operator(x0)).flatten(1) @ a
+    return x0 + torch.linalg.solve(gram, gap.mT).mT.reshape(x0.shape)
+
+
+@pytest.mark.parametrize("sigma", [157.0, 10.0, 1.0, 0.05])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("several", [False, True])
+def test_diffpir_solves_a_blur_at_every_level(
+    sigma: float, dtype: torch.dtype, several: bool
+) -> None:
+    # Catches: conjugate gradients at levels where they take thousands of iterations (500 left the
+    # measurement at 2000 standard deviations of the noise, after minutes).
+    target, truth = blurred(14, dtype)
+    if several:
+        levels = torch.full(target.y.shape, 0.05, dtype=F64)
+        operator = target.likelihood.operator  # type: ignore[attr-defined]
+        target = po.Posterior(target.prior, po.GaussianLikelihood(operator, levels), target.y)
+    sampler, x0 = DiffPIR(), 0.5 * truth
+    arranged, _ = sampler.arrange(target, [0])
+    x = sampler._proximal(arranged, x0.to(dtype), sigma**2)
+    error = (x.double() - solved(target, x0, sigma)).square().mean().sqrt()
+    assert error < (1e-3 if dtype == torch.float32 else 1e-8) * sigma
+
+
+def test_diffpir_on_a_blur_too_large_to_decompose() -> None:
+    # Catches: a solve that is cut short where the iterates are far from the measurement.
+    target, truth = blurred(46, torch.float32)
+    sampler, x0 = DiffPIR(), torch.zeros_like(truth).float()
+    arranged, _ = sampler.arrange(target, [0])
+    assert arranged is target
+    operator = target.likelihood.operator  # type: ignore[attr-defined]
+    for sigma in (157.0, 10.0):  # A residual of 1 is that of the noise.
+        x = sampler._proximal(target, x0, sigma**2)
+        assert ((target.y - operator(x)) / 0.05).square().mean().sqrt() < 1.2
+    x = sampler._proximal(target, x0, 1.0)
+    tight = dataclasses.replace(sampler, iterations=400)._proximal(target, x0, 1.0)
+    assert (x - tight).square().mean().sqrt() < 1e-3
+    # The decomposition and the iterations are one algorithm.
+    small, truth = blurred(14, F64)
+    one, _ = sampler.arrange(small, [0])
+    pair = [sampler._proximal(t, 0.5 * truth, 1.0) for t in (small, one)]
+    assert torch.allclose(*pair, atol=1e-5)

@@ -8,6 +8,7 @@ from helpers import F64
 from scipy.stats import kstest
 
 import posteria as po
+from posteria.analytic.quadrature import Quadrature
 from posteria.metrics.distribution import (
     covariance_error,
     mean_error,
@@ -16,7 +17,6 @@ from posteria.metrics.distribution import (
     two_sample_floor,
     variance_ratio,
 )
-from posteria.problems.quadrature import Quadrature
 from posteria.problems.toy import (
     PROBLEMS,
     Problem,

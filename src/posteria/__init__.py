@@ -5,17 +5,41 @@ from .core import threads as threads
 
 # isort: split
 from . import operators
-from .analytic import Gaussian, GaussianMixture
+from .analytic import Gaussian, GaussianMixture, TiltedQuadrature, tilted_gaussian
 from .core.errors import CapabilityError, InputError, PosteriaError, ShapeError
 from .core.rng import Rng
 from .core.space import Space
 from .diffusion.betas import CosineBetas, GivenBetas, LinearBetas, ScaledLinearBetas
-from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser, Label
+from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser, Family, Label
 from .diffusion.network import EDM, Clean, Epsilon, FlowMatching, Network, Velocity
 from .diffusion.schedule import VP, Flow, Karras, LogLinear, Schedule, Table
 from .diffusion.solver import DDIM, DDPM, SOLVERS, DPMpp2M, Heun, Solver, State
+from .guidance import (
+    APG,
+    CFG,
+    GFCG,
+    RLG,
+    RULES,
+    AdaptiveGuidance,
+    AutoGuidance,
+    BayesClassifier,
+    CFGPlusPlus,
+    Classifier,
+    ClassifierGuidance,
+    CleanClassifier,
+    DynamicCFG,
+    EluCD,
+    Experts,
+    Guidance,
+    Interval,
+    LinearAG,
+    Rescale,
+    TwoLevel,
+    ZeroStar,
+    classified,
+)
 from .likelihood import FunctionLikelihood, GaussianLikelihood, Likelihood, PoissonLikelihood
-from .priors import load_prior
+from .priors import load_classifier, load_prior
 from .samplers import (
     DAPS,
     DCPS,
@@ -30,10 +54,14 @@ from .samplers import (
     SAMPLERS,
     SDA,
     TDS,
+    TFG,
     TMPD,
+    CFGiG,
     Choice,
     Deterministic,
     DiffPIR,
+    FKSteering,
+    Guided,
     IndexLaw,
     InnerSteps,
     Langevin,
@@ -46,17 +74,21 @@ from .samplers import (
     RePaint,
     Sampler,
     ScoreSDE,
+    TiltedGibbs,
     TwistedSMC,
     Unconditional,
     Uniform,
     at_budget,
     choose,
     rebuild_sampler,
+    rewarded,
 )
-from .target import Posterior
+from .target import Posterior, Tilted
 from .version import __version__
 
 __all__ = [
+    "APG",
+    "CFG",
     "DAPS",
     "DCPS",
     "DDIM",
@@ -66,19 +98,31 @@ __all__ = [
     "DPS",
     "EDM",
     "FPS",
+    "GFCG",
     "LGD",
     "MGDM",
     "MGPS",
     "MMPS",
+    "RLG",
+    "RULES",
     "SAMPLERS",
     "SDA",
     "SOLVERS",
     "TDS",
+    "TFG",
     "TMPD",
     "VP",
+    "AdaptiveGuidance",
+    "AutoGuidance",
+    "BayesClassifier",
+    "CFGPlusPlus",
+    "CFGiG",
     "CapabilityError",
     "Choice",
+    "Classifier",
+    "ClassifierGuidance",
     "Clean",
+    "CleanClassifier",
     "Condition",
     "Conditional",
     "CosineBetas",
@@ -87,7 +131,12 @@ __all__ = [
     "Denoiser",
     "Deterministic",
     "DiffPIR",
+    "DynamicCFG",
+    "EluCD",
     "Epsilon",
+    "Experts",
+    "FKSteering",
+    "Family",
     "Flow",
     "FlowMatching",
     "FunctionLikelihood",
@@ -95,14 +144,18 @@ __all__ = [
     "GaussianLikelihood",
     "GaussianMixture",
     "GivenBetas",
+    "Guidance",
+    "Guided",
     "Heun",
     "IndexLaw",
     "InnerSteps",
     "InputError",
+    "Interval",
     "Karras",
     "Label",
     "Langevin",
     "Likelihood",
+    "LinearAG",
     "LinearBetas",
     "LogLinear",
     "MCGDiff",
@@ -116,6 +169,7 @@ __all__ = [
     "Posterior",
     "REDDiff",
     "RePaint",
+    "Rescale",
     "Rng",
     "Sampler",
     "ScaledLinearBetas",
@@ -126,14 +180,23 @@ __all__ = [
     "Space",
     "State",
     "Table",
+    "Tilted",
+    "TiltedGibbs",
+    "TiltedQuadrature",
     "TwistedSMC",
+    "TwoLevel",
     "Unconditional",
     "Uniform",
     "Velocity",
+    "ZeroStar",
     "__version__",
     "at_budget",
     "choose",
+    "classified",
+    "load_classifier",
     "load_prior",
     "operators",
     "rebuild_sampler",
+    "rewarded",
+    "tilted_gaussian",
 ]

@@ -133,6 +133,103 @@ def restore(
     console.print(table)
     if results.remark():
         console.print(f"[yellow]{results.remark()}")
+    _finish(out, before)
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, _option("Folder for the results.")] = Path("posteria-draws"),
+    prior: Annotated[
+        str, _option("Prior; see `posteria list priors`. Or diffusers:FOLDER-OR-HUB-NAME.")
+    ] = "digits",
+    size: Annotated[
+        str | None, _option("HEIGHTxWIDTH, to run a prior at another size than it was trained at.")
+    ] = None,
+    label: Annotated[int | None, _option("The class to draw.")] = None,
+    weight: Annotated[
+        float, _option("Power of the label: 1 is the conditional law, 0 the prior's own.")
+    ] = 2.0,
+    rule: Annotated[str, _option("Rule or sampler; see `posteria list rules`.")] = "cfg",
+    compare: Annotated[
+        str | None,
+        _option("Several rules, such as cfg,cfgig,apg, side by side on the same seeds."),
+    ] = None,
+    solver: Annotated[
+        str | None, _option("heun, ddim, ddpm or dpmpp2m; default: what suits the rule.")
+    ] = None,
+    steps: Annotated[int | None, _option("Steps of the noise schedule.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        _option(
+            "Another setting of the rule, such as eta=0.5, or of one rule: apg.eta=0.5.", "--set"
+        ),
+    ] = None,
+    weak: Annotated[
+        str | None, _option("A weaker prior, for rules that push away from one.")
+    ] = None,
+    tuned: Annotated[str | None, _option("A tuned prior, for rules that follow one.")] = None,
+    classifier: Annotated[
+        str | None, _option("Classifier that judges, and guides; default: the prior's own.")
+    ] = None,
+    n: Annotated[int, _option("Number of samples, of each rule.", "--n")] = 16,
+    reference: Annotated[
+        int | None,
+        _option(
+            "Draws from the conditional law to compare with; default: --n with --compare, else 0."
+        ),
+    ] = None,
+    seed: Annotated[int, _option("Seed of the first sample; the others count up.")] = 0,
+    chunk: Annotated[int, _option("Samples drawn in one batch.")] = 16,
+    device: Annotated[str, _option("cpu or cuda.")] = "cpu",
+    record: Annotated[
+        Path | None,
+        _option("The run.json of an earlier run, to repeat it; other options are ignored."),
+    ] = None,
+) -> None:
+    """Draw what a label stands for, with the label raised to a power, by one guidance rule or several.
+
+    A run that was killed goes on when it is started again with the same command.
+    """
+    from .runs.generate import Request, prepare, repeat, run
+    from .runs.store import Store
+
+    request = Request(
+        rules=(rule,) if compare is None else tuple(name.strip() for name in compare.split(",")),
+        prior=prior,
+        size=None if size is None else _size(size),
+        label=label,
+        weight=weight,
+        solver=solver,
+        steps=steps,
+        settings=dict(_pair(text) for text in setting or []),
+        weak=weak,
+        tuned=tuned,
+        classifier=classifier,
+        samples=n,
+        reference=reference,
+        seed=seed,
+        chunk=chunk,
+        device=device,
+    )
+    job = prepare(request if record is None else repeat(record))
+    with _progress() as progress:
+        bar = progress.add_task(job.plan.title, total=None)
+        results, before = run(
+            job, Store(out), lambda done, total: progress.update(bar, completed=done, total=total)
+        )
+    heads, rows = results.table()
+    # Plain, so that a narrow window breaks lines and does not cut columns.
+    lines = [heads, *rows] if heads else rows
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        text = "  ".join(value.ljust(width) for value, width in zip(line, widths, strict=True))
+        console.print(text.rstrip(), soft_wrap=True, highlight=False, markup=False)
+    for sentence in results.legend():
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+    _finish(out, before)
+
+
+def _finish(out: Path, before: bool) -> None:
     if before:
         console.print("This run was finished before; nothing was drawn again.")
     console.print(f"Results: {out}; look at {out / 'report.html'}", soft_wrap=True)
@@ -166,14 +263,16 @@ def _pair(text: str) -> tuple[str, str]:
 
 @app.command("list")
 def show(
-    what: Annotated[str, typer.Argument(metavar="[priors|samplers|operators]")] = "all",
+    what: Annotated[str, typer.Argument(metavar="[priors|samplers|rules|operators]")] = "all",
 ) -> None:
     """Explain what exists."""
+    from .guidance import RULES
     from .priors import SHIPPED
     from .problems.image import TASKS
-    from .samplers import SAMPLERS
+    from .runs.rules import by_classifier
+    from .samplers import POSTERIOR_SAMPLERS, TILTED_SAMPLERS
 
-    kinds = ["priors", "samplers", "operators"]
+    kinds = ["priors", "samplers", "rules", "operators"]
     if what not in [*kinds, "all"]:
         raise unknown("list", what, kinds)
     if what in {"priors", "all"}:
@@ -192,7 +291,7 @@ def show(
             ("name", "method", "needs", "published settings (--preset)"),
             [
                 (name, _first_line(kind), kind.needs, ", ".join(kind.presets()))
-                for name, kind in SAMPLERS.items()
+                for name, kind in POSTERIOR_SAMPLERS.items()
             ],
         )
         console.print(
@@ -201,8 +300,17 @@ def show(
             soft_wrap=True,
         )
         console.print("Settings, each of which --set changes:", soft_wrap=True)
-        for kind in SAMPLERS.values():
+        for kind in POSTERIOR_SAMPLERS.values():
             console.print(repr(kind()), soft_wrap=True, highlight=False)
+    if what in {"rules", "all"}:
+        rules = [(name, _first_line(kind), kind.needs) for name, kind in RULES.items()]
+        rules += [(name, _first_line(kind), kind.needs) for name, kind in TILTED_SAMPLERS.items()]
+        _table("Rules (posteria generate)", ("name", "method", "needs"), rules)
+        console.print(
+            "Samplers of a posterior that take any likelihood draw with a classifier's word for the label: "
+            f"{', '.join(by_classifier())}.",
+            soft_wrap=True,
+        )
     if what in {"operators", "all"}:
         rows = [
             (name, task.about, " ".join(f"--{_flag(option)}" for option in task.uses))

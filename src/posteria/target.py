@@ -1,13 +1,16 @@
 """What is sampled."""
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from .core.errors import InputError, ShapeError
+from .core.errors import InputError, ShapeError, expect, require
+from .core.linalg import LinearMap
 from .core.space import Space
-from .diffusion.denoiser import Denoiser
+from .diffusion.denoiser import Condition, Conditional, Denoiser
 from .likelihood import Likelihood
 
 
@@ -65,3 +68,68 @@ class Posterior:
             raise ShapeError(
                 f"y holds {rows[0]} measurements for {n} seeds; give one, or one for each seed."
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Tilted(Denoiser):
+    """p(x | c)^weight p(x)^(1 - weight): a condition raised to a power. Weight 1 is the conditional law, 0 the prior.
+
+    The denoiser of its noised law is intractable: it lacks the gradient of a Renyi divergence between
+    the laws of x_0 given x with and without the condition (Moufad et al., 2025, arXiv:2505.21101). As a denoiser
+    this is what classifier-free guidance puts in its place, so that a tilted law may be the prior of
+    a `Posterior`; other rules are `posteria.guidance`.
+
+    Args:
+        prior: The family, with an unconditional member unless the weight is 1.
+        condition: Such as `Label(3)`.
+        weight: The power, at least 0.
+
+    Raises:
+        CapabilityError: If the prior is not conditional or has no unconditional member.
+        InputError: If it knows no such condition, or the weight is none.
+    """
+
+    prior: Conditional
+    condition: Condition
+    weight: float
+
+    def __post_init__(self) -> None:
+        expect(self.prior, Conditional, by=self)
+        expect(self.condition, Condition, by=self)
+        require(
+            0 <= self.weight < math.inf,
+            f"The weight of a tilted law is a number of at least 0; {self.weight} is not.",
+        )
+        if self.weight != 0:
+            _ = self.conditional
+        if self.weight != 1:
+            _ = self.unconditional
+
+    @property
+    def space(self) -> Space:  # type: ignore[override]
+        """Space of the samples."""
+        return self.prior.space
+
+    @cached_property
+    def conditional(self) -> Denoiser:
+        """The law given the condition."""
+        return self.prior.given(self.condition)
+
+    @cached_property
+    def unconditional(self) -> Denoiser:
+        """The law without it."""
+        return self.prior.unconditional()
+
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """See `Denoiser`."""
+        if self.weight in {0, 1}:
+            return (self.conditional if self.weight else self.unconditional)(x, sigma)
+        return self.unconditional(x, sigma).lerp(self.conditional(x, sigma), self.weight)
+
+    def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
+        """See `Denoiser`."""
+        if self.weight in {0, 1}:
+            return (self.conditional if self.weight else self.unconditional).vjp(x, sigma)
+        free, of_free = self.unconditional.vjp(x, sigma)
+        given, of_given = self.conditional.vjp(x, sigma)
+        return free.lerp(given, self.weight), lambda v: of_free(v).lerp(of_given(v), self.weight)

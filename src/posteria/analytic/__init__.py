@@ -2,5 +2,6 @@
 
 from .gaussian import Gaussian
 from .mixture import GaussianMixture
+from .tilted import TiltedQuadrature, tilted_gaussian
 
-__all__ = ["Gaussian", "GaussianMixture"]
+__all__ = ["Gaussian", "GaussianMixture", "TiltedQuadrature", "tilted_gaussian"]

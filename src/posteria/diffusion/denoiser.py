@@ -1,11 +1,13 @@
 """What a prior is: a denoiser, the posterior mean of the clean signal."""
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..core import linalg
+from ..core.errors import CapabilityError, InputError, ShapeError, expect
 from ..core.linalg import LinearMap
 from ..core.space import Space
 
@@ -49,39 +51,139 @@ class Conditional(Denoiser):
 
     @abc.abstractmethod
     def given(self, condition: Condition) -> Denoiser:
-        """The member for `condition`."""
+        """The member for `condition`.
+
+        Raises:
+            CapabilityError: If the family knows no conditions of that kind.
+            InputError: If it has no such member.
+        """
+
+    def unconditional(self) -> Denoiser:
+        """The member without a condition.
+
+        Raises:
+            CapabilityError: If there is none.
+        """
+        return self
 
 
-class Counted(Denoiser):
-    """A prior that counts what it is asked for.
+class Family(Conditional):
+    """A conditional prior made of given denoisers, one for each condition.
 
-    Attributes:
-        forward: Evaluations of the denoiser, per sample. The first batch axis numbers samples;
-            further ones (particles) multiply the count.
-        backward: Products with its transposed Jacobian, per sample.
+    Args:
+        unconditional: The member without a condition; None if there is none.
+        members: The others; a bare number stands for `Label` of it.
+
+    Raises:
+        InputError: If there is no member.
+        ShapeError: If members draw signals of different shapes.
     """
 
-    def __init__(self, prior: Denoiser) -> None:
+    def __init__(
+        self, unconditional: Denoiser | None, members: Mapping[Condition | int, Denoiser]
+    ) -> None:
+        if not members:
+            raise InputError("A family has at least one member with a condition; none was given.")
+        self.members = {
+            Label(key) if isinstance(key, int) else key: member for key, member in members.items()
+        }
+        self._unconditional = unconditional
+        self.space = next(iter(self.members.values())).space
+        every = [*self.members.values(), *([] if unconditional is None else [unconditional])]
+        for member in every:
+            if member.space.shape != self.space.shape:
+                raise ShapeError(
+                    "The members of a family draw signals of one shape; "
+                    f"these draw {self.space.shape} and {member.space.shape}."
+                )
+
+    def given(self, condition: Condition) -> Denoiser:
+        """See `Conditional`."""
+        if condition not in self.members:
+            known = ", ".join(map(str, self.members))
+            raise InputError(f"There is no member for {condition}; this family has {known}.")
+        return self.members[condition]
+
+    def unconditional(self) -> Denoiser:
+        """See `Conditional`."""
+        if self._unconditional is None:
+            raise CapabilityError(
+                "This family has no unconditional member; give it one: Family(unconditional, members)."
+            )
+        return self._unconditional
+
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """See `Denoiser`."""
+        return self.unconditional()(x, sigma)
+
+    def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
+        """See `Denoiser`."""
+        return self.unconditional().vjp(x, sigma)
+
+
+@dataclass
+class Tally:
+    """What was asked of a prior, per sample.
+
+    Args:
+        forward: Evaluations of the denoiser.
+        backward: Products with its transposed Jacobian.
+    """
+
+    forward: int = 0
+    backward: int = 0
+
+
+class Counted(Conditional):
+    """A prior that counts what it and its members are asked for.
+
+    The first batch axis numbers samples; further ones (particles) multiply the count.
+
+    Args:
+        prior: The prior.
+        tally: Where to count; by default on its own.
+    """
+
+    def __init__(self, prior: Denoiser, tally: Tally | None = None) -> None:
         self.prior = prior
         self.space = prior.space
-        self.forward = 0
-        self.backward = 0
+        self.tally = Tally() if tally is None else tally
+
+    @property
+    def forward(self) -> int:
+        """Evaluations of the denoiser, per sample."""
+        return self.tally.forward
+
+    @property
+    def backward(self) -> int:
+        """Products with its transposed Jacobian, per sample."""
+        return self.tally.backward
+
+    def given(self, condition: Condition) -> Denoiser:
+        """See `Conditional`; the member counts into the same tally."""
+        family = expect(self.prior, Conditional, by=f"A prior given {condition}")
+        return Counted(family.given(condition), self.tally)
+
+    def unconditional(self) -> Denoiser:
+        """See `Conditional`; the member counts into the same tally."""
+        family = expect(self.prior, Conditional, by="The unconditional member")
+        return Counted(family.unconditional(), self.tally)
 
     def _per_sample(self, x: Tensor) -> int:
         return self.space.batch(x)[1:].numel()
 
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """See `Denoiser`."""
-        self.forward += self._per_sample(x)
+        self.tally.forward += self._per_sample(x)
         return self.prior(x, sigma)
 
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
         """See `Denoiser`."""
-        self.forward += self._per_sample(x)
+        self.tally.forward += self._per_sample(x)
         x0, pullback = self.prior.vjp(x, sigma)
 
         def counted(v: Tensor) -> Tensor:
-            self.backward += self._per_sample(x)
+            self.tally.backward += self._per_sample(x)
             return pullback(v)
 
         return x0, counted

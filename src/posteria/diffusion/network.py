@@ -185,12 +185,17 @@ class Network(Conditional):
         member.label = condition.label
         return member
 
-    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
+    def unconditional(self) -> Denoiser:
+        """See `Conditional`."""
         if self.labels and self.label is None:
             raise CapabilityError(
                 "This network has no unconditional branch; use prior.given(Label(k))."
             )
+        return self
+
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """See `Denoiser`."""
+        self.unconditional()
         batch = self.space.batch(x)
         if isinstance(sigma, Tensor):
             sigma = sigma.double().expand(batch)

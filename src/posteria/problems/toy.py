@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ..analytic import Gaussian, GaussianMixture
+from ..analytic.quadrature import Quadrature
 from ..core.errors import require, unknown
 from ..core.space import Space
 from ..likelihood import GaussianLikelihood
 from ..operators import Function, Inpainting, LinearOperator, Matrix, Operator
 from ..target import Posterior
-from .quadrature import Quadrature
 
 F64 = torch.float64
 

@@ -1,17 +1,20 @@
 """Draw many samples in chunks of seeds, so that a run that is killed goes on where it was."""
 
+import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..diffusion.denoiser import Counted
+from ..core.errors import InputError, expect
+from ..diffusion.denoiser import Condition, Conditional, Counted, Denoiser
 from ..diffusion.solver import State
 from ..samplers.base import Sampler
-from ..target import Posterior
+from ..target import Posterior, Tilted
 from .store import Store
 
 # Seconds of work that a kill may cost.
@@ -25,13 +28,13 @@ class Cost:
     Args:
         forward: Evaluations of the prior, per sample.
         backward: Products with its transposed Jacobian, per sample.
-        operator: Calls of the operator and its derivatives, per sample.
+        operator: Calls of the operator and its derivatives, or of a classifier, per sample.
         seconds: Of sampling, for all samples.
     """
 
-    forward: int = 0
-    backward: int = 0
-    operator: int = 0
+    forward: float = 0
+    backward: float = 0
+    operator: float = 0
     seconds: float = 0.0
 
 
@@ -58,46 +61,93 @@ def chunks(sampler: Sampler[Any], seeds: Sequence[int], size: int) -> list[Chunk
     return [Chunk(i, part) for i, part in enumerate(sampler.batches(seeds, size))]
 
 
-class _Meter:
-    """Counts what a target is asked for, on top of what an earlier attempt was."""
+class Rows(Counted):
+    """A prior that counts each signal that it and its members are asked about.
 
-    def __init__(self, target: Posterior, before: Cost) -> None:
-        self.counted = Counted(target.prior)
-        self.target = Posterior(self.counted, target.likelihood, target.y)
-        self.before = before
+    Where a rule asks about some samples of a batch only, `Counted` says what the dearest of them
+    costs, and this what all of them do.
+    """
+
+    def given(self, condition: Condition) -> Denoiser:
+        """See `Conditional`; the member counts into the same tally."""
+        family = expect(self.prior, Conditional, by=f"A prior given {condition}")
+        return Rows(family.given(condition), self.tally)
+
+    def unconditional(self) -> Denoiser:
+        """See `Conditional`; the member counts into the same tally."""
+        family = expect(self.prior, Conditional, by="The unconditional member")
+        return Rows(family.unconditional(), self.tally)
+
+    def _per_sample(self, x: Tensor) -> int:
+        return self.space.batch(x).numel()
+
+
+class _Meter:
+    """Counts what a target is asked for, on top of what an earlier attempt was.
+
+    Args:
+        target: A posterior, each of whose samples costs what `Counted` counts, or a tilted law, whose
+            whole cost is shared out.
+        units: Samples or populations that share it.
+        before: What an earlier attempt cost.
+        others: What other models have cost so far, not shared out.
+    """
+
+    def __init__(
+        self, target: Posterior | Tilted, units: int, before: Cost, others: Callable[[], Cost]
+    ) -> None:
+        tilted = isinstance(target, Tilted)
+        self.counted = Rows(target.prior) if tilted else Counted(target.prior)
+        self.target: Posterior | Tilted = replace(target, prior=self.counted)
+        self.share, self.units = units if tilted else 1, units
+        self.before, self.others, self.others_before = before, others, others()
         self.started = time.perf_counter()
 
     def read(self) -> Cost:
-        operator = getattr(self.target.likelihood, "operator", None)
+        others, earlier = self.others(), self.others_before
+        operator = getattr(getattr(self.target, "likelihood", None), "operator", None)
         return Cost(
-            self.before.forward + self.counted.forward,
-            self.before.backward + self.counted.backward,
-            self.before.operator + (0 if operator is None else operator.calls),
+            self.before.forward
+            + _each(self.counted.forward, self.share)
+            + _each(others.forward - earlier.forward, self.units),
+            self.before.backward
+            + _each(self.counted.backward, self.share)
+            + _each(others.backward - earlier.backward, self.units),
+            self.before.operator
+            + _each(others.operator - earlier.operator, self.units)
+            + (0 if operator is None else operator.calls),
             self.before.seconds + time.perf_counter() - self.started,
         )
 
 
+def _each(total: float, units: int) -> float:
+    """An equal share, whole if it comes out whole."""
+    return total / units if total % units else total // units
+
+
 def draw(
     sampler: Sampler[Any],
-    target: Posterior,
+    target: Posterior | Tilted,
     parts: Sequence[Chunk],
     store: Store,
     advance: Callable[[Chunk, int], None],
+    others: Callable[[], Cost] = Cost,
 ) -> tuple[Tensor, Cost]:
     """Draw all chunks that are not in the store yet, and return all samples with their cost.
 
     Args:
         sampler: The sampler.
-        target: The posterior.
+        target: The posterior, or the tilted law.
         parts: The chunks; the same ones as in earlier attempts.
         store: Where they are kept.
         advance: Called with a chunk and its number of finished steps.
+        others: What models beside the prior have cost so far, by all that they were asked.
     """
     samples, cost = [], Cost()
     for part in parts:
         if not store.path(part.file).exists():
-            _draw_chunk(sampler, target, part, store, advance)
-        advance(part, sampler.schedule.steps)
+            _draw_chunk(sampler, target, part, store, advance, others)
+        advance(part, len(sampler.moves()))
         saved = store.read_tensors(part.file, "cpu")
         samples.append(saved["x"])
         of_part = Cost(**saved["cost"])
@@ -108,10 +158,11 @@ def draw(
 
 def _draw_chunk(
     sampler: Sampler[Any],
-    target: Posterior,
+    target: Posterior | Tilted,
     part: Chunk,
     store: Store,
     advance: Callable[[Chunk, int], None],
+    others: Callable[[], Cost],
 ) -> None:
     resume, before = None, Cost()
     if store.path(part.checkpoint).exists():
@@ -120,7 +171,8 @@ def _draw_chunk(
         # The streams of random numbers are states of generators, which live on the CPU whatever
         # the device.
         resume = (sampler.state_type(**saved["state"]), saved["rng"].cpu())
-    meter, last_saved = _Meter(target, before), time.perf_counter()
+    units = len(part.seeds) if sampler.shared == 1 else 1
+    meter, last_saved = _Meter(target, units, before, others), time.perf_counter()
     state: State | None = None
     for state, rng in sampler.checkpoints(meter.target, part.seeds, resume):
         advance(part, state.count)
@@ -139,3 +191,28 @@ def _draw_chunk(
         x = sampler.draws(target, state, part.seeds)
         store.write_tensors(part.file, {"x": x.cpu(), "cost": asdict(meter.read())})
     store.remove(part.checkpoint)
+
+
+def device_of(name: str) -> str:
+    """The name of a device, if PyTorch has it.
+
+    Raises:
+        InputError: If not.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name!r} is not a device; try cpu or cuda.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "This machine has no CUDA device that PyTorch can use; run with --device cpu."
+        )
+    return name
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that the process, or the GPU, has held, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -20,10 +20,10 @@ from ..problems.image import TASKS, Options, build_operator
 from ..samplers import PosteriorSampler, at_budget, choose, rebuild_sampler
 from ..samplers.base import Sampler
 from ..target import Posterior
-from ..version import __version__
-from .engine import chunks, draw
+from .engine import chunks, device_of, draw
 from .pictures import read_array, read_mask, read_picture
-from .plan import CONVENTION, Plan, choose_sampler, sha256
+from .plan import Plan, choose_sampler, sha256
+from .record import earlier, read_record, write_record
 from .results import Results, summarise
 from .store import Store
 
@@ -104,7 +104,7 @@ def prepare(request: Request) -> Job:
         sampler = choose_sampler(sampler, request.preset, request.steps, request.settings)
     if request.task not in TASKS:
         build_operator(request.task, (1, 1, 1), request.options)
-    device = _device(request.device)
+    device = device_of(request.device)
     prior = load_prior(request.prior, device=device, size=request.size)
     shape = _picture_shape(prior.space.shape, request.prior)
     data_seed = request.seed if request.data_seed is None else request.data_seed
@@ -157,18 +157,6 @@ def _within(
     return at_budget(
         expect(sampler, PosteriorSampler, by="--budget"), target, request.budget
     ), None
-
-
-def _device(name: str) -> str:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"{name!r} is not a device; try cpu or cuda.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "This machine has no CUDA device that PyTorch can use; run with --device cpu."
-        )
-    return name
 
 
 def _picture_shape(shape: tuple[int, ...], prior: str) -> tuple[int, int, int]:
@@ -249,23 +237,12 @@ def run(job: Job, store: Store, advance: Callable[[int, int], None]) -> tuple[Re
         InputError: If the folder holds another run or other files.
         StoreError: If it cannot be written to.
     """
-    foreign = store.foreign_files()
-    if foreign:
-        raise InputError(
-            f"{store.folder} holds other files ({foreign[0]}); choose a new folder with --out."
-        )
-    record = store.read_json("run.json")
-    if record is not None:
-        other = job.plan.differences(record.get("plan", {}))
-        if other:
-            raise InputError(
-                f"{store.folder} holds another run (its {', '.join(other)} differ); choose another folder with --out."
-            )
-        if record.get("status") == "done":
-            return Results.from_record(record["results"]), True
+    record = earlier(store, job.plan)
+    if record is not None and record.get("status") == "done":
+        return Results.from_record(record["results"]), True
     with store.locked():
         if record is None:
-            store.write_json("run.json", _record(job, "running", None))
+            write_record(store, job.plan, "running")
         store.write_arrays("input.npz", job.arrays)
         parts = chunks(job.sampler, job.plan.seeds, job.plan.chunk)
         total = len(parts) * job.sampler.schedule.steps
@@ -275,21 +252,10 @@ def run(job: Job, store: Store, advance: Callable[[int, int], None]) -> tuple[Re
 
         samples, cost = draw(job.sampler, job.target, parts, store, step)
         results = summarise(job, samples, cost, store)
-        store.write_json("run.json", _record(job, "done", results))
+        write_record(store, job.plan, "done", results)
         if store.path("chunks").exists():
             store.remove("chunks")
     return results, False
-
-
-def _record(job: Job, status: str, results: Results | None) -> dict[str, Any]:
-    return {
-        "posteria": __version__,
-        "torch": torch.__version__,
-        "convention": CONVENTION,
-        "status": status,
-        "plan": job.plan.as_json(),
-        "results": None if results is None else dataclasses.asdict(results),
-    }
 
 
 def repeat(path: Path) -> Request:
@@ -298,9 +264,7 @@ def repeat(path: Path) -> Request:
     Raises:
         InputError: If it is no record of a run.
     """
-    record = Store(path.parent).read_json(path.name)
-    if record is None:
-        raise InputError(f"There is no file {path}.")
+    record = read_record(path)
     try:
         plan = Plan(**record["plan"])
     except (TypeError, KeyError) as error:

@@ -1,7 +1,5 @@
 """What came of a run: numbers, pictures and the table that is printed."""
 
-import resource
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ from torch import Tensor
 
 from ..metrics.image import psnr, ssim
 from ..operators import Inpainting, Operator, PhaseRetrieval
-from .engine import Cost
+from .engine import Cost, peak_memory
 from .pictures import grid, heat, png, to_bytes
 from .report import write_report
 from .store import Store
@@ -108,13 +106,6 @@ def _spread(values: Sequence[float], form: str) -> str:
     return text if len(values) < 2 else f"{text} +- {form.format(float(np.std(values, ddof=1)))}"
 
 
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
 def summarise(job: "Job", samples: Tensor, cost: Cost, store: Store) -> Results:
     """Compute the results and write arrays, pictures and report.
 
@@ -140,7 +131,7 @@ def summarise(job: "Job", samples: Tensor, cost: Cost, store: Store) -> Results:
         ssim_mean=None if known is None else ssim(mean[None], known).item(),
         std=std.mean().item() if several else None,
         **asdict(cost),
-        memory=_peak_memory(torch.device(target.space.device)),
+        memory=peak_memory(torch.device(target.space.device)),
         shared=job.sampler.shared,
     )
     arrays = {

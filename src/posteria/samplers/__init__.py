@@ -1,6 +1,7 @@
 """Samplers."""
 
 from .base import Sampler
+from .cfgig import CFGiG
 from .choose import Choice, at_budget, choose, cost
 from .daps import DAPS
 from .dcps import DCPS
@@ -8,8 +9,10 @@ from .ddnm import DDNM
 from .ddrm import DDRM
 from .diffpir import DiffPIR
 from .dps import DPS
+from .fk_steering import FKSteering, rewarded
 from .fps import FPS
 from .gaussian_vi import InnerSteps
+from .guided import Guided, TiltedSampler
 from .langevin import Langevin
 from .lgd import LGD
 from .mcgdiff import MCGDiff
@@ -20,11 +23,19 @@ from .pigdm import PiGDM
 from .pnp_dm import PnPDM
 from .posterior import PosteriorSampler
 from .red_diff import REDDiff
-from .registry import SAMPLERS, rebuild_part, rebuild_sampler
+from .registry import (
+    POSTERIOR_SAMPLERS,
+    SAMPLERS,
+    TILTED_SAMPLERS,
+    rebuild_part,
+    rebuild_sampler,
+)
 from .repaint import RePaint
 from .score_sde import ScoreSDE
 from .sda import SDA
 from .tds import TDS
+from .tfg import TFG
+from .tilted_gibbs import TiltedGibbs
 from .tmpd import TMPD
 from .twisted import TwistedSMC
 from .unconditional import Unconditional
@@ -40,13 +51,19 @@ __all__ = [
     "MGDM",
     "MGPS",
     "MMPS",
+    "POSTERIOR_SAMPLERS",
     "SAMPLERS",
     "SDA",
     "TDS",
+    "TFG",
+    "TILTED_SAMPLERS",
     "TMPD",
+    "CFGiG",
     "Choice",
     "Deterministic",
     "DiffPIR",
+    "FKSteering",
+    "Guided",
     "IndexLaw",
     "InnerSteps",
     "Langevin",
@@ -60,6 +77,8 @@ __all__ = [
     "RePaint",
     "Sampler",
     "ScoreSDE",
+    "TiltedGibbs",
+    "TiltedSampler",
     "TwistedSMC",
     "Unconditional",
     "Uniform",
@@ -68,4 +87,5 @@ __all__ = [
     "cost",
     "rebuild_part",
     "rebuild_sampler",
+    "rewarded",
 ]

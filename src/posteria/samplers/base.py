@@ -70,10 +70,13 @@ class Sampler(abc.ABC, Generic[S]):
         else:
             state = resume[0]
             rng.restore(resume[1])
-        moves = list(pairwise(levels_of(self.schedule)))
-        for sigma, sigma_next in moves[state.count :]:
+        for sigma, sigma_next in self.moves()[state.count :]:
             state = self.step(target, state, sigma, sigma_next, rng)
             yield state, rng
+
+    def moves(self) -> list[tuple[float, float]]:
+        """The steps, each from one level to the next."""
+        return list(pairwise(levels_of(self.schedule)))
 
     def sample(self, target: Any, seeds: Sequence[int]) -> Tensor:
         """Draws, `[len(seeds), *event]`."""

@@ -1,6 +1,7 @@
 """How much a sampler costs on a target, how many steps a budget buys, and which sampler suits a target."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,14 @@ from ..core.linalg import LinearMap
 from ..core.space import Space
 from ..diffusion.denoiser import Counted, Denoiser
 from ..diffusion.schedule import Karras, RangeSchedule, Schedule, Table
-from ..likelihood import GaussianLikelihood
-from ..operators.base import LinearOperator
+from ..likelihood import GaussianLikelihood, PoissonLikelihood
+from ..operators import Inpainting, LinearOperator, Operator
 from ..target import Posterior
 from .mgdm import MGDM
 from .mgps import MGPS
+from .population import PopulationSampler
 from .posterior import PosteriorSampler
+from .registry import POSTERIOR_SAMPLERS
 from .scale import prior_draws
 from .twisted import TwistedSMC
 
@@ -27,6 +30,10 @@ FEW = 16
 DWARFED = 10.0
 # Fewest steps that a budget must buy.
 FEWEST = 5
+# Numbers of steps that show whether each costs the same; what a population shares is then as with more.
+PROBES = (16, 19, 24)
+# What holds up to so many steps is taken to hold beyond.
+REACH = 200
 
 
 class _Free(Denoiser):
@@ -50,15 +57,30 @@ class _Free(Denoiser):
         )
 
 
+class _Bent(Operator):
+    """A linear operator that does not say so."""
+
+    def __init__(self, straight: LinearOperator) -> None:
+        super().__init__(straight.domain, straight.codomain)
+        self.straight = straight
+
+    def apply(self, x: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self.straight.apply(x)
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, LinearMap]:
+        """See `Operator`."""
+        return self.straight.vjp(x)
+
+    def jvp(self, x: Tensor, v: Tensor) -> Tensor:
+        """See `Operator`."""
+        return self.straight.jvp(x, v)
+
+
 def cost(sampler: PosteriorSampler[Any], target: Posterior) -> int:
     """Evaluations and vjps of the prior for one sample; for a population, its share of the whole."""
-    measurement = target.likelihood.measurement
-    y = target.y
-    if measurement is not None and measurement.batch(y):
-        y = y[0]
-    counted = Counted(_Free(target.space))
-    sampler.sample(Posterior(counted, target.likelihood, y), seeds=[0])
-    return -(-(counted.forward + counted.backward) // sampler.shared)
+    steps = sampler.schedule.steps
+    return -(-_Meter(sampler, target).total(steps, steps) // sampler.shared)
 
 
 def at_budget(
@@ -69,25 +91,109 @@ def at_budget(
     Raises:
         InputError: If it does not buy 5 steps.
     """
-
-    def with_steps(steps: int) -> PosteriorSampler[Any]:
-        schedule: Schedule = dataclasses.replace(sampler.schedule, steps=steps)
-        return dataclasses.replace(sampler, schedule=schedule)
-
-    least, more = cost(with_steps(FEWEST), target), cost(with_steps(2 * FEWEST), target)
+    meter, limit = _Meter(sampler, target), budget * sampler.shared
+    least = -(-meter.total(FEWEST) // sampler.shared)
     require(
         least <= budget,
         f"A budget of {budget} evaluations is too small for {type(sampler).__name__}: {FEWEST} steps cost {least}.",
     )
-    # Most samplers cost the same at each step; the others are found by going on from there.
-    steps = FEWEST + (budget - least) * FEWEST // max(more - least, 1)
     most = sampler.schedule.most if isinstance(sampler.schedule, Table) else budget
-    steps = min(steps, most)
-    while cost(with_steps(steps), target) > budget:
-        steps = max(FEWEST, min(steps - 1, int(0.97 * steps)))
-    while steps < most and cost(with_steps(steps + 1), target) <= budget:
-        steps += 1
-    return with_steps(steps)
+    low, high, (near, middle, far) = FEWEST, most + 1, PROBES
+    if far < high and meter.total(far) > limit:
+        high = far
+    elif far < high:
+        low, start = far, meter.total(far)
+        slope, rest = divmod(start - meter.total(near), far - near)
+        steps = min(most, far + (limit - start) // max(slope, 1))
+        checked = (middle, min(steps, REACH))
+        if not rest and all(meter.total(n) == start + slope * (n - far) for n in checked):
+            # Each step costs the same, as it does for most samplers.
+            return meter.at(steps)
+    return meter.at(_affordable(meter.total, limit, low, high))
+
+
+def _affordable(total: Callable[[int], int], limit: int, low: int, high: int) -> int:
+    """The most steps that a limit pays for, from `low`, for which it does, to below `high`."""
+    slope = total(low) / low
+    while high - low > 1:
+        steps = low + int((limit - total(low)) / max(slope, 1.0))
+        steps = min(max(steps, low + 1), high - 1)
+        slope = (total(steps) - total(low)) / (steps - low)
+        low, high = (steps, high) if total(steps) <= limit else (low, steps)
+    return low
+
+
+class _Meter:
+    """Counts what a sampler with any number of steps asks of the prior.
+
+    A population of 2 is counted for one of any size: its particles cost the same each, and what they
+    share (a scale of the prior that is measured first) shows in the difference to one of 3.
+    """
+
+    def __init__(self, sampler: PosteriorSampler[Any], target: Posterior) -> None:
+        self._sampler = sampler
+        self._target = _cheap(sampler, target)
+        self._counts: dict[tuple[int, int], int] = {}
+
+    def at(self, steps: int) -> PosteriorSampler[Any]:
+        """The sampler with so many steps."""
+        schedule: Schedule = dataclasses.replace(self._sampler.schedule, steps=steps)
+        return dataclasses.replace(self._sampler, schedule=schedule)
+
+    def total(self, steps: int, known: int = PROBES[-1]) -> int:
+        """Evaluations and vjps for one sample, or for a whole population.
+
+        Args:
+            steps: Steps of the sampler.
+            known: What particles share does not change beyond so many steps.
+        """
+        if not isinstance(self._sampler, PopulationSampler):
+            return self._count(steps)
+        least = min(steps, known)
+        shared = 3 * self._count(least, 2) - 2 * self._count(least, 3)
+        return shared + self._sampler.particles * (self._count(steps, 2) - shared) // 2
+
+    def _count(self, steps: int, particles: int = 0) -> int:
+        key = steps, particles
+        if key not in self._counts:
+            sampler, target = self.at(steps), self._target
+            if isinstance(sampler, PopulationSampler):
+                sampler = dataclasses.replace(sampler, particles=particles)
+            prior = Counted(target.prior)
+            sampler.sample(dataclasses.replace(target, prior=prior), seeds=[0])
+            self._counts[key] = prior.forward + prior.backward
+        return self._counts[key]
+
+
+def _cheap(sampler: PosteriorSampler[Any], target: Posterior) -> Posterior:
+    """A target on which a sampler does the same and which costs nothing.
+
+    Raises:
+        CapabilityError: If the sampler cannot draw from `target`.
+    """
+    measurement, y = target.likelihood.measurement, target.y
+    if measurement is not None and measurement.batch(y):
+        y = y[0]
+    plain = Posterior(_Free(target.space), target.likelihood, y)
+    sampler.check(plain, [0])
+    likelihood, space = plain.likelihood, plain.space
+    # A sampler of someone else's may look at more of a likelihood than its kind and size.
+    if type(sampler) not in POSTERIOR_SAMPLERS.values() or not isinstance(
+        likelihood, (GaussianLikelihood, PoissonLikelihood)
+    ):
+        return plain
+    operator, size = likelihood.operator, likelihood.operator.codomain.size
+    if size > space.size:
+        return plain
+    seen = (torch.arange(space.size) < size).reshape(space.shape)
+    cheap = Inpainting(seen, space.shape)
+    changes: dict[str, Any] = {
+        "operator": cheap if isinstance(operator, LinearOperator) else _Bent(cheap)
+    }
+    if isinstance(likelihood, GaussianLikelihood) and isinstance(likelihood.std, Tensor):
+        changes["std"] = likelihood.std.expand(operator.codomain.shape).flatten()
+    likelihood = dataclasses.replace(likelihood, **changes)
+    return Posterior(plain.prior, likelihood, torch.zeros(size))
 
 
 @dataclass(frozen=True)

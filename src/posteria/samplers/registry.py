@@ -1,18 +1,22 @@
-"""The samplers of a posterior, by name, and from their `repr`."""
+"""The samplers by name, and from their `repr`."""
 
 from typing import Any
 
 from ..core.rebuild import rebuild
-from ..diffusion import betas, schedule, solver
+from ..diffusion import betas, network, schedule, solver
+from ..guidance import RULES
 from .base import Sampler
+from .cfgig import CFGiG
 from .daps import DAPS
 from .dcps import DCPS
 from .ddnm import DDNM
 from .ddrm import DDRM
 from .diffpir import DiffPIR
 from .dps import DPS
+from .fk_steering import Difference, FKSteering, Max, Sum
 from .fps import FPS
 from .gaussian_vi import InnerSteps
+from .guided import Guided, TiltedSampler
 from .langevin import Langevin
 from .lgd import LGD
 from .mcgdiff import MCGDiff
@@ -27,11 +31,13 @@ from .repaint import RePaint
 from .score_sde import ScoreSDE
 from .sda import SDA
 from .tds import TDS
+from .tfg import TFG, Bayes, Decreasing, Even, Faded, Fixed, Increasing
+from .tilted_gibbs import TiltedGibbs
 from .tmpd import TMPD
 from .twisted import TwistedSMC
 from .unconditional import Unconditional
 
-SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
+POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
     "mgps": MGPS,
     "mgdm": MGDM,
     "exact": TwistedSMC,
@@ -53,7 +59,17 @@ SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
     "tds": TDS,
     "mcgdiff": MCGDiff,
     "fps": FPS,
+    "tfg": TFG,
+    "fk": FKSteering,
 }
+
+TILTED_SAMPLERS: dict[str, type[TiltedSampler[Any]]] = {
+    "guided": Guided,
+    "cfgig": CFGiG,
+    "tilted": TiltedGibbs,
+}
+
+SAMPLERS: dict[str, type[Sampler[Any]]] = {**POSTERIOR_SAMPLERS, **TILTED_SAMPLERS}
 
 # What the `repr` of a sampler may be made of.
 PARTS: tuple[type, ...] = (
@@ -61,6 +77,9 @@ PARTS: tuple[type, ...] = (
     *(betas.LinearBetas, betas.ScaledLinearBetas, betas.CosineBetas, betas.GivenBetas),
     *solver.SOLVERS.values(),
     *(InnerSteps, Langevin, Deterministic, Midpoint, Mix, Uniform, Unconditional),
+    *(network.Epsilon, network.Velocity, network.Clean, network.FlowMatching, network.EDM),
+    *(Even, Increasing, Decreasing, Fixed, Faded, Bayes, Difference, Max, Sum),
+    *RULES.values(),
 )
 
 

@@ -19,7 +19,7 @@ from ..likelihood import GaussianLikelihood
 from ..operators.base import LinearOperator, SVDOperator
 from ..target import Posterior
 from .linear_gaussian import innovation, linear, posterior_draw
-from .population import take
+from .population import paired, take
 
 LOG_TWO_PI = math.log(2 * math.pi)
 # Taylor series of the root.
@@ -212,10 +212,10 @@ class Dense(Twist):
         likelihood = _gaussian(target)
         if not isinstance(likelihood.operator, LinearOperator) or look.gain is None:
             return None
-        space, noise = likelihood.operator.codomain, rng.normal_like(x)
+        space, noise = likelihood.operator.codomain, paired(x, rng)
         free = look.x0 + sigma * _root(target.prior.vjp(x, sigma)[1], noise)
         simulated = likelihood.operator(free)
-        simulated = simulated + likelihood.std * rng.normal_like(simulated)
+        simulated = simulated + likelihood.std * paired(simulated, rng)
         residual = space.flatten((target.y - simulated) / likelihood.std)
         return free + look.gain.combine(look.gain.solve(residual))
 

@@ -16,7 +16,7 @@ from ..diffusion.solver import State
 from ..likelihood import GaussianLikelihood
 from ..operators.base import LinearOperator
 from ..target import Posterior
-from .population import ParticleState, PopulationSampler, finish, select
+from .population import ParticleState, PopulationSampler, finish, paired, select
 from .scale import STREAM, prior_draws
 from .twist import Dense, Isotropic, Look, MonteCarlo, Scalar, Spread, Twist, propose
 
@@ -53,6 +53,9 @@ class TwistedSMC(PopulationSampler[TwistedState]):
     given x and y. With m measurements a level costs a particle 1 evaluation and m vjps, or one
     beyond `dense`; the mean of the final weights is an unbiased estimate of the evidence
     of the discretised prior.
+
+    Particles lie along a curve, and neighbours move with opposite noise, so that the shares of modes
+    scatter less than those of independent draws would.
 
     Why it is right: the weights are those of a Feynman-Kac flow that ends in the discretised
     prior times p(y | x_0), so that averages over particles converge to it at the rate of the root
@@ -199,7 +202,7 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         # With the variance that x_0 adds in the mean over the prior; without it the law of x
         # narrows by a few per cent in 200 steps.
         root = math.sqrt(std**2 + (1 - weight) ** 2 * signal)
-        noise = rng.normal_like(look.slope)
+        noise = paired(look.slope, rng)
         move, debt = propose(look, target.space, root, sigma, noise)
         x = look.x0 + weight * (state.x - look.x0) + root * move
         log_weight = state.log_weight - look.log_value - debt

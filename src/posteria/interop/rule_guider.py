@@ -1,0 +1,198 @@
+"""The guider that asks a rule. Imports diffusers, so that only `to_diffusers` imports it."""
+
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
+from torch import Tensor
+
+from ..core.errors import CapabilityError, require
+from ..core.space import Space
+from ..diffusion.denoiser import Denoiser, Family, Label
+from ..guidance.base import Look, Memory, Moment
+from ..guidance.cfgpp import CFGPlusPlus
+from ..target import Tilted
+from .guiders import rule_from
+from .schedules import sigma_of
+
+
+class Said(Denoiser):
+    """A denoiser that says what a network has said already.
+
+    Args:
+        value: What it says; None if the network was not asked.
+        space: Its space.
+    """
+
+    def __init__(self, value: Tensor | None, space: Space) -> None:
+        self.value = value
+        self.space = space
+        self.asked = False
+
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """See `Denoiser`."""
+        self.asked = True
+        return torch.zeros_like(x) if self.value is None else self.value
+
+
+class RuleGuider(BaseGuidance):  # type: ignore[misc]
+    """A guidance rule that is asked at `x = 0`, where an output F of the network is the estimate `out F`.
+
+    Rules for which that is the same as at the latents are those that `to_diffusers` takes. Each
+    sample is asked about by itself.
+
+    Args:
+        rule: The `repr` of the rule.
+        weight: The power of the condition, if the rule has none.
+        scheduler: The scheduler's configuration, with `_class_name`; None for `CFG`.
+        start: Share of the steps before which the conditional model is alone.
+        stop: Share of the steps from which it is alone again.
+        enabled: Otherwise it is alone in all of them.
+    """
+
+    _input_predictions = ["pred_cond", "pred_uncond"]  # ruff: ignore[mutable-class-default]
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        rule: str = "CFG()",
+        weight: float | None = None,
+        scheduler: dict[str, Any] | None = None,
+        start: float = 0.0,
+        stop: float = 1.0,
+        enabled: bool = True,
+    ) -> None:
+        super().__init__(start, stop, enabled)
+        self.rule, self.reading = rule_from(rule, scheduler)
+        # CFG++ has a strength of its own and takes no weight.
+        own = 1.0 if isinstance(self.rule, CFGPlusPlus) else self.rule.weight
+        strength = own if own is not None else weight
+        require(
+            strength is not None,
+            f"{type(self.rule).__name__} has no weight of its own; give one, such as weight=7.5.",
+        )
+        self.guidance_scale = float(strength or 0.0)
+        self._scheduler: Any = None
+        self._memory: list[Memory] = []
+        # Of a sample of the run; before its first step, of any.
+        self._space = Space((1,))
+        # Whether the outputs of the step that was announced last are still awaited.
+        self._awaits = False
+        self.rule.check(self._target(None, None, self._space))
+
+    def follow(self, scheduler: Any) -> None:
+        """Take the levels of the next steps from a scheduler, the pipeline's own. `CFGPlusPlus` needs it."""
+        self._scheduler = scheduler
+
+    def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
+        """See `BaseGuidance`; the first step forgets the run before."""
+        super().set_state(step, num_inference_steps, timestep)
+        self._awaits = True
+        if step == 0:
+            self._memory = []
+
+    def prepare_inputs(self, data: dict[str, Any]) -> list[Any]:
+        """See `BaseGuidance`."""
+        names = self._input_predictions[: self.num_conditions]
+        return [self._prepare_batch(data, place, name) for place, name in enumerate(names)]
+
+    def prepare_inputs_from_block_state(
+        self, data: Any, input_fields: dict[str, Any]
+    ) -> list[Any]:
+        """See `BaseGuidance`."""
+        names = self._input_predictions[: self.num_conditions]
+        return [
+            self._prepare_batch_from_block_state(input_fields, data, place, name)
+            for place, name in enumerate(names)
+        ]
+
+    def forward(self, pred_cond: Tensor, pred_uncond: Tensor | None = None) -> Any:
+        """The guided output of the network, `[n, *event]` as its arguments."""
+        pred = pred_cond if self._alone else self._guided(pred_cond, pred_uncond)
+        self._awaits = False
+        return GuiderOutput(pred=pred, pred_cond=pred_cond, pred_uncond=pred_uncond)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the pass that is being made is the conditional one."""
+        return bool(self._count_prepared == 1)
+
+    @property
+    def num_conditions(self) -> int:
+        """Passes of the step that was announced; between two steps, the most that one may take.
+
+        A pipeline asks before its first step, to know whether it needs a negative prompt.
+        """
+        if not self._awaits:
+            return 2 if self._enabled else 1
+        return 2 if not self._alone and self._asks_unconditional() else 1
+
+    @property
+    def _alone(self) -> bool:
+        """Whether this step is the conditional model's alone."""
+        if not self._enabled:
+            return True
+        require(
+            self._num_inference_steps is not None,
+            "A guider is told where it is before it is asked: guider.set_state(step, steps, timestep).",
+        )
+        first, last = (
+            int(share * self._num_inference_steps) for share in (self._start, self._stop)
+        )
+        return not first <= self._step < last
+
+    def _asks_unconditional(self) -> bool:
+        """Whether the rule, as it stands, will ask the unconditional member about any sample."""
+        memories: list[Memory] | list[None] = self._memory or [None]
+        for memory in memories:
+            target = self._target(None, None, self._space)
+            self._ask(target, self._space.zeros(1), memory)
+            if isinstance(target.unconditional, Said) and target.unconditional.asked:
+                return True
+        return False
+
+    def _guided(self, given: Tensor, free: Tensor | None) -> Tensor:
+        """The rule's output, each sample by itself."""
+        _, _, out = self.reading.coefficients(self._moment.sigma)
+        wide = torch.promote_types(given.dtype, torch.float32)
+        space = Space(tuple(given.shape[1:]), wide, given.device)
+        x, looks = space.zeros(1), []
+        for row in range(len(given)):
+            said = [None if f is None else out * f[row : row + 1].to(wide) for f in (given, free)]
+            memory = self._memory[row] if self._memory else None
+            looks.append(self._ask(self._target(said[0], said[1], space), x, memory))
+        self._memory, self._space = [look.memory for look in looks], space
+        return (torch.cat([look.x0 for look in looks]) / out).to(given.dtype)
+
+    def _ask(self, target: Tilted, x: Tensor, memory: Memory | None) -> Look:
+        if memory is None:
+            memory = self.rule.init(target, x)
+        return self.rule(target, x, self._moment, memory)
+
+    def _target(self, given: Tensor | None, free: Tensor | None, space: Space) -> Tilted:
+        family = Family(Said(free, space), {0: Said(given, space)})
+        return Tilted(family, Label(0), self.guidance_scale)
+
+    @property
+    def _moment(self) -> Moment:
+        following = self._following if isinstance(self.rule, CFGPlusPlus) else 0.0
+        sigma = sigma_of(self.reading, _number(self._timestep))
+        return Moment(sigma, following, self._step, self._num_inference_steps)
+
+    @property
+    def _following(self) -> float:
+        """The level at which the network is asked next; 0 after the last."""
+        if self._scheduler is None:
+            raise CapabilityError(
+                "CFGPlusPlus depends on the level of the next step; tell the guider the pipeline's scheduler: "
+                "guider.follow(pipe.scheduler)."
+            )
+        now = _number(self._timestep)
+        later = [t for t in map(float, self._scheduler.timesteps) if t < now]
+        return sigma_of(self.reading, max(later)) if later else 0.0
+
+
+def _number(timestep: Any) -> float:
+    """A timestep, which pipelines give as a number, or as a tensor with one entry or one for each sample."""
+    return float(timestep.flatten()[0]) if isinstance(timestep, Tensor) else float(timestep)

@@ -1,0 +1,158 @@
+"""The noise levels of a diffusers scheduler, in the coordinate `x = x_0 + sigma * noise`."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import CapabilityError, InputError, require
+from ..diffusion.network import EDM, Discrete, FlowMatching, Parametrisation
+from ..diffusion.schedule import Karras, Level, LogLinear, Schedule
+from ..priors.folder import parametrisation_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenLevels(Schedule):
+    """Any list of levels, such as a scheduler's.
+
+    Args:
+        steps: Set to the number of levels.
+        above: The levels above 0, decreasing. The last step goes from the lowest of them to 0.
+    """
+
+    above: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", len(self.above))
+        super().__post_init__()
+        falls = all(a > b for a, b in zip(self.above, (*self.above[1:], 0.0), strict=True))
+        require(
+            falls and self.above[0] < math.inf,
+            "The levels of a schedule are finite, above 0 and decreasing; these are not.",
+        )
+
+    def at(self, u: Level) -> Level:
+        """See `Schedule`; between two levels, on a straight line in their logarithms."""
+        places = np.linspace(0, 1, len(self.above))
+        logs = np.log(self.above[::-1])
+        if isinstance(u, Tensor):
+            value = np.exp(np.interp(u.detach().double().cpu().numpy(), places, logs))
+            return torch.as_tensor(value, dtype=torch.float64, device=u.device)
+        return float(np.exp(np.interp(u, places, logs)))
+
+    def time(self, sigma: float) -> float:
+        """See `Schedule`."""
+        places = np.linspace(0, 1, len(self.above))
+        return float(np.interp(math.log(max(sigma, 1e-300)), np.log(self.above[::-1]), places))
+
+    def levels(self) -> list[float]:
+        """See `Schedule`."""
+        return [*self.above, 0.0]
+
+
+def config_of(scheduler: Any) -> dict[str, Any]:
+    """A scheduler's configuration with the name of its class; a dictionary is taken as it is."""
+    if isinstance(scheduler, dict):
+        return dict(scheduler)
+    entries = {key: value for key, value in scheduler.config.items() if not key.startswith("_")}
+    return {**entries, "_class_name": type(scheduler).__name__}
+
+
+def reading_of(scheduler: Any) -> Parametrisation:
+    """What the network of a scheduler predicts and how it is told the noise level.
+
+    Args:
+        scheduler: A scheduler of diffusers, or its configuration with `_class_name`.
+
+    Raises:
+        CapabilityError: If it is of a kind that has no such reading.
+    """
+    config = config_of(scheduler)
+    if config.get("timestep_type") == "continuous":
+        raise CapabilityError(
+            f"posteria cannot read a {config['_class_name']} with timestep_type='continuous', whose networks are "
+            "told a logarithm of the noise level; wrap the network with posteria.Network(..., EDM(...))."
+        )
+    return parametrisation_of(config)
+
+
+def sigma_of(reading: Parametrisation, time: float) -> float:
+    """The noise level of a timestep of diffusers: the inverse of `Parametrisation.time`.
+
+    The pure noise at which flow matching starts has no level; it is given a very high one.
+    """
+    if isinstance(reading, Discrete):
+        table = np.log(np.array(reading.betas.sigmas))
+        return float(np.exp(np.interp(time - reading.shift, np.arange(len(table)), table)))
+    if isinstance(reading, FlowMatching):
+        share = min(time / reading.time_scale, 1 - 1e-6)
+        return share / (1 - share)
+    if isinstance(reading, EDM):
+        return math.exp(4 * time)
+    raise CapabilityError(f"posteria cannot turn timesteps into levels for {reading!r}.")
+
+
+def schedule_of(scheduler: Any, steps: int) -> Schedule:
+    """The noise levels that a scheduler of diffusers visits.
+
+    They are those of the timesteps that its network is told, and 0 at the end. Levels of Karras et al. are
+    a `Karras` schedule and exponential ones a `LogLinear` one, so that the levels of samplers that
+    choose their own range (`CFGiG`) can be of that kind. All others are `GivenLevels`.
+
+    A loop of diffusers does the same but for three things. Schedulers with
+    `set_alpha_to_one=False` leave the noise of the first training step in their result, whereas here
+    the last estimate is the result. `DDIMScheduler` with `timestep_spacing="linspace"` steps to
+    other levels than its network is told next. Those that clip or threshold estimates do so in their step, which is
+    no part of a denoiser.
+
+    Args:
+        scheduler: Such as `pipeline.scheduler`; it is copied and not changed.
+        steps: Its `num_inference_steps`.
+
+    Raises:
+        CapabilityError: If its levels cannot be read.
+        InputError: If it has no such number of steps.
+    """
+    reading = reading_of(scheduler)
+    own = copy.deepcopy(scheduler)
+    try:
+        own.set_timesteps(steps)
+    except ValueError as error:
+        raise InputError(f"{type(own).__name__} cannot make {steps} steps: {error}") from error
+    levels = _levels(own, reading)
+    if levels[0] == math.inf:
+        raise CapabilityError(
+            f"{type(own).__name__} starts from pure noise, which has no level in posteria; give a schedule "
+            "with a highest one, such as Flow(steps=28)."
+        )
+    if len(levels) > 1:
+        low, high, rho = levels[-1], levels[0], float(own.config.get("rho", 7.0))
+        kinds = (
+            Karras(steps=len(levels), sigma_min=low, sigma_max=high, rho=rho),
+            LogLinear(steps=len(levels), sigma_min=low, sigma_max=high),
+        )
+        for kind in kinds:
+            if np.allclose(kind.levels()[:-1], levels, rtol=1e-5, atol=0):
+                return kind
+    return GivenLevels(above=tuple(levels))
+
+
+def _levels(scheduler: Any, reading: Parametrisation) -> list[float]:
+    """The levels above 0, decreasing, each once."""
+    if isinstance(getattr(scheduler, "sigmas", None), Tensor):
+        # Those at which the network is asked, without the end of the last step.
+        given = scheduler.sigmas.double()[: len(scheduler.timesteps)].tolist()
+        if isinstance(reading, FlowMatching):
+            given = [share / (1 - share) if share < 1 else math.inf for share in given]
+    else:
+        given = [sigma_of(reading, float(time)) for time in scheduler.timesteps]
+    levels: list[float] = []
+    for sigma in given:
+        # A solver of second order names each of its levels twice, and some name them out of order.
+        if sigma > 0 and (not levels or sigma < levels[-1]):
+            levels.append(sigma)
+    return levels

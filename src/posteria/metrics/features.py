@@ -1,0 +1,220 @@
+"""From samples to the features in which sets of them are compared."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import CapabilityError, InputError, ShapeError, expect, require, unknown
+from ..guidance.classifier import CleanClassifier
+
+
+class Features(Protocol):
+    """A map from samples to features, each sample by itself."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Samples `[n, *event]` to features `[n, d]`."""
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The samples themselves, for events of few entries."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Features`."""
+        return x.flatten(1)
+
+
+@runtime_checkable
+class FeatureNetwork(Protocol):
+    """A classifier's network that shows what its last layer sees."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """Samples `[n, *event]` to features `[n, d]`."""
+
+
+class Penultimate:
+    """What the last layer of a classifier sees.
+
+    Args:
+        classifier: Its network has a method `features`, as that of `load_classifier` has.
+        batch: Samples a call.
+
+    Raises:
+        CapabilityError: If it has none.
+    """
+
+    def __init__(self, classifier: CleanClassifier, batch: int = 500) -> None:
+        require(batch >= 1, f"batch={batch} is not a number of samples; it is at least 1.")
+        self.network = expect(classifier.logits, FeatureNetwork, by=self)
+        self.space, self.batch = classifier.space, batch
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Features`."""
+        self.space.check(x, "x")
+        return _batched(self.network.features, x, self.batch)
+
+
+class Inception:
+    """Features of FID: the 2048 of Inception-v3 before its last layer, `[n, channels, height, width]` to `[n, 2048]`.
+
+    Pictures are rounded to bytes and resized to 299 x 299 by torch-fidelity as by the original code.
+    Loaded by `load_features`.
+
+    Args:
+        network: Takes bytes `[n, 3, height, width]` to a tuple with the features `[n, d]`.
+        device: Where it lives.
+        batch: Pictures a call.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device | str, batch: int) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.device, self.batch = device, batch
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Features`."""
+        return _batched(self._look, x, self.batch)
+
+    def _look(self, x: Tensor) -> Tensor:
+        pixels = (_colour(x).to(self.device) + 1) * 127.5
+        features: Tensor = self.network(pixels.round().to(torch.uint8))[0]
+        # No byte says NaN; a picture that diverged would be a black one.
+        broken = x.isnan().flatten(1).any(1)
+        return features.to(x.device).masked_fill(broken[:, None], math.nan)
+
+
+class DINOv2:
+    """The class token of DINOv2, `[n, channels, height, width]` to `[n, d]` (Stein et al., 2023, arXiv:2306.04675).
+
+    Pictures are resized to 224 x 224 (bicubic, antialiased) and normalised as for ImageNet. transformers
+    interpolates the embeddings of positions a little differently from DINOv2's own code, so compare
+    with values from here. Loaded by `load_features`.
+
+    Args:
+        network: A `Dinov2Model` of transformers.
+        device: Where it lives.
+        batch: Pictures a call.
+    """
+
+    side = 224
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    def __init__(self, network: nn.Module, device: torch.device | str, batch: int) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.device, self.batch = device, batch
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Features`."""
+        return _batched(self._look, x, self.batch)
+
+    def _look(self, x: Tensor) -> Tensor:
+        pixels = (_colour(x).to(self.device).float() + 1) / 2
+        if pixels.shape[-2:] != (self.side, self.side):
+            pixels = nn.functional.interpolate(
+                pixels, (self.side, self.side), mode="bicubic", antialias=True
+            )
+        mean, std = (pixels.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
+        tokens: Tensor = self.network(pixel_values=(pixels - mean) / std).last_hidden_state
+        return tokens[:, 0].to(x.device)
+
+
+def _colour(x: Tensor) -> Tensor:
+    """Pictures in [-1, 1] with three channels."""
+    if x.ndim != 4 or x.shape[1] not in {1, 3}:
+        raise ShapeError(
+            f"Pictures are [n, 1 or 3 channels, height, width], not {tuple(x.shape)}."
+        )
+    return x.clamp(-1, 1).expand(-1, 3, -1, -1)
+
+
+@torch.no_grad()
+def _batched(look: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> Tensor:
+    return torch.cat([look(part) for part in torch.split(x, batch)])
+
+
+# FID's own weights of Inception, as torch-fidelity gives them out. Their SHA-256 begins as their name ends.
+INCEPTION_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth"
+)
+
+
+def load_features(
+    name: str,
+    *,
+    source: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    batch: int = 50,
+) -> Inception | DINOv2:
+    """Load a network whose features pictures are compared in.
+
+    It needs the extra `posteria[features]`. Without `source`, weights are fetched when they are not on
+    this machine yet: about 96 MB for `inception`, 1.2 GB for `dinov2`.
+
+    Args:
+        name: `inception`, for FID; or `dinov2`, for FD-DINOv2.
+        source: The weights, if not the usual ones: a file of tensors for `inception`; a folder in
+            transformers' format or a name on the Hugging Face hub for `dinov2`, by default
+            `facebook/dinov2-large`.
+        device: Where it lives; features come back on the device of the pictures.
+        batch: Pictures a call.
+
+    Raises:
+        CapabilityError: If the extra is missing.
+        InputError: If there is no such network, or its weights cannot be had or read.
+    """
+    loaders: dict[str, Callable[[str | Path | None], nn.Module]] = {
+        "inception": _inception,
+        "dinov2": _dinov2,
+    }
+    if name not in loaders:
+        raise unknown("feature network", name, loaders)
+    require(batch >= 1, f"batch={batch} is not a number of pictures; it is at least 1.")
+    try:
+        network = loaders[name](source)
+    except ImportError as error:
+        raise CapabilityError(
+            f"The features {name!r} need {error.name or 'a package'}: pip install posteria[features]."
+        ) from error
+    return (Inception if name == "inception" else DINOv2)(network, device, batch)
+
+
+def _inception(source: str | Path | None) -> nn.Module:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    # torch-fidelity fetches and reads weights without care, so they are looked at here first: the
+    # SHA-256 of what is fetched, and that a file holds tensors and no code.
+    try:
+        if source is None:
+            torch.hub.load_state_dict_from_url(
+                INCEPTION_URL, progress=False, check_hash=True, weights_only=True
+            )
+        else:
+            torch.load(source, map_location="cpu", weights_only=True)
+        path = None if source is None else str(source)
+        network: nn.Module = FeatureExtractorInceptionV3("inception", ["2048"], path)
+    # A pickle can fail in any way, a download in others.
+    except Exception as error:
+        raise _unreadable("Inception", source or INCEPTION_URL, error) from error
+    return network
+
+
+def _dinov2(source: str | Path | None) -> nn.Module:
+    from transformers import Dinov2Model
+
+    place = str(source or "facebook/dinov2-large")
+    try:
+        network: nn.Module = Dinov2Model.from_pretrained(place, use_safetensors=True)
+    # The hub raises a dozen kinds, and which ones changes with its version.
+    except Exception as error:
+        raise _unreadable("DINOv2", place, error) from error
+    return network
+
+
+def _unreadable(what: str, source: Any, error: Exception) -> InputError:
+    kind = type(error).__name__
+    return InputError(f"The weights of {what} cannot be had from {str(source)!r} ({kind}).")

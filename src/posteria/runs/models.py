@@ -1,0 +1,115 @@
+"""The models beside the prior that a run uses: a weak one, a tuned one, a classifier."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from ..core.errors import expect, require, unknown
+from ..core.space import Space
+from ..diffusion.denoiser import Label, Tally
+from ..guidance.classifier import CleanClassifier
+from ..priors import load_prior, prior_sha256
+from ..priors.classifier import CLASSIFIERS, load_classifier
+from ..target import Tilted
+from .engine import Cost, Rows
+
+T = TypeVar("T")
+# The fields of rules and samplers that a model serves.
+MODELS = {"weak": {"weak"}, "tuned": {"tuned"}, "classifier": {"classifier", "evaluators"}}
+
+
+def wants(owner: Any, model: str) -> bool:
+    """Whether a sampler, or a part of it, has a field that a model serves."""
+    fields = {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner)}
+    parts = [value for value in fields.values() if dataclasses.is_dataclass(value)]
+    return bool(MODELS[model] & fields.keys()) or any(wants(part, model) for part in parts)
+
+
+def sha256_of(model: str, name: str) -> str:
+    """The SHA-256 of a model's weights."""
+    if model != "classifier":
+        return prior_sha256(name)
+    if name not in CLASSIFIERS:
+        raise unknown("classifier", name, CLASSIFIERS)
+    return CLASSIFIERS[name].sha256
+
+
+def load_judge(name: str, space: Space) -> CleanClassifier:
+    """A shipped classifier that sees the pictures of a space.
+
+    Raises:
+        InputError: If there is none of that name, or it sees pictures of another shape.
+    """
+    judge = load_classifier(name, device=space.device)
+    require(
+        judge.space.shape == space.shape,
+        f"The classifier {name!r} sees pictures of shape {judge.space.shape}; the prior draws {space.shape}.",
+    )
+    return judge
+
+
+class Models:
+    """Models, loaded, that count what they are asked.
+
+    Args:
+        names: By what they are for: names of priors, or of a shipped classifier.
+        target: The tilted law.
+        size: Height and width, if not those that the priors were trained at.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+
+    def __init__(
+        self, names: Mapping[str, str], target: Tilted, size: tuple[int, int] | None = None
+    ) -> None:
+        self.target = target
+        self.sha256 = {model: sha256_of(model, name) for model, name in names.items()}
+        self._tally, self._calls = Tally(), 0
+        device = target.space.device
+        self._priors = {
+            model: Rows(load_prior(name, device=device, size=size), self._tally)
+            for model, name in names.items()
+            if model != "classifier"
+        }
+        judge = names.get("classifier")
+        self.classifier = None if judge is None else self._counted(load_judge(judge, target.space))
+
+    def _counted(self, classifier: CleanClassifier) -> CleanClassifier:
+        def logits(x: Tensor) -> Tensor:
+            self._calls += len(x)
+            return classifier.logits(x)
+
+        return CleanClassifier(logits, classifier.space, classifier.labels)
+
+    def _evaluator(self, classifier: CleanClassifier) -> Callable[[Tensor, float], Tensor]:
+        """The log-probability of the label at a noisy signal, by what the prior without the label makes of it."""
+        label = expect(self.target.condition, Label, by="An evaluator").label
+
+        def score(x: Tensor, sigma: float) -> Tensor:
+            if sigma > 0:
+                x = Rows(self.target.unconditional, self._tally)(x, sigma)
+            return classifier.log_prob(label, x)
+
+        return score
+
+    def into(self, owner: T) -> T:
+        """A sampler, or a part of one, with the models that it has a field for."""
+        changes: dict[str, Any] = {}
+        for field in dataclasses.fields(owner):  # type: ignore[arg-type]
+            value = getattr(owner, field.name)
+            if field.name in self._priors:
+                changes[field.name] = self._priors[field.name]
+            elif field.name == "classifier" and self.classifier is not None:
+                changes[field.name] = self.classifier
+            elif field.name == "evaluators" and self.classifier is not None:
+                changes[field.name] = (self._evaluator(self.classifier),)
+            elif dataclasses.is_dataclass(value) and any(wants(value, m) for m in self.sha256):
+                changes[field.name] = self.into(value)
+        return dataclasses.replace(owner, **changes) if changes else owner  # type: ignore[type-var]
+
+    def spent(self) -> Cost:
+        """What has been asked of them so far, by all samples together."""
+        return Cost(self._tally.forward, self._tally.backward, self._calls)

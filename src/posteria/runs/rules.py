@@ -1,0 +1,135 @@
+"""From words to samplers of a tilted law."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..core.errors import InputError, require, unknown
+from ..diffusion.schedule import levels_of
+from ..diffusion.solver import DDIM, SOLVERS, Heun, Solver
+from ..guidance import RULES
+from ..guidance.linear_ag import LinearAG
+from ..samplers import POSTERIOR_SAMPLERS, SAMPLERS, TILTED_SAMPLERS, Guided, TiltedGibbs
+from ..samplers.base import Sampler
+from ..target import Posterior, Tilted
+from .plan import setting, settings_of
+
+# Rules that are made for another solver than the others, which makes one evaluation a step.
+SUITED: dict[str, Solver] = {"cfgpp": DDIM(), "linear_ag": DDIM(), "dynamic": DDIM()}
+# Samplers whose defaults are made for few dimensions.
+FOR_NETWORKS: dict[str, Sampler[Any]] = {"tilted": TiltedGibbs.published("pictures")}
+# Seeds of the trajectories to which LinearAG is fitted: the last there are, because they should not
+# be those of samples.
+TRAJECTORIES = range(2**32 - 32, 2**32)
+
+
+def choose_rules(
+    rules: Sequence[str], solver: str | None, steps: int | None, settings: Mapping[str, str]
+) -> dict[str, Sampler[Any]]:
+    """Samplers by the names of their rules.
+
+    Args:
+        rules: Names.
+        solver: See `choose_rule`.
+        steps: See `choose_rule`.
+        settings: `FIELD` changes all rules that have the field, and `RULE.FIELD` one of them.
+
+    Raises:
+        InputError: For an unknown or repeated name, or a value that does not suit it.
+    """
+    for name in rules:
+        require(rules.count(name) == 1, f"The rule {name!r} was named twice.")
+    plain = {name: choose_rule(name, None, None, {}) for name in rules}
+    chosen: dict[str, dict[str, str]] = {name: {} for name in rules}
+    # What is said of one rule goes before what is said of all.
+    for key, text in sorted(settings.items(), key=lambda item: "." in item[0]):
+        rule, _, own = key.rpartition(".")
+        if rule and rule not in chosen:
+            raise unknown("rule in this run", rule, chosen)
+        named = [rule] if rule else [name for name in rules if own in _known(plain[name])]
+        if not named and len(rules) > 1:
+            raise InputError(f"None of {', '.join(rules)} has a setting {own!r}.")
+        for name in named or rules:
+            chosen[name][own] = text
+    return {name: choose_rule(name, solver, steps, chosen[name]) for name in rules}
+
+
+def choose_rule(
+    name: str, solver: str | None, steps: int | None, settings: Mapping[str, str]
+) -> Sampler[Any]:
+    """A sampler of a tilted law by name.
+
+    Args:
+        name: In `RULES` (the rule runs with a solver), in `TILTED_SAMPLERS`, or in `POSTERIOR_SAMPLERS`;
+            see `by_classifier` for the last.
+        solver: In `SOLVERS`, if not what suits the rule.
+        steps: Steps of the schedule, if not the sampler's own.
+        settings: Further settings by the names that the rule or the sampler has for them, each as its `repr`.
+
+    Raises:
+        InputError: For an unknown name, or a value that does not suit it.
+    """
+    if name not in RULES and name not in SAMPLERS:
+        raise unknown("rule", name, [*RULES, *TILTED_SAMPLERS, *by_classifier()])
+    if name in RULES:
+        sampler: Sampler[Any] = Guided(rule=RULES[name](), solver=SUITED.get(name, Heun()))
+    else:
+        sampler = FOR_NETWORKS.get(name, SAMPLERS[name]())
+    changes: dict[str, Any] = {}
+    for key in settings:
+        if key not in _known(sampler):
+            raise unknown(f"setting of {name}", key, _known(sampler))
+    if name in RULES and isinstance(sampler, Guided):
+        own = settings_of(sampler.rule)
+        of_rule = {k: setting(sampler.rule, name, k, v) for k, v in settings.items() if k in own}
+        settings = {key: text for key, text in settings.items() if key not in own}
+        changes["rule"] = dataclasses.replace(sampler.rule, **of_rule)
+    changes |= {key: setting(sampler, name, key, text) for key, text in settings.items()}
+    if solver is not None:
+        if solver not in SOLVERS:
+            raise unknown("solver", solver, SOLVERS)
+        if "solver" not in settings_of(sampler):
+            raise InputError(f"{name} has a scheme of its own; leave --solver out.")
+        changes["solver"] = SOLVERS[solver]()
+    if steps is not None:
+        schedule = changes.get("schedule", sampler.schedule)
+        changes["schedule"] = dataclasses.replace(schedule, steps=steps)
+    return dataclasses.replace(sampler, **changes)
+
+
+def by_classifier() -> list[str]:
+    """The samplers of a posterior that take any likelihood, here a classifier's p(c | x) to a power."""
+    return [name for name, kind in POSTERIOR_SAMPLERS.items() if kind.needs.startswith("any")]
+
+
+def _known(sampler: Sampler[Any]) -> list[str]:
+    """The settings of a sampler's rule and of its own."""
+    rule = [sampler.rule] if isinstance(sampler, Guided) else []
+    return [key for owner in (*rule, sampler) for key in settings_of(owner)]
+
+
+def unfitted(sampler: Sampler[Any]) -> LinearAG | None:
+    """Its LinearAG that has no coefficients yet; None if there is none."""
+    rule = sampler.rule if isinstance(sampler, Guided) else None
+    return rule if isinstance(rule, LinearAG) and not rule.levels else None
+
+
+def check(sampler: Sampler[Any], target: Tilted | Posterior, seeds: Sequence[int]) -> None:
+    """Raise before any work if a sampler cannot draw from a target, or will not once it is fitted."""
+    rule = unfitted(sampler)
+    if rule is None or not isinstance(target, Tilted):
+        sampler.check(target, seeds)
+        return
+    require(
+        not isinstance(getattr(sampler, "solver", None), Heun),
+        "LinearAG needs a solver of one evaluation a step; choose --solver ddim, ddpm or dpmpp2m.",
+    )
+    dataclasses.replace(rule, levels=levels_of(sampler.schedule)[:-1]).check(target)
+
+
+def fitted(sampler: Sampler[Any], target: Tilted) -> Sampler[Any]:
+    """The sampler with a LinearAG that is fitted to its target and its levels."""
+    own = unfitted(sampler)
+    weight = None if own is None else own.weight
+    rule = LinearAG.fit(target, sampler.schedule, TRAJECTORIES, weight=weight)
+    return dataclasses.replace(sampler, rule=rule)  # type: ignore[call-arg]

@@ -1,0 +1,211 @@
+"""What every prior, operator and likelihood must satisfy."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..core.space import Space
+from ..diffusion.denoiser import Denoiser
+from ..likelihood import Likelihood
+from ..operators import LinearOperator, Operator, SVDOperator
+
+BATCHES: tuple[tuple[int, ...], ...] = ((), (2,), (2, 3))
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise `AssertionError` unless a condition holds."""
+    if not condition:
+        raise AssertionError(sentence)
+
+
+def same(a: Tensor, b: Tensor, tolerance: float, sentence: str) -> None:
+    """Equal up to `tolerance` times the larger of 1 and the largest entry."""
+    require(a.shape == b.shape, f"{sentence} (shapes {tuple(a.shape)} and {tuple(b.shape)})")
+    if a.numel():
+        error = (a - b).abs().max().item()
+        scale = max(1.0, b.abs().max().item())
+        require(error <= tolerance * scale, f"{sentence} (they differ by {error:.2e})")
+
+
+def normal(generator: torch.Generator, space: Space, *batch: int) -> Tensor:
+    """Standard normal signals."""
+    x = torch.randn(*batch, *space.shape, dtype=torch.float64, generator=generator)
+    return x.to(space.device, space.dtype)
+
+
+def _rows(
+    f: Callable[[Tensor], Tensor], x: Tensor, space: Space, tolerance: float, who: str
+) -> None:
+    """A function of a batch is a function of each row."""
+    y = f(x)
+    for i in range(len(x)):
+        same(f(x[i]), y[i], tolerance, f"{who}: a sample alone and in a batch differ")
+
+
+def _difference(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, h: float = 1e-5) -> Tensor:
+    """Central differences of fourth order."""
+    near = (f(x + h * v) - f(x - h * v)) / (2 * h)
+    far = (f(x + 2 * h * v) - f(x - 2 * h * v)) / (4 * h)
+    return (4 * near - far) / 3
+
+
+def check_operator(
+    operator: Operator, *, scale: float = 0.4, tolerance: float = 1e-6, seed: int = 0
+) -> None:
+    """Check an operator in float64.
+
+    Batches of any shape act row by row; derivatives agree with differences and with each other; a
+    linear operator is linear, with its adjoint, solve and pseudo-inverse; a decomposition is
+    orthonormal and rebuilds the operator.
+
+    Args:
+        operator: The operator.
+        scale: Standard deviation of the signals it is tried on.
+        tolerance: Relative error allowed in derivatives and iterative solves.
+        seed: Seed of the trials.
+    """
+    a, name = operator.to(torch.float64, operator.domain.device), type(operator).__name__
+    domain, codomain = a.domain, a.codomain
+    generator = torch.Generator().manual_seed(seed)
+    for batch in BATCHES:
+        x = scale * normal(generator, domain, *batch)
+        y = a(x)
+        expected = (*batch, *codomain.shape)
+        require(
+            tuple(y.shape) == expected,
+            f"{name}: {tuple(x.shape)} went to {tuple(y.shape)}, not {expected}",
+        )
+        require(y.dtype == x.dtype, f"{name}: {x.dtype} went to {y.dtype}")
+        if batch:
+            _rows(a, x, domain, 1e-12, name)
+    x, v = scale * normal(generator, domain, 2), normal(generator, domain, 2)
+    u = normal(generator, codomain, 2)
+    value, pullback = a.vjp(x)
+    same(value, a(x), 1e-12, f"{name}: vjp and the operator give different values")
+    forward, back = a.jvp(x, v), pullback(u)
+    same(_difference(a, x, v), forward, tolerance, f"{name}: jvp is not the derivative")
+    same(
+        codomain.dot(forward, u).flatten(),
+        domain.dot(v, back).flatten(),
+        1e-9,
+        f"{name}: jvp and vjp are not adjoint",
+    )
+    if isinstance(a, LinearOperator):
+        _check_linear(a, name, x, v, u, tolerance)
+    if isinstance(a, SVDOperator):
+        _check_svd(a, name, x, u)
+
+
+def _check_linear(
+    a: LinearOperator, name: str, x: Tensor, v: Tensor, u: Tensor, tolerance: float
+) -> None:
+    same(a(2 * x - 3 * v), 2 * a(x) - 3 * a(v), 1e-10, f"{name} is not linear")
+    left, right = a.codomain.dot(a(x), u).flatten(), a.domain.dot(x, a.adjoint(u)).flatten()
+    same(left, right, 1e-10, f"{name}: <A x, u> is not <x, A^T u>")
+    z = a.normal_solve(v, 0.3)
+    same(a.adjoint(a(z)) + 0.3 * z, v, tolerance, f"{name}: normal_solve does not solve")
+    # Without a decomposition the pseudo-inverse of an ill-posed operator is the limit of a slow
+    # iteration.
+    loose = tolerance if isinstance(a, SVDOperator) else 1e-3
+    same(a(a.pinv(a(x))), a(x), loose, f"{name}: A pinv(A x) is not A x")
+
+
+def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor) -> None:
+    s = a.singular_values
+    require(bool((s >= 0).all()), f"{name} has a negative singular value")
+    same(a.v(a.vt(x)), x, 1e-10, f"{name}: V V^T is not the identity")
+    same(a.u(a.ut(u)), u, 1e-10, f"{name}: U U^T is not the identity")
+    for c, z, space in ((a.vt(x), x, a.domain), (a.ut(u), u, a.codomain)):
+        same(
+            (c**2).sum(-1),
+            space.dot(z, z).flatten(),
+            1e-10,
+            f"{name}: a factor is not orthonormal",
+        )
+    rebuilt = torch.zeros(len(x), a.codomain.size, dtype=x.dtype, device=x.device)
+    rebuilt[:, : len(s)] = s.to(x) * a.vt(x)[:, : len(s)]
+    same(a.u(rebuilt), a(x), 1e-9, f"{name}: U S V^T is not A")
+
+
+def check_denoiser(
+    prior: Denoiser,
+    *,
+    sigmas: tuple[float, ...] = (0.05, 0.5, 5.0),
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Check a prior.
+
+    Batches act row by row, a noise level is a number or one a sample, the dtype is kept, and `vjp`
+    is the transpose of the derivative.
+
+    Args:
+        prior: The prior.
+        sigmas: Noise levels to try.
+        tolerance: Relative error allowed; by default 1e-8 in float64 and 1e-3 in float32.
+        seed: Seed of the trials.
+    """
+    space = prior.space
+    tolerance = tolerance or (1e-8 if space.dtype == torch.float64 else 1e-3)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for sigma in sigmas:
+            _check_level(prior, sigma, tolerance, generator)
+
+
+def _check_level(
+    prior: Denoiser, sigma: float, tolerance: float, generator: torch.Generator
+) -> None:
+    space, name = prior.space, f"{type(prior).__name__} at level {sigma}"
+
+    def denoise(z: Tensor) -> Tensor:
+        return prior(z, sigma)
+
+    x = (1 + sigma) * normal(generator, space, 3)
+    v, u = normal(generator, space, 3), normal(generator, space, 3)
+    x0, pullback = prior.vjp(x, sigma)
+    require(x0.shape == x.shape and x0.dtype == x.dtype, f"{name} changes shape or dtype")
+    same(denoise(x), x0, tolerance, f"{name}: vjp and the denoiser give different values")
+    for i in range(3):
+        alone = denoise(x[i : i + 1])[0]
+        same(alone, x0[i], tolerance, f"{name}: a sample alone and in a batch differ")
+    levels = torch.full((3,), sigma, dtype=torch.float64, device=space.device)
+    same(prior(x, levels), x0, tolerance, f"{name}: a level a sample and one level differ")
+    h = 1e-5 if space.dtype == torch.float64 else 1e-3 * (1 + sigma)
+    slope = _difference(denoise, x, v, h)
+    left, right = space.dot(slope, u).flatten(), space.dot(v, pullback(u)).flatten()
+    same(left, right, max(30 * tolerance, 1e-6), f"{name}: vjp is not the derivative")
+
+
+def check_likelihood(
+    likelihood: Likelihood, x: Tensor, y: Tensor, *, tolerance: float = 1e-6
+) -> None:
+    """Check a likelihood at signals `x` `[n, *event]` in float64 and a measurement `y`.
+
+    The score is the gradient of the log-density, and both act row by row.
+    """
+    likelihood, name = likelihood.to(x.dtype, x.device), type(likelihood).__name__
+    value, score = likelihood.log_prob(y, x), likelihood.score(y, x)
+    require(
+        tuple(value.shape) == (len(x),),
+        f"{name}: log_prob has shape {tuple(value.shape)}, not {(len(x),)}",
+    )
+    for i in range(len(x)):
+        same(
+            likelihood.log_prob(y, x[i : i + 1])[0],
+            value[i],
+            1e-10,
+            f"{name}: log_prob knows its batch",
+        )
+        same(
+            likelihood.score(y, x[i : i + 1])[0], score[i], 1e-10, f"{name}: score knows its batch"
+        )
+    v = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(x)
+    slope = _difference(lambda z: likelihood.log_prob(y, z), x, v)
+    same(
+        slope,
+        (score * v).flatten(1).sum(1),
+        tolerance,
+        f"{name}: score is not the gradient of log_prob",
+    )
