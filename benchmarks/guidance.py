@@ -69,7 +69,7 @@ def of_the_toy(problem: TiltedProblem) -> dict[str, Sampler[Any]]:
     for star, rounds in ((1.0, 2), (0.5, 2), (0.3, 2), (0.3, 10)):
         levels = HEUN if rounds == 2 else po.Karras(steps=112)
         name = f"CFGiG, sigma_star = {star}, {rounds} rounds"
-        named[name] = po.CFGiG(schedule=levels, sigma_star=star, rounds=rounds)
+        named[name] = po.CFGiG(schedule=levels, sigma_star=star, rounds=rounds, initial=12)
     for steps in (25, 50, 60):
         named[f"TiltedGibbs, {steps} steps"] = gibbs(steps)
     return named
@@ -118,7 +118,7 @@ def toy() -> None:
                 "CFG": po.Guided(schedule=HEUN),
                 "CFGiG, 2 rounds": po.CFGiG(sigma_star=star),
                 "CFGiG, 10 rounds": po.CFGiG(
-                    schedule=po.Karras(steps=112), sigma_star=star, rounds=10
+                    schedule=po.Karras(steps=112), sigma_star=star, rounds=10, initial=12
                 ),
                 **{f"TiltedGibbs, {steps} steps": gibbs(steps) for steps in (60, 120, 250)},
             }

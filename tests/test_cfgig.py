@@ -177,7 +177,12 @@ def test_small_noise_has_the_tilted_law_as_its_fixed_point() -> None:
         (CFGiG(), 0.071, 0.471, 20_000),
         (CFGiG(sigma_star=0.5), 0.034, 0.513, 20_000),
         (CFGiG(sigma_star=0.3), 0.022, 0.547, 20_000),
-        (CFGiG(sigma_star=0.3, rounds=10, schedule=po.Karras(steps=112)), 0.026, 0.523, 10_000),
+        (
+            CFGiG(sigma_star=0.3, rounds=10, initial=12, schedule=po.Karras(steps=112)),
+            0.026,
+            0.523,
+            10_000,
+        ),
     ],
 )
 def test_known_numbers_of_the_toy(
@@ -198,8 +203,12 @@ def test_rounds_of_small_noise_leave_the_modes_their_shares() -> None:
 
     assert share(CFGiG(rounds=0)) == pytest.approx(0.35, abs=0.03)
     ten = po.Karras(steps=112)
-    assert share(CFGiG(sigma_star=0.3, rounds=10, schedule=ten)) == pytest.approx(0.35, abs=0.03)
-    assert share(CFGiG(sigma_star=1.0, rounds=10, schedule=ten)) == pytest.approx(0.36, abs=0.03)
+    assert share(CFGiG(sigma_star=0.3, rounds=10, initial=12, schedule=ten)) == pytest.approx(
+        0.35, abs=0.03
+    )
+    assert share(CFGiG(sigma_star=1.0, rounds=10, initial=12, schedule=ten)) == pytest.approx(
+        0.36, abs=0.03
+    )
     assert share(CFGiG(sigma_star=3.0)) == pytest.approx(0.46, abs=0.04)
     assert share(Guided()) == pytest.approx(0.60, abs=0.04)
 
@@ -237,7 +246,9 @@ def test_one_round_from_the_top_is_guidance() -> None:
     # Catches: a round that starts from the clean sample in place of the noised one.
     n, steps = 5000, 24
     schedule = po.Karras(steps=12 + steps)
-    once = CFGiG(schedule=schedule, rounds=1, sigma_star=80.0).sample(TOY.target, range(n))
+    once = CFGiG(schedule=schedule, rounds=1, initial=12, sigma_star=80.0).sample(
+        TOY.target, range(n)
+    )
     again = Guided(schedule=po.Karras(steps=steps)).sample(TOY.target, range(n, 2 * n))
     assert float((once.sort(0).values - again.sort(0).values).abs().mean()) < 0.01
     assert float(once.std()) == pytest.approx(float(again.std()), rel=0.05)

@@ -37,7 +37,7 @@ class CFGiG(TiltedSampler[GuidedState]):
         schedule: All the levels; the rounds take its kind, and its lowest level, with `sigma_star` as the highest.
         rounds: Rounds after the first run; 0 is a run without any.
         sigma_star: Level of the noise that a round begins with, in data units.
-        initial: Levels of the first run.
+        initial: Levels of the first run; by default three eighths of all, as in the paper (12 of 32).
         initial_weight: Weight of the first run, by `CFG`; 1 is the conditional law.
         rule: The guidance of the rounds; `TwoLevel()` is the paper's delayed form.
         solver: `DDIM()`, `DDPM()`, `Heun()` or `DPMpp2M()`.
@@ -46,7 +46,7 @@ class CFGiG(TiltedSampler[GuidedState]):
     schedule: Schedule = field(default_factory=lambda: Karras(steps=32))
     rounds: int = 2
     sigma_star: float = 1.0
-    initial: int = 12
+    initial: int | None = None
     initial_weight: float = 1.0
     rule: Guidance = field(default_factory=CFG)
     solver: Solver = field(default_factory=Heun)
@@ -61,11 +61,11 @@ class CFGiG(TiltedSampler[GuidedState]):
             f"highest, {high:g}; sigma_star={self.sigma_star:g}.",
         )
         require(self.rounds >= 0, f"There are 0 rounds or more; rounds={self.rounds}.")
-        require(self.initial >= 1, f"The first run has at least 1 level; initial={self.initial}.")
+        require(self._start >= 1, f"The first run has at least 1 level; initial={self.initial}.")
         require(
             self.rounds == 0 or self._levels_a_round >= 2,
-            f"A round has at least 2 levels: {self.rounds} rounds and initial={self.initial} need "
-            f"{self.initial + 2 * self.rounds} steps; the schedule has {self.schedule.steps}.",
+            f"A round has at least 2 levels: {self.rounds} rounds and initial={self._start} need "
+            f"{self._start + 2 * self.rounds} steps; the schedule has {self.schedule.steps}.",
         )
         require(
             0 <= self.initial_weight < math.inf,
@@ -84,8 +84,13 @@ class CFGiG(TiltedSampler[GuidedState]):
         raise CapabilityError(sentence)
 
     @property
+    def _start(self) -> int:
+        """What the first run has at least."""
+        return max(1, 3 * self.schedule.steps // 8) if self.initial is None else self.initial
+
+    @property
     def _levels_a_round(self) -> int:
-        return (self.schedule.steps - self.initial) // self.rounds if self.rounds else 0
+        return (self.schedule.steps - self._start) // self.rounds if self.rounds else 0
 
     @property
     def _first(self) -> int:
