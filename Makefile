@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint measure measure-exact measure-images clean
+.PHONY: demo test test-slow lint measure measure-exact measure-images measure-guidance measure-curve clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -25,6 +25,13 @@ measure-exact: .venv/ready
 # Prints the tables of docs/images.md; DATA is a folder with mnist_28x28.npz. Goes on where it was stopped.
 measure-images: .venv/ready
 	$(BIN)/python benchmarks/images.py --data $(DATA) --out images-results
+
+# Prints the tables of docs/guidance.md; the curve needs DATA, goes on where it was stopped, and takes hours.
+measure-guidance: .venv/ready
+	$(BIN)/python benchmarks/guidance.py toy
+
+measure-curve: .venv/ready
+	$(BIN)/python benchmarks/guidance.py curve --data $(DATA) --out guidance-results
 
 lint: .venv/ready
 	$(BIN)/ruff check .

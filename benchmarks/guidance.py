@@ -107,7 +107,7 @@ def row(problem: TiltedProblem, name: str, sampler: Sampler[Any] | None) -> str:
 
 def toy() -> None:
     """Print the tables of laws that are known."""
-    for key in ("cfgig-toy", "rare-mode", "three-kinds"):
+    for key in ("cfgig-toy", "narrow-mode", "rare-mode", "three-kinds"):
         problem = TILTED_PROBLEMS[key]()
         print(f"\n### {key}\n\n| method | distance | std | evaluations |\n|---|---|---|---|")
         if key == "cfgig-toy":

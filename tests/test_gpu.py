@@ -8,22 +8,50 @@ import torch
 import posteria as po
 from posteria.runs.engine import chunks, draw
 from posteria.runs.store import Store
-from posteria.testing import check_denoiser, check_sampler, example_posterior
+from posteria.testing import (
+    check_denoiser,
+    check_guidance,
+    check_sampler,
+    example_posterior,
+    example_tilted,
+)
+from tests.test_guidance_battery import SAMPLERS
+from tests.test_sampler import SMALL, TARGETS, takes
 
 pytestmark = pytest.mark.gpu
 
 
+def moved(prior: po.Denoiser) -> po.GaussianMixture:
+    assert isinstance(prior, po.GaussianMixture)
+    return po.GaussianMixture(prior.weights.cuda(), prior.means.cuda(), prior.covariances.cuda())
+
+
 def on_gpu() -> po.Posterior:
     target = example_posterior()
-    prior = target.prior
-    assert isinstance(prior, po.GaussianMixture)
-    moved = po.GaussianMixture(prior.weights.cuda(), prior.means.cuda(), prior.covariances.cuda())
-    return po.Posterior(moved, target.likelihood, target.y)
+    return po.Posterior(moved(target.prior), target.likelihood, target.y)
 
 
-@pytest.mark.parametrize("kind", po.samplers.POSTERIOR_SAMPLERS.values())
-def test_samplers(kind: type[po.MGDM]) -> None:
-    check_sampler(kind(schedule=po.Table(steps=12)), on_gpu(), batches=(1, 16))
+def tilted_on_gpu() -> po.Tilted:
+    target = example_tilted()
+    members = {k: moved(target.prior.given(po.Label(k))) for k in range(3)}
+    return po.Tilted(po.Family(moved(target.unconditional), members), po.Label(0), 2.0)
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if takes(name, TARGETS["linear"])])
+def test_samplers(name: str) -> None:
+    check_sampler(SMALL[name], on_gpu(), batches=(1, 16))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_of_tilted_laws(name: str) -> None:
+    check_sampler(SAMPLERS[name], tilted_on_gpu(), batches=(1, 16))
+
+
+@pytest.mark.parametrize(
+    "rule", [po.CFG(), po.APG(3.0, beta=-0.5), po.AdaptiveGuidance(threshold=0.99)]
+)
+def test_rules(rule: po.Guidance) -> None:
+    check_guidance(rule, tilted_on_gpu())
 
 
 def test_network() -> None:

@@ -21,6 +21,7 @@ from posteria.problems.tilted import (
     TiltedProblem,
     cfgig_toy,
     gaussian_pair,
+    narrow_mode,
     rare_mode,
     three_kinds,
     wasserstein_1d,
@@ -379,7 +380,11 @@ def shares(law: TiltedQuadrature | po.GaussianMixture, centers: Tensor) -> Tenso
 
 @pytest.mark.parametrize(
     ("build", "tilted"),
-    [(rare_mode, [0.758, 0.242]), (three_kinds, [0.306, 0.161, 0.533])],
+    [
+        (rare_mode, [0.758, 0.242]),
+        (narrow_mode, [0.872, 0.128]),
+        (three_kinds, [0.306, 0.161, 0.533]),
+    ],
 )
 def test_the_tilt_moves_more_than_a_third_of_the_mass(
     build: type[TiltedProblem], tilted: list[float]

@@ -124,6 +124,22 @@ def rare_mode(weight: float = 2.0, dtype: torch.dtype = F64) -> TiltedProblem:
     return _mixtures(conditional, free, weight, dtype)
 
 
+def narrow_mode(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
+    """A class with a narrow and a wide kind in equal shares, of which the wide one is common, in one dimension.
+
+    p(. | c) = 0.5 N(-1.5, 0.1) + 0.5 N(1.5, 0.2) and p = 0.35 N(-1.5, 0.4) + 0.65 N(1.5, 0.35), by variances. With weight
+    3 the narrow kind has 0.872 of the tilted law: the tilt moves 0.37 of the mass.
+
+    Args:
+        weight: The power of the condition.
+        dtype: Dtype of the priors.
+    """
+    means = [[-1.5], [1.5]]
+    conditional = _mixture([0.5, 0.5], means, [[[0.1]], [[0.2]]])
+    free = _mixture([0.35, 0.65], means, [[[0.4]], [[0.35]]])
+    return _mixtures(conditional, free, weight, dtype)
+
+
 def three_kinds(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
     """A class of three kinds in the plane, of which the rarest is its own.
 
@@ -183,6 +199,7 @@ def gaussian_pair(
 TILTED_PROBLEMS: dict[str, Callable[..., TiltedProblem]] = {
     "cfgig-toy": cfgig_toy,
     "rare-mode": rare_mode,
+    "narrow-mode": narrow_mode,
     "three-kinds": three_kinds,
     "gaussian-pair": gaussian_pair,
 }
