@@ -198,7 +198,7 @@ def point(sampler: Sampler[Any], weight: float, count: int, reference: Tensor) -
     }
 
 
-def curve(data: Path, out: Path, count: int) -> None:
+def curve(data: Path, out: Path, count: int, methods: list[str]) -> None:
     """Draw the points that are missing, and print and paint all."""
     out.mkdir(parents=True, exist_ok=True)
     # The file is sorted by label.
@@ -210,7 +210,7 @@ def curve(data: Path, out: Path, count: int) -> None:
     for index in range(4):
         for name, samplers in compared.items():
             path = out / f"{name}.{index}.json"
-            if index < len(samplers) and not path.exists():
+            if name in methods and index < len(samplers) and not path.exists():
                 found = point(samplers[index], weight_of(samplers[index], index), count, reference)
                 path.write_text(json.dumps(found))
                 print(name, index, found, flush=True)
@@ -218,6 +218,7 @@ def curve(data: Path, out: Path, count: int) -> None:
         name: [
             json.loads((out / f"{name}.{index}.json").read_text())
             for index in range(len(samplers))
+            if (out / f"{name}.{index}.json").exists()
         ]
         for name, samplers in compared.items()
     }
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("part", choices=["toy", "curve"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--methods", help="those that are drawn now; by default all")
     parser.add_argument("--count", type=int, default=2000)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -266,7 +268,8 @@ def main() -> None:
     elif given.data is None or given.out is None:
         parser.error("curve needs --data and --out")
     else:
-        curve(given.data, given.out, given.count)
+        methods = given.methods.split(",") if given.methods else ["conditional", *of_digits()]
+        curve(given.data, given.out, given.count, methods)
 
 
 if __name__ == "__main__":
