@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint measure measure-exact measure-images measure-guidance measure-curve clean
+.PHONY: demo test test-slow lint measure measure-exact measure-images measure-guidance measure-curve bench-smoke bench clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -32,6 +32,19 @@ measure-guidance: .venv/ready
 
 measure-curve: .venv/ready
 	$(BIN)/python benchmarks/guidance.py curve --data $(DATA) --out guidance-results
+
+# The benchmark; docs/benchmark.md. `bench` takes days on two cores and goes on where it was stopped.
+SUITE := $(CURDIR)/benchmarks
+SUITES := $(SUITE)/benchmark_exact $(SUITE)/benchmark_images $(SUITE)/benchmark_guidance
+
+bench-smoke: .venv/ready
+	for suite in $(SUITES); do OMP_NUM_THREADS=1 BENCHOPT_RAISE_ON_ERROR=true $(BIN)/benchopt run $$suite \
+	--config $$suite/configs/smoke.yml --no-cache --no-display --output smoke || exit 1; done
+
+bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	for suite in $(SUITES); do OMP_NUM_THREADS=1 $(BIN)/benchopt run $$suite --config $$suite/configs/full.yml \
+	--parallel-config $$suite/configs/loky.yml --no-timeout --no-display --output full || exit 1; done
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ ROOMS = [
     ["guidance"],
     ["samplers"],
     ["metrics", "problems", "priors", "testing"],
-    ["runs", "interop"],
+    ["runs", "interop", "bench"],
     ["cli"],
     ["__init__", "__main__"],
 ]

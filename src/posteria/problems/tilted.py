@@ -125,10 +125,10 @@ def rare_mode(weight: float = 2.0, dtype: torch.dtype = F64) -> TiltedProblem:
 
 
 def narrow_mode(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
-    """A class with a narrow and a wide kind in equal shares, of which the wide one is common, in one dimension.
+    """A class with a narrow and a wide kind in equal shares, of which the wide one is common, on a line.
 
-    p(. | c) = 0.5 N(-1.5, 0.1) + 0.5 N(1.5, 0.2) and p = 0.35 N(-1.5, 0.4) + 0.65 N(1.5, 0.35), by variances. With weight
-    3 the narrow kind has 0.872 of the tilted law: the tilt moves 0.37 of the mass.
+    p(. | c) = 0.5 N(-1.5, 0.1) + 0.5 N(1.5, 0.2) and p = 0.35 N(-1.5, 0.4) + 0.65 N(1.5, 0.35), by
+    variances. With weight 3 the narrow kind has 0.872 of the tilted law: the tilt moves 0.37 of the mass.
 
     Args:
         weight: The power of the condition.

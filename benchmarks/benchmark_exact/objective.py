@@ -1,0 +1,149 @@
+"""How far samples are from a posterior that is known exactly."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchopt import BaseObjective
+from torch import Tensor
+
+from posteria.analytic import GaussianMixture
+from posteria.bench import code_hash, seeds_of
+from posteria.bench.criterion import BudgetCriterion
+from posteria.metrics.calibration import energy_score, interval_coverage, sbc_ranks
+from posteria.metrics.distribution import (
+    mean_error,
+    mmd,
+    mode_weight_error,
+    moments,
+    sliced_wasserstein,
+    two_sample_floor,
+    variance_ratio,
+)
+from posteria.problems.toy import Problem
+
+# Sets of exact draws that samples are compared with; the dearer metric has fewer.
+REFERENCES, FEWER = 5, 2
+METRICS = (
+    *("ratio", "distance", "mmd", "mean_error", "variance_ratio", "mode_weight_error"),
+    *("coverage_90", "rank", "energy_score"),
+)
+
+
+class Objective(BaseObjective):
+    """Samples against exact draws, and the truth against samples."""
+
+    name = "exact"
+    url = "https://github.com/posteria/benchmark_exact"
+    requirements = ["pip::posteria"]
+    min_benchopt_version = "1.10"
+    sampling_strategy = "iteration"
+    stopping_criterion = BudgetCriterion()
+    parameters = {"samples": [512], "code": [code_hash(Path(__file__).parent)]}
+    parameter_template = "samples={samples}"
+    test_dataset_name = "toy"
+
+    def set_data(self, problem: Problem) -> None:
+        """See benchopt."""
+        self.problem = problem
+        self.number = self.get_seed(use_dataset=True, use_repetition=True)
+        self._floor: float | None = None
+
+    def get_objective(self) -> dict[str, Any]:
+        """What a solver is given: the problem, and the seeds of its samples, the same for all solvers."""
+        return {"problem": self.problem, "seeds": seeds_of(self.number, self.samples)}
+
+    def evaluate_result(
+        self,
+        samples: Any,
+        evaluations: float = math.nan,
+        vjps: float = math.nan,
+        seconds: float = math.nan,
+        memory: float = math.nan,
+        log_evidence: float = math.nan,
+        sweeps: float = math.nan,
+        note: str = "",
+    ) -> dict[str, Any]:
+        """The metrics of samples.
+
+        Args:
+            samples: `[n, *event]`; or `[sets, n, *event]`, whose metrics are averaged; or `None` if there
+                are none, whose metrics are NaN.
+            evaluations: Of the prior, per sample.
+            vjps: Products with its transposed Jacobian, per sample.
+            seconds: For all samples.
+            memory: The most memory held beyond what was held before, in MiB.
+            log_evidence: Estimate of log p(y).
+            sweeps: Gibbs sweeps a level.
+            note: Anything to keep, such as why there are no samples.
+        """
+        return {
+            **self._metrics(samples),
+            "floor": self.floor,
+            "log_evidence": log_evidence,
+            "log_evidence_error": abs(log_evidence - self.problem.log_evidence),
+            "nfe": evaluations + vjps,
+            "evaluations": evaluations,
+            "vjps": vjps,
+            "seconds": seconds,
+            "memory": memory,
+            "sweeps": sweeps,
+            "note": note,
+        }
+
+    def get_one_result(self) -> dict[str, Any]:
+        """Exact draws, for benchopt's own tests."""
+        return {"samples": self._exact(1, self.samples)[0].numpy()}
+
+    @property
+    def floor(self) -> float:
+        """The distance to expect between two exact sets."""
+        if self._floor is None:
+            draw = self.problem.exact.sample
+            self._floor = two_sample_floor(draw, self.samples, seed=self.number).mean
+        return self._floor
+
+    def _exact(self, sets: int, n: int) -> list[Tensor]:
+        # Not the stream of the floor.
+        generator = torch.Generator().manual_seed(2**33 + self.number)
+        return [self.problem.exact.sample(n, generator) for _ in range(sets)]
+
+    def _metrics(self, samples: Any) -> dict[str, float]:
+        if samples is None:
+            return {name: math.nan for name in (*METRICS, "finite")}
+        x = torch.as_tensor(samples)
+        sets = x if x.ndim > self.problem.truth.ndim + 1 else x[None]
+        rows = [self._of_one(row) for row in sets]
+        return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+    def _of_one(self, x: Tensor) -> dict[str, float]:
+        """The metrics of one set, NaN where samples are not finite."""
+        finite = float(x.isfinite().reshape(len(x), -1).all(1).double().mean())
+        if finite < 1:
+            return {name: math.nan for name in METRICS} | {"finite": finite}
+        law, truth, likelihood = (
+            self.problem.exact,
+            self.problem.truth,
+            self.problem.target.likelihood,
+        )
+        references = self._exact(REFERENCES, len(x))
+        distance = sum(sliced_wasserstein(x, y) for y in references) / REFERENCES
+        known = moments(law)
+        y, generator = self.problem.target.y, torch.Generator().manual_seed(self.number)
+        # A statistic that also sees samples that ignore the measurement.
+        rank = sbc_ranks(likelihood.log_prob(y, x), likelihood.log_prob(y, truth), generator)
+        return {
+            "ratio": distance / self.floor,
+            "distance": distance,
+            "mmd": sum(mmd(x, y) for y in references[:FEWER]) / FEWER,
+            "mean_error": mean_error(x, known.mean, known.std),
+            "variance_ratio": variance_ratio(x, known.std),
+            "mode_weight_error": (
+                mode_weight_error(x, law) if isinstance(law, GaussianMixture) else math.nan
+            ),
+            "coverage_90": interval_coverage(x, truth),
+            "rank": float(rank) / len(x),
+            "energy_score": energy_score(x, truth),
+            "finite": finite,
+        }

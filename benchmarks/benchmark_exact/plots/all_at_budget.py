@@ -1,0 +1,43 @@
+"""Every sampler on every problem at one budget."""
+
+from typing import Any
+
+from benchopt import BasePlot
+
+from posteria.bench.show import METRICS, Frame, at_budget, exact_mean, measured
+
+
+def budgets(df: Frame) -> list[int]:
+    """The budgets of a run."""
+    return sorted({int(stop) for stop in df["stop_val"] if stop >= 100})
+
+
+class Plot(BasePlot):
+    """A row a sampler, a column a problem, mean and standard error; the last row is the floor."""
+
+    name = "all_at_budget"
+    type = "table"
+    options = {"metric": measured, "budget": budgets}
+
+    def plot(self, df: Frame, metric: str, budget: int) -> list[list[str]]:
+        """See benchopt."""
+        problems = {name: rows for name, rows in df.groupby("dataset_name")}
+        columns = [at_budget(rows, metric, budget) for rows in problems.values()]
+        names = sorted({name for column in columns for name in column})
+        table = [
+            [name, *(str(column[name]) if name in column else "-" for column in columns)]
+            for name in names
+        ]
+        return [
+            *table,
+            ["exact draws", *(str(exact_mean(rows, metric)) for rows in problems.values())],
+        ]
+
+    def get_metadata(self, df: Frame, metric: str, budget: int) -> dict[str, Any]:
+        """See benchopt."""
+        return {
+            "title": f"{METRICS[metric].label}, {budget} evaluations and vjps a sample",
+            "columns": ["sampler", *(str(name) for name in sorted(df["dataset_name"].unique()))],
+            "default_order_ascending": True,
+            "default_order_column": 0,
+        }

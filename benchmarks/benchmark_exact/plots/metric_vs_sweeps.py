@@ -1,0 +1,48 @@
+"""Curves of a metric against the number of Gibbs sweeps."""
+
+from typing import Any
+
+from benchopt import BasePlot
+
+from posteria.bench.show import METRICS, SIGNED, Frame, curve, flat, measured, short
+
+BLACK = (0.0, 0.0, 0.0, 1.0)
+
+
+class Plot(BasePlot):
+    """One curve a number of levels; exact draws, the floor, are a black line."""
+
+    name = "metric_vs_sweeps"
+    type = "scatter"
+    options = {"dataset": ..., "metric": measured}
+
+    def plot(self, df: Frame, dataset: str, metric: str) -> list[dict[str, Any]]:
+        """See benchopt."""
+        column, curves = f"objective_{metric}", []
+        rows = df[df["dataset_name"] == dataset]
+        swept = rows[rows["objective_sweeps"].notna()]
+        if len(swept) == 0:
+            return []
+        for levels, group in swept.groupby("p_solver_levels"):
+            label = f"mgdm, {int(levels)} levels"
+            points = curve(
+                group,
+                "objective_sweeps",
+                column,
+                by="objective_sweeps",
+                positive=metric not in SIGNED,
+            )
+            curves.append({**points, "label": label, **self.get_style(label)})
+        exact = rows[rows["solver_name"].map(short) == "exact draws"]
+        ends = (swept["objective_sweeps"].min(), swept["objective_sweeps"].max())
+        line = flat(exact, column, [float(end) for end in ends])
+        return [*curves, {**line, "label": "exact draws", "color": BLACK, "marker": 0}]
+
+    def get_metadata(self, df: Frame, dataset: str, metric: str) -> dict[str, Any]:
+        """See benchopt."""
+        return {
+            "title": dataset,
+            "xlabel": "Gibbs sweeps a level",
+            "ylabel": METRICS[metric].label,
+            "scale": "semilog-x" if metric in SIGNED else "loglog",
+        }

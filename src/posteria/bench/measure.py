@@ -1,0 +1,144 @@
+"""Draw samples and say what they cost."""
+
+import math
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ..diffusion.denoiser import Counted
+from ..samplers.population import ParticleState
+from ..samplers.posterior import PosteriorSampler
+from ..target import Posterior
+
+# Seeds below 2^32 in blocks of a population's size, so that a block is a population of the default size.
+BLOCK = 512
+
+
+def seeds_of(number: int, count: int = BLOCK) -> range:
+    """Seeds of `count` samples, from a random number; the same number gives the same ones.
+
+    They begin a population, so that 512 of them are one of the default size.
+    """
+    blocks = -(-count // BLOCK)
+    start = number % (2**32 // BLOCK - blocks) * BLOCK
+    return range(start, start + count)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Samples and their cost.
+
+    Args:
+        samples: `[n, *event]` on the CPU.
+        evaluations: Of the prior, per sample.
+        vjps: Products with its transposed Jacobian, per sample.
+        seconds: For all samples.
+        memory: The most memory held beyond what was held before, in MiB.
+        log_evidence: The estimate of log p(y), of the first population; NaN if the sampler has none.
+    """
+
+    samples: Tensor
+    evaluations: float
+    vjps: float
+    seconds: float
+    memory: float
+    log_evidence: float = math.nan
+
+
+def measure(sampler: PosteriorSampler[Any], target: Posterior, seeds: Sequence[int]) -> Draws:
+    """Draw the samples of `seeds` at once, with their cost.
+
+    Args:
+        sampler: A sampler.
+        target: The posterior.
+        seeds: Of the samples; those of a population share its cost.
+    """
+    counted = Counted(target.prior)
+    metered, device = replace(target, prior=counted), torch.device(target.space.device)
+    with Peak(device) as peak:
+        started = time.perf_counter()
+        state = deque(sampler.iterate(metered, seeds), maxlen=1)[0]
+        samples = sampler.draws(metered, state, seeds)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - started
+    particles = isinstance(state, ParticleState)
+    return Draws(
+        samples.cpu(),
+        counted.forward / sampler.shared,
+        counted.backward / sampler.shared,
+        seconds,
+        peak.mib,
+        float(state.log_evidence[0]) if particles else math.nan,
+    )
+
+
+class Peak:
+    """The most memory that is held in a `with` block beyond what was held before it, in MiB.
+
+    On a GPU it is that of tensors. On the CPU it is the process's resident memory: what is freed and
+    used again does not show, so it is a lower bound, 0 for little problems. Where the system has no
+    peak that can be reset (not Linux), the process's highest peak so far counts.
+
+    Args:
+        device: Where the tensors are.
+
+    Attributes:
+        mib: The peak, once the block has ended.
+    """
+
+    mib: float = math.nan
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def __enter__(self) -> Self:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            _reset_high_water()
+        self._before = self._held()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.mib = max(0.0, self._held() - self._before)
+
+    def _held(self) -> float:
+        """The highest so far; just after a reset, what is held now."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        return _high_water()
+
+
+PROC = Path("/proc/self")
+
+
+def _reset_high_water() -> None:
+    try:
+        (PROC / "clear_refs").write_text("5")
+    except OSError:
+        # Not Linux, or not allowed.
+        return
+
+
+def _high_water() -> float:
+    try:
+        lines = (PROC / "status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,194 @@
+"""From the rows of a run to curves and tables; `code_hash` leaves this file out.
+
+A frame is a pandas data frame of benchopt: a row for each point of each curve and repetition.
+"""
+
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..core.errors import require
+
+Frame = Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is read.
+
+    Args:
+        label: In words, with its unit.
+        best: The value that is best; infinite if more, or less, is always better.
+    """
+
+    label: str
+    best: float = -math.inf
+
+    def loss(self, value: float) -> float:
+        """How bad a value is; less is better."""
+        if math.isinf(self.best):
+            return -value if self.best > 0 else value
+        return abs(value - self.best)
+
+
+# By the name that an objective gives them.
+METRICS = {
+    "ratio": Metric("sliced Wasserstein distance over the two-sample floor"),
+    "distance": Metric("sliced Wasserstein distance (data units)"),
+    "mmd": Metric("squared maximum mean discrepancy"),
+    "mean_error": Metric("error of the mean (posterior sd)"),
+    "variance_ratio": Metric("variance over the exact one", 1.0),
+    "mode_weight_error": Metric("total variation of the weights of modes"),
+    "coverage_90": Metric("coverage of 90 % intervals", 0.9),
+    "rank": Metric("rank of the truth's likelihood among the samples (0 to 1)", 0.5),
+    "energy_score": Metric("energy score (data units)"),
+    "log_evidence_error": Metric("absolute error of log p(y) (nat)"),
+    "seconds": Metric("seconds for all samples"),
+    "memory": Metric("memory beyond the start (MiB)"),
+}
+# What may be negative has no logarithm.
+SIGNED = {"mmd", "coverage_90", "rank", "memory"}
+
+
+class Mean(NamedTuple):
+    """The mean of repetitions.
+
+    Attributes:
+        value: NaN if there is none.
+        error: Standard error; NaN for less than two repetitions.
+        repetitions: How many.
+    """
+
+    value: float
+    error: float
+    repetitions: int
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "-"
+        shown = f"{self.value:.3g}"
+        return shown if math.isnan(self.error) else f"{shown} ± {self.error:.1g}"
+
+
+def measured(frame: Frame) -> list[str]:
+    """The metrics of a frame that have a number."""
+    columns = {name: f"objective_{name}" for name in METRICS}
+    return [
+        name for name, column in columns.items() if column in frame and frame[column].notna().any()
+    ]
+
+
+def short(name: str) -> str:
+    """A solver's name without the benchmark's own part: `mgps` for `posteria[mgps]`."""
+    found = re.fullmatch(r"(?:posteria|reference)\[(.*)\]", name)
+    return found[1] if found else name
+
+
+def mean_of(values: Iterable[float]) -> Mean:
+    """The mean of the values that are numbers."""
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return Mean(math.nan, math.nan, 0)
+    error = statistics.stdev(known) / math.sqrt(len(known)) if len(known) > 1 else math.nan
+    return Mean(statistics.fmean(known), error, len(known))
+
+
+def complete(rows: Frame, column: str) -> bool:
+    """Whether every repetition has a number; a sampler that fails at some is not shown by the others."""
+    return len(rows) > 0 and bool(rows[column].map(math.isfinite).all())
+
+
+def curve(
+    rows: Frame, x: str, y: str, *, by: str = "stop_val", positive: bool = False
+) -> dict[str, list[float]]:
+    """Means of a metric with one standard error to each side, in order of `by`.
+
+    Args:
+        rows: Of one sampler and problem.
+        x: Column of the axis, of which the mean is taken.
+        y: Column of the metric.
+        by: Column of what the points of the curve are.
+        positive: The metric has a logarithm; then so has the band.
+    """
+    points: dict[str, list[float]] = {"x": [], "y": [], "y_low": [], "y_high": []}
+    for _, group in rows.groupby(by):
+        at, mean = mean_of(group[x]), mean_of(group[y])
+        if not complete(group, y) or math.isnan(at.value):
+            continue
+        error = 0.0 if math.isnan(mean.error) else mean.error
+        points["x"].append(at.value)
+        points["y"].append(mean.value)
+        low = mean.value - error
+        points["y_low"].append(max(low, mean.value / 10) if positive else low)
+        points["y_high"].append(mean.value + error)
+    return points
+
+
+def flat(rows: Frame, y: str, ends: Sequence[float]) -> dict[str, list[float]]:
+    """A metric that does not depend on the axis, such as the floor, from end to end of it."""
+    mean = mean_of(rows[y])
+    require(len(ends) == 2, f"A line has two ends; got {len(ends)}.")
+    if math.isnan(mean.value):
+        return {"x": [], "y": []}
+    return {"x": list(ends), "y": [mean.value, mean.value]}
+
+
+def at_budget(rows: Frame, metric: str, budget: int) -> dict[str, Mean]:
+    """The mean of a metric by sampler, of those that have it at a budget.
+
+    Args:
+        rows: Of one problem.
+        metric: One of `METRICS`.
+        budget: Value of the axis.
+    """
+    column = f"objective_{metric}"
+    there = rows[
+        (rows["stop_val"] == budget) & (rows["sampling_strategy"].str.lower() != "run_once")
+    ]
+    return {
+        short(name): mean_of(group[column])
+        for name, group in there.groupby("solver_name")
+        if complete(group, column)
+    }
+
+
+def exact_mean(rows: Frame, metric: str) -> Mean:
+    """The mean of a metric for exact draws."""
+    exact = rows[rows["solver_name"].map(short) == "exact draws"]
+    return mean_of(exact[f"objective_{metric}"])
+
+
+def ranking(means: Mapping[str, Mean], metric: Metric) -> list[str]:
+    """Names from the best to the worst, of those that have a value."""
+    known = {name: mean for name, mean in means.items() if not math.isnan(mean.value)}
+    return sorted(known, key=lambda name: metric.loss(known[name].value))
+
+
+def table_of_best(means: Mapping[str, Mean], metric: Metric, *, ties: int = 2) -> str:
+    """The best, with its value, and those that cannot be told from it.
+
+    Args:
+        means: Of each sampler.
+        metric: Ranks them.
+        ties: How many more to name whose mean is within two standard errors of the difference.
+    """
+    order = ranking(means, metric)
+    if not order:
+        return "-"
+    first = means[order[0]]
+    equals = [name for name in order[1:] if _tied(first, means[name], metric)]
+    named = ", ".join(equals[:ties]) + (
+        f" and {len(equals) - ties} more" if len(equals) > ties else ""
+    )
+    return f"{order[0]} {first}" + (f" (also {named})" if equals else "")
+
+
+def _tied(first: Mean, other: Mean, metric: Metric) -> bool:
+    # Fewer than three repetitions have no error to speak of.
+    if min(first.repetitions, other.repetitions) < 3:
+        return False
+    gap = metric.loss(other.value) - metric.loss(first.value)
+    return gap <= 2 * math.hypot(first.error, other.error)
