@@ -1,0 +1,153 @@
+"""Samplers of tilted laws by name, and at a budget."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+import posteria as po
+from posteria.bench import Draws, measure, seeds_of
+from posteria.bench.measure import BLOCK
+from posteria.core.errors import PosteriaError
+from posteria.diffusion.denoiser import Tally
+from posteria.runs import rules as command_line
+from posteria.runs.engine import Rows
+from posteria.samplers import TILTED_SAMPLERS, Guided, TiltedSampler
+from posteria.samplers.population import TiltedPopulation
+
+from .tilts import Tilt, with_models
+
+# Evaluations and vjps of both members, per sample.
+BUDGETS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+# Fields beside the schedule that hold numbers of levels, and grow with it.
+LEVELS = ("initial", "round_steps")
+# Numbers of levels on which a cost is counted, and the most that a budget may buy.
+PROBES, MOST = (8, 16), 2000
+# Rules that a method has not got are those of a solver.
+METHODS = [*po.RULES, *(name for name in TILTED_SAMPLERS if name != "guided")]
+
+
+def next_budget(budget: int) -> int:
+    """The next budget of a curve; it begins at 0 and goes on doubling beyond the last of `BUDGETS`."""
+    return next((later for later in BUDGETS if later > budget), 2 * budget)
+
+
+def method(name: str, tilt: Tilt) -> TiltedSampler[Any]:
+    """A rule with the solver that suits it (Heun's, or DDIM), or a sampler, with its models.
+
+    Args:
+        name: In `RULES` or in `TILTED_SAMPLERS`.
+        tilt: What is drawn from.
+
+    Raises:
+        CapabilityError: If it needs a model that is not there.
+    """
+    networks = tilt.exact is None
+    made = name not in po.RULES and not networks
+    chosen = TILTED_SAMPLERS[name]() if made else command_line.choose_rule(name, None, None, {})
+    if name == "rlg" and not networks and isinstance(chosen, Guided):
+        chosen = dataclasses.replace(chosen, rule=po.RLG(guidance=0.0))
+    full = with_models(chosen, tilt.models)
+    if not isinstance(full, TiltedSampler):
+        raise TypeError(f"{name} is no sampler of tilted laws")
+    command_line.check(full, tilt.targets[0], [0])
+    return full
+
+
+def refused(name: str, tilt: Tilt) -> str | None:
+    """Why a method cannot draw, in a sentence; None if it can."""
+    try:
+        method(name, tilt)
+    except PosteriaError as error:
+        return str(error)
+    return None
+
+
+def at_levels(sampler: TiltedSampler[Any], steps: int) -> TiltedSampler[Any]:
+    """The sampler with another number of levels, in which its parts keep their shares."""
+    before = sampler.schedule.steps
+    changes: dict[str, Any] = {"schedule": dataclasses.replace(sampler.schedule, steps=steps)}
+    for name in LEVELS:
+        levels = getattr(sampler, name, None)
+        if levels is not None:
+            changes[name] = max(2, round(levels * steps / before))
+    changed: TiltedSampler[Any] = dataclasses.replace(sampler, **changes)
+    return changed
+
+
+def fitted(sampler: TiltedSampler[Any], target: po.Tilted) -> TiltedSampler[Any]:
+    """The sampler, with coefficients if its rule needs some, which are not counted."""
+    if command_line.unfitted(sampler) is None:
+        return sampler
+    done = command_line.fitted(sampler, target)
+    return done if isinstance(done, TiltedSampler) else sampler
+
+
+def metered(sampler: Any, target: Any, seeds: Sequence[int], tally: Tally) -> Draws:
+    """As `measure`, counting each signal that the members and the other models are asked about."""
+    own, before = Tally(), (tally.forward, tally.backward)
+    drawn = measure(sampler, dataclasses.replace(target, prior=Rows(target.prior, own)), seeds)
+    # Whole populations are drawn.
+    signals = sampler.shared * len({seed // sampler.shared for seed in seeds})
+    return dataclasses.replace(
+        drawn,
+        evaluations=(own.forward + tally.forward - before[0]) / signals,
+        vjps=(own.backward + tally.backward - before[1]) / signals,
+    )
+
+
+def cost(sampler: Any, target: po.Tilted, tally: Tally) -> int:
+    """Evaluations and vjps of one sample or one particle, counted."""
+    if isinstance(sampler, TiltedPopulation) and sampler.particles > 1:
+        sampler = dataclasses.replace(sampler, particles=2)
+    if command_line.unfitted(sampler) is not None:
+        # In DDIM, with half of the levels guided and every second estimate skipped; not worth a fit.
+        steps: int = sampler.schedule.steps
+        return steps + -(-steps // 4)
+    drawn = metered(sampler, target, [0], tally)
+    return round(drawn.evaluations + drawn.vjps)
+
+
+def at_budget(sampler: TiltedSampler[Any], tilt: Tilt, budget: int) -> TiltedSampler[Any]:
+    """The sampler with the levels that a budget buys.
+
+    The cost is counted on one sample; that of a rule that looks at its samples is another for others, and
+    what a run has really cost is counted again.
+
+    Raises:
+        InputError: If it does not buy the levels that the sampler needs.
+    """
+
+    def spent(steps: int) -> int:
+        return cost(at_levels(sampler, steps), tilt.targets[0], tilt.tally)
+
+    few, more = (spent(n) for n in PROBES)
+    slope = max((more - few) / (PROBES[1] - PROBES[0]), 0.1)
+    steps = min(int(PROBES[0] + (budget - few) / slope), MOST)
+    while steps > 2 and spent(steps) > budget:
+        steps -= 1
+    if steps < 2 or spent(steps) > budget:
+        raise po.InputError(f"A budget of {budget} is too small for {type(sampler).__name__}.")
+    return at_levels(sampler, steps)
+
+
+def draw(chosen: TiltedSampler[Any], tilt: Tilt) -> dict[str, Any]:
+    """What the objective wants: samples of every law, one after the other, and what they cost."""
+    drawn: list[Draws] = []
+    seconds, blocks = 0.0, -(-tilt.each // BLOCK)
+    for place, target in enumerate(tilt.targets):
+        seeds = seeds_of(tilt.seed + place * blocks, tilt.each)
+        sampler = fitted(chosen, target)
+        for part in sampler.batches(seeds, tilt.batch):
+            drawn.append(metered(sampler, target, part, tilt.tally))
+            seconds += drawn[-1].seconds
+    n = sum(len(part.samples) for part in drawn)
+    return {
+        "samples": torch.cat([part.samples for part in drawn]).numpy(),
+        "evaluations": sum(part.evaluations * len(part.samples) for part in drawn) / n,
+        "vjps": sum(part.vjps * len(part.samples) for part in drawn) / n,
+        "seconds": seconds,
+        "memory": max(part.memory for part in drawn),
+        "note": repr(chosen),
+    }

@@ -1,0 +1,136 @@
+"""Samples of tilted laws: how far from the exact law, or how good and how varied where it is not known."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmark_utils.tilts import Tilt, distance, floor, load_classifier, mass, shares
+from benchopt import BaseObjective
+from torch import Tensor
+
+import posteria as po
+from posteria.bench import code_hash
+from posteria.core.errors import expect
+from posteria.metrics.diversity import (
+    classifier_agreement,
+    density_coverage,
+    frechet_distance,
+    precision_recall,
+)
+from posteria.metrics.features import Penultimate
+
+EXACT = ("distance", "ratio", "mass_error", "spread")
+DIGITS = ("agreement", "precision", "recall", "density", "coverage", "frechet")
+
+
+class Objective(BaseObjective):
+    """Distance to the law, or precision and recall (of k neighbours) and the like of features."""
+
+    name = "tilted"
+    url = "https://github.com/posteria/benchmark_guidance"
+    requirements = ["pip::posteria"]
+    min_benchopt_version = "1.10"
+    # The hash makes results out of date when the package changes; benchopt does not see that.
+    parameters = {"k": [3], "code": [code_hash(Path(__file__).parent)]}
+    parameter_template = "k={k}"
+    test_dataset_name = "exact"
+
+    def skip(self, tilt: Tilt | None, reason: str = "") -> tuple[bool, str | None]:
+        """See benchopt: pictures that are not on this machine."""
+        return (True, reason) if tilt is None else (False, None)
+
+    def set_data(self, tilt: Tilt, reason: str = "") -> None:
+        """See benchopt."""
+        self.tilt = tilt
+        self._known: dict[str, Any] = {}
+
+    def get_objective(self) -> dict[str, Any]:
+        """The laws, how many samples of each are wanted, and the seed that all samplers have in common."""
+        return {"tilt": self.tilt}
+
+    def get_one_result(self) -> dict[str, Any]:
+        """Exact draws."""
+        exact, generator = self.tilt.exact, torch.Generator().manual_seed(self.tilt.seed)
+        if exact is None:
+            return {"samples": None}
+        return {"samples": exact.exact.sample(self.tilt.each, generator).numpy()}
+
+    def evaluate_result(
+        self,
+        samples: np.ndarray[Any, Any] | None,
+        evaluations: float = math.nan,
+        vjps: float = math.nan,
+        seconds: float = math.nan,
+        memory: float = math.nan,
+        note: str = "",
+    ) -> dict[str, Any]:
+        """The metrics of samples.
+
+        Args:
+            samples: Those of each law in turn, `[laws * each, *event]`; or `None` if there are none, whose
+                metrics are NaN.
+            evaluations: Of all models but classifiers, per sample; of a population, for each particle.
+            vjps: Products with their transposed Jacobians, likewise.
+            seconds: For all samples.
+            memory: The most memory held beyond what was held before, in MiB.
+            note: Anything to keep, such as the sampler's settings or why there are no samples.
+        """
+        x = None if samples is None else torch.from_numpy(samples)
+        numbers = self._of_exact(x) if self.tilt.exact else self._of_digits(x)
+        return {
+            **dict.fromkeys((*EXACT, "moved", "floor", *DIGITS), math.nan),
+            **numbers,
+            # What benchopt shows first; the less, the better.
+            "value": numbers.get("distance", numbers.get("frechet", math.nan)),
+            "nfe": evaluations + vjps,
+            "evaluations": evaluations,
+            "vjps": vjps,
+            "seconds": seconds,
+            "seconds_each": seconds / (self.tilt.each * len(self.tilt.targets)),
+            "memory": memory,
+            "note": note,
+        }
+
+    def _of_exact(self, x: Tensor | None) -> dict[str, float]:
+        problem = self.tilt.exact
+        if problem is None:
+            return {}
+        if not self._known:
+            self._known = {"floor": floor(problem, self.tilt.each), "mass": mass(problem)}
+        least, tilted = self._known["floor"], self._known["mass"]
+        numbers = {"floor": least, "moved": math.nan if tilted is None else tilted.moved}
+        if x is None or not x.isfinite().all():
+            return numbers
+        numbers["distance"] = distance(problem, x, self.tilt.seed)
+        numbers["ratio"] = numbers["distance"] / least
+        numbers["spread"] = float(x.std(0).mean())
+        found = shares(problem, x)
+        if tilted is not None and found is not None:
+            numbers["mass_error"] = float((found - tilted.of_modes).abs().sum() / 2)
+        return numbers
+
+    def _of_digits(self, x: Tensor | None) -> dict[str, float]:
+        if x is None or self.tilt.reference is None:
+            return {}
+        classifier = load_classifier("digits")
+        features = Penultimate(classifier)
+        ours, theirs = features(x.float()), features(self.tilt.reference())
+        laws = torch.split(x.float(), self.tilt.each)
+        labels = [
+            expect(target.condition, po.Label, by="agreement").label
+            for target in self.tilt.targets
+        ]
+        pairs = zip(laws, labels, strict=True)
+        agreed = [classifier_agreement(classifier, law, label) for law, label in pairs]
+        precision, recall = precision_recall(ours, theirs, k=self.k)
+        density, coverage = density_coverage(ours, theirs)
+        return {
+            "agreement": sum(agreed) / len(agreed),
+            "precision": precision,
+            "recall": recall,
+            "density": density,
+            "coverage": coverage,
+            "frechet": frechet_distance(ours, theirs),
+        }

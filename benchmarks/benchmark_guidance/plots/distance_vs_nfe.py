@@ -1,0 +1,58 @@
+"""How far from a law that is known, against what a sample cost."""
+
+from typing import Any
+
+from benchopt import BasePlot
+
+from posteria.bench.show import curve, flat, short
+
+METRICS = {
+    "distance": "Wasserstein-1 distance to the tilted law (sliced beyond one dimension)",
+    "ratio": "distance over that of exact draws",
+    "mass_error": "mass in the wrong mode",
+    "seconds_each": "seconds per sample",
+}
+# What exact draws have, and what doing nothing leaves.
+LINES = {
+    "distance": ("objective_floor", "exact draws"),
+    "mass_error": ("objective_moved", "the conditional law"),
+}
+GREY = (0.4, 0.4, 0.4, 1.0)
+
+
+def known(df: Any) -> list[str]:
+    """The datasets with exact answers."""
+    names: list[str] = df[df["objective_floor"].notna()]["dataset_name"].unique().tolist()
+    return names or ["-"]
+
+
+class Plot(BasePlot):
+    """A curve over budgets for each solver, with the standard error over repetitions."""
+
+    name = "Distance vs NFE"
+    type = "scatter"
+    options = {"dataset": known, "objective": ..., "metric": list(METRICS)}
+
+    def plot(self, df: Any, dataset: str, objective: str, metric: str) -> list[dict[str, Any]]:
+        """See benchopt."""
+        df = df[(df["dataset_name"] == dataset) & (df["objective_name"] == objective)]
+        column = f"objective_{metric}"
+        df = df[df[column].notna()]
+        traces = []
+        for name, rows in df.groupby("solver_name"):
+            label = short(str(name))
+            points = curve(rows, "objective_nfe", column, positive=True)
+            traces.append({"label": label, **points, **self.get_style(label)})
+        if traces and metric in LINES:
+            ends = [float(df["objective_nfe"].min()), float(df["objective_nfe"].max())]
+            line, label = LINES[metric]
+            traces.append({"label": label, **flat(df, line, ends), "color": GREY})
+        return traces
+
+    def get_metadata(self, df: Any, dataset: str, objective: str, metric: str) -> dict[str, str]:
+        """See benchopt."""
+        return {
+            "title": dataset,
+            "xlabel": "evaluations and vjps of all members, per sample",
+            "ylabel": METRICS[metric],
+        }

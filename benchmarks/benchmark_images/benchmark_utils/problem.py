@@ -1,0 +1,91 @@
+"""Pictures, the ways in which they are spoilt, and the posteriors that come of it."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+import posteria as po
+from posteria.core.rng import Rng
+from posteria.problems.image import Options, build_operator
+
+# Kinds of degradation by a short name each: the task of `posteria restore`, and its options.
+TASKS: dict[str, tuple[str, Options]] = {
+    "box": ("inpaint", Options(mask="box")),
+    "half": ("inpaint", Options(mask="half")),
+    "expand": ("inpaint", Options(mask="expand")),
+    "random": ("inpaint", Options(mask="random")),
+    "sr4": ("sr", Options(factor=4)),
+    "blur": ("blur", Options(blur=1.5)),
+    "motion": ("motion", Options(blur=1.5)),
+    "nonlinear": ("nonlinear-blur", Options(blur=1.5)),
+    "jpeg": ("jpeg", Options(quality=10)),
+    "hdr": ("hdr", Options()),
+    "phase": ("phase", Options()),
+}
+# Standard deviations of the noise, where pictures are in [-1, 1].
+NOISE = (0.05, 0.01)
+# The stream of the measurements' noise; samplers use stream 0.
+MEASURED = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures that a prior was not trained on, and how they are measured.
+
+    Args:
+        prior: See `load_prior`.
+        task: In `TASKS`.
+        std: Of the noise.
+        truths: `[n, channels, height, width]` in [-1, 1].
+        others: Further pictures, whose distance to the truths is the floor of a distance; may be none.
+        seed: Draws the noise, and with it the seeds of the samples.
+        few: Pictures whose posterior is drawn several times.
+        batch: Samples at a time.
+        device: Where the prior lives.
+    """
+
+    prior: str
+    task: str
+    std: float
+    truths: Tensor
+    others: Tensor
+    seed: int
+    few: int = 2
+    batch: int = 64
+    device: str = "cpu"
+
+
+@lru_cache(maxsize=2)
+def load(prior: str, device: str = "cpu") -> po.Network:
+    """A prior, loaded once in a process."""
+    return po.load_prior(prior, device=device)
+
+
+def restoration(pictures: Pictures, draws: int) -> tuple[po.Posterior, list[int]]:
+    """The posteriors of all pictures, and which picture each measurement is of.
+
+    Every picture has one measurement. The posteriors of `few` of them come `draws` times more.
+
+    Args:
+        pictures: The pictures.
+        draws: How often.
+
+    Returns:
+        A target with a row of `y` for each sample, and the picture of each row.
+    """
+    prior, truths = load(pictures.prior, pictures.device), pictures.truths
+    kind, options = TASKS[pictures.task]
+    operator = build_operator(kind, (truths.shape[1], truths.shape[2], truths.shape[3]), options)
+    likelihood = po.GaussianLikelihood(operator, std=pictures.std)
+    seeds = [(pictures.seed + i) % 2**32 for i in range(len(truths))]
+    y = likelihood.sample(truths, Rng(seeds, stream=MEASURED))
+    rows = [*range(len(truths)), *few_of(pictures) * draws]
+    return po.Posterior(prior, likelihood, y[torch.tensor(rows)]), rows
+
+
+def few_of(pictures: Pictures) -> list[int]:
+    """The pictures whose posterior is drawn several times, spread over all."""
+    count = min(pictures.few, len(pictures.truths))
+    return [i * len(pictures.truths) // count for i in range(count)]

@@ -1,0 +1,67 @@
+"""Larger priors by name, on pictures from a folder."""
+
+from itertools import islice
+from typing import Any
+
+import torch
+from benchmark_utils.problem import NOISE, TASKS, Pictures, load
+from benchopt import BaseDataset
+from benchopt.config import get_data_path
+
+from posteria.core.errors import PosteriaError
+from posteria.runs.pictures import read_picture
+
+
+class Dataset(BaseDataset):
+    """Pictures of the data path `pictures`, cropped and resized to what the prior draws; made for a GPU.
+
+    The prior is a folder in diffusers' format, or a name on the Hugging Face hub after `diffusers:`, which is
+    fetched if this machine may.
+    """
+
+    name = "pretrained"
+    parameters = {
+        "short, prior": [("celebahq-256", "diffusers:google/ddpm-celebahq-256")],
+        "task": list(TASKS),
+        "std": list(NOISE),
+        "count": [16],
+        "few": [2],
+        "batch": [4],
+        "device": ["cuda"],
+    }
+    parameter_template = "{short},{task},std={std}"
+    test_parameters = {"task": ["box"], "std": [0.05], "count": [1]}
+
+    def get_data(self) -> dict[str, Any]:
+        """See benchopt."""
+        folder = get_data_path("pictures")
+        found = sorted(
+            path for kind in ("png", "jpg", "jpeg") for path in folder.glob(f"*.{kind}")
+        )
+        if not found:
+            reason = f"There are no pictures in {folder}: set the data path 'pictures'."
+            return {"pictures": None, "reason": reason}
+        if self.device == "cuda" and not torch.cuda.is_available():
+            return {
+                "pictures": None,
+                "reason": "There is no GPU; choose device=cpu for weeks of work.",
+            }
+        try:
+            shape = load(self.prior, self.device).space.shape
+        except PosteriaError as error:
+            return {"pictures": None, "reason": str(error)}
+        truths = [
+            read_picture(path, shape, self.prior, fit=True) for path in islice(found, self.count)
+        ]
+        pictures = Pictures(
+            prior=self.prior,
+            task=self.task,
+            std=self.std,
+            truths=torch.stack(truths),
+            others=torch.zeros(0, *shape),
+            seed=self.get_seed(use_dataset=True, use_repetition=True),
+            few=self.few,
+            batch=self.batch,
+            device=self.device,
+        )
+        return {"pictures": pictures}

@@ -1,0 +1,43 @@
+"""The held-out pictures that ship with each prior."""
+
+from typing import Any
+
+import torch
+from benchmark_utils.problem import NOISE, TASKS, Pictures
+from benchopt import BaseDataset
+
+from posteria.priors.shipped import SHIPPED
+from posteria.runs.pictures import read_picture
+
+
+class Dataset(BaseDataset):
+    """Six pictures of each shipped prior; nothing is fetched."""
+
+    name = "shipped"
+    parameters = {
+        "prior": list(SHIPPED),
+        "task": list(TASKS),
+        "std": list(NOISE),
+        "count": [6],
+        "few": [2],
+        "device": ["cpu"],
+    }
+    parameter_template = "{prior},{task},std={std}"
+    test_parameters = {"prior": ["digits"], "task": ["box"], "std": [0.05], "count": [2]}
+
+    def get_data(self) -> dict[str, Any]:
+        """See benchopt."""
+        shipped = SHIPPED[self.prior]
+        paths = shipped.examples[: self.count]
+        truths = [read_picture(path, shipped.shape, self.prior, fit=False) for path in paths]
+        pictures = Pictures(
+            prior=self.prior,
+            task=self.task,
+            std=self.std,
+            truths=torch.stack(truths),
+            others=torch.zeros(0, *shipped.shape),
+            seed=self.get_seed(use_dataset=True, use_repetition=True),
+            few=self.few,
+            device=self.device,
+        )
+        return {"pictures": pictures}
