@@ -6,7 +6,6 @@
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 import time
@@ -127,35 +126,37 @@ def toy() -> None:
             print(row(problem, name, sampler), flush=True)
 
 
-def of_digits() -> dict[str, list[Sampler[Any]]]:
-    """What is compared on digits, with its strengths; about 62 evaluations of the networks a sample."""
-    short = po.Karras(steps=16)
+def of_digits(factor: int) -> dict[str, list[Sampler[Any]]]:
+    """What is compared on digits, with its strengths; about 62 evaluations of networks a sample, times `factor`."""
     weights = (1.5, 2.0, 3.0, 5.0)
 
     def guided(rule: po.Guidance, levels: int = 16, solver: po.Solver | None = None) -> po.Guided:
         solver = po.Heun() if solver is None else solver
-        return po.Guided(rule=rule, schedule=po.Karras(steps=levels), solver=solver)
+        return po.Guided(rule=rule, schedule=po.Karras(steps=factor * levels), solver=solver)
+
+    def rounds(weight: float, star: float) -> po.CFGiG:
+        # 15 evaluations for the start and 44 for two rounds.
+        schedule = po.Karras(steps=20 * factor)
+        rule = po.CFG(weight)
+        return po.CFGiG(schedule=schedule, initial=8 * factor, sigma_star=star, rule=rule)
 
     return {
-        # 62, 62 and 63 evaluations; 26 levels of the interval have 11 inside.
-        "CFG": [guided(po.CFG(w)) for w in weights],
+        # 62, 62 and 61 evaluations; 26 levels of the interval have 5 or so inside.
+        "CFG": [guided(po.CFG(w)) for w in (1.2, *weights)],
         "APG": [guided(po.APG(w)) for w in weights],
         "interval": [guided(po.Interval(w), levels=26) for w in weights],
         "CFG++": [
             guided(po.CFGPlusPlus(lam=lam), levels=31, solver=po.DDIM())
             for lam in (0.1, 0.2, 0.4, 0.8)
         ],
-        # 15 for the start and 44 for two rounds; 13 and 44 for ours.
-        "CFGiG": [
-            po.CFGiG(schedule=dataclasses.replace(short, steps=20), initial=8, rule=po.CFG(w))
-            for w in weights
-        ],
+        "CFGiG": [rounds(w, 1.0) for w in weights],
+        "CFGiG at 2.5": [rounds(w, 2.5) for w in (2.0, 4.0, 8.0)],
         "TiltedGibbs": [
             po.TiltedGibbs(
-                schedule=po.Karras(steps=10, sigma_min=0.01, sigma_max=80.0),
+                schedule=po.Karras(steps=10 * factor, sigma_min=0.01, sigma_max=80.0),
                 particles=1,
                 rounds=1,
-                round_steps=6,
+                round_steps=6 * factor,
                 sigma_star=0.7,
             )
             for _ in weights
@@ -198,7 +199,7 @@ def point(sampler: Sampler[Any], weight: float, count: int, reference: Tensor) -
     }
 
 
-def curve(data: Path, out: Path, count: int, methods: list[str]) -> None:
+def curve(data: Path, out: Path, count: int, factor: int, methods: str | None) -> None:
     """Draw the points that are missing, and print and paint all."""
     out.mkdir(parents=True, exist_ok=True)
     # The file is sorted by label.
@@ -206,11 +207,12 @@ def curve(data: Path, out: Path, count: int, methods: list[str]) -> None:
     pictures = pictures[:: len(pictures) // count][:count]
     reference = torch.from_numpy(pictures).float()[:, None] / 127.5 - 1
     alone: list[Sampler[Any]] = [po.Guided(rule=po.CFG(1.0), schedule=HEUN)]
-    compared = {"conditional": alone, **of_digits()}
-    for index in range(4):
+    compared = {"conditional": alone, **of_digits(factor)}
+    wanted = methods.split(",") if methods else list(compared)
+    for index in range(max(map(len, compared.values()))):
         for name, samplers in compared.items():
             path = out / f"{name}.{index}.json"
-            if name in methods and index < len(samplers) and not path.exists():
+            if name in wanted and index < len(samplers) and not path.exists():
                 found = point(samplers[index], weight_of(samplers[index], index), count, reference)
                 path.write_text(json.dumps(found))
                 print(name, index, found, flush=True)
@@ -239,7 +241,7 @@ def paint(points: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Precision against recall, and density against coverage."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for axis, (across, up) in zip(
         axes, (("recall", "precision"), ("coverage", "density")), strict=True
     ):
@@ -259,6 +261,7 @@ def main() -> None:
     parser.add_argument("part", choices=["toy", "curve"])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--factor", type=int, default=1, help="how many times 62 evaluations")
     parser.add_argument("--methods", help="those that are drawn now; by default all")
     parser.add_argument("--count", type=int, default=2000)
     given = parser.parse_args()
@@ -268,8 +271,7 @@ def main() -> None:
     elif given.data is None or given.out is None:
         parser.error("curve needs --data and --out")
     else:
-        methods = given.methods.split(",") if given.methods else ["conditional", *of_digits()]
-        curve(given.data, given.out, given.count, methods)
+        curve(given.data, given.out, given.count, given.factor, given.methods)
 
 
 if __name__ == "__main__":
