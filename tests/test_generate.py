@@ -203,7 +203,8 @@ def test_the_cost_is_the_mean_of_what_samples_cost(tmp_path: Path) -> None:
 def test_a_population_is_drawn_whole_and_its_cost_is_shared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], posteria: Command
 ) -> None:
-    words = ["--label", 3, "--rule", "tilted", "--set", "particles=4", "--steps", 3, "--n", 4]
+    words = ["--label", 3, "--rule", "tilted", "--steps", 3, "--n", 4]
+    words += ["--set", "particles=4", "--set", "rounds=0"]
     assert posteria(*words, "--chunk", 2, "--out", tmp_path / "run") == 0
     scores = results(tmp_path / "run")["scores"]["tilted"]
     # Each particle asks both members at each of 3 levels.

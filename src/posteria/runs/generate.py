@@ -25,7 +25,7 @@ from .engine import Chunk, Cost, chunks, device_of, draw
 from .generate_results import Results, summarise
 from .models import MODELS, Models, load_judge, sha256_of, wants
 from .plan import REFERENCE, Drawing
-from .record import earlier, job_of, read_record, write_record
+from .record import finished, job_of, read_record
 from .rules import check, choose_rules, fitted, unfitted
 from .store import Store
 
@@ -240,18 +240,12 @@ def run(job: Job, store: Store, advance: Callable[[int, int], None]) -> tuple[Re
         InputError: If the folder holds another run or other files.
         StoreError: If it cannot be written to.
     """
-    record = earlier(store, job.plan)
-    if record is not None and record.get("status") == "done":
-        return Results.from_record(record["results"]), True
-    with store.locked():
-        if record is None:
-            write_record(store, job.plan, "running")
-        job = _fit_all(job, store)
-        results = summarise(job, *_draw_all(job, store, advance), store)
-        write_record(store, job.plan, "done", results)
-        if store.path("chunks").exists():
-            store.remove("chunks")
-    return results, False
+
+    def work() -> Results:
+        ready = _fit_all(job, store)
+        return summarise(ready, *_draw_all(ready, store, advance), store)
+
+    return finished(store, job.plan, Results.from_record, work)
 
 
 def _fit_all(job: Job, store: Store) -> Job:

@@ -1,8 +1,9 @@
 """The record of a run, `run.json`: what was planned, whether it is done, and what came of it."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -10,6 +11,8 @@ from ..core.errors import InputError
 from ..version import __version__
 from .plan import CONVENTION, Recorded
 from .store import Store
+
+R = TypeVar("R")
 
 
 def earlier(store: Store, plan: Recorded) -> dict[str, Any] | None:
@@ -63,6 +66,37 @@ def write_record(store: Store, plan: Recorded, status: str, results: Any = None)
         "results": None if results is None else dataclasses.asdict(results),
     }
     store.write_json("run.json", content)
+
+
+def finished(
+    store: Store, plan: Recorded, read: Callable[[dict[str, Any]], R], work: Callable[[], R]
+) -> tuple[R, bool]:
+    """Do a run, or go on where an earlier attempt was killed, and record it.
+
+    Args:
+        store: Where.
+        plan: What is done.
+        read: Makes results of those in a record.
+        work: Makes them anew, in a folder that is locked.
+
+    Returns:
+        The results, and whether they were there already.
+
+    Raises:
+        InputError: If the folder holds another run or other files.
+        StoreError: If it cannot be written to.
+    """
+    record = earlier(store, plan)
+    if record is not None and record.get("status") == "done":
+        return read(record["results"]), True
+    with store.locked():
+        if record is None:
+            write_record(store, plan, "running")
+        results = work()
+        write_record(store, plan, "done", results)
+        if store.path("chunks").exists():
+            store.remove("chunks")
+    return results, False
 
 
 def read_record(path: Path) -> dict[str, Any]:

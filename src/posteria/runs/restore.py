@@ -20,10 +20,10 @@ from ..problems.image import TASKS, Options, build_operator
 from ..samplers import PosteriorSampler, at_budget, choose, rebuild_sampler
 from ..samplers.base import Sampler
 from ..target import Posterior
-from .engine import chunks, device_of, draw
+from .engine import Chunk, chunks, device_of, draw
 from .pictures import read_array, read_mask, read_picture
 from .plan import Plan, choose_sampler, sha256
-from .record import earlier, read_record, write_record
+from .record import finished, read_record
 from .results import Results, summarise
 from .store import Store
 
@@ -237,25 +237,19 @@ def run(job: Job, store: Store, advance: Callable[[int, int], None]) -> tuple[Re
         InputError: If the folder holds another run or other files.
         StoreError: If it cannot be written to.
     """
-    record = earlier(store, job.plan)
-    if record is not None and record.get("status") == "done":
-        return Results.from_record(record["results"]), True
-    with store.locked():
-        if record is None:
-            write_record(store, job.plan, "running")
+
+    def work() -> Results:
         store.write_arrays("input.npz", job.arrays)
         parts = chunks(job.sampler, job.plan.seeds, job.plan.chunk)
-        total = len(parts) * job.sampler.schedule.steps
+        steps = job.sampler.schedule.steps
 
-        def step(part: Any, count: int) -> None:
-            advance(part.index * job.sampler.schedule.steps + count, total)
+        def step(part: Chunk, count: int) -> None:
+            advance(part.index * steps + count, len(parts) * steps)
 
         samples, cost = draw(job.sampler, job.target, parts, store, step)
-        results = summarise(job, samples, cost, store)
-        write_record(store, job.plan, "done", results)
-        if store.path("chunks").exists():
-            store.remove("chunks")
-    return results, False
+        return summarise(job, samples, cost, store)
+
+    return finished(store, job.plan, Results.from_record, work)
 
 
 def repeat(path: Path) -> Request:
