@@ -17,9 +17,10 @@ def test_its_python_runs() -> None:
     assert len(blocks) == 1
     code = blocks[0].replace("po.MGDM()", "po.MGDM(schedule=po.Table(steps=4))")
     code = code.replace("po.Unconditional()", "po.Unconditional(schedule=po.Karras(steps=4))")
+    code = code.replace("po.CFGiG()", "po.CFGiG(schedule=po.Karras(steps=8))")
     names: dict[str, Any] = {}
     exec(code, names)
-    assert names["samples"].shape == (8, 1, 28, 28)
+    assert names["samples"].shape == names["threes"].shape == (8, 1, 28, 28)
 
 
 @pytest.mark.parametrize(
