@@ -171,6 +171,7 @@ def test_seeds_are_particles_of_populations(name: str) -> None:
         list(range(16, 32)),
         list(range(32, 40)),
     ]
+    assert sampler.batches(range(5, 40), 32) == [list(range(5, 32)), list(range(32, 40))]
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -171,7 +171,7 @@ def _draw_chunk(
         # The streams of random numbers are states of generators, which live on the CPU whatever
         # the device.
         resume = (sampler.state_type(**saved["state"]), saved["rng"].cpu())
-    units = len(part.seeds) if sampler.shared == 1 else 1
+    units = len({seed // sampler.shared for seed in part.seeds})
     meter, last_saved = _Meter(target, units, before, others), time.perf_counter()
     state: State | None = None
     for state, rng in sampler.checkpoints(meter.target, part.seeds, resume):

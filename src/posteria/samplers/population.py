@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
@@ -120,8 +120,11 @@ class Crowd(Sampler[P], Generic[P]):
         return deque(self.iterate(target, seeds), maxlen=1)[0].log_evidence
 
     def batches(self, seeds: Sequence[int], size: int) -> list[list[int]]:
-        """See `Sampler`; a batch is a population, whatever `size` is."""
-        return [list(part) for _, part in groupby(seeds, lambda seed: seed // self.particles)]
+        """See `Sampler`; a batch has whole populations, as many as have `size` particles or one."""
+        whole = [list(part) for _, part in groupby(seeds, lambda seed: seed // self.particles)]
+        each = max(1, size // self.particles)
+        starts = range(0, len(whole), each)
+        return [list(chain.from_iterable(whole[start : start + each])) for start in starts]
 
 
 def _roll(particles: int, seeds: Sequence[int], rows: Sequence[int]) -> Roll:
