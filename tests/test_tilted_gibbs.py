@@ -177,5 +177,12 @@ def test_what_it_refuses() -> None:
         TiltedGibbs(rounds=-1)
     with pytest.raises(po.InputError, match="between two levels"):
         TiltedGibbs(schedule=po.Table(steps=50), rounds=1)
+    # At weight 1 a tilted law may lack the member that the sampler asks at any weight.
+    alone = po.Tilted(po.Family(None, {0: white(0.0, 1.0)}), po.Label(0), 1.0)
+    with pytest.raises(po.CapabilityError, match="no unconditional member"):
+        TiltedGibbs().check(alone, [0])
+    # Catches: an estimate of 0 that is none.
+    with pytest.raises(po.InputError, match="needs a population"):
+        TiltedGibbs(particles=1).log_evidence(GAUSSIAN, [0])
     with pytest.raises(po.CapabilityError, match="TiltedGibbs needs a Tilted"):
         TiltedGibbs().sample(white(0.0, 1.0), seeds=[0])

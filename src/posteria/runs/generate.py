@@ -226,20 +226,7 @@ def _models(request: Request, samplers: Mapping[str, Sampler[Any]]) -> dict[str,
 
 
 def run(job: Job, store: Store, advance: Callable[[int, int], None]) -> tuple[Results, bool]:
-    """Draw the samples, or go on where an earlier attempt was killed, and write the results.
-
-    Args:
-        job: What to do.
-        store: Where.
-        advance: Called with the number of finished steps and that of all steps.
-
-    Returns:
-        The results, and whether they were there already.
-
-    Raises:
-        InputError: If the folder holds another run or other files.
-        StoreError: If it cannot be written to.
-    """
+    """Draw the samples, or go on where an earlier attempt was killed, and write the results; see `restore.run`."""
 
     def work() -> Results:
         ready = _fit_all(job, store)

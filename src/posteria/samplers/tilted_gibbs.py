@@ -28,7 +28,7 @@ class TiltedState(ParticleState):
     Args:
         log_ratio: Log of p(x | c) over p(x) at the particles, `[populations, particles]`.
         path: The noised clean signals of this round from its highest level to level 0,
-            `[round_steps + 1, populations, particles, *event]`; empty outside rounds.
+            `[round_steps + 1, populations, particles, *event]`; `[0]` outside rounds.
         log_odds: Log of the weight of the new path over that of the old, `[populations, particles]`.
         accepted: Rounds so far whose new path was taken, `[populations, particles]`.
     """
@@ -60,8 +60,8 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
     Heun's method): right within a mode, but they do not move mass between modes.
 
     Why it is right: the weights are those of a Feynman-Kac flow that ends in the path law
-    (Del Moral, 2004, theorem 7.4.3), and the variances of the kernels are matched at each x by a trace of
-    the Jacobian (Bao et al., 2022, arXiv:2201.06503), so that the chains tend to the reverse
+    (Del Moral, 2004, theorem 7.4.3), and the covariances of the kernels are matched at each x by the
+    Jacobian or its trace (Bao et al., 2022, arXiv:2201.06503), so that the chains tend to the reverse
     processes. Weights for powers of diffusions in continuous time are due to Skreta et al. (2025,
     arXiv:2503.02819).
 
@@ -74,7 +74,7 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
     preset `pictures` is for that.
 
     Args:
-        schedule: The noise levels.
+        schedule: The noise levels. The highest one must dwarf both members.
         particles: Size of a population, at least 1.
         threshold: A population is resampled when its effective size is below this share.
         sigma_star: The level at which the power is half of the way up, and to which rounds noise.
@@ -140,6 +140,18 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
             return ()
         return replace(self.schedule, steps=self.round_steps, sigma_max=self.sigma_star).levels()
 
+    def check_tilted(self, target: Tilted) -> None:
+        """See `TiltedSampler`: both members are asked, whatever the weight."""
+        _ = target.conditional, target.unconditional
+
+    def log_evidence(self, target: Tilted, seeds: Sequence[int]) -> Tensor:
+        """See `Crowd`; particles that are alone have no weights, and estimate nothing."""
+        require(
+            self.particles > 1,
+            "The integral of a tilted density needs a population; particles=1.",
+        )
+        return super().log_evidence(target, seeds)
+
     def init(self, target: Tilted, rng: Rng) -> TiltedState:
         """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space, self.particles)
@@ -150,7 +162,7 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
             log_weight=zeros,
             log_evidence=zeros[:, 0],
             log_ratio=zeros,
-            path=x[None, :, :0],
+            path=x.new_zeros(0),
             log_odds=zeros,
             accepted=zeros,
         )
@@ -214,7 +226,7 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
         space = target.space
         x = torch.where(torch.as_tensor(space.per_sample(new)), x, kept)
         accepted = state.accepted + new.double()
-        return replace(state, x=x, x0=x, path=state.path[:0], log_odds=log_odds, accepted=accepted)
+        return replace(state, x=x, x0=x, path=x.new_zeros(0), log_odds=log_odds, accepted=accepted)
 
 
 def _noised(x: Tensor, levels: Sequence[float], rng: Rng) -> Tensor:
