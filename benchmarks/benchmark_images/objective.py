@@ -48,7 +48,8 @@ class Objective(BaseObjective):
         # Times the particles of a population these are still different.
         first = self.pictures.seed % 2**18 * 2**10
         seeds = range(first, first + len(self.rows))
-        return {"work": OfPictures(self.target, seeds, self.pictures.batch)}
+        work = OfPictures(self.target, seeds, self.pictures.batch, len(self.few), self.draws)
+        return {"work": work}
 
     def get_one_result(self) -> dict[str, Any]:
         """The truths themselves."""

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from posteria.samplers import POSTERIOR_SAMPLERS, PosteriorSampler
 # Particles of a population, of which one is a sample: posteriors of pictures are wide, and each
 # picture has a population of its own.
 PARTICLES = 8
+# Of the population that gives all samples of a picture that is drawn several times.
+CROWD = 32
 # No higher a level than the shipped priors were trained at.
 HIGHEST = 80.0
 
@@ -38,29 +40,44 @@ def alone(target: po.Posterior) -> po.Posterior:
 
 @dataclass(frozen=True, eq=False)
 class OfPictures:
-    """Many posteriors, one sample of each.
+    """Many posteriors: one sample of each picture, and more of a few.
 
     Args:
         target: A row of `y` for each sample.
         seeds: One a sample.
         batch: Samples at a time.
+        few: The last rows are of so many pictures in turn, again and again.
+        draws: How often.
     """
 
     target: po.Posterior
     seeds: Sequence[int]
     batch: int
+    few: int = 0
+    draws: int = 0
 
     def draw(self, sampler: PosteriorSampler[Any]) -> dict[str, Any]:
         """What the objective wants: samples, and what they cost.
 
-        A population counts its particles, and gives one sample: each seed is that of a population.
+        A population counts its particles. It gives one sample of a picture that is drawn once, and all
+        samples of a picture that is drawn several times.
         """
+        rows = list(range(len(self.seeds)))
+        single = len(rows) - self.few * self.draws
         parts: list[Draws] = []
-        for first in range(0, len(self.seeds), self.batch):
-            rows = slice(first, first + self.batch)
-            target = dataclasses.replace(self.target, y=self.target.y[rows])
-            seeds = [seed * sampler.shared % 2**32 for seed in self.seeds[rows]]
-            parts.append(measure(sampler, target, seeds))
+        if sampler.shared > 1:
+            seeds = [seed * sampler.shared for seed in self.seeds[:single]]
+            parts += self._parts(sampler, rows[:single], seeds)
+            sampler, rows = _crowd(sampler, self.draws), rows[single:]
+            seeds = [
+                self.seeds[single + place] * sampler.shared + turn
+                for turn in range(self.draws)
+                for place in range(self.few)
+            ]
+            # Whole, for those of a population share their work.
+            parts += self._parts(sampler, rows, seeds, batch=len(rows))
+        else:
+            parts += self._parts(sampler, rows, self.seeds)
         each = [part.evaluations for part in parts], [part.vjps for part in parts]
         return {
             "samples": torch.cat([part.samples for part in parts]).numpy(),
@@ -70,6 +87,29 @@ class OfPictures:
             "memory": max(part.memory for part in parts),
             "note": repr(sampler),
         }
+
+    def _parts(
+        self,
+        sampler: PosteriorSampler[Any],
+        rows: Sequence[int],
+        seeds: Sequence[int],
+        batch: int = 0,
+    ) -> list[Draws]:
+        parts, size = [], batch or self.batch
+        for first in range(0, len(rows), size):
+            there = torch.tensor(rows[first : first + size])
+            target = dataclasses.replace(
+                self.target, y=self.target.y[there.to(self.target.y.device)]
+            )
+            chosen = [seed % 2**32 for seed in seeds[first : first + size]]
+            parts.append(measure(sampler, target, chosen))
+        return parts
+
+
+def _crowd(sampler: PosteriorSampler[Any], draws: int) -> PosteriorSampler[Any]:
+    """The population whose particles are the samples of one picture."""
+    known: Any = sampler
+    return cast(PosteriorSampler[Any], dataclasses.replace(known, particles=max(CROWD, draws)))
 
 
 def nothing(why: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from posteria.bench import budgeted, next_budget, refusal
 from posteria.bench.criterion import BudgetCriterion
 from posteria.samplers import POSTERIOR_SAMPLERS
 
+FIRST = 200
+
 
 class Solver(BaseSolver):
     """A sampler's defaults, with the steps that a budget buys."""
@@ -21,8 +23,8 @@ class Solver(BaseSolver):
     stopping_criterion = BudgetCriterion()
 
     def get_next(self, stop_val: int) -> int:
-        """See benchopt: the next budget."""
-        return next_budget(stop_val)
+        """See benchopt: the next budget; few samplers make a picture in less than the first."""
+        return max(FIRST, next_budget(stop_val))
 
     def skip(self, work: OfPictures) -> tuple[bool, str | None]:
         """See benchopt: why the sampler cannot draw from these posteriors."""

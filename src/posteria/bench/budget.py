@@ -12,7 +12,7 @@ from ..samplers.registry import SAMPLERS
 from ..target import Posterior
 
 # Evaluations and vjps of the prior, per sample.
-BUDGETS = (100, 200, 500, 1000, 2000, 5000, 10_000)
+BUDGETS = (100, 200, 500, 1000, 2000, 10_000)
 
 
 def next_budget(budget: int) -> int:
