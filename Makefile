@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint measure measure-exact measure-images measure-guidance measure-curve bench-smoke bench clean
+.PHONY: demo test test-slow lint measure measure-exact measure-images measure-guidance measure-curve bench-smoke bench site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -22,9 +22,11 @@ measure: .venv/ready
 measure-exact: .venv/ready
 	$(BIN)/python benchmarks/exact.py
 
-# Prints the tables of docs/images.md; DATA is a folder with mnist_28x28.npz. Goes on where it was stopped.
+# Draws what is in the tables of docs/images.md; DATA is a folder with mnist_28x28.npz. Goes on where it was stopped.
+IMAGES := $(CURDIR)/benchmarks/benchmark_images
 measure-images: .venv/ready
-	$(BIN)/python benchmarks/images.py --data $(DATA) --out images-results
+	for part in mnist mnist-populations; do OMP_NUM_THREADS=1 BENCHOPT_DATA_HOME=$(DATA) $(BIN)/benchopt run $(IMAGES) \
+	--config $(IMAGES)/configs/$$part.yml --no-timeout --no-display --output $$part || exit 1; done
 
 # Prints the tables of docs/guidance.md; the curve needs DATA, goes on where it was stopped, and takes hours.
 measure-guidance: .venv/ready
@@ -45,6 +47,15 @@ bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	for suite in $(SUITES); do OMP_NUM_THREADS=1 $(BIN)/benchopt run $$suite --config $$suite/configs/full.yml \
 	--parallel-config $$suite/configs/loky.yml --no-timeout --no-display --output full || exit 1; done
+
+# Static pages of benchmarks/results in site/, which need no network; npm fetches two scripts once.
+site: .venv/ready
+	$(BIN)/python benchmarks/make_site.py
+	$(BIN)/python benchmarks/check_site.py
+
+# The tables of docs/ and the figure, from benchmarks/results.
+report: .venv/ready
+	$(BIN)/python benchmarks/report.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -4,7 +4,6 @@
 - gaussian: moments on Gaussians at two data scales and a correlated one, at 200 steps.
 - calibration: simulation-based calibration, 500 simulations, with 150 steps and 256 particles.
 - evidence: log p(y) on 20 problems at 2000 evaluations.
-- all: every sampler at 1000 evaluations a sample on problems with exact answers.
 """
 
 import argparse
@@ -13,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +28,6 @@ from posteria.metrics.distribution import (
     variance_ratio,
 )
 from posteria.problems.toy import PROBLEMS, Problem, gmm25
-from posteria.samplers import POSTERIOR_SAMPLERS
 
 CELLS = [(8, 1), (8, 2), (8, 4), (80, 1), (80, 2), (80, 4), (200, 1), (200, 2), (200, 4)]
 POPULATION = 512
@@ -142,57 +140,10 @@ def evidence(run: Callable[..., Iterable[Any]], budget: int) -> None:
         print(f"| {d_y} | {statistics.mean(errors):+.3f} | {absolute:.3f} |", flush=True)
 
 
-KEYS = (
-    *("gaussian-half", "gaussian-half-small", "gaussian-correlated"),
-    *("gmm25-8-1", "gmm25-8-4", "radius"),
-)
-
-
-@cache
-def reference(key: str, seed: int) -> tuple[Problem, float, torch.Tensor]:
-    """A problem, its floor, and exact draws; made once in a process."""
-    problem = PROBLEMS[key](seed=seed)
-    floor = two_sample_floor(problem.exact.sample, POPULATION, repetitions=4).mean
-    return problem, floor, problem.exact.sample(POPULATION, torch.Generator().manual_seed(seed))
-
-
-def one_of_all(name: str, key: str, budget: int, seed: int) -> float | str:
-    """Distance over floor on one problem, or why the sampler cannot draw from it."""
-    problem, floor, exact = reference(key, seed)
-    try:
-        sampler = po.at_budget(POSTERIOR_SAMPLERS[name](), problem.target, budget)
-    except po.CapabilityError as error:
-        return str(error)
-    seeds = range(POPULATION * seed, POPULATION * (seed + 1))
-    return sliced_wasserstein(sampler.sample(problem.target, seeds), exact) / floor
-
-
-def everything(run: Callable[..., Iterable[Any]], budget: int, problems: int) -> None:
-    """Print distance over floor for every sampler and problem."""
-    print(
-        f"\n## Every sampler at {budget} evaluations a sample: distance over the floor, {problems} problems\n"
-    )
-    print(f"| sampler | {' | '.join(KEYS)} | s |\n|---|{'---|' * (len(KEYS) + 1)}")
-    refused: dict[str, None] = {}
-    for name in POSTERIOR_SAMPLERS:
-        row, started = [], time.perf_counter()
-        for key in KEYS:
-            ratios = list(run(partial(one_of_all, name, key, budget), range(problems)))
-            if isinstance(ratios[0], str):
-                refused[ratios[0]] = None
-                row.append("-")
-                continue
-            error = statistics.stdev(ratios) / len(ratios) ** 0.5
-            row.append(f"{statistics.mean(ratios):.2f} +- {error:.2f}")
-        seconds = time.perf_counter() - started
-        print(f"| {name} | {' | '.join(row)} | {seconds:.0f} |", flush=True)
-    print("\n" + "\n".join(f"- {reason}" for reason in refused), flush=True)
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--parts", default="mixture,gaussian,evidence,calibration,all")
+    parser.add_argument("--parts", default="mixture,gaussian,evidence,calibration")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--problems", type=int, default=12)
     given = parser.parse_args()
@@ -209,8 +160,6 @@ def main() -> None:
             calibration(pool.map, 500)
         if "evidence" in parts:
             evidence(pool.map, 2000)
-        if "all" in parts:
-            everything(pool.map, 1000, 4)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from posteria.bench import (
     sampler_named,
     seeds_of,
 )
-from posteria.bench.show import METRICS, Mean, Metric, mean_of, ranking, short, table_of_best
+from posteria.bench.show import METRICS, Metric, equals, mean_of, ranking, short, table_of_best
 from posteria.problems.toy import PROBLEMS
 
 ROOT = Path(__file__).parent.parent
@@ -146,15 +146,22 @@ def test_the_hash_sees_the_code_and_not_where_it_lies(
 
 def test_the_best_is_named_with_those_that_cannot_be_told_from_it() -> None:
     means = {
-        "good": Mean(1.0, 0.05, 5),
-        "near": Mean(1.05, 0.05, 5),
-        "bad": Mean(2.0, 0.05, 5),
+        "good": mean_of([1.0, 1.1, 0.9]),
+        "near": mean_of([1.04, 1.1, 0.91]),
+        "bad": mean_of([2.0, 2.2, 1.8]),
+        "wild": mean_of([4.0, 30.0, 300.0]),
         "lost": mean_of([]),
     }
-    assert ranking(means, METRICS["ratio"]) == ["good", "near", "bad"]
-    assert table_of_best(means, METRICS["ratio"]) == "good 1 ± 0.05 (also near)"
+    ratio = METRICS["ratio"]
+    assert ranking(means, ratio) == ["good", "near", "bad", "wild"]
+    # Catches: one that is always far and called equal because it is so to very different degrees; and
+    # one that is always twice as far and called equal because problems differ.
+    assert equals(means, ratio) == ["near"]
+    assert table_of_best(means, ratio) == "good 1 ± 0.058 (also near)"
+    hard = {"good": mean_of([1.0, 10.0, 100.0]), "twice": mean_of([2.0, 21.0, 190.0])}
+    assert equals(hard, ratio) == []
     # Catches: a variance that is far too small and so ranks first.
-    spread = {"narrow": Mean(0.1, 0.01, 5), "right": Mean(1.1, 0.01, 5)}
+    spread = {"narrow": mean_of([0.1, 0.11]), "right": mean_of([1.1, 1.2])}
     assert ranking(spread, METRICS["variance_ratio"]) == ["right", "narrow"]
     assert Metric("more", math.inf).loss(2.0) < Metric("more", math.inf).loss(1.0)
     assert short("posteria[mgps]") == "mgps" and short("my-sampler[x=1]") == "my-sampler[x=1]"

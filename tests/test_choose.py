@@ -127,6 +127,11 @@ def test_which_sampler() -> None:
         chosen[type(operator).__name__] = type(choice.sampler).__name__
         assert "300 evaluations a sample" in choice.why
     assert chosen == {"Matrix": "TwistedSMC", "Identity": "MGPS", "Function": "MGPS"}
+    # Catches: an exact sampler with too few levels to be one; 100 evaluations are 25 of them here.
+    y = few(torch.zeros(1, 1, 6, 6, dtype=F64))[0]
+    target = po.Posterior(prior, po.GaussianLikelihood(few, std=0.1), y)
+    assert isinstance(po.choose(target, 100).sampler, po.FPS)
+    assert isinstance(po.choose(target, 120).sampler, po.TwistedSMC)
     own = po.FunctionLikelihood(lambda y, x: -x.abs().flatten(1).sum(-1))
     target = po.Posterior(prior, own, torch.zeros(1))
     assert isinstance(po.choose(target, 300).sampler, po.MGDM)

@@ -12,6 +12,11 @@ def budgets(df: Frame) -> list[int]:
     return sorted({int(stop) for stop in df["stop_val"] if stop >= 100})
 
 
+def problem_of(dataset: str) -> str:
+    """The problem of a dataset: `radius` of `toy[radius]`."""
+    return dataset.removeprefix("toy[").removesuffix("]")
+
+
 class Plot(BasePlot):
     """A row a sampler, a column a problem, mean and standard error; the last row is the floor."""
 
@@ -37,7 +42,7 @@ class Plot(BasePlot):
         """See benchopt."""
         return {
             "title": f"{METRICS[metric].label}, {budget} evaluations and vjps a sample",
-            "columns": ["sampler", *(str(name) for name in sorted(df["dataset_name"].unique()))],
+            "columns": ["sampler", *map(problem_of, sorted(df["dataset_name"].unique()))],
             "default_order_ascending": True,
             "default_order_column": 0,
         }

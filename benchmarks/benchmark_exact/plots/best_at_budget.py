@@ -21,7 +21,8 @@ class Plot(BasePlot):
         table = []
         for dataset, rows in df.groupby("dataset_name"):
             best = [table_of_best(at_budget(rows, metric, n), METRICS[metric]) for n in BUDGETS]
-            table.append([str(dataset), *best, str(exact_mean(rows, metric))])
+            problem = str(dataset).removeprefix("toy[").removesuffix("]")
+            table.append([problem, *best, str(exact_mean(rows, metric))])
         return table
 
     def get_metadata(self, df: Frame, metric: str) -> dict[str, Any]:

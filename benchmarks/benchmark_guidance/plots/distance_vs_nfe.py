@@ -7,7 +7,7 @@ from benchopt import BasePlot
 from posteria.bench.show import curve, flat, short
 
 METRICS = {
-    "distance": "Wasserstein-1 distance to the tilted law (sliced beyond one dimension)",
+    "distance": "Wasserstein-1 distance (sliced beyond one dimension)",
     "ratio": "distance over that of exact draws",
     "mass_error": "mass in the wrong mode",
     "seconds_each": "seconds per sample",
@@ -46,7 +46,8 @@ class Plot(BasePlot):
         if traces and metric in LINES:
             ends = [float(df["objective_nfe"].min()), float(df["objective_nfe"].max())]
             line, label = LINES[metric]
-            traces.append({"label": label, **flat(df, line, ends), "color": GREY})
+            points = flat(df, line, ends)
+            traces.append({"label": label, **points, "color": GREY, "marker": 0})
         return traces
 
     def get_metadata(self, df: Any, dataset: str, objective: str, metric: str) -> dict[str, str]:

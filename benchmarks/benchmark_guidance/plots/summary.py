@@ -65,4 +65,5 @@ class Plot(BasePlot):
         return {
             "title": f"{dataset}, {budget} evaluations and vjps",
             "columns": ["method", *(COLUMNS[name] for name in known)],
+            "default_order_column": min(1, len(known)),
         }

@@ -42,10 +42,11 @@ class Plot(BasePlot):
             traces.append({"label": label, **points, **self.get_style(label)})
         ends = [float(df["objective_nfe"].min()), float(df["objective_nfe"].max())]
         if metric in RIGHT and traces:
-            traces.append({"label": "right", "x": ends, "y": [RIGHT[metric]] * 2, "color": GREY})
+            right = {"label": "right", "x": ends, "y": [RIGHT[metric]] * 2}
+            traces.append({**right, "color": GREY, "marker": 0})
         if metric == "distance" and traces and df["objective_floor"].notna().any():
             line = flat(df, "objective_floor", ends)
-            traces.append({"label": "two sets of truths", **line, "color": GREY})
+            traces.append({"label": "two sets of truths", **line, "color": GREY, "marker": 0})
         return traces
 
     def get_metadata(self, df: Any, dataset: str, objective: str, metric: str) -> dict[str, str]:

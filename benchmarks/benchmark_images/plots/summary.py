@@ -54,4 +54,5 @@ class Plot(BasePlot):
         return {
             "title": f"{dataset}, {budget} evaluations and vjps",
             "columns": ["sampler", *(name for name, _ in COLUMNS.values())],
+            "default_order_column": 1,
         }

@@ -59,18 +59,19 @@ class Mean(NamedTuple):
     Attributes:
         value: NaN if there is none.
         error: Standard error; NaN for less than two repetitions.
-        repetitions: How many.
+        values: Of each repetition.
     """
 
     value: float
     error: float
-    repetitions: int
+    values: tuple[float, ...]
 
     def __str__(self) -> str:
         if math.isnan(self.value):
             return "-"
-        shown = f"{self.value:.3g}"
-        return shown if math.isnan(self.error) else f"{shown} ± {self.error:.1g}"
+        shown = f"{float(f'{self.value:.3g}'):g}"
+        # Two digits, and never as a power of 10.
+        return shown if math.isnan(self.error) else f"{shown} ± {float(f'{self.error:.2g}'):g}"
 
 
 def measured(frame: Frame) -> list[str]:
@@ -91,9 +92,9 @@ def mean_of(values: Iterable[float]) -> Mean:
     """The mean of the values that are numbers."""
     known = [float(value) for value in values if value is not None and math.isfinite(value)]
     if not known:
-        return Mean(math.nan, math.nan, 0)
+        return Mean(math.nan, math.nan, ())
     error = statistics.stdev(known) / math.sqrt(len(known)) if len(known) > 1 else math.nan
-    return Mean(statistics.fmean(known), error, len(known))
+    return Mean(statistics.fmean(known), error, tuple(known))
 
 
 def complete(rows: Frame, column: str) -> bool:
@@ -150,7 +151,7 @@ def at_budget(rows: Frame, metric: str, budget: int) -> dict[str, Mean]:
     ]
     return {
         short(name): mean_of(group[column])
-        for name, group in there.groupby("solver_name")
+        for name, group in there.sort_values("idx_rep").groupby("solver_name", sort=False)
         if complete(group, column)
     }
 
@@ -178,17 +179,32 @@ def table_of_best(means: Mapping[str, Mean], metric: Metric, *, ties: int = 2) -
     order = ranking(means, metric)
     if not order:
         return "-"
-    first = means[order[0]]
-    equals = [name for name in order[1:] if _tied(first, means[name], metric)]
-    named = ", ".join(equals[:ties]) + (
-        f" and {len(equals) - ties} more" if len(equals) > ties else ""
+    others = equals(means, metric)
+    named = ", ".join(others[:ties]) + (
+        f" and {len(others) - ties} more" if len(others) > ties else ""
     )
-    return f"{order[0]} {first}" + (f" (also {named})" if equals else "")
+    return f"{order[0]} {means[order[0]]}" + (f" (also {named})" if others else "")
+
+
+def equals(means: Mapping[str, Mean], metric: Metric) -> list[str]:
+    """Those that cannot be told from the best, over the repetitions that they have in common.
+
+    Repetitions are different problems, on which all samplers are good or bad together, and errors are
+    spread over factors: it is differences in each repetition that are averaged, of logarithms if there
+    are such. Within two standard errors of 0, or better, is equal.
+    """
+    order = ranking(means, metric)
+    return [name for name in order[1:] if _tied(means[order[0]], means[name], metric)]
 
 
 def _tied(first: Mean, other: Mean, metric: Metric) -> bool:
     # Fewer than three repetitions have no error to speak of.
-    if min(first.repetitions, other.repetitions) < 3:
+    if len(first.values) != len(other.values) or len(first.values) < 3:
         return False
-    gap = metric.loss(other.value) - metric.loss(first.value)
-    return gap <= 2 * math.hypot(first.error, other.error)
+    scale = (
+        math.log
+        if metric.best == -math.inf and min(*first.values, *other.values) > 0
+        else metric.loss
+    )
+    gap = mean_of(scale(b) - scale(a) for a, b in zip(first.values, other.values, strict=True))
+    return gap.value <= 2 * gap.error

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError, require
+from ..core.errors import CapabilityError, InputError, require
 from ..core.linalg import LinearMap
 from ..core.space import Space
 from ..diffusion.denoiser import Counted, Denoiser
@@ -16,6 +16,7 @@ from ..diffusion.schedule import Karras, RangeSchedule, Schedule, Table
 from ..likelihood import GaussianLikelihood, PoissonLikelihood
 from ..operators import Inpainting, LinearOperator, Operator
 from ..target import Posterior
+from .fps import FPS
 from .mgdm import MGDM
 from .mgps import MGPS
 from .population import PopulationSampler
@@ -26,6 +27,8 @@ from .twisted import TwistedSMC
 
 # Up to so many measurements, matched moments take one vjp each and the exact sampler is affordable.
 FEW = 16
+# Levels that the exact sampler needs. With fewer, one evaluation a level buys more than twists do.
+LEVELS = 30
 # The highest level in units of the prior's widest direction.
 DWARFED = 10.0
 # Fewest steps that a budget must buy.
@@ -221,22 +224,35 @@ def choose(target: Posterior, budget: int = 1000) -> Choice:
     """
     if budget < 100:
         raise InputError(f"A budget is at least 100 evaluations per sample; {budget} is not.")
-    sampler, why = _kind(target)
+    sampler, why = _kind(target, budget)
     return Choice(at_budget(sampler, target, budget), f"{why} ({budget} evaluations a sample)")
 
 
-def _kind(target: Posterior) -> tuple[PosteriorSampler[Any], str]:
+def _kind(target: Posterior, budget: int) -> tuple[PosteriorSampler[Any], str]:
     likelihood = target.likelihood
     if not isinstance(likelihood, GaussianLikelihood):
         return MGDM(), "MGDM: the noise is not Gaussian, and it needs no more than a gradient"
     size = likelihood.operator.codomain.size
     if size <= FEW:
         schedule = exact_schedule(target.prior)
-        return TwistedSMC(
-            schedule=schedule
-        ), f"the exact sampler: there are {size} measurements only"
+        cheap = FPS(schedule=schedule)
+        if budget < LEVELS * (1 + size) and _can(cheap, target):
+            return (
+                cheap,
+                f"FPS: {size} measurements leave the exact sampler less than {LEVELS} levels",
+            )
+        why = f"the exact sampler: there are {size} measurements only"
+        return TwistedSMC(schedule=schedule), why
     kind = "linear" if isinstance(likelihood.operator, LinearOperator) else "nonlinear"
     return MGPS(), f"MGPS: {size} {kind} measurements with Gaussian noise"
+
+
+def _can(sampler: PosteriorSampler[Any], target: Posterior) -> bool:
+    try:
+        sampler.check(target, (0,))
+    except CapabilityError:
+        return False
+    return True
 
 
 def exact_schedule(prior: Denoiser) -> RangeSchedule:

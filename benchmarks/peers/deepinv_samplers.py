@@ -1,0 +1,183 @@
+"""The samplers of deepinv 0.5.0 (https://deepinv.github.io, BSD-3) on the problems of `benchmark_exact`.
+
+benchopt run $PWD/benchmarks/benchmark_exact -s $PWD/benchmarks/peers/deepinv_samplers.py -d "toy[problem=banana]"
+"""
+
+# ruff: file-ignore[mutable-class-default]
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from benchopt import BaseSolver
+from deepinv import physics, sampling  # type: ignore[import-not-found]
+from deepinv.models import Denoiser  # type: ignore[import-not-found]
+from deepinv.optim.data_fidelity import L2  # type: ignore[import-not-found]
+from torch import Tensor
+
+from posteria import GaussianLikelihood, Posterior
+from posteria.bench import next_budget
+from posteria.diffusion.denoiser import Counted
+from posteria.operators import LinearOperator
+from posteria.problems.toy import Problem
+
+# The most evaluations and vjps of the prior that a step takes; conjugate gradients may stop earlier.
+# The most evaluations and vjps of the prior that a step takes; conjugate gradients may stop earlier.
+COSTS = {"DPS": 2, "DPS annealed": 2, "PiGDM": 2, "MomentMatching": 6, "DiffPIR": 1}
+NONLINEAR = {"DPS", "DPS annealed"}
+# How many draws of the prior say between which values its signals are.
+DATA = 4096
+FEWEST = 5
+
+
+class Units(NamedTuple):
+    """A signal is `low + width * u`."""
+
+    low: float
+    width: float
+
+
+class Exact(Denoiser):
+    """An exact prior as a denoiser of deepinv, which asks for float32.
+
+    Args:
+        prior: Counts its evaluations, and here its vjps.
+        units: Of what is denoised.
+    """
+
+    def __init__(self, prior: Counted, units: Units) -> None:
+        super().__init__()
+        self.prior, self.units = prior, units
+
+    def forward(self, x: Tensor, sigma: Any, **kwargs: Any) -> Tensor:
+        """See deepinv; all of a batch have the same noise level."""
+        low, width = self.units
+        z: Any = low + width * x.to(self.prior.space.dtype)
+        if z.requires_grad:
+            z.register_hook(self._count)
+        level = width * float(torch.as_tensor(sigma).flatten()[0])
+        return ((self.prior(z, level) - low) / width).to(x.dtype)
+
+    def _count(self, gradient: Tensor) -> None:
+        # A gradient comes back to the input once for each product with the transposed Jacobian.
+        self.prior.tally.backward += 1
+
+
+def draw(
+    method: str, target: Posterior, prior: Counted, seeds: Sequence[int], steps: int
+) -> Tensor:
+    """Samples `[n, *event]`.
+
+    Args:
+        method: One of `COSTS`.
+        target: The posterior.
+        prior: The prior of it that is counted.
+        seeds: One for each sample.
+        steps: Evaluations of the prior.
+    """
+    n, space, likelihood = len(seeds), target.space, target.likelihood
+    assert isinstance(likelihood, GaussianLikelihood)
+    operator, std = likelihood.operator, float(torch.as_tensor(likelihood.std))
+    units = Units(0.0, 1.0)
+    if method == "DiffPIR":
+        law: Any = target.prior
+        data = law.sample(DATA, torch.Generator().manual_seed(0))
+        units = Units(float(data.min()), float(data.max() - data.min()))
+    denoiser = Exact(prior, units)
+    shift = operator(torch.full(space.shape, units.low, dtype=space.dtype))
+    y = (target.y - shift).expand(n, *operator.codomain.shape)
+
+    def measure(u: Tensor, **kwargs: Any) -> Tensor:
+        return operator(units.width * u)
+
+    noise = physics.GaussianNoise(std)
+    if isinstance(operator, LinearOperator):
+        adjoint = operator.adjoint
+        world = physics.LinearPhysics(
+            A=measure,
+            A_adjoint=lambda v, **kwargs: units.width * adjoint(v),
+            noise_model=noise,
+        )
+    else:
+        world = physics.Physics(A=measure, noise_model=noise)
+    torch.manual_seed(seeds[0])
+    if method == "DiffPIR":
+        restore = sampling.DiffPIR(denoiser, L2(), sigma=std, max_iter=steps)
+        restored: Tensor = restore(y, world).to(space.dtype)
+        return units.low + units.width * restored
+    fidelity = {
+        "DPS": lambda: sampling.DPSDataFidelity(denoiser),
+        "DPS annealed": lambda: sampling.DPSDataFidelity(denoiser, guidance="annealed"),
+        "PiGDM": lambda: sampling.PiGDMDataFidelity(denoiser),
+        "MomentMatching": lambda: sampling.MomentMatchingDataFidelity(denoiser),
+    }[method]()
+    times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    model = sampling.PosteriorDiffusion(
+        data_fidelity=fidelity,
+        denoiser=denoiser,
+        sde=sampling.VariancePreservingDiffusion(),
+        solver=sampling.DDPMSolver(times, rng=torch.Generator().manual_seed(seeds[0])),
+        minus_one_one=False,
+    )
+    samples: Tensor = model(y, world, x_init=(n, *space.shape)).to(space.dtype)
+    return samples
+
+
+class Solver(BaseSolver):
+    """Its rules as they come, with the scheme of its DPS (variance preserving, DDPM); no parameter is tuned.
+
+    - `DPS` has the weight 1 of its default, which its documentation says to be far too little for most
+      problems; `DPS annealed` is the same with `guidance="annealed"`, whose natural weight is 1.
+    - `PiGDM` takes the signal to have unit variance, as its paper does.
+    - `PiGDM` and `MomentMatching` solve their linear system with 3 iterations of conjugate gradients, or
+      fewer; each costs `MomentMatching` a vjp, so that it may spend less than its budget.
+    - `DiffPIR` is for pictures between 0 and 1 and clips to that: it gets the problem in units in which 4096
+      draws of the prior are.
+    - The others get the problem in its own units, without the map from [0, 1] to [-1, 1] and without clipping.
+    """
+
+    name = "deepinv"
+    requirements = ["pip::deepinv==0.5.0"]
+    sampling_strategy = "iteration"
+    parameters = {"method": list(COSTS)}
+    parameter_template = "{method}"
+
+    def skip(self, problem: Problem, seeds: Sequence[int]) -> tuple[bool, str | None]:
+        """See benchopt."""
+        if not isinstance(problem.target.likelihood, GaussianLikelihood):
+            return True, f"{self.method} needs Gaussian noise."
+        linear = isinstance(problem.target.likelihood.operator, LinearOperator)
+        if self.method not in NONLINEAR and not linear:
+            return True, f"{self.method} needs a linear operator."
+        return False, None
+
+    def set_objective(self, problem: Problem, seeds: Sequence[int]) -> None:
+        """See benchopt."""
+        self.target, self.seeds = problem.target, seeds
+
+    def get_next(self, stop_val: int) -> int:
+        """See benchopt: the budgets of the other samplers."""
+        return next_budget(stop_val)
+
+    def run(self, stop_val: int) -> None:
+        """See benchopt; all samples are one batch."""
+        steps = stop_val // COSTS[self.method]
+        self.samples: Tensor | None = None
+        if steps < FEWEST:
+            return
+        self.prior = Counted(self.target.prior)
+        started = time.perf_counter()
+        self.samples = draw(self.method, self.target, self.prior, self.seeds, steps)
+        self.seconds = time.perf_counter() - started
+
+    def get_result(self) -> dict[str, Any]:
+        """See benchopt."""
+        if self.samples is None:
+            return {"samples": None, "note": f"A budget that does not buy {FEWEST} steps."}
+        return {
+            "samples": self.samples.detach().numpy(),
+            "evaluations": self.prior.forward,
+            "vjps": self.prior.backward,
+            "seconds": self.seconds,
+        }

@@ -1,0 +1,311 @@
+"""Tables, figure and landing page from the results that are kept in `benchmarks/results`.
+
+python benchmarks/report.py     # puts tables between their marks in docs/, and draws docs/benchmark.png
+"""
+
+import argparse
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from benchopt.results import read_results
+
+from posteria.bench.show import (
+    METRICS,
+    Frame,
+    Mean,
+    at_budget,
+    equals,
+    exact_mean,
+    mean_of,
+    ranking,
+    short,
+    table_of_best,
+)
+from posteria.samplers import POSTERIOR_SAMPLERS
+
+HERE = Path(__file__).parent
+RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
+# What is asked for: evaluations and vjps of the prior, per sample.
+BUDGETS = (100, 500, 2000, 10_000)
+# One budget whose whole table is in the documentation.
+SHOWN = 1000
+PROBLEMS = {
+    "gaussian-half": "white noise, one half seen (16 dimensions)",
+    "gaussian-half-small": "the same at a tenth of the scale",
+    "gaussian-correlated": "a Gaussian with the spectrum of pictures (16 dimensions)",
+    "gmm25-8-1": "25 modes in 8 dimensions, one measurement",
+    "gmm25-8-2": "25 modes in 8 dimensions, two measurements",
+    "gmm25-8-4": "25 modes in 8 dimensions, four measurements",
+    "gmm25-80-1": "25 modes in 80 dimensions, one measurement",
+    "gmm25-80-2": "25 modes in 80 dimensions, two measurements",
+    "gmm25-80-4": "25 modes in 80 dimensions, four measurements",
+    "gmm25-200-4": "25 modes in 200 dimensions, four measurements",
+    "banana": "two bent arms in the plane, a linear measurement",
+    "radius": "a broken ring in the plane: the radius is measured (nonlinear)",
+    "product": "two hyperbolas in the plane: the product is measured (nonlinear)",
+}
+# An interval of 90 % that holds so much more or less of the truth counts as right.
+CALIBRATED = 0.05
+# Samplers whose samples are particles of one population, 512 of them here; the last is a peer's.
+TOGETHER = {
+    name
+    for name, kind in POSTERIOR_SAMPLERS.items()
+    if "particles" in {field.name for field in fields(kind)}
+} | {"azula[TDS]"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Args:
+        title: In words.
+        header: Of the columns.
+        rows: As many texts in each as there are columns.
+        note: Below it.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    def markdown(self, level: int = 3) -> str:
+        """With its title as a heading."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return "\n\n".join(
+            part for part in (f"{'#' * level} {self.title}", body, self.note) if part
+        )
+
+
+def inner(name: str) -> str:
+    """The first parameter in a name of benchopt: `box` of `mnist[box,std=0.05]`."""
+    found = re.search(r"\[([^,\]]*)", name)
+    return found[1] if found else name
+
+
+def read(results: Path = RESULTS) -> dict[str, Frame]:
+    """The frames of a folder by name; those that are not there are left out."""
+    return {path.stem: read_results(path) for path in sorted(results.glob("*.parquet"))}
+
+
+def by_problem(frame: Frame) -> dict[str, Frame]:
+    """The rows of each problem, in the order of `PROBLEMS`."""
+    found = {inner(str(name)): rows for name, rows in frame.groupby("dataset_name")}
+    return {name: found[name] for name in sorted(found, key=list(PROBLEMS).index)}
+
+
+def alone(means: Mapping[str, Mean]) -> dict[str, Mean]:
+    """Samplers that draw each sample by itself."""
+    return {name: mean for name, mean in means.items() if name not in TOGETHER}
+
+
+def best(frame: Frame, *, single: bool) -> Table:
+    """The best sampler of each problem at each budget, by distance over the floor."""
+    metric, rows = METRICS["ratio"], []
+    for problem, part in by_problem(frame).items():
+        row = [f"{problem}: {PROBLEMS[problem]}"]
+        for budget in BUDGETS:
+            means = at_budget(part, "ratio", budget)
+            row.append(table_of_best(alone(means) if single else means, metric))
+        rows.append([*row, str(exact_mean(part, "ratio"))])
+    kind = "that draw each sample by itself" if single else "of all, populations included"
+    return Table(
+        f"The nearest of the samplers {kind}",
+        ["problem", *(f"at {budget:,}".replace(",", " ") for budget in BUDGETS), "exact draws"],
+        rows,
+    )
+
+
+def tally(frame: Frame, budget: int, *, single: bool) -> list[tuple[str, int, float]]:
+    """Samplers by the problems on which none is nearer, with the middle of their ratios to the floor."""
+    wins: dict[str, int] = {}
+    ratios: dict[str, list[float]] = {}
+    for part in by_problem(frame).values():
+        means = at_budget(part, "ratio", budget)
+        means = alone(means) if single else means
+        order = ranking(means, METRICS["ratio"])
+        for name in order:
+            ratios.setdefault(name, []).append(means[name].value)
+        for name in order[:1] + equals(means, METRICS["ratio"]):
+            wins[name] = wins.get(name, 0) + 1
+    ranked = sorted(wins, key=lambda name: (-wins[name], statistics.median(ratios[name])))
+    return [(name, wins[name], statistics.median(ratios[name])) for name in ranked]
+
+
+def answer(frame: Frame, budget: int, *, single: bool = False) -> str:
+    """Which sampler to take at a budget, in a sentence."""
+    found, problems = tally(frame, budget, single=single), len(by_problem(frame))
+    if not found:
+        return f"Nothing was drawn at {budget} evaluations."
+    (name, wins, ratio), rest = found[0], found[1:4]
+    others = ", ".join(f"{other} ({count})" for other, count, _ in rest)
+    return (
+        f"**{name}** is the nearest, or not to be told from the nearest, on {wins} of {problems} problems; its "
+        f"distance is {ratio:.2g} times the floor on the middle one."
+        + (f" Then come {others}." if others else "")
+    )
+
+
+def everyone(frame: Frame, budget: int) -> Table:
+    """Every sampler on every problem at one budget."""
+    parts = by_problem(frame)
+    columns = [at_budget(part, "ratio", budget) for part in parts.values()]
+    names = {name for column in columns for name in column}
+
+    def middle(name: str) -> float:
+        return statistics.median(column[name].value for column in columns if name in column)
+
+    rows = [
+        [name, *(str(column[name]) if name in column else "-" for column in columns)]
+        for name in sorted(names, key=middle)
+    ]
+    floor = ["*exact draws*", *(str(exact_mean(part, "ratio")) for part in parts.values())]
+    return Table(
+        f"Distance over the floor at {budget} evaluations and vjps a sample",
+        ["sampler", *parts],
+        [*rows, floor],
+        "A dash: it cannot draw from the problem, or the budget buys less than five steps, or a repetition diverged.",
+    )
+
+
+def detail(part: Frame, problem: str, budget: int) -> Table:
+    """What is known of every sampler on one problem at one budget, the nearest first."""
+    metrics = (
+        "ratio",
+        "mean_error",
+        "variance_ratio",
+        "mode_weight_error",
+        "coverage_90",
+        "seconds",
+    )
+    columns = {metric: at_budget(part, metric, budget) for metric in metrics}
+    rows = [
+        [name, *(str(columns[metric].get(name, mean_of([]))) for metric in metrics)]
+        for name in ranking(columns["ratio"], METRICS["ratio"])
+    ]
+    header = ["sampler", "distance / floor", "mean error (sd)", "variance ratio", "mode weights"]
+    return Table(f"{problem} at {budget}", [*header, "90 % coverage", "seconds"], rows)
+
+
+def pictures(frame: Frame, task: str) -> Table:
+    """Samplers on a task of pictures, nearest to the truths first."""
+    rows = frame[(frame["p_dataset_task"] == task) & frame["objective_psnr"].notna()]
+    lines = []
+    for _, row in rows.sort_values("objective_distance").iterrows():
+        cell = {key.removeprefix("objective_"): value for key, value in row.items()}
+        spread = [
+            f"{cell[key]:.{digits}f} ± {cell[f'{key}_se']:.{digits}f}"
+            for key, digits in (("psnr", 2), ("ssim", 3), ("residual", 2))
+        ]
+        rest = [
+            f"{cell['distance']:.4f}",
+            f"{100 * cell['coverage']:.0f} %",
+            f"{cell['nfe']:.0f}",
+            f"{cell['seconds_each']:.2f}",
+        ]
+        lines.append([short(str(row["solver_name"])), *spread, *rest])
+    floor = mean_of(rows["objective_floor"]).value
+    header = [
+        "sampler",
+        "PSNR",
+        "SSIM",
+        "residual / sigma",
+        "distance",
+        "90 % coverage",
+        "NFE",
+        "s",
+    ]
+    if not math.isnan(floor):
+        lines.append(["*two sets of truths*", "", "", "", f"{floor:.4f}", "90 %", "", ""])
+    return Table(task, header, lines)
+
+
+def in_short(frame: Frame, title: str) -> Table:
+    """Who is first on each task of pictures, by each of three measures."""
+    rows = []
+    for task in frame["p_dataset_task"].unique():
+        part = frame[(frame["p_dataset_task"] == task) & frame["objective_psnr"].notna()]
+        part = part.assign(name=part["solver_name"].map(short))
+        near = part.sort_values("objective_distance")["name"]
+        sharp = part.sort_values("objective_psnr", ascending=False)["name"]
+        sure = part[(part["objective_coverage"] - 0.9).abs() <= CALIBRATED]["name"]
+        rows.append([
+            str(task),
+            *(", ".join(names[:3]) for names in (near, sharp)),
+            ", ".join(sorted(sure)),
+        ])
+    header = [
+        "task",
+        "nearest to the truths' law",
+        "highest PSNR",
+        "coverage of 90 % intervals within 85 to 95 %",
+    ]
+    return Table(title, header, rows)
+
+
+def tilted(frame: Frame) -> Table:
+    """The best rule or sampler of each tilted law at each budget."""
+    budgets = sorted({int(stop) for stop in frame["stop_val"] if stop > 0})
+    exact = frame[frame["objective_ratio"].notna()]
+    rows = []
+    for name, part in exact.groupby("dataset_name"):
+        best = [table_of_best(at_budget(part, "ratio", b), METRICS["ratio"]) for b in budgets]
+        rows.append([inner(str(name)), *best])
+    return Table(
+        "The nearest rule or sampler of each tilted law, by distance over that of exact draws",
+        ["law", *(f"at {budget}" for budget in budgets)],
+        rows,
+    )
+
+
+def sections(frames: Mapping[str, Frame]) -> dict[str, str]:
+    """The generated parts of the documentation by their marks."""
+    parts: dict[str, str] = {}
+    if "exact" in frames:
+        frame = frames["exact"]
+        parts["best"] = "\n\n".join(
+            best(frame, single=single).markdown() for single in (False, True)
+        )
+        parts["everyone"] = everyone(frame, SHOWN).markdown()
+    for name in ("images", "populations"):
+        if name in frames:
+            tasks = frames[name]["p_dataset_task"].unique()
+            parts[name] = "\n\n".join(pictures(frames[name], task).markdown() for task in tasks)
+    if "guidance" in frames:
+        parts["tilted"] = tilted(frames["guidance"]).markdown()
+    return parts
+
+
+def marked(text: str, parts: Mapping[str, str]) -> str:
+    """A document with its generated parts anew: what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    for name, part in parts.items():
+        found = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text = found.sub(lambda match, part=part: f"{match[1]}\n{part}\n\n{match[2]}", text)  # type: ignore[misc]
+    return text
+
+
+def main() -> None:
+    """Write what is generated."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    frames = read(parser.parse_args().results)
+    for path in sorted(DOCS.glob("*.md")):
+        old = path.read_text()
+        new = marked(old, sections(frames))
+        if new != old:
+            path.write_text(new)
+            print(path)
+    if "exact" in frames:
+        from figure import curves
+
+        curves(frames["exact"]).savefig(DOCS / "benchmark.png", dpi=110)
+
+
+if __name__ == "__main__":
+    main()

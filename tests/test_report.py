@@ -1,0 +1,102 @@
+"""What is said of the results is what they say."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from posteria.samplers import POSTERIOR_SAMPLERS
+
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+RESULTS = BENCHMARKS / "results"
+needs_benchopt = pytest.mark.skipif(
+    importlib.util.find_spec("benchopt") is None, reason="needs the extra posteria[bench]"
+)
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_the_tables_of_pictures_are_of_every_sampler() -> None:
+    # Catches: a sampler that is added to the package and is in no table.
+    named: list[str] = []
+    for part in ("mnist", "mnist-populations"):
+        text = (BENCHMARKS / "benchmark_images" / "configs" / f"{part}.yml").read_text()
+        found = re.search(r"posteria\[sampler=\[(.*)\]\]", text)
+        assert found is not None
+        named += found[1].split(",")
+    assert sorted(named) == sorted(POSTERIOR_SAMPLERS)
+
+
+@needs_benchopt
+def test_the_documentation_has_the_tables_of_the_results() -> None:
+    # Catches: results that were replaced, or a table that was edited by hand.
+    report = importlib.import_module("report")
+    parts = report.sections(report.read(RESULTS))
+    assert parts
+    texts = [path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))]
+    for name in parts:
+        assert sum(f"<!-- {name} -->" in text for text in texts) == 1, name
+    for text in texts:
+        assert report.marked(text, parts) == text
+
+
+@needs_benchopt
+def test_the_answer_counts_problems_and_leaves_populations_out_when_asked() -> None:
+    pandas = pytest.importorskip("pandas")
+    report = importlib.import_module("report")
+    rows = [
+        {
+            "dataset_name": f"toy[{problem}]",
+            "solver_name": f"posteria[{name}]",
+            "sampling_strategy": "Iteration",
+            "stop_val": 500,
+            "idx_rep": repetition,
+            "objective_ratio": value * (1 + repetition / 10),
+        }
+        for problem, values in {
+            "radius": {"exact": 1.0, "mgdm": 2.0, "dps": 3.0},
+            "banana": {"exact": 1.0, "mgdm": 3.0, "dps": 2.0},
+            "gmm25-8-1": {"exact": 2.0, "mgdm": 1.0},
+        }.items()
+        for name, value in values.items()
+        for repetition in range(3)
+    ]
+    frame = pandas.DataFrame(rows)
+    # In the order of the problems: names of a page, not of an alphabet.
+    assert list(report.by_problem(frame)) == ["gmm25-8-1", "banana", "radius"]
+    (first, wins, ratio), second = report.tally(frame, 500, single=False)
+    assert (first, wins, second[:2]) == ("exact", 2, ("mgdm", 1)) and ratio == pytest.approx(1.1)
+    assert [found[:2] for found in report.tally(frame, 500, single=True)] == [
+        ("mgdm", 2),
+        ("dps", 1),
+    ]
+    assert "**exact** is the nearest" in report.answer(frame, 500)
+    assert "Nothing" in report.answer(frame, 100)
+
+
+@needs_benchopt
+def test_marks_are_filled_again_and_again() -> None:
+    report = importlib.import_module("report")
+    text = "a\n<!-- best -->\nold\n<!-- /best -->\nb\n"
+    once = report.marked(text, {"best": r"new \1 text"})
+    assert once == "a\n<!-- best -->\n\nnew \\1 text\n\n<!-- /best -->\nb\n"
+    assert report.marked(once, {"best": r"new \1 text"}) == once
+
+
+@needs_benchopt
+def test_the_page_is_made_of_the_results_and_of_nothing_else() -> None:
+    # Catches: a page that names a sampler or a machine that the results do not have.
+    landing = importlib.import_module("landing")
+    page = landing.landing(RESULTS)
+    assert "Which sampler should I use?" in page and "<svg" in page
+    assert not re.search(r"(?:src|href)=\"https?:", page)
+    assert page.count("<details>") >= 4 and "nan" not in re.sub(
+        r"<svg.*?</svg>", "", page, flags=re.S
+    )
+    assert "report" in sys.modules
