@@ -20,6 +20,7 @@ from posteria.samplers.daps import DAPS
 from posteria.samplers.dcps import DCPS
 from posteria.samplers.diffpir import DiffPIR
 from posteria.samplers.langevin import Langevin, draw_near
+from posteria.samplers.linear_gaussian import linear, posterior_mean
 from posteria.samplers.pnp_dm import PnPDM
 from posteria.samplers.red_diff import REDDiff
 from posteria.testing import check_sampler, example_posterior
@@ -481,6 +482,16 @@ def test_diffpir_solves_a_blur_at_every_level(
     x = sampler._proximal(arranged, x0.to(dtype), sigma**2)
     error = (x.double() - solved(target, x0, sigma)).square().mean().sqrt()
     assert error < (1e-3 if dtype == torch.float32 else 1e-8) * sigma
+
+
+@pytest.mark.parametrize("name", ["daps", "pnp_dm", "pigdm"])
+def test_a_blur_is_solved_at_the_highest_level(name: str) -> None:
+    # Catches: conjugate gradients that stop early there, and take seconds a picture.
+    target, truth = blurred(14, F64)
+    arranged, _ = po.SAMPLERS[name]().arrange(target, [0])
+    known = linear(arranged, "This test")
+    mean = posterior_mean(known, arranged.y, 0.5 * truth, 157.0**2)
+    assert (mean - solved(target, 0.5 * truth, 157.0)).square().mean().sqrt() < 1e-8 * 157.0
 
 
 def test_diffpir_on_a_blur_too_large_to_decompose() -> None:

@@ -68,6 +68,11 @@ class DAPS(PosteriorSampler[ScaledState]):
             f"tau is None or a noise level above 0; {self.tau} is not.",
         )
 
+    @property
+    def solves(self) -> bool:
+        """See `PosteriorSampler`."""
+        return self.exact
+
     @classmethod
     def presets(cls) -> dict[str, "DAPS"]:
         """The settings of the official code (arXiv:2407.01521) for pictures in [-1, 1]: 1000 evaluations.

@@ -1,8 +1,7 @@
 """DiffPIR: denoising diffusion models for plug-and-play image restoration."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
@@ -15,14 +14,10 @@ from ..core.rng import Rng
 from ..diffusion.schedule import Schedule, Table, levels_of
 from ..diffusion.solver import State
 from ..likelihood import GaussianLikelihood
-from ..operators import Matrix
 from ..operators.base import LinearOperator, SVDOperator
 from ..target import Posterior
-from .linear_gaussian import Linear, posterior_mean
+from .linear_gaussian import Linear, posterior_mean, several
 from .posterior import PosteriorSampler
-
-# Most entries of a signal and of a measurement for which an operator is decomposed.
-LARGEST_DENSE = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +64,11 @@ class DiffPIR(PosteriorSampler[State]):
             self.iterations >= 1, f"There is at least 1 iteration; iterations={self.iterations}."
         )
 
+    @property
+    def solves(self) -> bool:
+        """See `PosteriorSampler`."""
+        return True
+
     @classmethod
     def presets(cls) -> dict[str, "DiffPIR"]:
         """Published settings, for images in [-1, 1].
@@ -91,11 +91,6 @@ class DiffPIR(PosteriorSampler[State]):
         """See `PosteriorSampler`."""
         expect(posterior.likelihood, GaussianLikelihood, by=self)
 
-    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Posterior, Rng]:
-        """See `Sampler`; the operator has a decomposition if it is linear and not too large."""
-        target, rng = super().arrange(target, seeds)
-        return _decomposed(target), rng
-
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
@@ -117,7 +112,7 @@ class DiffPIR(PosteriorSampler[State]):
         """The most probable signal given `y`, if it is `N(x0, variance I)` before."""
         likelihood = expect(target.likelihood, GaussianLikelihood, by=self)
         operator, std, space = likelihood.operator, likelihood.std, target.space
-        if isinstance(operator, SVDOperator) and not _several(std):
+        if isinstance(operator, SVDOperator) and not several(std):
             return posterior_mean(Linear(operator, std), target.y, x0, variance)
         if isinstance(operator, LinearOperator):
             # In the signal and not in the measurement: cut short, the iterates are the best of
@@ -138,25 +133,3 @@ class DiffPIR(PosteriorSampler[State]):
             curvature = curvature + square / variance
             x = x - square / curvature.clamp(min=torch.finfo(x.dtype).tiny) * gradient
         return x
-
-
-def _decomposed(target: Posterior) -> Posterior:
-    """The same target in units of the noise, by a dense matrix, unless it is solved exactly as it is or too large."""
-    likelihood = target.likelihood
-    if not isinstance(likelihood, GaussianLikelihood):
-        return target
-    operator, std = likelihood.operator, likelihood.std
-    known = isinstance(operator, SVDOperator) and not _several(std)
-    size = max(operator.domain.size, operator.codomain.size)
-    if known or not isinstance(operator, LinearOperator) or size > LARGEST_DENSE:
-        return target
-    space, matrix = operator.codomain, operator.matrix().to(target.space.dtype)
-    noise = torch.as_tensor(std, dtype=matrix.dtype, device=matrix.device).expand(space.shape)
-    dense = Matrix(matrix / noise.reshape(-1, 1), operator.domain.shape)
-    y = space.flatten(target.y / std)
-    return replace(target, likelihood=GaussianLikelihood(dense, std=1.0), y=y)
-
-
-def _several(std: float | Tensor) -> bool:
-    """Whether each entry of a measurement has a noise level of its own."""
-    return isinstance(std, Tensor) and std.ndim > 0

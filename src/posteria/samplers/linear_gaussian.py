@@ -1,6 +1,7 @@
 """What methods for linear measurements with Gaussian noise share."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -10,8 +11,12 @@ from ..core import linalg
 from ..core.errors import CapabilityError, expect
 from ..core.rng import Rng
 from ..likelihood import GaussianLikelihood
+from ..operators import Matrix
 from ..operators.base import LinearOperator, SVDOperator
 from ..target import Posterior
+
+# Most entries of a signal and of a measurement for which an operator is decomposed.
+LARGEST_DENSE = 2048
 
 
 class Linear(NamedTuple):
@@ -86,7 +91,7 @@ def innovation(likelihood: Linear, residual: Tensor, variance: float) -> Tensor:
         variance: Of the signal, at least 0.
     """
     operator, std = likelihood
-    if isinstance(operator, SVDOperator) and not (isinstance(std, Tensor) and std.ndim):
+    if isinstance(operator, SVDOperator) and not several(std):
         values = operator.singular_values.to(residual)[: operator.codomain.size]
         pad = operator.codomain.size - len(values)
         spread = std**2 + variance * torch.nn.functional.pad(values, (0, pad)) ** 2
@@ -124,3 +129,28 @@ def posterior_draw(
     simulated = operator(x)
     simulated = simulated + std * rng.normal_like(simulated)
     return x + variance * operator.adjoint(innovation(likelihood, y - simulated, variance))
+
+
+def decomposed(target: Posterior) -> Posterior:
+    """The same target in units of the noise, by a dense matrix, unless it is solved exactly as it is or too large.
+
+    Conjugate gradients are slow where a problem is ill-conditioned, and do not get to the end at high levels.
+    """
+    likelihood = target.likelihood
+    if not isinstance(likelihood, GaussianLikelihood):
+        return target
+    operator, std = likelihood.operator, likelihood.std
+    known = isinstance(operator, SVDOperator) and not several(std)
+    size = max(operator.domain.size, operator.codomain.size)
+    if known or not isinstance(operator, LinearOperator) or size > LARGEST_DENSE:
+        return target
+    space, matrix = operator.codomain, operator.matrix().to(target.space.dtype)
+    noise = torch.as_tensor(std, dtype=matrix.dtype, device=matrix.device).expand(space.shape)
+    dense = Matrix(matrix / noise.reshape(-1, 1), operator.domain.shape)
+    y = space.flatten(target.y / std)
+    return replace(target, likelihood=GaussianLikelihood(dense, std=1.0), y=y)
+
+
+def several(std: float | Tensor) -> bool:
+    """Whether each entry of a measurement has a noise level of its own."""
+    return isinstance(std, Tensor) and std.ndim > 0

@@ -54,6 +54,11 @@ class PiGDM(PosteriorSampler[ScaledState]):
             f"strength is None, or at least 0 and goes with order=1; got strength={self.strength}.",
         )
 
+    @property
+    def solves(self) -> bool:
+        """See `PosteriorSampler`."""
+        return True
+
     @classmethod
     def presets(cls) -> dict[str, "PiGDM"]:
         """The paper's update as MGPS and MGDM (arXiv:2410.09945, arXiv:2502.03332) ran it.

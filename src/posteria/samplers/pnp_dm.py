@@ -61,6 +61,11 @@ class PnPDM(PosteriorSampler[ScaledState]):
         require(self.last >= 1, f"PnP-DM makes at least 1 last sweep; last={self.last}.")
         check_prior_std(self.prior_std)
 
+    @property
+    def solves(self) -> bool:
+        """See `PosteriorSampler`."""
+        return self.exact
+
     @classmethod
     def presets(cls) -> dict[str, "PnPDM"]:
         """The settings of the official code (arXiv:2405.18782) for pictures in [-1, 1], 100 sweeps.

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic
 
 from ..core.errors import expect
+from ..core.rng import Rng
 from ..core.space import Space
 from ..target import Posterior
 from .base import S, Sampler
+from .linear_gaussian import decomposed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,16 @@ class PosteriorSampler(Sampler[S], Generic[S]):
     """
 
     needs: ClassVar[str] = "any differentiable likelihood"
+
+    @property
+    def solves(self) -> bool:
+        """Whether it solves systems of the operator, which is then given the decomposition of its dense matrix."""
+        return False
+
+    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Posterior, Rng]:
+        """See `Sampler`."""
+        target, rng = super().arrange(target, seeds)
+        return (decomposed(target) if self.solves else target), rng
 
     def check(self, target: Posterior, seeds: Sequence[int]) -> Space:
         """See `Sampler`."""
