@@ -1,6 +1,7 @@
 """The benchmarks of pictures and of guidance."""
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -103,6 +104,21 @@ def test_pictures_are_kept_as_bytes() -> None:
     assert set(shown) == {"truth", "measurement", "samples", "mean", "std"}
     assert len(shown["samples"]) == 4 and shown["std"].shape == (28, 28, 3)
     assert all(shown[key].dtype == "uint8" for key in ("truth", "measurement", "mean", "std"))
+
+
+def test_coverage_is_of_pixels_that_differ_and_at_the_precision_of_a_picture() -> None:
+    # Catches: a background a thousandth off, of the truth and of all samples, that decides over the number.
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.rand(20, 4000, generator=generator) * 2 - 1
+    alike = torch.full((20, 16_000), -0.999)
+    alike[-1] = -1.0
+    both = torch.cat([drawn, alike], 1)
+    found = sheets.covered(both[:-1], both[-1])
+    # Exact samples: the standard error is 0.005.
+    assert abs(found - 0.9) < 0.02
+    assert found == sheets.covered(drawn[:-1], drawn[-1])
+    assert sheets.covered(drawn[:1].expand(19, -1), drawn[-1]) < 0.1
+    assert math.isnan(sheets.covered(alike[:-1], alike[-1]))
 
 
 # Guidance.

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from benchmark_utils.problem import Pictures, few_of, restoration
 from benchmark_utils.sampling import OfPictures
-from benchmark_utils.sheets import finite, show
+from benchmark_utils.sheets import covered, finite, show
 from benchopt import BaseObjective
 from torch import Tensor
 
 from posteria.bench import code_hash
-from posteria.metrics.calibration import interval_coverage
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.metrics.image import psnr, ssim
 
@@ -113,7 +112,7 @@ class Objective(BaseObjective):
         numbers["distance"] = sliced_wasserstein(x, truths) if finite(x) else math.nan
         numbers["coverage"] = math.nan
         if self.draws and finite(several):
-            numbers["coverage"] = interval_coverage(self._drawn(several), truths[self.few])
+            numbers["coverage"] = covered(self._drawn(several), truths[self.few])
         return numbers
 
     def _drawn(self, several: Tensor) -> Tensor:
