@@ -140,15 +140,19 @@ def tally(frame: Frame, budget: int, *, single: bool) -> list[tuple[str, int, fl
 
 def answer(frame: Frame, budget: int, *, single: bool = False) -> str:
     """Which sampler to take at a budget, in a sentence."""
-    found, problems = tally(frame, budget, single=single), len(by_problem(frame))
+    found = tally(frame, budget, single=single)
+    drawn = [at_budget(part, "ratio", budget) for part in by_problem(frame).values()]
+    drawn = [means for means in (map(alone, drawn) if single else drawn) if means]
     if not found:
         return f"Nothing was drawn at {budget} evaluations."
     (name, wins, ratio), rest = found[0], found[1:4]
     others = ", ".join(f"{other} ({count})" for other, count, _ in rest)
+    samplers = len({name for means in drawn for name in means})
     return (
-        f"**{name}** is the nearest, or not to be told from the nearest, on {wins} of {problems} problems; its "
+        f"**{name}** is the nearest, or not to be told from the nearest, on {wins} of {len(drawn)} problems; its "
         f"distance is {ratio:.2g} times the floor on the middle one."
         + (f" Then come {others}." if others else "")
+        + f" ({samplers} samplers were drawn.)"
     )
 
 
