@@ -10,6 +10,7 @@ from pathlib import Path
 from benchopt.benchmark import Benchmark
 from benchopt.plotting.generate_html import OUTPUTS, get_results, render_all_results
 from benchopt.plotting.helpers import reset_solver_styles
+from benchopt.results import read_results
 from landing import STYLE, landing
 from offline import check, offline, vendor
 
@@ -21,6 +22,11 @@ PAGES = {
     "images": ("benchmark_images", "Pictures, each sample drawn by itself"),
     "populations": ("benchmark_images", "Pictures, populations of particles included"),
     "guidance": ("benchmark_guidance", "Tilted laws and guidance"),
+}
+# Views that say something of results with a number in a column only.
+NEEDS = {
+    "Gibbs sweeps": "objective_sweeps",
+    "Quality against diversity": "objective_precision",
 }
 FRONT = """<!DOCTYPE html>
 <html lang="en">
@@ -46,6 +52,10 @@ def page(result: Path, site: Path) -> str:
     folder, title = PAGES[result.stem]
     benchmark = Benchmark(HERE / folder)
     config = benchmark.get_plot_config()
+    frame = read_results(result)
+    for view, column in NEEDS.items():
+        if column in frame and frame[column].isna().all():
+            config["plot_configs"].pop(view, None)
     found = get_results([result], site, benchmark, config, copy=True)
     # Styles are by order of appearance, and kept from page to page.
     reset_solver_styles()
