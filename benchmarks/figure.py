@@ -18,15 +18,15 @@ SHOWN = {
     "pigdm": "#b8860b",
     "dps": "#000000",
 }
-COLUMNS = 3
 
 
 def curves(frame: Frame) -> Figure:
     """Means over repetitions; the line at 1 is the floor, exact draws against exact draws."""
     parts = by_problem(frame)
-    rows = -(-len(parts) // COLUMNS)
+    columns = 2 if len(parts) in {2, 4} else 3
+    rows = -(-len(parts) // columns)
     figure = Figure(figsize=(11, 3.1 * rows + 0.7), layout="constrained")
-    axes = figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).ravel()
+    axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for ax, (problem, part) in zip(axes, parts.items(), strict=False):
         panel(ax, part)
         ax.set_title(problem, fontsize=11)
