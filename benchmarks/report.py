@@ -178,6 +178,25 @@ def everyone(frame: Frame, budget: int) -> Table:
     )
 
 
+def peers(frame: Frame) -> Table:
+    """Other libraries' samplers on every problem at two budgets."""
+    parts = by_problem(frame)
+    columns = {
+        name: [at_budget(part, "ratio", budget) for budget in (500, SHOWN)]
+        for name, part in parts.items()
+    }
+    names = {name for pair in columns.values() for means in pair for name in means if "[" in name}
+
+    def cell(name: str, pair: list[dict[str, Mean]]) -> str:
+        return " / ".join(f"{means[name].value:.3g}" if name in means else "-" for means in pair)
+
+    rows = [[name, *(cell(name, pair) for pair in columns.values())] for name in sorted(names)]
+    title = f"Distance over the floor at 500 / {SHOWN} evaluations and vjps a sample"
+    return Table(
+        title, ["sampler", *parts], rows, "Means of three repetitions; a dash is skipped."
+    )
+
+
 def detail(part: Frame, problem: str, budget: int) -> Table:
     """What is known of every sampler on one problem at one budget, the nearest first."""
     metrics = (
@@ -276,6 +295,7 @@ def sections(frames: Mapping[str, Frame]) -> dict[str, str]:
         parts["best"] = "\n\n".join(
             best(frame, single=single).markdown() for single in (False, True)
         )
+        parts["peers"] = peers(frame).markdown()
         parts["everyone"] = everyone(frame, SHOWN).markdown()
     for name in ("images", "populations"):
         if name in frames:

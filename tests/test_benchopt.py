@@ -93,7 +93,8 @@ def test_too_small_a_budget_has_a_reason() -> None:
     assert "without a budget" in str(budgeted("dps", problem.target, 0))
     with pytest.raises(po.InputError, match="mgdm"):
         budgeted("mgdn", problem.target, 100)
-    assert budgeted("MGDM(gibbs=2)", problem.target, 500).gibbs == 2  # type: ignore[union-attr]
+    chosen = budgeted("MGDM(gibbs=2)", problem.target, 500)
+    assert isinstance(chosen, po.MGDM) and chosen.gibbs == 2
 
 
 def test_measuring_changes_no_sample_and_counts_a_population_once() -> None:
