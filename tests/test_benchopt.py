@@ -234,6 +234,7 @@ def test_every_sampler_runs_or_says_why_not(tmp_path: Path) -> None:
         assert (name in ran) == (None in reasons)
     exact = rows[rows["solver_name"] == "reference[exact draws]"]
     assert exact["objective_ratio"].between(0.8, 1.2).all()
+    assert exact["objective_coverage_90"].between(0.88, 0.92).all()
     assert rows[rows["stop_val"] == 200]["objective_nfe"].max() <= 200
     for path in sorted((BENCHMARK / "plots").glob("*.py")):
         plots, _ = load(path).Plot()._get_all_plots(rows)
@@ -246,6 +247,15 @@ def load(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@needs_benchopt
+@pytest.mark.parametrize("width", [0.5, 1.0, 2.0])
+def test_coverage_is_that_of_the_posterior_and_not_of_one_truth(width: float) -> None:
+    # Catches: coverage of a single truth, which three repetitions leave with an error of a tenth.
+    draws = torch.randn(2, 512, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    held = load(BENCHMARK / "objective.py").held(width * draws[0], draws[1])
+    assert held == pytest.approx(math.erf(1.6449 * width / 2**0.5), abs=0.012)
 
 
 @pytest.mark.slow
