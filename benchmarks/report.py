@@ -48,6 +48,13 @@ PROBLEMS = {
     "radius": "a broken ring in the plane: the radius is measured (nonlinear)",
     "product": "two hyperbolas in the plane: the product is measured (nonlinear)",
 }
+# What is said of a sampler beside its distance, with the heading.
+DETAILS = {
+    "mean_error": "mean error (sd)",
+    "variance_ratio": "variance ratio",
+    "mode_weight_error": "mode weights",
+    "coverage_90": "90 % coverage",
+}
 # An interval of 90 % that holds so much more or less of the truth counts as right.
 CALIBRATED = 0.05
 # Samplers whose samples are particles of one population, 512 of them here; the last is a peer's.
@@ -118,6 +125,27 @@ def best(frame: Frame, *, single: bool) -> Table:
     return Table(
         f"The nearest of the samplers {kind}",
         ["problem", *(f"at {budget:,}".replace(",", " ") for budget in BUDGETS), "exact draws"],
+        rows,
+    )
+
+
+def calibration(frame: Frame, *, single: bool) -> Table:
+    """The error and the calibration of the best sampler of each problem at each budget."""
+    rows = []
+    for problem, part in by_problem(frame).items():
+        for budget in BUDGETS:
+            means = at_budget(part, "ratio", budget)
+            order = ranking(alone(means) if single else means, METRICS["ratio"])
+            if order:
+                columns = [at_budget(part, metric, budget) for metric in DETAILS]
+                found = [str(column.get(order[0], mean_of([]))) for column in columns]
+                rows.append([problem, f"{budget:,}".replace(",", " "), order[0], *found])
+        exact = [str(exact_mean(part, metric)) for metric in DETAILS]
+        rows.append([problem, "", "*exact draws*", *exact])
+    kind = "that draw each sample by itself" if single else "of all"
+    return Table(
+        f"Error and calibration of the nearest of the samplers {kind}",
+        ["problem", "budget", "sampler", *DETAILS.values()],
         rows,
     )
 
@@ -199,21 +227,14 @@ def peers(frame: Frame) -> Table:
 
 def detail(part: Frame, problem: str, budget: int) -> Table:
     """What is known of every sampler on one problem at one budget, the nearest first."""
-    metrics = (
-        "ratio",
-        "mean_error",
-        "variance_ratio",
-        "mode_weight_error",
-        "coverage_90",
-        "seconds",
-    )
+    metrics = ("ratio", *DETAILS, "seconds")
     columns = {metric: at_budget(part, metric, budget) for metric in metrics}
     rows = [
         [name, *(str(columns[metric].get(name, mean_of([]))) for metric in metrics)]
         for name in ranking(columns["ratio"], METRICS["ratio"])
     ]
-    header = ["sampler", "distance / floor", "mean error (sd)", "variance ratio", "mode weights"]
-    return Table(f"{problem} at {budget}", [*header, "90 % coverage", "seconds"], rows)
+    header = ["sampler", "distance / floor", *DETAILS.values(), "seconds"]
+    return Table(f"{problem} at {budget}", header, rows)
 
 
 def pictures(frame: Frame, task: str) -> Table:
@@ -294,6 +315,9 @@ def sections(frames: Mapping[str, Frame]) -> dict[str, str]:
         frame = frames["exact"]
         parts["best"] = "\n\n".join(
             best(frame, single=single).markdown() for single in (False, True)
+        )
+        parts["calibration"] = "\n\n".join(
+            calibration(frame, single=single).markdown() for single in (False, True)
         )
         parts["peers"] = peers(frame).markdown()
         parts["everyone"] = everyone(frame, SHOWN).markdown()

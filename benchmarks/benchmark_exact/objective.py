@@ -23,7 +23,7 @@ from posteria.metrics.distribution import (
 )
 from posteria.problems.toy import Problem
 
-# Sets of exact draws that samples are compared with; the dearer metric has fewer.
+# Sets of exact draws that samples are compared with; the dearer metrics have fewer.
 REFERENCES, FEWER = 5, 2
 METRICS = (
     *("ratio", "distance", "mmd", "mean_error", "variance_ratio", "mode_weight_error"),
@@ -150,7 +150,7 @@ class Objective(BaseObjective):
             "mode_weight_error": (
                 mode_weight_error(x, law) if isinstance(law, GaussianMixture) else math.nan
             ),
-            "coverage_90": sum(held(x, y) for y in references) / REFERENCES,
+            "coverage_90": sum(held(x, y) for y in references[:FEWER]) / FEWER,
             "rank": float(rank) / len(x),
             "energy_score": energy_score(x, truth),
             "finite": finite,
