@@ -21,6 +21,7 @@ from report import (
     pictures,
     read,
     tilted,
+    varied,
 )
 
 from posteria.bench.show import Frame
@@ -160,18 +161,26 @@ def made(frames: Mapping[str, Frame]) -> list[str]:
     ]
 
 
-def landing(results: Path) -> str:
-    """The page, complete but for links to other pages.
+def landing(results: Path, links: str = "") -> str:
+    """The body of the page.
 
     Args:
         results: A folder with `exact.parquet` and any of `images`, `populations`, `guidance`.
+        links: Items of a list of other pages, to stand below the title.
     """
     frames = read(results)
     parts = ["<h1>Which sampler should I use?</h1>"]
+    if links:
+        parts.append(f"<nav><p>All curves, tables and pictures:</p>\n<ul>\n{links}\n</ul></nav>")
     if "exact" in frames:
         parts += of_exact(frames["exact"])
     if {"images", "populations"} & set(frames):
         parts += of_pictures(frames)
     if "guidance" in frames:
-        parts += ["<h2>A condition raised to a power</h2>", html(tilted(frames["guidance"]))]
+        frame = frames["guidance"]
+        parts += [
+            "<h2>A condition raised to a power</h2>",
+            html(tilted(frame)),
+            html(varied(frame)),
+        ]
     return "\n".join([*parts, *made(frames)])

@@ -37,10 +37,6 @@ FRONT = """<!DOCTYPE html>
 <style>{style}</style>
 </head>
 <body>
-<nav><b>All curves, tables and pictures</b>
-<ul>
-{links}
-</ul></nav>
 {body}
 </body>
 </html>
@@ -78,7 +74,7 @@ def main(results: Path, site: Path) -> None:
     (site / OUTPUTS).mkdir(parents=True)
     vendor(site)
     links = "\n".join(page(path, site) for path in known)
-    front = FRONT.format(style=STYLE, links=links, body=landing(results))
+    front = FRONT.format(style=STYLE, body=landing(results, links))
     (site / "index.html").write_text(front)
     check(site)
 

@@ -97,6 +97,17 @@ def test_a_large_budget_is_not_run_to_be_counted() -> None:
     assert 333_300 < chosen.schedule.steps <= 333_333
 
 
+@pytest.mark.parametrize("gibbs", [1, 3])
+def test_a_large_budget_buys_mgdm_sweeps(gibbs: int) -> None:
+    # Catches: levels without end, with which MGDM is too sure of itself; sweeps that overspend.
+    target, sampler = masked(), po.MGDM(schedule=po.Table(steps=12), gibbs=gibbs)
+    assert_spends(sampler, target, 3000)
+    chosen: Any = po.at_budget(sampler, target, 3000)
+    assert 6 <= chosen.schedule.steps <= 12 and chosen.gibbs > 12
+    few: Any = po.at_budget(sampler, target, 300 * gibbs)
+    assert few == dataclasses.replace(sampler, schedule=po.Table(steps=12))
+
+
 def test_cost_is_what_a_prior_is_asked_for() -> None:
     target = linear_posterior(gaussian(4))
     sampler = po.DPS(schedule=po.Table(steps=20))

@@ -91,9 +91,24 @@ def at_budget(
 ) -> PosteriorSampler[Any]:
     """The sampler with as many steps as a budget of evaluations and vjps per sample buys.
 
+    MGDM is surer of itself than it should be the more levels it has, and nearer the more sweeps it makes at
+    each: what would buy more levels than its own buys sweeps at half of them or a few more.
+
     Raises:
         InputError: If it does not buy 5 steps.
     """
+    chosen = _stepped(sampler, target, budget)
+    while isinstance(chosen, MGDM) and chosen.schedule.steps > sampler.schedule.steps:
+        half = max(FEWEST, sampler.schedule.steps // 2)
+        gibbs = chosen.gibbs * chosen.schedule.steps // half
+        chosen = _stepped(dataclasses.replace(chosen, gibbs=gibbs), target, budget)
+    return chosen
+
+
+def _stepped(
+    sampler: PosteriorSampler[Any], target: Posterior, budget: int
+) -> PosteriorSampler[Any]:
+    """As `at_budget`, with all else as it is."""
     meter, limit = _Meter(sampler, target), budget * sampler.shared
     least = -(-meter.total(FEWEST) // sampler.shared)
     require(
