@@ -97,12 +97,14 @@ def at_budget(
     Raises:
         InputError: If it does not buy 5 steps.
     """
-    chosen = _stepped(sampler, target, budget)
-    while isinstance(chosen, MGDM) and chosen.schedule.steps > sampler.schedule.steps:
+    if isinstance(sampler, MGDM) and budget > cost(sampler, target):
+        once = dataclasses.replace(sampler, gibbs=1)
         half = max(FEWEST, sampler.schedule.steps // 2)
-        gibbs = chosen.gibbs * chosen.schedule.steps // half
-        chosen = _stepped(dataclasses.replace(chosen, gibbs=gibbs), target, budget)
-    return chosen
+        gibbs = budget // _Meter(once, target).total(half)
+        # Each sweep costs the same.
+        schedule = _stepped(once, target, budget // gibbs).schedule
+        return dataclasses.replace(sampler, schedule=schedule, gibbs=gibbs)
+    return _stepped(sampler, target, budget)
 
 
 def _stepped(
