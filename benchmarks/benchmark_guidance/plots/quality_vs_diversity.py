@@ -28,8 +28,9 @@ def family(dataset: str) -> str:
 
 
 def budgets(df: Any) -> list[int]:
-    """The budgets of the curves, the largest first."""
-    return sorted((int(b) for b in df["stop_val"].unique() if b > 0), reverse=True) or [0]
+    """The budgets at which there are digits, the largest first."""
+    known = df[df["dataset_name"].map(family).astype(bool) & (df["stop_val"] > 0)]
+    return sorted(map(int, known["stop_val"].unique()), reverse=True) or [0]
 
 
 class Plot(BasePlot):
