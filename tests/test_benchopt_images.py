@@ -250,7 +250,7 @@ def test_smoke_of_pictures(tmp_path: Path) -> None:
     words = ("--config", IMAGES / "configs" / "smoke.yml")
     rows = rows_of(tmp_path, IMAGES, *words, "-s", "posteria[sampler=[mgps,ddrm]]", "-s", theirs)
     drawn = rows[rows["stop_val"] > 0]
-    assert drawn["objective_psnr"].notna().all() and drawn["objective_nfe"].max() <= 100
+    assert drawn["objective_psnr"].notna().all() and drawn["objective_nfe"].max() <= 200
     # The measurement of two pictures is explained to its noise by a sampler that does so by design.
     ddrm = drawn[drawn["solver_name"] == "posteria[ddrm]"]
     assert ddrm["objective_residual"].between(0.8, 1.2).all() and len(ddrm) == 1
