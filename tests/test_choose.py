@@ -8,6 +8,8 @@ import torch
 from helpers import F64, gaussian, linear_posterior, normal
 
 import posteria as po
+from posteria.metrics.distribution import moments, sliced_wasserstein, variance_ratio
+from posteria.problems.toy import PROBLEMS
 from posteria.samplers import POSTERIOR_SAMPLERS as KINDS
 from posteria.samplers import cost
 from posteria.samplers.choose import exact_schedule
@@ -105,6 +107,19 @@ def test_a_large_budget_buys_mgdm_sweeps(gibbs: int) -> None:
     chosen: Any = po.at_budget(sampler, target, 3000)
     assert 6 <= chosen.schedule.steps <= 12 and chosen.gibbs > 12
     assert po.at_budget(sampler, target, cost(sampler, target)) == sampler
+
+
+def test_sweeps_keep_the_variance_that_levels_lose() -> None:
+    # Catches: a budget of thousands spent on levels, which leaves 0.7 of the variance of a broken ring.
+    problem = PROBLEMS["radius"](seed=1)
+    std = moments(problem.exact).std
+    exact = problem.exact.sample(128, torch.Generator().manual_seed(0))
+    levels = po.MGDM(schedule=po.Table(steps=140))
+    samplers = (levels, po.at_budget(po.MGDM(), problem.target, 4000))
+    sure, near = (sampler.sample(problem.target, seeds=range(128)) for sampler in samplers)
+    assert variance_ratio(near, std) == pytest.approx(1, abs=0.1)
+    assert variance_ratio(sure, std) < 0.8
+    assert sliced_wasserstein(near, exact) < sliced_wasserstein(sure, exact) / 2
 
 
 def test_cost_is_what_a_prior_is_asked_for() -> None:
