@@ -90,6 +90,11 @@ class Table:
         )
 
 
+def spaced(number: int) -> str:
+    """A number with a space between its thousands."""
+    return f"{number:,}".replace(",", " ")
+
+
 def inner(name: str) -> str:
     """The first parameter in a name of benchopt: `box` of `mnist[box,std=0.05]`."""
     found = re.search(r"\[([^,\]]*)", name)
@@ -124,7 +129,7 @@ def best(frame: Frame, *, single: bool) -> Table:
     kind = "that draw each sample by itself" if single else "of all, populations included"
     return Table(
         f"The nearest of the samplers {kind}",
-        ["problem", *(f"at {budget:,}".replace(",", " ") for budget in BUDGETS), "exact draws"],
+        ["problem", *(f"at {spaced(budget)}" for budget in BUDGETS), "exact draws"],
         rows,
     )
 
@@ -139,7 +144,7 @@ def calibration(frame: Frame, *, single: bool) -> Table:
             if order:
                 columns = [at_budget(part, metric, budget) for metric in DETAILS]
                 found = [str(column.get(order[0], mean_of([]))) for column in columns]
-                rows.append([problem, f"{budget:,}".replace(",", " "), order[0], *found])
+                rows.append([problem, spaced(budget), order[0], *found])
         exact = [str(exact_mean(part, metric)) for metric in DETAILS]
         rows.append([problem, "", "*exact draws*", *exact])
     kind = "that draw each sample by itself" if single else "of all"

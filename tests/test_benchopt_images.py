@@ -210,15 +210,19 @@ def rows_of(folder: Path, benchmark: Path, *words: str | Path, name: str = "rows
     return read_results(path)
 
 
-def test_quality_against_diversity_opens_on_a_budget_of_digits() -> None:
-    # Catches: a view that opens on the largest budget of the tilted laws, at which there are no digits.
-    pandas = pytest.importorskip("pandas")
-    pytest.importorskip("benchopt")
-    path = GUIDANCE / "plots" / "quality_vs_diversity.py"
+def load(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_quality_against_diversity_opens_on_a_budget_of_digits() -> None:
+    # Catches: a view that opens on the largest budget of the tilted laws, at which there are no digits.
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("benchopt")
+    module = load(GUIDANCE / "plots" / "quality_vs_diversity.py")
     names = {"digits[label=3,weight=2.0]": (0, 32, 64), "exact[cfgig-toy]": (0, 64, 256)}
     rows = [{"dataset_name": name, "stop_val": b} for name, found in names.items() for b in found]
     assert module.budgets(pandas.DataFrame(rows)) == [64, 32]
@@ -228,11 +232,7 @@ def test_quality_against_diversity_opens_on_a_budget_of_digits() -> None:
 def check_plots(benchmark: Path, rows: Any) -> None:
     """Every plot has something to show for some of its options."""
     for path in sorted((benchmark / "plots").glob("*.py")):
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        plots, _ = module.Plot()._get_all_plots(rows)
+        plots, _ = load(path).Plot()._get_all_plots(rows)
         assert any(plot["data"] for plot in plots.values()), path.stem
 
 

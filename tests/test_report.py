@@ -1,6 +1,7 @@
 """What is said of the results is what they say."""
 
 import importlib.util
+import math
 import re
 from pathlib import Path
 
@@ -77,6 +78,63 @@ def test_the_answer_counts_problems_and_leaves_populations_out_when_asked() -> N
     ]
     assert "**exact** is the nearest" in report.answer(frame, 500)
     assert "Nothing" in report.answer(frame, 100)
+
+
+@needs_benchopt
+def test_error_and_calibration_are_those_of_the_nearest() -> None:
+    # Catches: numbers of another sampler or budget than the row names, a population among single samples.
+    pandas = pytest.importorskip("pandas")
+    report = importlib.import_module("report")
+    rows = [
+        {
+            "dataset_name": "toy[radius]",
+            "solver_name": f"posteria[{name}]",
+            "sampling_strategy": "Iteration",
+            "stop_val": budget,
+            "idx_rep": repetition,
+            "objective_ratio": ratio,
+            "objective_mode_weight_error": math.nan,
+            **{f"objective_{m}": ratio + budget for m in ("mean_error", "variance_ratio")},
+            "objective_coverage_90": ratio - 1,
+        }
+        for name, ratios in {"exact": (2, 1), "mgdm": (3, 5), "dps": (4, 4)}.items()
+        for budget, ratio in zip((500, 2000), ratios, strict=True)
+        for repetition in range(3)
+    ]
+    table = report.calibration(pandas.DataFrame(rows), single=False)
+    said = [[cell.split(" ± ")[0] for cell in row] for row in table.rows]
+    assert said[0] == ["radius", "500", "exact", "502", "502", "-", "1"]
+    assert said[1] == ["radius", "2 000", "exact", "2000", "2000", "-", "0"]
+    single = report.calibration(pandas.DataFrame(rows), single=True).rows
+    assert [row[1:3] for row in single[:2]] == [["500", "mgdm"], ["2 000", "dps"]]
+
+
+@needs_benchopt
+def test_quality_and_diversity_are_of_the_largest_budget() -> None:
+    # Catches: rows of several budgets mixed, weights that are not in order.
+    pandas = pytest.importorskip("pandas")
+    report = importlib.import_module("report")
+    rows = [
+        {
+            "solver_name": f"posteria[{name}]",
+            "stop_val": budget,
+            "p_dataset_weight": weight,
+            **{f"objective_{m}": value for m in ("precision", "recall", "agreement", "frechet")},
+        }
+        for name, budget, weight, value in (
+            *(("cfg", 64, 1.5, 0.5), ("cfgig", 64, 1.5, 0.75), ("cfg", 64, 10.0, 0.25)),
+            *(("cfg", 32, 1.5, 0.875), ("cfgig", 256, math.nan, math.nan)),
+        )
+    ]
+    table = report.varied(pandas.DataFrame(rows))
+    found = [[*row[:3], row[-1]] for row in table.rows]
+    assert found == [
+        ["1.5", "cfgig", "0.750", "0.8"],
+        ["1.5", "cfg", "0.500", "0.5"],
+        ["10", "cfg", "0.250", "0.2"],
+    ]
+    assert "at 64" in table.title
+    assert not report.varied(pandas.DataFrame(rows[-1:])).rows
 
 
 @needs_benchopt

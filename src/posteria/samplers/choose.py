@@ -91,8 +91,8 @@ def at_budget(
 ) -> PosteriorSampler[Any]:
     """The sampler with as many steps as a budget of evaluations and vjps per sample buys.
 
-    MGDM is surer of itself than it should be the more levels it has, and nearer the more sweeps it makes at
-    each: what would buy more levels than its own buys sweeps at half of them or a few more.
+    Many levels make MGDM surer of itself than it should be, and sweeps at few levels much less so: what
+    would buy more levels than its own buys sweeps at half of them or a few more.
 
     Raises:
         InputError: If it does not buy 5 steps.
