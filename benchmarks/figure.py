@@ -3,9 +3,9 @@
 from typing import Any
 
 from matplotlib.figure import Figure
-from report import by_problem
 
-from posteria.bench.show import Frame, at_budget
+from lib.show import Frame, at_budget
+from report import by_problem
 
 # Samplers with a colour of their own; the others are grey.
 SHOWN = {

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from figure import curves
+from lib.show import Frame
 from report import (
     BUDGETS,
     Table,
@@ -24,8 +25,6 @@ from report import (
     tilted,
     varied,
 )
-
-from posteria.bench.show import Frame
 
 STYLE = """
 :root { color-scheme: light; }

@@ -11,6 +11,7 @@ from benchopt.benchmark import Benchmark
 from benchopt.plotting.generate_html import OUTPUTS, get_results, render_all_results
 from benchopt.plotting.helpers import reset_solver_styles
 from benchopt.results import read_results
+
 from landing import STYLE, landing
 from offline import check, offline, vendor
 

@@ -11,8 +11,8 @@ import torch
 from benchopt import BaseSolver
 from torch import Tensor
 
+from lib import next_budget
 from posteria import GaussianLikelihood, Karras, Posterior
-from posteria.bench import next_budget
 from posteria.problems.toy import Problem
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchopt.results import read_results
 
-from posteria.bench.show import (
+from lib.show import (
     METRICS,
     Frame,
     Mean,

@@ -1,4 +1,4 @@
-"""The benchmark of exact posteriors, and the room that benchmarks share."""
+"""The benchmark of exact posteriors, and the library that benchmarks share."""
 
 import importlib.util
 import math
@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import posteria as po
-from posteria.bench import (
+from lib import (
     BUDGETS,
     budgeted,
     code_hash,
@@ -25,7 +25,7 @@ from posteria.bench import (
     sampler_named,
     seeds_of,
 )
-from posteria.bench.show import METRICS, Metric, equals, mean_of, ranking, short, table_of_best
+from lib.show import METRICS, Metric, equals, mean_of, ranking, short, table_of_best
 from posteria.problems.toy import PROBLEMS
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +39,7 @@ LOGGED = """
 import os, time
 from pathlib import Path
 from benchopt import BaseSolver
-from posteria.bench import next_budget
+from lib import next_budget
 
 class Solver(BaseSolver):
     name = "logged"
@@ -62,7 +62,7 @@ class Solver(BaseSolver):
 """
 
 
-# The room that benchmarks share.
+# The library that benchmarks share.
 
 
 def test_budgets_grow_and_do_not_end() -> None:
@@ -123,26 +123,32 @@ def test_the_hash_sees_the_code_and_not_where_it_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Catches: results of old code that are taken for those of the new one.
-    from posteria.bench import code
+    from lib import code
 
-    for name in ("a", "b"):
-        (tmp_path / name / "bench").mkdir(parents=True)
+    for name in ("a", "b", "lib"):
+        (tmp_path / name).mkdir()
         (tmp_path / name / "one.py").write_text("x = 1\n")
         (tmp_path / name / "two.py").write_text("y = 1\n")
     utils = tmp_path / "benchmark" / "benchmark_utils"
+    monkeypatch.setattr(code, "LIBRARY", tmp_path / "lib")
     monkeypatch.setattr(code, "PACKAGE", tmp_path / "a")
     before = code_hash(tmp_path / "benchmark")
     monkeypatch.setattr(code, "PACKAGE", tmp_path / "b")
     assert code_hash(tmp_path / "benchmark") == before
-    (tmp_path / "b" / "bench" / "show.py").write_text("only shows\n")
+    (tmp_path / "lib" / "show.py").write_text("only shows\n")
     assert code_hash(tmp_path / "benchmark") == before
+    (tmp_path / "b" / "show.py").write_text("of the package\n")
+    shown = code_hash(tmp_path / "benchmark")
     utils.mkdir(parents=True)
     (utils / "__init__.py").write_text("z = 1\n")
     changed = code_hash(tmp_path / "benchmark")
     (tmp_path / "b" / "one.py").write_text("x = 2\n")
     again = code_hash(tmp_path / "benchmark")
     (tmp_path / "b" / "one.py").rename(tmp_path / "b" / "three.py")
-    assert len({before, changed, again, code_hash(tmp_path / "benchmark")}) == 4
+    moved = code_hash(tmp_path / "benchmark")
+    (tmp_path / "lib" / "one.py").write_text("x = 2\n")
+    hashes = {before, shown, changed, again, moved, code_hash(tmp_path / "benchmark")}
+    assert len(hashes) == 6
 
 
 def test_the_best_is_named_with_those_that_cannot_be_told_from_it() -> None:
@@ -174,8 +180,9 @@ def test_the_best_is_named_with_those_that_cannot_be_told_from_it() -> None:
 class Runner:
     """Runs benchopt with its cache, log and results in a folder."""
 
-    def __init__(self, folder: Path, package: Path = ROOT / "src") -> None:
+    def __init__(self, folder: Path, root: Path = ROOT) -> None:
         self.folder, self.log = folder, folder / "calls"
+        self.benchmark = root / BENCHMARK.relative_to(ROOT)
         self.solver = folder / "logged.py"
         self.solver.write_text(LOGGED)
         self.environment = os.environ | {
@@ -183,11 +190,11 @@ class Runner:
             "BENCHOPT_RAISE_ON_ERROR": "true",
             "CALL_LOG": str(self.log),
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(package),
+            "PYTHONPATH": str(root / "src"),
         }
 
     def start(self, *words: str | Path, command: str = "run") -> "subprocess.Popen[str]":
-        line = [sys.executable, "-m", "benchopt", command, str(BENCHMARK), *map(str, words)]
+        line = [sys.executable, "-m", "benchopt", command, str(self.benchmark), *map(str, words)]
         streams: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(line, env=self.environment, cwd=self.folder, **streams)
 
@@ -301,17 +308,18 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_benchopt
 def test_an_edit_of_the_package_makes_results_out_of_date(tmp_path: Path) -> None:
-    package = tmp_path / "src"
-    shutil.copytree(ROOT / "src" / "posteria", package / "posteria")
-    runner = Runner(tmp_path, package)
+    left = shutil.ignore_patterns("outputs", "__cache__", "__pycache__", "results")
+    for folder in ("src", "benchmarks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=left)
+    runner = Runner(tmp_path, tmp_path)
     words = ("-s", runner.solver, *CELLS)
     runner.run(*words)
     assert sorted(runner.calls()) == sorted(ALL)
-    shown = package / "posteria" / "bench" / "show.py"
+    shown = tmp_path / "benchmarks" / "lib" / "show.py"
     shown.write_text(shown.read_text() + "# Another.\n")
     runner.run(*words)
     assert runner.calls() == []
-    edited = package / "posteria" / "samplers" / "dps.py"
+    edited = tmp_path / "src" / "posteria" / "target.py"
     edited.write_text(edited.read_text() + "# Another.\n")
     runner.run(*words)
     assert sorted(runner.calls()) == sorted(ALL)

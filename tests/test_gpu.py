@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.test_guidance_battery import SAMPLERS
+from tests.test_sampler import SMALL, TARGETS, takes
 
 import posteria as po
 from posteria.runs.engine import chunks, draw
@@ -15,8 +17,6 @@ from posteria.testing import (
     example_posterior,
     example_tilted,
 )
-from tests.test_guidance_battery import SAMPLERS
-from tests.test_sampler import SMALL, TARGETS, takes
 
 pytestmark = pytest.mark.gpu
 

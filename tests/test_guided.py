@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 import torch
+from tests.helpers import F64, gaussian, mixture, normal
 from torch import Tensor
 
 import posteria as po
@@ -15,7 +16,6 @@ from posteria.guidance.classifier import BayesClassifier
 from posteria.samplers.guided import Guided
 from posteria.target import Tilted
 from posteria.testing import check_denoiser
-from tests.helpers import F64, gaussian, mixture, normal
 
 STEPS = po.Karras(steps=12)
 

@@ -18,7 +18,7 @@ ROOMS = [
     ["guidance"],
     ["samplers"],
     ["metrics", "problems", "priors", "testing"],
-    ["runs", "interop", "bench"],
+    ["runs", "interop"],
     ["cli"],
     ["__init__", "__main__"],
 ]

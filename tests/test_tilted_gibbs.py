@@ -7,11 +7,11 @@ from itertools import islice
 
 import pytest
 import torch
+from tests.helpers import F64
 from torch import Tensor
 
 import posteria as po
 from posteria.samplers.tilted_gibbs import TiltedGibbs, TiltedState
-from tests.helpers import F64
 
 FAST = po.Karras(steps=40, sigma_min=0.01, sigma_max=20.0)
 

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from data import Pictures, digits
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from data import Pictures, digits
 from posteria.priors.classifier import DigitsNet
 from posteria.priors.load import load_prior
 from posteria.priors.shipped import file_sha256

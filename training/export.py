@@ -11,15 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from data import DATA, Pictures
 from safetensors.torch import save_file
 from torch import Tensor
-from train import RECIPES, Recipe, build
 
 import posteria as po
+from data import DATA, Pictures
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.priors.folder import load_folder
 from posteria.runs.pictures import grid, png, to_bytes
+from train import RECIPES, Recipe, build
 
 LICENCES = {
     "digits": "MNIST, (c) Yann LeCun and Corinna Cortes, usually stated as CC BY-SA 3.0",

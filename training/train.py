@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from data import DATA, Pictures
 from diffusers import UNet2DModel
 from torch import Tensor
+
+from data import DATA, Pictures
 
 
 @dataclass(frozen=True)

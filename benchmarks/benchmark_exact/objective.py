@@ -8,9 +8,9 @@ import torch
 from benchopt import BaseObjective
 from torch import Tensor
 
+from lib import code_hash, seeds_of
+from lib.criterion import BudgetCriterion
 from posteria.analytic import GaussianMixture
-from posteria.bench import code_hash, seeds_of
-from posteria.bench.criterion import BudgetCriterion
 from posteria.metrics.calibration import energy_score, interval_coverage, sbc_ranks
 from posteria.metrics.distribution import (
     mean_error,

@@ -11,7 +11,7 @@ from benchopt import BaseObjective
 from torch import Tensor
 
 import posteria as po
-from posteria.bench import code_hash
+from lib import code_hash
 from posteria.core.errors import expect
 from posteria.metrics.diversity import (
     classifier_agreement,

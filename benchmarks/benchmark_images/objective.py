@@ -12,7 +12,7 @@ from benchmark_utils.sheets import covered, finite, show
 from benchopt import BaseObjective
 from torch import Tensor
 
-from posteria.bench import code_hash
+from lib import code_hash
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.metrics.image import psnr, ssim
 

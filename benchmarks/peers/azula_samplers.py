@@ -21,8 +21,8 @@ from azula.sample import DDIMSampler  # type: ignore[import-not-found]
 from benchopt import BaseSolver
 from torch import Tensor
 
+from lib import next_budget
 from posteria import GaussianLikelihood, Posterior
-from posteria.bench import next_budget
 from posteria.diffusion.denoiser import Counted
 from posteria.operators import LinearOperator
 from posteria.problems.toy import Problem

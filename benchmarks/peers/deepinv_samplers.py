@@ -16,8 +16,8 @@ from deepinv.models import Denoiser  # type: ignore[import-not-found]
 from deepinv.optim.data_fidelity import L2  # type: ignore[import-not-found]
 from torch import Tensor
 
+from lib import next_budget
 from posteria import GaussianLikelihood, Posterior
-from posteria.bench import next_budget
 from posteria.diffusion.denoiser import Counted
 from posteria.operators import LinearOperator
 from posteria.problems.toy import Problem

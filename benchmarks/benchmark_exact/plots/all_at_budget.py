@@ -4,7 +4,7 @@ from typing import Any
 
 from benchopt import BasePlot
 
-from posteria.bench.show import METRICS, Frame, at_budget, exact_mean, measured
+from lib.show import METRICS, Frame, at_budget, exact_mean, measured
 
 
 def budgets(df: Frame) -> list[int]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from benchopt import BasePlot
 
-from posteria.bench.show import METRICS, Frame, at_budget, exact_mean, measured, table_of_best
+from lib.show import METRICS, Frame, at_budget, exact_mean, measured, table_of_best
 
 BUDGETS = (100, 500, 2000, 10_000)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from benchopt import BasePlot
 
-from posteria.bench.show import METRICS, SIGNED, Frame, curve, flat, measured, short
+from lib.show import METRICS, SIGNED, Frame, curve, flat, measured, short
 
 AXES = {
     "evaluations + vjps": ("objective_nfe", "evaluations + vjps per sample"),

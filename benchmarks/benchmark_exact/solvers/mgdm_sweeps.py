@@ -5,8 +5,8 @@ from typing import Any
 
 from benchopt import BaseSolver
 
+from lib import measure, refusal
 from posteria import MGDM, Table
-from posteria.bench import measure, refusal
 from posteria.problems.toy import Problem
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 import posteria as po
-from posteria.bench import Draws, measure, seeds_of
-from posteria.bench.measure import BLOCK
+from lib import Draws, measure, seeds_of
+from lib.measure import BLOCK
 from posteria.core.errors import PosteriaError
 from posteria.diffusion.denoiser import Tally
 from posteria.runs import rules as command_line

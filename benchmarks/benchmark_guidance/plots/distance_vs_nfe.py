@@ -4,7 +4,7 @@ from typing import Any
 
 from benchopt import BasePlot
 
-from posteria.bench.show import curve, flat, short
+from lib.show import curve, flat, short
 
 METRICS = {
     "distance": "Wasserstein-1 distance (sliced beyond one dimension)",

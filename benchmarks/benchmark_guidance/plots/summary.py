@@ -4,7 +4,7 @@ from typing import Any
 
 from benchopt import BasePlot
 
-from posteria.bench.show import mean_of, short
+from lib.show import mean_of, short
 
 # By metric: what it is; a column without numbers is left out.
 COLUMNS = {

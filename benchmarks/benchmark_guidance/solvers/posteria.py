@@ -6,7 +6,7 @@ from benchmark_utils.methods import METHODS, at_budget, draw, method, next_budge
 from benchmark_utils.tilts import Tilt
 from benchopt import BaseSolver
 
-from posteria.bench.criterion import BudgetCriterion
+from lib.criterion import BudgetCriterion
 from posteria.core.errors import PosteriaError
 
 

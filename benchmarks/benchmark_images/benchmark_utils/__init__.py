@@ -1,1 +1,6 @@
-"""What the parts of the benchmark of pictures share."""
+"""What the parts of this benchmark share; `lib`, which all benchmarks share, is found from here."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import posteria as po
-from posteria.bench import Draws, measure
+from lib import Draws, measure
 from posteria.samplers import POSTERIOR_SAMPLERS, PosteriorSampler
 
 # Particles of a population, of which one is a sample: posteriors of pictures are wide, and each

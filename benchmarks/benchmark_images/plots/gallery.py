@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from benchopt import BasePlot
 
-from posteria.bench.show import short
+from lib.show import short
 
 SHOWN = {"four samples": "samples", "mean": "mean", "standard deviation": "std"}
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from benchopt import BasePlot
 
-from posteria.bench.show import complete, short
+from lib.show import complete, short
 
 # By metric: what it is, and how many digits are shown.
 COLUMNS = {

@@ -5,8 +5,8 @@ from typing import Any
 from benchmark_utils.sampling import OfPictures, alone, nothing, of_pictures
 from benchopt import BaseSolver
 
-from posteria.bench import budgeted, next_budget, refusal
-from posteria.bench.criterion import BudgetCriterion
+from lib import budgeted, next_budget, refusal
+from lib.criterion import BudgetCriterion
 from posteria.samplers import POSTERIOR_SAMPLERS
 
 FIRST = 200

@@ -5,7 +5,7 @@ from typing import Any
 from benchmark_utils.sampling import OfPictures, alone
 from benchopt import BaseSolver
 
-from posteria.bench import refusal
+from lib import refusal
 from posteria.samplers import POSTERIOR_SAMPLERS
 
 

@@ -3,9 +3,11 @@
 import hashlib
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent
+import posteria
+
+PACKAGE, LIBRARY = Path(posteria.__file__).parent, Path(__file__).parent
 # What only shows results does not change them.
-SHOWS = {"bench/show.py"}
+SHOWS = {"show.py"}
 DIGITS = 16
 
 
@@ -13,19 +15,21 @@ def code_hash(*folders: str | Path) -> str:
     """16 hexadecimal digits that change when the package changes, or a benchmark.
 
     Benchopt keeps results by the text of objectives, datasets and solvers, and does not see what they
-    import. With this as a parameter of the objective, an edit of the package makes them out of date, and
-    so do other weights of its priors. Of a benchmark, its `benchmark_utils` count, for the rest is seen
-    already. Neither the folder in which the package lies nor the age of its files does.
+    import. With this as a parameter of the objective, an edit of the package or of this folder makes
+    them out of date, and so do other weights of its priors. Of a benchmark, its `benchmark_utils` count,
+    for the rest is seen already. Neither where the folders lie nor the age of their files does.
 
     Args:
         folders: Of benchmarks.
     """
-    roots = [PACKAGE, *(Path(folder) / "benchmark_utils" for folder in folders)]
+    roots = [PACKAGE, LIBRARY, *(Path(folder) / "benchmark_utils" for folder in folders)]
     digest = hashlib.sha256()
     for number, root in enumerate(roots):
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root).as_posix()
-            if not path.is_file() or "__pycache__" in path.parts or name in SHOWS:
+            if not path.is_file() or "__pycache__" in path.parts:
+                continue
+            if root == LIBRARY and name in SHOWS:
                 continue
             content = path.read_bytes()
             digest.update(f"{number} {len(name)} {name} {len(content)} ".encode())

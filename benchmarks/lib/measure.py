@@ -14,10 +14,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..diffusion.denoiser import Counted
-from ..samplers.population import ParticleState
-from ..samplers.posterior import PosteriorSampler
-from ..target import Posterior
+from posteria.diffusion.denoiser import Counted
+from posteria.samplers.population import ParticleState
+from posteria.samplers.posterior import PosteriorSampler
+from posteria.target import Posterior
 
 # Seeds below 2^32 in blocks of a population's size, so that a block is a population of the default size.
 BLOCK = 512

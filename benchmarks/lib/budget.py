@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.errors import CapabilityError, InputError, expect, unknown
-from ..samplers import rebuild_sampler
-from ..samplers.base import Sampler
-from ..samplers.choose import at_budget
-from ..samplers.posterior import PosteriorSampler
-from ..samplers.registry import SAMPLERS
-from ..target import Posterior
+from posteria.core.errors import CapabilityError, InputError, expect, unknown
+from posteria.samplers import rebuild_sampler
+from posteria.samplers.base import Sampler
+from posteria.samplers.choose import at_budget
+from posteria.samplers.posterior import PosteriorSampler
+from posteria.samplers.registry import SAMPLERS
+from posteria.target import Posterior
 
 # Evaluations and vjps of the prior, per sample.
 BUDGETS = (100, 200, 500, 1000, 2000, 10_000)
