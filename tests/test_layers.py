@@ -10,9 +10,9 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "posteria"
 ROOMS = [
-    ["version", "core"],
+    ["version", "_deprecated", "_names", "core"],
     ["diffusion", "operators"],
-    ["likelihood"],
+    ["likelihood", "schedules", "solvers"],
     ["analytic"],
     ["target"],
     ["guidance"],
@@ -91,7 +91,7 @@ class Watch:
             print(os.environ.get("GOMP_SPINCOUNT"))
             sys.exit()
 sys.meta_path.insert(0, Watch())
-import posteria
+import posteria.samplers
 """
     words = [sys.executable, "-c", code]
     clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}

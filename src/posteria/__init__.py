@@ -1,202 +1,76 @@
-"""posteria: sample what a pre-trained diffusion model is tilted towards."""
+"""posteria: sample what a pre-trained diffusion model is tilted towards.
+
+Rooms are attributes (`po.samplers`, `po.operators`, ...), and so are the names that most scripts use. Each is imported
+when it is first used: `import posteria` alone does not load PyTorch.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 # First, because it sets what PyTorch reads when it is loaded.
 from .core import threads as threads
 
 # isort: split
-from . import operators
-from .analytic import Gaussian, GaussianMixture, TiltedQuadrature, tilted_gaussian
-from .core.errors import CapabilityError, InputError, PosteriaError, ShapeError
-from .core.rng import Rng
-from .core.space import Space
-from .diffusion.betas import CosineBetas, GivenBetas, LinearBetas, ScaledLinearBetas
-from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser, Family, Label
-from .diffusion.network import EDM, Clean, Epsilon, FlowMatching, Network, Velocity
-from .diffusion.schedule import VP, Flow, Karras, LogLinear, Schedule, Table
-from .diffusion.solver import DDIM, DDPM, SOLVERS, DPMpp2M, Heun, Solver, State
-from .guidance import (
-    APG,
-    CFG,
-    GFCG,
-    RLG,
-    RULES,
-    AdaptiveGuidance,
-    AutoGuidance,
-    BayesClassifier,
-    CFGPlusPlus,
-    Classifier,
-    ClassifierGuidance,
-    CleanClassifier,
-    DynamicCFG,
-    EluCD,
-    Experts,
-    Guidance,
-    Interval,
-    LinearAG,
-    Rescale,
-    TwoLevel,
-    ZeroStar,
-    classified,
-)
-from .likelihood import FunctionLikelihood, GaussianLikelihood, Likelihood, PoissonLikelihood
-from .priors import load_classifier, load_prior
-from .samplers import (
-    DAPS,
-    DCPS,
-    DDNM,
-    DDRM,
-    DPS,
-    FPS,
-    LGD,
-    MGDM,
-    MGPS,
-    MMPS,
-    SAMPLERS,
-    SDA,
-    TDS,
-    TFG,
-    TMPD,
-    CFGiG,
-    Choice,
-    Deterministic,
-    DiffPIR,
-    FKSteering,
-    Guided,
-    IndexLaw,
-    InnerSteps,
-    Langevin,
-    MCGDiff,
-    Midpoint,
-    Mix,
-    PiGDM,
-    PnPDM,
-    REDDiff,
-    RePaint,
-    Sampler,
-    ScoreSDE,
-    TiltedGibbs,
-    TwistedSMC,
-    Unconditional,
-    Uniform,
-    at_budget,
-    choose,
-    rebuild_sampler,
-    rewarded,
-)
-from .target import Posterior, Tilted
-from .version import __version__
+from ._deprecated import moved
+from ._names import NAMES, ROOMS, resolve
+from .version import __version__ as __version__
 
-__all__ = [
-    "APG",
-    "CFG",
-    "DAPS",
-    "DCPS",
-    "DDIM",
-    "DDNM",
-    "DDPM",
-    "DDRM",
-    "DPS",
-    "EDM",
-    "FPS",
-    "GFCG",
-    "LGD",
-    "MGDM",
-    "MGPS",
-    "MMPS",
-    "RLG",
-    "RULES",
-    "SAMPLERS",
-    "SDA",
-    "SOLVERS",
-    "TDS",
-    "TFG",
-    "TMPD",
-    "VP",
-    "AdaptiveGuidance",
-    "AutoGuidance",
-    "BayesClassifier",
-    "CFGPlusPlus",
-    "CFGiG",
-    "CapabilityError",
-    "Choice",
-    "Classifier",
-    "ClassifierGuidance",
-    "Clean",
-    "CleanClassifier",
-    "Condition",
-    "Conditional",
-    "CosineBetas",
-    "Counted",
-    "DPMpp2M",
-    "Denoiser",
-    "Deterministic",
-    "DiffPIR",
-    "DynamicCFG",
-    "EluCD",
-    "Epsilon",
-    "Experts",
-    "FKSteering",
-    "Family",
-    "Flow",
-    "FlowMatching",
-    "FunctionLikelihood",
-    "Gaussian",
-    "GaussianLikelihood",
-    "GaussianMixture",
-    "GivenBetas",
-    "Guidance",
-    "Guided",
-    "Heun",
-    "IndexLaw",
-    "InnerSteps",
-    "InputError",
-    "Interval",
-    "Karras",
-    "Label",
-    "Langevin",
-    "Likelihood",
-    "LinearAG",
-    "LinearBetas",
-    "LogLinear",
-    "MCGDiff",
-    "Midpoint",
-    "Mix",
-    "Network",
-    "PiGDM",
-    "PnPDM",
-    "PoissonLikelihood",
-    "PosteriaError",
-    "Posterior",
-    "REDDiff",
-    "RePaint",
-    "Rescale",
-    "Rng",
-    "Sampler",
-    "ScaledLinearBetas",
-    "Schedule",
-    "ScoreSDE",
-    "ShapeError",
-    "Solver",
-    "Space",
-    "State",
-    "Table",
-    "Tilted",
-    "TiltedGibbs",
-    "TiltedQuadrature",
-    "TwistedSMC",
-    "TwoLevel",
-    "Unconditional",
-    "Uniform",
-    "Velocity",
-    "ZeroStar",
-    "__version__",
-    "at_budget",
-    "choose",
-    "classified",
-    "load_classifier",
-    "load_prior",
-    "operators",
-    "rebuild_sampler",
-    "rewarded",
-    "tilted_gaussian",
-]
+if TYPE_CHECKING:
+    from . import analytic as analytic
+    from . import diffusion as diffusion
+    from . import guidance as guidance
+    from . import interop as interop
+    from . import likelihood as likelihood
+    from . import metrics as metrics
+    from . import operators as operators
+    from . import priors as priors
+    from . import problems as problems
+    from . import runs as runs
+    from . import samplers as samplers
+    from . import schedules as schedules
+    from . import solvers as solvers
+    from . import testing as testing
+    from .analytic import Gaussian as Gaussian
+    from .analytic import GaussianMixture as GaussianMixture
+    from .core.errors import CapabilityError as CapabilityError
+    from .core.errors import InputError as InputError
+    from .core.errors import PosteriaError as PosteriaError
+    from .core.errors import ShapeError as ShapeError
+    from .core.rng import Rng as Rng
+    from .core.space import Space as Space
+    from .diffusion import Denoiser as Denoiser
+    from .diffusion import Family as Family
+    from .diffusion import Label as Label
+    from .diffusion import Network as Network
+    from .guidance import APG as APG
+    from .guidance import CFG as CFG
+    from .likelihood import FunctionLikelihood as FunctionLikelihood
+    from .likelihood import GaussianLikelihood as GaussianLikelihood
+    from .likelihood import PoissonLikelihood as PoissonLikelihood
+    from .priors import load_prior as load_prior
+    from .samplers import DAPS as DAPS
+    from .samplers import DPS as DPS
+    from .samplers import MGDM as MGDM
+    from .samplers import MGPS as MGPS
+    from .samplers import MMPS as MMPS
+    from .samplers import CFGiG as CFGiG
+    from .samplers import Guided as Guided
+    from .samplers import TiltedGibbs as TiltedGibbs
+    from .samplers import TwistedSMC as TwistedSMC
+    from .samplers import Unconditional as Unconditional
+    from .samplers import at_budget as at_budget
+    from .samplers import choose as choose
+    from .schedules import Karras as Karras
+    from .solvers import DDIM as DDIM
+    from .solvers import Heun as Heun
+    from .target import Posterior as Posterior
+    from .target import Tilted as Tilted
+
+__all__ = ["__version__", *ROOMS, *NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    return resolve(name) if name in __all__ else moved(__name__, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,1 +1,20 @@
 """Priors as denoisers, noise schedules, and the moves between noise levels."""
+
+from .denoiser import Condition, Conditional, Counted, Denoiser, Family, Label
+from .network import EDM, Clean, Epsilon, FlowMatching, Network, Parametrisation, Velocity
+
+__all__ = [
+    "EDM",
+    "Clean",
+    "Condition",
+    "Conditional",
+    "Counted",
+    "Denoiser",
+    "Epsilon",
+    "Family",
+    "FlowMatching",
+    "Label",
+    "Network",
+    "Parametrisation",
+    "Velocity",
+]
