@@ -236,17 +236,18 @@ def main() -> None:
         "",
         "## Posterior of a mixture of 25 Gaussians",
         "",
-        f"Sliced Wasserstein-1 distance (100 directions) of {SAMPLES} samples to {SAMPLES} exact draws; mean "
-        f"and standard error over {options.problems} problems. In brackets what the official code gives on 6 "
-        "problems of its own draw, and how far apart the two means are in standard errors of their "
-        "difference. Problems: `posteria.problems.toy.gmm25`.",
+        f"Sliced Wasserstein-1 distance (100 directions) of {SAMPLES} samples to {SAMPLES} exact draws;",
+        f"mean and standard error over {options.problems} problems.",
+        "In brackets what the official code gives on 6 problems of its own draw,",
+        "and how far apart the two means are in standard errors of their difference.",
+        "Problems: `posteria.problems.toy.gmm25`.",
         "",
         *table,
         "",
         *again,
         "## Overhead",
         "",
-        "Milliseconds beyond the network and the operator: batch 1, one CPU thread, 3 x 64 x 64 in float32, "
+        "Milliseconds beyond the network and the operator: batch 1, one CPU thread, 3 x 64 x 64 in float32,",
         "a denoiser that halves its input.",
         "",
         *overhead,

@@ -331,9 +331,9 @@ def varied(frame: Frame) -> Table:
             name = short(str(row["solver_name"]))
             rows.append([f"{weight:g}", name, *numbers, f"{row['objective_frechet']:.1f}"])
     note = (
-        "*Precision*: the share of samples among the held-out pictures, in features of a classifier; *recall*: of "
-        "these among the samples; *agreement*: what the classifier takes for its label. `cfgpp` has a strength of "
-        "its own and does not see the weight: its rows differ by their draws alone."
+        "*Precision*: the share of samples among the held-out pictures, in features of a classifier;\n"
+        "*recall*: of these among the samples; *agreement*: what the classifier takes for its label.\n"
+        "`cfgpp` has a strength of its own and does not see the weight: its rows differ by their draws alone."
     )
     return Table(f"{title}, at {budget} evaluations a sample", header, rows, note)
 

@@ -122,17 +122,16 @@ def card(
         f"| weights | sha256 {sha256} |",
         f"| sampled with | `{SAMPLER!r}`, seeds 0 to {len(samples) - 1} |",
         "",
-        f"Sliced Wasserstein-1 distance of {n} pictures to {n} held-out ones (1000 directions, pixels in [-1, 1]): "
-        + ", ".join(f"{key} **{value:.4f}**" for key, value in scores.items())
-        + ".",
+        f"Sliced Wasserstein-1 distance of {n} pictures to {n} held-out ones (1000 directions, pixels in [-1, 1]):",
+        ", ".join(f"{key} **{value:.4f}**" for key, value in scores.items()) + ".",
         "",
-        "Memorisation: root mean square distance to the nearest training picture, median (1 % quantile): samples "
-        f"**{ours.median():.3f}** ({ours.quantile(0.01):.3f}), held-out pictures **{theirs.median():.3f}** "
-        f"({theirs.quantile(0.01):.3f}); {copies:.1%} of the samples are nearer than the 1 % quantile of the "
-        "held-out pictures.",
+        "Memorisation: root mean square distance to the nearest training picture, median (1 % quantile):",
+        f"samples **{ours.median():.3f}** ({ours.quantile(0.01):.3f}), held-out pictures "
+        f"**{theirs.median():.3f}** ({theirs.quantile(0.01):.3f});",
+        f"{copies:.1%} of the samples are nearer than the 1 % quantile of the held-out pictures.",
         "",
-        f"Weighted denoising loss at sigma 0.05, 0.2, 0.5, 1, 3, 10: held out {_numbers(log[-1]['held_out'])}; "
-        f"trained on {_numbers(log[-1]['train'])}.",
+        "Weighted denoising loss at sigma 0.05, 0.2, 0.5, 1, 3, 10:",
+        f"held out {_numbers(log[-1]['held_out'])}; trained on {_numbers(log[-1]['train'])}.",
         "",
         "![samples](grid.png)",
         "",
