@@ -18,6 +18,7 @@ ROOMS = [
     ["guidance"],
     ["samplers"],
     ["metrics", "problems", "priors", "testing"],
+    ["modalities"],
     ["runs", "interop"],
     ["cli"],
     ["__init__", "__main__"],

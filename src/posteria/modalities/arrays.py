@@ -1,0 +1,69 @@
+"""Arrays from NumPy's files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import InputError
+
+SUFFIXES = {".npy", ".npz"}
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file's name says that it holds an array."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def existing(path: Path) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        InputError: If there is none, or it is a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file.")
+    if not path.exists():
+        raise InputError(f"There is no file {path}.")
+    return path
+
+
+def read_array(path: Path, name: str) -> np.ndarray:
+    """Read one array of numbers from an .npy or .npz file, in the byte order of this machine; runs no code from it.
+
+    Args:
+        path: The file.
+        name: Which array to take if there are several.
+
+    Raises:
+        InputError: If there is none, or not exactly one, or it holds no real numbers.
+    """
+    existing(path)
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            single = isinstance(loaded, np.ndarray)
+            array = loaded if single else loaded[_key(path, loaded.files, name)]
+    except InputError:
+        raise
+    # A damaged archive fails in zipfile, zlib, struct or NumPy, each in its own ways.
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read as an array: it is damaged, or was not saved with numpy.save or numpy.savez."
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{path} holds {array.dtype} values; real numbers are needed.")
+    wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    kind = np.dtype(np.float64) if wide else array.dtype.newbyteorder("=")
+    return np.asarray(array, dtype=kind)
+
+
+def _key(path: Path, names: list[str], wanted: str) -> str:
+    if wanted in names:
+        return wanted
+    if not names:
+        raise InputError(f"{path} holds no array.")
+    if len(names) > 1:
+        raise InputError(
+            f"{path} holds the arrays {', '.join(names)}; name the one to use {wanted!r}."
+        )
+    return names[0]

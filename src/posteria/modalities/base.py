@@ -1,0 +1,274 @@
+"""What a modality is: how files of one kind of data are read, measured, compared and shown."""
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ..core.errors import InputError, unknown
+from ..core.space import Space
+from ..metrics.registry import METRICS
+from ..operators import Operator
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What was read from a file.
+
+    Args:
+        x: In the prior's units, of the shape that was asked for. Entries that the file marks as
+            missing are NaN.
+        name: Name of the file.
+        meta: What is needed to write it back, or to read another file alike: its size before it was
+            fitted, a rate, the names of leads.
+    """
+
+    x: Tensor
+    name: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting of a task.
+
+    Args:
+        default: Its value if none is given; a value has the same type.
+        about: What it is, in a sentence.
+        file: Whether it may be the name of a file, which is then read.
+    """
+
+    default: Any
+    about: str
+    file: bool = False
+
+    def value(self, name: str, given: Any) -> Any:
+        """The given value, or the one that a text stands for.
+
+        Raises:
+            InputError: If it has another type than the default.
+        """
+        kind = type(self.default)
+        if isinstance(given, Tensor) and self.file:
+            return given
+        try:
+            value = kind(given) if isinstance(given, str) or kind is float else given
+        except (TypeError, ValueError):
+            value = None
+        if isinstance(given, bool) or type(value) is not kind:
+            raise InputError(
+                f"{name} takes {kind.__name__}, such as {self.default!r}; {given!r} is not one."
+            )
+        return value
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of measurement.
+
+    Args:
+        about: What it does, in a sentence.
+        build: `build(shape, **options)`: the operator for signals of a shape.
+        options: The names of the options that it takes.
+        alike: Whether a measurement is a signal of the same kind and units, so that a file of that
+            kind can hold it.
+    """
+
+    about: str
+    build: Callable[..., Operator]
+    options: tuple[str, ...] = ()
+    alike: bool = True
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A task with its options: an operator, and the record of how it was made.
+
+    Args:
+        task: Name of the task.
+        operator: The operator.
+        options: Values of all its options, but for those that were read from files.
+        arrays: Those that were read from files.
+    """
+
+    task: str
+    operator: Operator
+    options: Mapping[str, Any]
+    arrays: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What figures are made of.
+
+    Args:
+        samples: `[n, *event]`.
+        seeds: One a sample.
+        operator: What was measured.
+        y: The measurement.
+        std: Standard deviation of its noise.
+        truth: `[*event]`, if it is known.
+    """
+
+    samples: Tensor
+    seeds: Sequence[int]
+    operator: Operator
+    y: Tensor
+    std: float
+    truth: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A file that shows something.
+
+    Args:
+        name: Of the file; `samples/3.png` is a single sample, which a report leaves out.
+        content: Its bytes.
+        caption: What it shows.
+        sheet: Whether it takes the full width of a report.
+    """
+
+    name: str
+    content: bytes
+    caption: str
+    sheet: bool = False
+
+
+class Modality(abc.ABC):
+    """A kind of data.
+
+    Attributes:
+        name: In the registry.
+        about: The signals that it is about, in a few words.
+        units: What the values of a signal are.
+        tasks: The measurements, by name.
+        options: The options of all tasks, by name.
+        default: The name of the task that is shown first.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    units: ClassVar[str]
+    tasks: ClassVar[Mapping[str, Task]]
+    options: ClassVar[Mapping[str, Option]]
+    default: ClassVar[str]
+
+    @abc.abstractmethod
+    def suits(self, space: Space) -> bool:
+        """Whether signals of this kind have the shape of a space."""
+
+    @abc.abstractmethod
+    def read(self, path: Path, shape: tuple[int, ...], *, taker: str, fit: bool = False) -> Signal:
+        """Read a signal.
+
+        Args:
+            path: A file of this kind of data, or an array (.npy, .npz).
+            shape: The shape that it is to have.
+            taker: Who takes that shape, for errors: "the prior 'digits' takes".
+            fit: Convert it to that shape.
+
+        Raises:
+            InputError: If there is no such file, it cannot be read, or holds something else.
+        """
+
+    @abc.abstractmethod
+    def read_measurement(
+        self, path: Path, degradation: Degradation, *, taker: str, std: float, fit: bool = False
+    ) -> Signal:
+        """Read a measurement, in the shape that the operator measures.
+
+        Args:
+            path: See `read`.
+            degradation: How it was measured.
+            taker: Who takes that shape, for errors: "the task 'sr' on the prior 'digits' measures".
+            std: Standard deviation of its noise.
+            fit: See `read`.
+
+        Raises:
+            InputError: As for `read`, or if the values are beyond what can be measured.
+        """
+
+    @abc.abstractmethod
+    def read_option(
+        self, option: str, path: Path, shape: tuple[int, ...], like: Signal | None
+    ) -> Tensor:
+        """Read the value of an option from a file.
+
+        Args:
+            option: Its name.
+            path: The file.
+            shape: Of the signal.
+            like: The signal that it goes with, if that was fitted to the shape; so is the option.
+        """
+
+    @abc.abstractmethod
+    def encode(self, x: Tensor) -> bytes:
+        """The content of a file that shows one signal."""
+
+    def write(self, signal: Signal, path: Path) -> None:
+        """Write a signal to a file."""
+        path.write_bytes(self.encode(signal.x))
+
+    @abc.abstractmethod
+    def figures(self, outcome: Outcome) -> list[Figure]:
+        """What came of a restoration, in the order in which a report shows it."""
+
+    @abc.abstractmethod
+    def sheet(self, name: str, samples: Tensor, caption: str) -> Figure:
+        """Some of the samples `[n, *event]` in one figure."""
+
+    @abc.abstractmethod
+    def compare(self, name: str, rows: Mapping[str, Tensor], caption: str) -> Figure:
+        """Samples `[n, *event]` of several methods, one below the other."""
+
+    def metrics(self, truth: Tensor, samples: Tensor) -> dict[str, Tensor]:
+        """The registered metrics of samples `[n, *event]` against a truth `[*event]`, each `[n]`."""
+        return {
+            name: metric(samples, truth)
+            for name, metric in METRICS.items()
+            if self.name in metric.modalities
+        }
+
+    def degradation(
+        self,
+        task: str,
+        shape: tuple[int, ...],
+        options: Mapping[str, Any],
+        *,
+        seed: int = 0,
+        like: Signal | None = None,
+    ) -> Degradation:
+        """The operator of a task for signals of a shape.
+
+        Args:
+            task: Its name.
+            shape: Of the signal.
+            options: Those that are not to have their defaults; a text is parsed, the name of a file
+                read.
+            seed: Of what the task draws, unless the options have it.
+            like: See `read_option`.
+
+        Raises:
+            InputError: If there is no such task or option, or a value is out of range.
+            ShapeError: If the signal does not suit the task.
+        """
+        if task not in self.tasks:
+            raise unknown("task", task, self.tasks)
+        takes = self.tasks[task].options
+        for name in options:
+            if name not in takes:
+                raise unknown(f"option of the task {task!r}", name, takes or ["none"])
+        values = {name: self.options[name].default for name in takes}
+        values |= {"seed": seed} if "seed" in takes else {}
+        values |= {name: self.options[name].value(name, v) for name, v in options.items()}
+        for name, value in values.items():
+            if self.options[name].file and isinstance(value, str) and Path(value).suffix:
+                values[name] = self.read_option(name, Path(value), shape, like)
+        operator = self.tasks[task].build(shape, **values)
+        arrays = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        plain = {name: value for name, value in values.items() if name not in arrays}
+        return Degradation(task, operator, plain, arrays)

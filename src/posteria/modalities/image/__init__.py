@@ -1,0 +1,5 @@
+"""Pictures."""
+
+from .modality import Image
+
+__all__ = ["Image"]

@@ -1,0 +1,102 @@
+"""Pictures behind the interface of all kinds of data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+from typing_extensions import override
+
+from ...core.errors import InputError, unknown
+from ...core.space import Space
+from ...operators import Inpainting
+from ..arrays import is_array
+from ..base import Degradation, Figure, Modality, Option, Outcome, Signal, Task
+from .figures import figures_of, sheet_of
+from .files import check_range, read_mask, read_picture, read_values
+from .pixels import png, side_by_side, to_bytes
+from .tasks import OPTIONS, TASKS
+
+
+class Image(Modality):
+    """Pictures `[1 or 3 channels, height, width]` in [-1, 1], where -1 is black."""
+
+    name: ClassVar[str] = "image"
+    about: ClassVar[str] = "(1 or 3 channels, height, width)"
+    units: ClassVar[str] = "pictures in [-1, 1]"
+    tasks: ClassVar[Mapping[str, Task]] = TASKS
+    options: ClassVar[Mapping[str, Option]] = OPTIONS
+    default: ClassVar[str] = "inpaint"
+
+    @override
+    def suits(self, space: Space) -> bool:
+        return len(space.shape) == 3 and space.shape[0] in {1, 3}
+
+    @override
+    def read(self, path: Path, shape: tuple[int, ...], *, taker: str, fit: bool = False) -> Signal:
+        if not is_array(path):
+            return read_picture(path, shape, taker=taker, fit=fit, holes=False)
+        x = read_values(path, shape, name="truth", taker=taker)
+        if not x.isfinite().all():
+            raise InputError(f"{path.name} holds values that are NaN or infinite.")
+        return Signal(check_range(x, path.name), path.name)
+
+    @override
+    def read_measurement(
+        self, path: Path, degradation: Degradation, *, taker: str, std: float, fit: bool = False
+    ) -> Signal:
+        operator, task = degradation.operator, self.tasks[degradation.task]
+        listed = isinstance(operator, Inpainting)
+        # A picture with holes is how a mask's measurement is kept; its list of pixels is for arrays.
+        shape = operator.domain.shape if listed else operator.codomain.shape
+        if not is_array(path):
+            if not task.alike:
+                raise InputError(
+                    f"{path.name} is a picture; {taker} {shape}, which no picture holds. Give an array (.npy)."
+                )
+            signal = read_picture(path, shape, taker=taker, fit=fit, holes=True)
+            y = signal.x
+        else:
+            y = self._values(path, degradation, taker)
+            if task.alike:
+                # Noise of 10 standard deviations is none; half of the range more is for operators
+                # that overshoot.
+                check_range(y, path.name, most=2 + 10 * std)
+            signal = Signal(y, path.name)
+        if listed and tuple(y.shape) == operator.domain.shape:
+            y = operator(y)
+        return Signal(y, signal.name, signal.meta)
+
+    def _values(self, path: Path, degradation: Degradation, taker: str) -> Tensor:
+        """An array in the shape of the measurement, or of the picture with holes."""
+        operator = degradation.operator
+        try:
+            return read_values(path, operator.codomain.shape, name="measurement", taker=taker)
+        except InputError:
+            if not isinstance(operator, Inpainting):
+                raise
+            return read_values(path, operator.domain.shape, name="measurement", taker=taker)
+
+    @override
+    def read_option(
+        self, option: str, path: Path, shape: tuple[int, ...], like: Signal | None
+    ) -> Tensor:
+        if option == "mask":
+            return read_mask(path, shape[-2], shape[-1], like)
+        raise unknown("option that is read from a file", option, ["mask"])
+
+    @override
+    def encode(self, x: Tensor) -> bytes:
+        return png(to_bytes(x))
+
+    @override
+    def figures(self, outcome: Outcome) -> list[Figure]:
+        return list(figures_of(outcome))
+
+    @override
+    def sheet(self, name: str, samples: Tensor, caption: str) -> Figure:
+        return sheet_of(name, samples, caption)
+
+    @override
+    def compare(self, name: str, rows: Mapping[str, Tensor], caption: str) -> Figure:
+        return Figure(name, png(side_by_side(rows)), caption, sheet=True)
