@@ -7,20 +7,22 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
 
+# One process a worker, each on one thread.
+WORKERS ?= 2
 test: .venv/ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 # The studies behind the tests: minutes to hours.
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
 
-# Prints the tables of docs/measures.md.
+# Writes docs/measures.md; the per-step overheads alone: `benchmarks/tables.py overhead`.
 measure: .venv/ready
-	$(BIN)/python benchmarks/foundation.py
+	$(BIN)/python benchmarks/tables.py measures
 
 # Prints the tables of docs/exact.md.
 measure-exact: .venv/ready
-	$(BIN)/python benchmarks/exact.py
+	$(BIN)/python benchmarks/tables.py mixture gaussian evidence calibration
 
 # Draws what is in the tables of docs/images.md; DATA is a folder with mnist_28x28.npz. Goes on where it was stopped.
 IMAGES := $(CURDIR)/benchmarks/benchmark_images

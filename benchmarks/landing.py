@@ -9,9 +9,9 @@ from pathlib import Path
 
 from figure import curves
 from lib.show import Frame
+from lib.table import Table
 from report import (
     BUDGETS,
-    Table,
     answer,
     best,
     by_problem,

@@ -7,8 +7,8 @@ import argparse
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from benchopt.results import read_results
@@ -25,6 +25,7 @@ from lib.show import (
     short,
     table_of_best,
 )
+from lib.table import Table
 from posteria.samplers import POSTERIOR_SAMPLERS
 
 HERE = Path(__file__).parent
@@ -63,31 +64,6 @@ TOGETHER = {
     for name, kind in POSTERIOR_SAMPLERS.items()
     if "particles" in {field.name for field in fields(kind)}
 } | {"azula[TDS]"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts.
-
-    Args:
-        title: In words.
-        header: Of the columns.
-        rows: As many texts in each as there are columns.
-        note: Below it.
-    """
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-    def markdown(self, level: int = 3) -> str:
-        """With its title as a heading."""
-        lines = [self.header, ["---"] * len(self.header), *self.rows]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return "\n\n".join(
-            part for part in (f"{'#' * level} {self.title}", body, self.note) if part
-        )
 
 
 def spaced(number: int) -> str:

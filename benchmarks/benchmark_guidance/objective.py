@@ -6,20 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_utils.tilts import Tilt, distance, floor, load_classifier, mass, shares
+from benchmark_utils.tilts import Tilt, distance, floor, mass, shares
 from benchopt import BaseObjective
 from torch import Tensor
 
 import posteria as po
 from lib import code_hash
+from lib.digits import scores
 from posteria.core.errors import expect
-from posteria.metrics.diversity import (
-    classifier_agreement,
-    density_coverage,
-    frechet_distance,
-    precision_recall,
-)
-from posteria.metrics.features import Penultimate
 
 EXACT = ("distance", "ratio", "mass_error", "spread")
 DIGITS = ("agreement", "precision", "recall", "density", "coverage", "frechet")
@@ -114,23 +108,8 @@ class Objective(BaseObjective):
     def _of_digits(self, x: Tensor | None) -> dict[str, float]:
         if x is None or self.tilt.reference is None:
             return {}
-        classifier = load_classifier("digits")
-        features = Penultimate(classifier)
-        ours, theirs = features(x.float()), features(self.tilt.reference())
-        laws = torch.split(x.float(), self.tilt.each)
         labels = [
             expect(target.condition, po.Label, by="agreement").label
             for target in self.tilt.targets
         ]
-        pairs = zip(laws, labels, strict=True)
-        agreed = [classifier_agreement(classifier, law, label) for law, label in pairs]
-        precision, recall = precision_recall(ours, theirs, k=self.k)
-        density, coverage = density_coverage(ours, theirs)
-        return {
-            "agreement": sum(agreed) / len(agreed),
-            "precision": precision,
-            "recall": recall,
-            "density": density,
-            "coverage": coverage,
-            "frechet": frechet_distance(ours, theirs),
-        }
+        return scores(x.float(), self.tilt.reference(), labels, self.k)

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from posteria.diffusion.denoiser import Counted
+from posteria.samplers.base import Sampler
 from posteria.samplers.population import ParticleState
-from posteria.samplers.posterior import PosteriorSampler
-from posteria.target import Posterior
 
 # Seeds below 2^32 in blocks of a population's size, so that a block is a population of the default size.
 BLOCK = 512
@@ -54,12 +53,12 @@ class Draws:
     log_evidence: float = math.nan
 
 
-def measure(sampler: PosteriorSampler[Any], target: Posterior, seeds: Sequence[int]) -> Draws:
+def measure(sampler: Sampler[Any], target: Any, seeds: Sequence[int]) -> Draws:
     """Draw the samples of `seeds` at once, with their cost.
 
     Args:
         sampler: A sampler.
-        target: The posterior.
+        target: What it draws from, with a `prior`.
         seeds: Of the samples; those of a population share its cost.
     """
     counted = Counted(target.prior)

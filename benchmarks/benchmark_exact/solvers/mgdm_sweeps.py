@@ -6,8 +6,9 @@ from typing import Any
 from benchopt import BaseSolver
 
 from lib import measure, refusal
-from posteria import MGDM, Table
+from posteria import MGDM
 from posteria.problems.toy import Problem
+from posteria.schedules import Table
 
 
 class Solver(BaseSolver):

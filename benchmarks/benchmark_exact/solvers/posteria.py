@@ -6,8 +6,8 @@ from typing import Any
 from benchopt import BaseSolver
 
 from lib import Draws, budgeted, measure, next_budget, refusal, sampler_named
-from posteria import SAMPLERS
 from posteria.problems.toy import Problem
+from posteria.samplers import SAMPLERS
 
 
 class Solver(BaseSolver):

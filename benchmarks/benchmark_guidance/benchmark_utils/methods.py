@@ -25,7 +25,7 @@ LEVELS = ("initial", "round_steps")
 # Numbers of levels on which a cost is counted, and the most that a budget may buy.
 PROBES, MOST = (8, 16), 2000
 # Rules that a method has not got are those of a solver.
-METHODS = [*po.RULES, *(name for name in TILTED_SAMPLERS if name != "guided")]
+METHODS = [*po.guidance.RULES, *(name for name in TILTED_SAMPLERS if name != "guided")]
 
 
 def next_budget(budget: int) -> int:
@@ -44,10 +44,10 @@ def method(name: str, tilt: Tilt) -> TiltedSampler[Any]:
         CapabilityError: If it needs a model that is not there.
     """
     networks = tilt.exact is None
-    made = name not in po.RULES and not networks
+    made = name not in po.guidance.RULES and not networks
     chosen = TILTED_SAMPLERS[name]() if made else command_line.choose_rule(name, None, None, {})
     if name == "rlg" and not networks and isinstance(chosen, Guided):
-        chosen = dataclasses.replace(chosen, rule=po.RLG(guidance=0.0))
+        chosen = dataclasses.replace(chosen, rule=po.guidance.RLG(guidance=0.0))
     full = with_models(chosen, tilt.models)
     if not isinstance(full, TiltedSampler):
         raise TypeError(f"{name} is no sampler of tilted laws")

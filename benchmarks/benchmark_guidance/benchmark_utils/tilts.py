@@ -159,12 +159,6 @@ def load(prior: str, device: str = "cpu") -> po.Network:
     return po.load_prior(prior, device=device)
 
 
-@lru_cache(maxsize=1)
-def load_classifier(name: str, device: str = "cpu") -> po.CleanClassifier:
-    """A classifier, loaded once in a process."""
-    return po.load_classifier(name, device=device)
-
-
 @lru_cache(maxsize=4)
 def conditional(prior: str, labels: tuple[int, ...], count: int, device: str) -> Tensor:
     """Draws of the conditional law, made once in a process: the reference where there are no pictures."""

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_utils.tilts import Tilt, conditional, load, load_classifier
+from benchmark_utils.tilts import Tilt, conditional, load
 from benchopt import BaseDataset
 from benchopt.config import get_data_path
 from torch import Tensor
 
 import posteria as po
+from lib.digits import load_classifier
 from posteria.diffusion.denoiser import Tally
 from posteria.guidance.classifier import CleanClassifier
 

@@ -27,7 +27,7 @@ def of_pictures(name: str) -> PosteriorSampler[Any]:
     population = "particles" in {field.name for field in dataclasses.fields(kind)}
     sampler: PosteriorSampler[Any] = kind(particles=PARTICLES) if population else kind()
     schedule = sampler.schedule
-    if isinstance(schedule, (po.Karras, po.LogLinear)):
+    if isinstance(schedule, (po.Karras, po.schedules.LogLinear)):
         schedule = dataclasses.replace(schedule, sigma_max=min(schedule.sigma_max, HIGHEST))
         sampler = dataclasses.replace(sampler, schedule=schedule)
     return sampler

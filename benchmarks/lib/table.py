@@ -1,0 +1,45 @@
+"""Tables in Markdown."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Args:
+        title: In words.
+        header: Of the columns.
+        rows: As many texts in each as there are columns.
+        note: Below it.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    def markdown(self, level: int = 3) -> str:
+        """With its title as a heading."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        title = f"{'#' * level} {self.title}" if self.title else ""
+        return "\n\n".join(part for part in (title, body, self.note) if part)
+
+
+def error_of(values: Sequence[float]) -> float:
+    """The standard error of a mean."""
+    return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def with_error(values: Sequence[float], digits: int) -> str:
+    """Mean and standard error."""
+    return f"{statistics.mean(values):.{digits}f} +- {error_of(values):.{digits}f}"
+
+
+def costs(evaluations: float, vjps: float, unit: str = "") -> str:
+    """Evaluations, and vjps if there are any."""
+    return f"{evaluations:.0f}" + (f" + {vjps:.0f}{unit}" if vjps else "")
