@@ -16,11 +16,11 @@ from posteria.core.rng import Rng
 from posteria.diffusion.denoiser import Counted, Family
 from posteria.diffusion.schedule import levels_of
 from posteria.guidance.base import Guidance, Look, Memory, Moment
-from posteria.guidance.cfg import CFG, cfg
-from posteria.guidance.two_level import TwoLevel
+from posteria.guidance.tilted.cfg import CFG, cfg
+from posteria.guidance.tilted.two_level import TwoLevel
 from posteria.problems.tilted import cfgig_toy, rare_mode, wasserstein_1d
-from posteria.samplers.cfgig import CFGiG
 from posteria.samplers.guided import Guided
+from posteria.samplers.tilted.cfgig import CFGiG
 from posteria.target import Tilted
 
 TOY, RARE = cfgig_toy(), rare_mode()

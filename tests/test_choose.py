@@ -1,5 +1,6 @@
 """What a sampler costs, how many steps a budget buys, and which sampler a target gets."""
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -17,7 +18,8 @@ from posteria.samplers.choose import exact_schedule
 
 def spent(sampler: po.Sampler[Any], target: po.Posterior) -> int:
     """Evaluations and vjps of one sample, or of a whole population, as they were asked for."""
-    counted = po.Counted(target.prior)
+    # A new prior, whose scale nobody has measured yet.
+    counted = po.Counted(copy.copy(target.prior))
     sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
     return counted.forward + counted.backward
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import posteria as po
 from posteria.core import linalg
-from posteria.guidance.classifier import BayesClassifier, CleanClassifier
+from posteria.guidance.classifiers.classifier import BayesClassifier, CleanClassifier
 from posteria.metrics.diversity import (
     classifier_agreement,
     density_coverage,

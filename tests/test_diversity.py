@@ -16,7 +16,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
 import posteria as po
-from posteria.guidance.classifier import CleanClassifier
+from posteria.guidance.classifiers.classifier import CleanClassifier
 from posteria.metrics import diversity
 from posteria.metrics.distribution import Moments, moments
 from posteria.metrics.diversity import (

@@ -14,8 +14,8 @@ from posteria.metrics.distribution import (
     variance_ratio,
 )
 from posteria.problems.toy import PROBLEMS, gmm25
-from posteria.samplers.twist import Dense, Isotropic, MonteCarlo, Scalar
-from posteria.samplers.twisted import TwistedSMC
+from posteria.samplers.particles.twist import Dense, Isotropic, MonteCarlo, Scalar
+from posteria.samplers.particles.twisted import TwistedSMC
 from posteria.testing import check_sampler, example_posterior
 
 SMALL = TwistedSMC(schedule=po.Karras(steps=8, sigma_min=0.05, sigma_max=50.0), particles=16)

@@ -14,10 +14,10 @@ from torch import Tensor
 import posteria as po
 from posteria.core.rng import Rng
 from posteria.diffusion.kernel import bridge
-from posteria.guidance.classifier import BayesClassifier
-from posteria.guidance.classifier_guidance import classified
+from posteria.guidance.classifiers.classifier import BayesClassifier
+from posteria.guidance.classifiers.classifier_guidance import classified
 from posteria.samplers import fk_steering, population
-from posteria.samplers.fk_steering import (
+from posteria.samplers.particles.fk_steering import (
     Difference,
     FKState,
     FKSteering,

@@ -5,7 +5,7 @@ import torch
 from helpers import F64, normal, random_covariance
 
 from posteria.core.rng import Rng
-from posteria.samplers.gaussian_vi import Adam, InnerSteps, Normal, fit
+from posteria.samplers.fitted.gaussian_vi import Adam, InnerSteps, Normal, fit
 
 
 def test_adam_is_pytorch_s() -> None:

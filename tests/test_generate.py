@@ -20,8 +20,8 @@ from torch import Tensor
 import posteria as po
 from posteria import cli
 from posteria.guidance import Pointwise
-from posteria.guidance.apg import APG
-from posteria.guidance.linear_ag import LinearAG
+from posteria.guidance.tilted.apg import APG
+from posteria.guidance.tilted.linear_ag import LinearAG
 from posteria.metrics.diversity import classifier_agreement
 from posteria.priors import SHIPPED
 from posteria.priors.classifier import load_classifier

@@ -15,12 +15,12 @@ from torch import Tensor
 import posteria as po
 from posteria.diffusion.kernel import reverse_step
 from posteria.diffusion.schedule import levels_of
-from posteria.guidance.adaptive import AdaptiveGuidance
 from posteria.guidance.base import Guidance, Moment
-from posteria.guidance.classifier import BayesClassifier, Classifier
-from posteria.guidance.dynamic import DynamicCFG
-from posteria.guidance.gfcg import GFCG
-from posteria.guidance.linear_ag import LinearAG, predictions
+from posteria.guidance.classifiers.classifier import BayesClassifier, Classifier
+from posteria.guidance.classifiers.gfcg import GFCG
+from posteria.guidance.tilted.adaptive import AdaptiveGuidance
+from posteria.guidance.tilted.dynamic import DynamicCFG
+from posteria.guidance.tilted.linear_ag import LinearAG, predictions
 from posteria.samplers.guided import GuidedState
 
 MANY = 200

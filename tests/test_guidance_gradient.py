@@ -16,11 +16,11 @@ from posteria.core.rng import Rng
 from posteria.core.space import Space
 from posteria.diffusion.denoiser import Condition
 from posteria.guidance.base import Guidance, Moment
-from posteria.guidance.cfg import cfg
-from posteria.guidance.classifier import BayesClassifier, Classifier, CleanClassifier
-from posteria.guidance.classifier_guidance import ClassifierGuidance, classified
-from posteria.guidance.elucd import EluCD, softened
-from posteria.guidance.experts import Experts
+from posteria.guidance.classifiers.classifier import BayesClassifier, Classifier, CleanClassifier
+from posteria.guidance.classifiers.classifier_guidance import ClassifierGuidance, classified
+from posteria.guidance.classifiers.elucd import EluCD, softened
+from posteria.guidance.models.experts import Experts
+from posteria.guidance.tilted.cfg import cfg
 from posteria.likelihood import FunctionLikelihood
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.samplers.guided import Guided

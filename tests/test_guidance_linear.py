@@ -14,14 +14,14 @@ import posteria as po
 from posteria.core.rebuild import rebuild
 from posteria.diffusion.kernel import bridge
 from posteria.diffusion.schedule import levels_of
-from posteria.guidance.apg import APG
-from posteria.guidance.autoguidance import AutoGuidance
 from posteria.guidance.base import Guidance, Moment, Pointwise
-from posteria.guidance.cfgpp import CFGPlusPlus
-from posteria.guidance.interval import Interval
-from posteria.guidance.rescale import Rescale
-from posteria.guidance.rlg import RLG
-from posteria.guidance.zero_star import ZeroStar
+from posteria.guidance.models.autoguidance import AutoGuidance
+from posteria.guidance.models.rlg import RLG
+from posteria.guidance.tilted.apg import APG
+from posteria.guidance.tilted.cfgpp import CFGPlusPlus
+from posteria.guidance.tilted.interval import Interval
+from posteria.guidance.tilted.rescale import Rescale
+from posteria.guidance.tilted.zero_star import ZeroStar
 
 LABEL = po.Label(0)
 FINE = po.Karras(steps=200)

@@ -12,7 +12,7 @@ from torch import Tensor
 import posteria as po
 from posteria.core import linalg
 from posteria.guidance.base import Guidance, Look, Memory, Moment
-from posteria.guidance.classifier import BayesClassifier
+from posteria.guidance.classifiers.classifier import BayesClassifier
 from posteria.samplers.guided import Guided
 from posteria.target import Tilted
 from posteria.testing import check_denoiser

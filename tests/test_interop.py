@@ -35,10 +35,10 @@ from helpers import normal
 from torch import Tensor, nn
 
 import posteria as po
-from posteria.guidance.adaptive import AdaptiveGuidance
-from posteria.guidance.autoguidance import AutoGuidance
 from posteria.guidance.base import Guidance, Moment
-from posteria.guidance.two_level import TwoLevel
+from posteria.guidance.models.autoguidance import AutoGuidance
+from posteria.guidance.tilted.adaptive import AdaptiveGuidance
+from posteria.guidance.tilted.two_level import TwoLevel
 from posteria.interop import (
     Embeddings,
     GivenLevels,
@@ -50,8 +50,8 @@ from posteria.interop import (
     to_diffusers,
 )
 from posteria.interop.schedules import reading_of, sigma_of
-from posteria.samplers.cfgig import CFGiG
 from posteria.samplers.guided import GuidedState
+from posteria.samplers.tilted.cfgig import CFGiG
 
 # NumPy tells schedulers of diffusers, made or asked for timesteps, that PyTorch's arrays will change.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -15,6 +15,7 @@ ROOMS = [
     ["likelihood", "schedules", "solvers"],
     ["analytic"],
     ["target"],
+    ["linear_gaussian"],
     ["guidance"],
     ["samplers"],
     ["metrics", "problems", "priors", "testing"],

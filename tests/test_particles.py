@@ -17,9 +17,9 @@ from posteria.diffusion.kernel import bridge
 from posteria.likelihood import PoissonLikelihood
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
-from posteria.samplers.fps import FPS
-from posteria.samplers.mcgdiff import MCGDiff
-from posteria.samplers.population import (
+from posteria.samplers.particles.fps import FPS
+from posteria.samplers.particles.mcgdiff import MCGDiff
+from posteria.samplers.particles.population import (
     ParticleState,
     PopulationSampler,
     finish,
@@ -28,7 +28,7 @@ from posteria.samplers.population import (
     paired,
     select,
 )
-from posteria.samplers.tds import TDS, _twist
+from posteria.samplers.particles.tds import TDS, _twist
 from posteria.testing import check_sampler, example_posterior
 
 SHORT = po.LogLinear(steps=10, sigma_min=0.05, sigma_max=20)

@@ -18,12 +18,12 @@ import posteria as po
 from posteria.core.rng import Rng
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
-from posteria.samplers.ddnm import DDNM
-from posteria.samplers.ddrm import DDRM
-from posteria.samplers.diffpir import DiffPIR
-from posteria.samplers.repaint import RePaint
-from posteria.samplers.score_sde import ScoreSDE
-from posteria.samplers.sda import SDA, SDAState
+from posteria.samplers.projection.ddnm import DDNM
+from posteria.samplers.projection.ddrm import DDRM
+from posteria.samplers.projection.repaint import RePaint
+from posteria.samplers.projection.score_sde import ScoreSDE
+from posteria.samplers.projection.sda import SDA, SDAState
+from posteria.samplers.splitting.diffpir import DiffPIR
 from posteria.testing import check_sampler, example_posterior
 
 TEN = po.Karras(steps=10)

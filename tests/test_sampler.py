@@ -8,8 +8,8 @@ from helpers import F64, gaussian, linear_posterior, mixture, normal
 
 import posteria as po
 from posteria.core.rng import Rng
-from posteria.samplers.fk_steering import Difference
-from posteria.samplers.langevin import Langevin
+from posteria.samplers.particles.fk_steering import Difference
+from posteria.samplers.splitting.langevin import Langevin
 from posteria.testing import check_sampler, example_posterior
 
 TEN = po.Table(steps=10)

@@ -14,15 +14,15 @@ from torch import Tensor
 
 import posteria as po
 from posteria.core.rng import Rng
+from posteria.linear_gaussian import linear, posterior_mean
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
-from posteria.samplers.daps import DAPS
-from posteria.samplers.dcps import DCPS
-from posteria.samplers.diffpir import DiffPIR
-from posteria.samplers.langevin import Langevin, draw_near
-from posteria.samplers.linear_gaussian import linear, posterior_mean
-from posteria.samplers.pnp_dm import PnPDM
-from posteria.samplers.red_diff import REDDiff
+from posteria.samplers.fitted.dcps import DCPS
+from posteria.samplers.splitting.daps import DAPS
+from posteria.samplers.splitting.diffpir import DiffPIR
+from posteria.samplers.splitting.langevin import Langevin, draw_near
+from posteria.samplers.splitting.pnp_dm import PnPDM
+from posteria.samplers.splitting.red_diff import REDDiff
 from posteria.testing import check_sampler, example_posterior
 
 FEW = po.LogLinear(steps=8, sigma_min=0.05, sigma_max=20.0)

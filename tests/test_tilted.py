@@ -13,8 +13,8 @@ import posteria as po
 from posteria.analytic.tilted import TiltedQuadrature, tilted_gaussian
 from posteria.core.rng import Rng
 from posteria.diffusion.denoiser import Counted, Family
-from posteria.guidance.cfg import CFG
-from posteria.guidance.two_level import TwoLevel
+from posteria.guidance.tilted.cfg import CFG
+from posteria.guidance.tilted.two_level import TwoLevel
 from posteria.metrics.distribution import covariance_error, mean_error, moments
 from posteria.problems.tilted import (
     TILTED_PROBLEMS,

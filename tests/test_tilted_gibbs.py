@@ -11,7 +11,7 @@ from tests.helpers import F64
 from torch import Tensor
 
 import posteria as po
-from posteria.samplers.tilted_gibbs import TiltedGibbs, TiltedState
+from posteria.samplers.tilted.tilted_gibbs import TiltedGibbs, TiltedState
 
 FAST = po.Karras(steps=40, sigma_min=0.01, sigma_max=20.0)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from posteria.diffusion.denoiser import Counted
 from posteria.samplers.base import Sampler
-from posteria.samplers.population import ParticleState
+from posteria.samplers.particles.population import ParticleState
 
 # Seeds below 2^32 in blocks of a population's size, so that a block is a population of the default size.
 BLOCK = 512

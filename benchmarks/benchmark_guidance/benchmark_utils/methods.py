@@ -14,7 +14,7 @@ from posteria.diffusion.denoiser import Tally
 from posteria.runs import rules as command_line
 from posteria.runs.engine import Rows
 from posteria.samplers import TILTED_SAMPLERS, Guided, TiltedSampler
-from posteria.samplers.population import TiltedPopulation
+from posteria.samplers.particles.population import TiltedPopulation
 
 from .tilts import Tilt, with_models
 

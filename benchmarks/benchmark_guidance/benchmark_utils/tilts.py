@@ -12,7 +12,7 @@ from torch import Tensor
 import posteria as po
 from posteria.analytic import Gaussian, GaussianMixture, TiltedQuadrature
 from posteria.diffusion.denoiser import Tally
-from posteria.guidance.classifier import Classifier
+from posteria.guidance.classifiers.classifier import Classifier
 from posteria.metrics.distribution import mode_weights, sliced_wasserstein, two_sample_floor
 from posteria.problems.tilted import TILTED_PROBLEMS, TiltedProblem
 from posteria.runs.engine import Rows

@@ -13,7 +13,7 @@ from torch import Tensor
 import posteria as po
 from lib.digits import load_classifier
 from posteria.diffusion.denoiser import Tally
-from posteria.guidance.classifier import CleanClassifier
+from posteria.guidance.classifiers.classifier import CleanClassifier
 
 LABELS = 10
 

@@ -12,10 +12,28 @@ from ..core.linalg import LinearMap
 from ..core.space import Space
 
 
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Location and spread of a prior.
+
+    Args:
+        mean: `[*event]`.
+        std: Root of the variance of an entry, in the mean over entries; above 0.
+    """
+
+    mean: Tensor
+    std: float
+
+
 class Denoiser(abc.ABC):
-    """A prior as `D(x, sigma) = E[x_0 | x]` where `x = x_0 + sigma * noise`."""
+    """A prior as `D(x, sigma) = E[x_0 | x]` where `x = x_0 + sigma * noise`.
+
+    Attributes:
+        scale: Its location and spread where they are known; `scale.prior_scale` measures them else.
+    """
 
     space: Space
+    scale: Scale | None = None
 
     @abc.abstractmethod
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -32,6 +50,11 @@ class Denoiser(abc.ABC):
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
         """E[x_0 | x] and the map `v -> J^T v` of its Jacobian."""
         return linalg.vjp(lambda z: self(z, sigma), x)
+
+    @property
+    def base(self) -> "Denoiser":
+        """The prior itself, without what counts or watches it."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -148,6 +171,11 @@ class Counted(Conditional):
         self.prior = prior
         self.space = prior.space
         self.tally = Tally() if tally is None else tally
+
+    @property
+    def base(self) -> Denoiser:
+        """See `Denoiser`."""
+        return self.prior.base
 
     @property
     def forward(self) -> int:

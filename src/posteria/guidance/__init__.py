@@ -1,24 +1,24 @@
 """Guidance rules: what stands in for the denoiser of a tilted law."""
 
-from .adaptive import AdaptiveGuidance
-from .apg import APG
-from .autoguidance import AutoGuidance
 from .base import Guidance, Look, Memory, Moment, Pointwise
-from .cfg import CFG
-from .cfgpp import CFGPlusPlus
-from .classifier import BayesClassifier, Classifier, CleanClassifier
-from .classifier_guidance import ClassifierGuidance, classified
-from .dynamic import DynamicCFG
-from .elucd import EluCD, softened
-from .experts import Experts
-from .gfcg import GFCG
-from .interval import Interval
-from .linear_ag import LinearAG
+from .classifiers.classifier import BayesClassifier, Classifier, CleanClassifier
+from .classifiers.classifier_guidance import ClassifierGuidance, classified
+from .classifiers.elucd import EluCD, softened
+from .classifiers.gfcg import GFCG
+from .models.autoguidance import AutoGuidance
+from .models.experts import Experts
+from .models.rlg import RLG
 from .registry import RULES
-from .rescale import Rescale
-from .rlg import RLG
-from .two_level import TwoLevel
-from .zero_star import ZeroStar
+from .tilted.adaptive import AdaptiveGuidance
+from .tilted.apg import APG
+from .tilted.cfg import CFG
+from .tilted.cfgpp import CFGPlusPlus
+from .tilted.dynamic import DynamicCFG
+from .tilted.interval import Interval
+from .tilted.linear_ag import LinearAG
+from .tilted.rescale import Rescale
+from .tilted.two_level import TwoLevel
+from .tilted.zero_star import ZeroStar
 
 __all__ = [
     "APG",

@@ -1,21 +1,21 @@
 """The rules, by name."""
 
-from .adaptive import AdaptiveGuidance
-from .apg import APG
-from .autoguidance import AutoGuidance
 from .base import Guidance
-from .cfg import CFG
-from .cfgpp import CFGPlusPlus
-from .classifier_guidance import ClassifierGuidance
-from .dynamic import DynamicCFG
-from .elucd import EluCD
-from .gfcg import GFCG
-from .interval import Interval
-from .linear_ag import LinearAG
-from .rescale import Rescale
-from .rlg import RLG
-from .two_level import TwoLevel
-from .zero_star import ZeroStar
+from .classifiers.classifier_guidance import ClassifierGuidance
+from .classifiers.elucd import EluCD
+from .classifiers.gfcg import GFCG
+from .models.autoguidance import AutoGuidance
+from .models.rlg import RLG
+from .tilted.adaptive import AdaptiveGuidance
+from .tilted.apg import APG
+from .tilted.cfg import CFG
+from .tilted.cfgpp import CFGPlusPlus
+from .tilted.dynamic import DynamicCFG
+from .tilted.interval import Interval
+from .tilted.linear_ag import LinearAG
+from .tilted.rescale import Rescale
+from .tilted.two_level import TwoLevel
+from .tilted.zero_star import ZeroStar
 
 RULES: dict[str, type[Guidance]] = {
     "cfg": CFG,

@@ -7,14 +7,14 @@ from ..core.errors import CapabilityError
 from ..core.rebuild import rebuild
 from ..diffusion import betas, network
 from ..diffusion.network import Clean, Epsilon, FlowMatching, Parametrisation
-from ..guidance.adaptive import AdaptiveGuidance
-from ..guidance.apg import APG
 from ..guidance.base import Guidance
-from ..guidance.cfg import CFG
-from ..guidance.cfgpp import CFGPlusPlus
-from ..guidance.interval import Interval
-from ..guidance.rescale import Rescale
-from ..guidance.zero_star import ZeroStar
+from ..guidance.tilted.adaptive import AdaptiveGuidance
+from ..guidance.tilted.apg import APG
+from ..guidance.tilted.cfg import CFG
+from ..guidance.tilted.cfgpp import CFGPlusPlus
+from ..guidance.tilted.interval import Interval
+from ..guidance.tilted.rescale import Rescale
+from ..guidance.tilted.zero_star import ZeroStar
 from .schedules import config_of, reading_of
 
 # What a rule may be asked: whether it can do without the latents, for what a network predicts.

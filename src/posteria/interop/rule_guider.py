@@ -11,7 +11,7 @@ from ..core.errors import CapabilityError, require
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser, Family, Label
 from ..guidance.base import Look, Memory, Moment
-from ..guidance.cfgpp import CFGPlusPlus
+from ..guidance.tilted.cfgpp import CFGPlusPlus
 from ..target import Tilted
 from .guiders import rule_from
 from .schedules import sigma_of

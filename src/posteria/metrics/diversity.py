@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError, require
-from ..guidance.classifier import Classifier
+from ..guidance.classifiers.classifier import Classifier
 from .distribution import Moments
 
 # Distances that are held at a time: 128 MiB of them.

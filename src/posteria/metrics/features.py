@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import CapabilityError, InputError, ShapeError, expect, require, unknown
-from ..guidance.classifier import CleanClassifier
+from ..guidance.classifiers.classifier import CleanClassifier
 
 
 class Features(Protocol):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..core.errors import InputError, unknown
 from ..core.space import Space
-from ..guidance.classifier import CleanClassifier
+from ..guidance.classifiers.classifier import CleanClassifier
 from .shipped import WEIGHTS, check_hash
 
 

@@ -14,8 +14,8 @@ from ..core.space import Space
 from ..diffusion.denoiser import Label
 from ..diffusion.network import Network
 from ..guidance import CFG
-from ..guidance.classifier import CleanClassifier
-from ..guidance.classifier_guidance import classified
+from ..guidance.classifiers.classifier import CleanClassifier
+from ..guidance.classifiers.classifier_guidance import classified
 from ..priors import load_prior, prior_sha256
 from ..priors.classifier import CLASSIFIERS
 from ..samplers import Guided, PosteriorSampler, rebuild_sampler

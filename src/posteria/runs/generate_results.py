@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..guidance.classifier import CleanClassifier
+from ..guidance.classifiers.classifier import CleanClassifier
 from ..metrics.diversity import (
     RBF,
     classifier_agreement,

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..core.errors import expect, require, unknown
 from ..core.space import Space
 from ..diffusion.denoiser import Label, Tally
-from ..guidance.classifier import CleanClassifier
+from ..guidance.classifiers.classifier import CleanClassifier
 from ..priors import load_prior, prior_sha256
 from ..priors.classifier import CLASSIFIERS, load_classifier
 from ..target import Tilted

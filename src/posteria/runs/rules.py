@@ -8,7 +8,7 @@ from ..core.errors import InputError, require, unknown
 from ..diffusion.schedule import levels_of
 from ..diffusion.solver import DDIM, SOLVERS, Heun, Solver
 from ..guidance import RULES
-from ..guidance.linear_ag import LinearAG
+from ..guidance.tilted.linear_ag import LinearAG
 from ..samplers import POSTERIOR_SAMPLERS, SAMPLERS, TILTED_SAMPLERS, Guided, TiltedGibbs
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted

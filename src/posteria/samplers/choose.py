@@ -12,18 +12,18 @@ from ..core.errors import CapabilityError, InputError, require
 from ..core.linalg import LinearMap
 from ..core.space import Space
 from ..diffusion.denoiser import Counted, Denoiser
+from ..diffusion.scale import prior_draws
 from ..diffusion.schedule import Karras, RangeSchedule, Schedule, Table
 from ..likelihood import GaussianLikelihood, PoissonLikelihood
 from ..operators import Inpainting, LinearOperator, Operator
 from ..target import Posterior
-from .fps import FPS
-from .mgdm import MGDM
-from .mgps import MGPS
-from .population import PopulationSampler
+from .fitted.mgdm import MGDM
+from .fitted.mgps import MGPS
+from .particles.fps import FPS
+from .particles.population import PopulationSampler
+from .particles.twisted import TwistedSMC
 from .posterior import PosteriorSampler
 from .registry import POSTERIOR_SAMPLERS
-from .scale import prior_draws
-from .twisted import TwistedSMC
 
 # Up to so many measurements, matched moments take one vjp each and the exact sampler is affordable.
 FEW = 16
@@ -179,7 +179,8 @@ class _Meter:
             sampler, target = self.at(steps), self._target
             if isinstance(sampler, PopulationSampler):
                 sampler = dataclasses.replace(sampler, particles=particles)
-            prior = Counted(target.prior)
+            # A new one for each count: what is measured once a prior is part of it.
+            prior = Counted(_Free(target.space))
             sampler.sample(dataclasses.replace(target, prior=prior), seeds=[0])
             self._counts[key] = prior.forward + prior.backward
         return self._counts[key]

@@ -12,7 +12,7 @@ from ..core.space import Space
 from ..diffusion.schedule import Karras, Schedule, levels_of
 from ..diffusion.solver import Heun, Solver, State
 from ..guidance.base import Guidance, Memory, Moment
-from ..guidance.cfg import CFG
+from ..guidance.tilted.cfg import CFG
 from ..target import Tilted
 from .base import S, Sampler
 

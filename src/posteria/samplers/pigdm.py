@@ -9,13 +9,13 @@ from torch import Tensor
 from ..core.errors import require
 from ..core.rng import Rng
 from ..diffusion.kernel import reverse_step
+from ..diffusion.scale import ScaledState, check_prior_std, measured_std, spread_given
 from ..diffusion.schedule import Karras, Schedule, Table, levels_of
 from ..diffusion.solver import State
+from ..linear_gaussian import innovation, linear
 from ..target import Posterior
-from .linear_gaussian import innovation, linear
 from .posterior import PosteriorSampler
 from .reverse import advance, check_reverse
-from .scale import ScaledState, check_prior_std, measured_std, spread_given
 
 
 @dataclass(frozen=True, kw_only=True)

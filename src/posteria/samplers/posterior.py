@@ -7,9 +7,9 @@ from typing import ClassVar, Generic
 from ..core.errors import expect
 from ..core.rng import Rng
 from ..core.space import Space
+from ..linear_gaussian import decomposed
 from ..target import Posterior
 from .base import S, Sampler
-from .linear_gaussian import decomposed
 
 
 @dataclass(frozen=True, kw_only=True)

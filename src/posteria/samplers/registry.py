@@ -6,35 +6,35 @@ from ..core.rebuild import rebuild
 from ..diffusion import betas, network, schedule, solver
 from ..guidance import RULES
 from .base import Sampler
-from .cfgig import CFGiG
-from .daps import DAPS
-from .dcps import DCPS
-from .ddnm import DDNM
-from .ddrm import DDRM
-from .diffpir import DiffPIR
 from .dps import DPS
-from .fk_steering import Difference, FKSteering, Max, Sum
-from .fps import FPS
-from .gaussian_vi import InnerSteps
+from .fitted.dcps import DCPS
+from .fitted.gaussian_vi import InnerSteps
+from .fitted.mgdm import MGDM, Deterministic, Midpoint, Mix, Uniform
+from .fitted.mgps import MGPS
 from .guided import Guided, TiltedSampler
-from .langevin import Langevin
 from .lgd import LGD
-from .mcgdiff import MCGDiff
-from .mgdm import MGDM, Deterministic, Midpoint, Mix, Uniform
-from .mgps import MGPS
 from .mmps import MMPS
+from .particles.fk_steering import Difference, FKSteering, Max, Sum
+from .particles.fps import FPS
+from .particles.mcgdiff import MCGDiff
+from .particles.tds import TDS
+from .particles.twisted import TwistedSMC
 from .pigdm import PiGDM
-from .pnp_dm import PnPDM
 from .posterior import PosteriorSampler
-from .red_diff import REDDiff
-from .repaint import RePaint
-from .score_sde import ScoreSDE
-from .sda import SDA
-from .tds import TDS
+from .projection.ddnm import DDNM
+from .projection.ddrm import DDRM
+from .projection.repaint import RePaint
+from .projection.score_sde import ScoreSDE
+from .projection.sda import SDA
+from .splitting.daps import DAPS
+from .splitting.diffpir import DiffPIR
+from .splitting.langevin import Langevin
+from .splitting.pnp_dm import PnPDM
+from .splitting.red_diff import REDDiff
 from .tfg import TFG, Bayes, Decreasing, Even, Faded, Fixed, Increasing
-from .tilted_gibbs import TiltedGibbs
+from .tilted.cfgig import CFGiG
+from .tilted.tilted_gibbs import TiltedGibbs
 from .tmpd import TMPD
-from .twisted import TwistedSMC
 from .unconditional import Unconditional
 
 POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {

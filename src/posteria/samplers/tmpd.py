@@ -10,8 +10,8 @@ from ..core import linalg
 from ..core.rng import Rng
 from ..diffusion.schedule import Karras, Schedule, Table, levels_of
 from ..diffusion.solver import State
+from ..linear_gaussian import linear
 from ..target import Posterior
-from .linear_gaussian import linear
 from .posterior import PosteriorSampler
 from .reverse import advance, check_reverse
 

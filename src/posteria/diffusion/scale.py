@@ -1,0 +1,93 @@
+"""The scale of a prior: what methods that assume one need to know, measured once a prior."""
+
+import math
+import weakref
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..core.errors import require
+from ..core.rng import Rng
+from .denoiser import Denoiser, Scale
+from .schedule import Karras
+from .solver import Heun, State
+
+# The stream of seeds 0, 1, ... that draws them; those of samples and of simulated noise are 0 and
+# 1.
+STREAM = 2
+STEPS = 12
+# The least standard deviation, since it is divided by.
+LEAST = 1e-12
+
+# By the identity of a prior, which need not be hashable and is not changed by being measured.
+_measured: dict[int, tuple[weakref.ref[Denoiser], dict[int, Tensor]]] = {}
+
+
+@torch.no_grad()
+def prior_draws(prior: Denoiser, draws: int = 32) -> Tensor:
+    """The same few draws of a prior whoever asks, `[draws, *event]`, by 23 evaluations each.
+
+    They are drawn once for each prior object, whatever wraps it, and kept as long as it lives: who
+    changes the weights of a network makes a new prior of it. What wraps the prior counts them where
+    they are drawn.
+    """
+    base = prior.base
+    entry = _measured.get(id(base))
+    if entry is None or entry[0]() is not base:
+        key = id(base)
+        entry = _measured[key] = (weakref.ref(base, lambda _: _measured.pop(key, None)), {})
+    if draws not in entry[1]:
+        entry[1][draws] = _draw(prior, draws)
+    return entry[1][draws]
+
+
+def _draw(prior: Denoiser, draws: int) -> Tensor:
+    levels = Karras(steps=STEPS).levels()
+    rng = Rng(range(draws), prior.space.device, stream=STREAM)
+    x = levels[0] * rng.normal(prior.space)
+    state = State(x=x, x0=x)
+    for sigma, sigma_next in pairwise(levels):
+        state = Heun()(prior, state, sigma, sigma_next, rng)
+    return state.x
+
+
+def prior_scale(prior: Denoiser) -> Scale:
+    """Mean and standard deviation of a prior: what its card says, or else by a few draws of it.
+
+    Two calls give the same numbers, so that a sampler that asks stays a function of its seed.
+    """
+    if prior.base.scale is not None:
+        return prior.base.scale
+    x = prior_draws(prior)
+    return Scale(x.mean(0), max(float(x.var(0).mean().sqrt()), LEAST))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledState(State):
+    """The state of a sampler that knows the scale of its prior.
+
+    Args:
+        prior_std: Standard deviation of an entry of the signal.
+    """
+
+    prior_std: float
+
+
+def check_prior_std(given: float | None) -> None:
+    """Raise `InputError` unless it is None or above 0."""
+    require(
+        given is None or 0 < given < math.inf,
+        f"prior_std is None or a standard deviation above 0; {given} is not.",
+    )
+
+
+def measured_std(prior: Denoiser, given: float | None) -> float:
+    """The standard deviation of an entry of the signal: the one given, or a measured one."""
+    return prior_scale(prior).std if given is None else given
+
+
+def spread_given(sigma: float, prior_std: float) -> float:
+    """Standard deviation of an entry of x_0 given x, for a white Gaussian prior."""
+    return sigma * prior_std / math.hypot(sigma, prior_std)

@@ -1,0 +1,1 @@
+"""Classifiers, and the rules that use one."""

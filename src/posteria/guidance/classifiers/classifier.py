@@ -1,0 +1,89 @@
+"""What a classifier is: log p(c | x) for every class, of a clean or a noisy signal."""
+
+import abc
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ...analytic import Gaussian, GaussianMixture
+from ...core.errors import require
+from ...core.space import Space
+
+
+class Classifier(abc.ABC):
+    """Logits of classes.
+
+    Attributes:
+        space: Of the signals.
+        labels: Number of classes.
+        noisy: Whether it knows noise levels; a clean one is asked about estimates of x_0 only.
+    """
+
+    space: Space
+    labels: int
+    noisy: bool
+
+    @abc.abstractmethod
+    def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
+        """Logits `[*batch, labels]` of signals `[*batch, *event]` at a noise level (0: clean)."""
+
+    def log_prob(self, label: int, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
+        """Log p(label | x), `[*batch]`."""
+        return self(x, sigma).log_softmax(-1)[..., label]
+
+
+class CleanClassifier(Classifier):
+    """A function or network that sees clean signals.
+
+    Args:
+        logits: Takes `[n, *event]` to `[n, labels]`.
+        space: Of the signals.
+        labels: Number of classes.
+    """
+
+    noisy = False
+
+    def __init__(self, logits: Callable[[Tensor], Tensor], space: Space, labels: int) -> None:
+        require(labels >= 2, f"A classifier has at least 2 classes; labels={labels}.")
+        if isinstance(logits, torch.nn.Module):
+            logits = logits.to(space.device).eval().requires_grad_(False)
+        self.logits, self.space, self.labels = logits, space, labels
+
+    def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
+        """See `Classifier`."""
+        out = self.logits(x.reshape(-1, *self.space.shape))
+        return out.reshape(*self.space.batch(x), self.labels)
+
+
+class BayesClassifier(Classifier):
+    """The exact p(c | x) of classes whose laws are known, at every noise level.
+
+    Args:
+        classes: The law of each class.
+        shares: Of the classes, one each; equal by default.
+    """
+
+    noisy = True
+
+    def __init__(
+        self,
+        classes: Sequence[Gaussian | GaussianMixture],
+        shares: Sequence[float] | None = None,
+    ) -> None:
+        laws = list(classes)
+        require(len(laws) >= 2, f"A classifier has at least 2 classes; {len(laws)} were given.")
+        self.laws, self.space, self.labels = laws, laws[0].space, len(laws)
+        given = torch.tensor([1.0] * len(laws) if shares is None else shares, dtype=torch.float64)
+        require(
+            len(given) == len(laws) and bool((given > 0).all()),
+            f"Shares are numbers above 0, one for each of {len(laws)} classes; got {shares}.",
+        )
+        log_shares = (given / given.sum()).log()
+        self.log_shares = log_shares.to(self.space.device, self.space.dtype)
+
+    def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
+        """See `Classifier`."""
+        require(not isinstance(sigma, Tensor), "BayesClassifier takes one noise level, a number.")
+        laws = [law.noised(float(sigma)) if sigma else law for law in self.laws]
+        return torch.stack([law.log_prob(x) for law in laws], -1) + self.log_shares

@@ -1,0 +1,124 @@
+"""EluCD: guidance by a classifier of clean signals, off the shelf."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from ...core import linalg
+from ...core.errors import require
+from ...target import Tilted
+from ..base import Guidance, Look, Memory, Moment
+from .classifier import Classifier
+from .classifier_guidance import Base, check_base, guided_member, label_known_to
+
+
+@dataclass(frozen=True)
+class EluCD(Guidance):
+    """EluCD (Ma et al., 2024, arXiv:2310.11311): a clean classifier is asked about the estimate.
+
+    The gradient of `t1 f_c - logsumexp(t2 f)`, with f the logits, is taken at the denoised signal
+    and *used* as the gradient at the noisy one: the denoiser is not differentiated. In the
+    variance preserving units of the paper, `x / sqrt(1 + sigma^2)`, the mean of a step moves by
+
+        weight (V + gamma max(V) sin(pi t / T)) gradient,
+
+    where V is the variance of the ancestral step and its maximum runs over the steps so far. Here the
+    first term is `sigma^2` in place of V, which is the same in the limit of short steps and suits every solver; a
+    deterministic one applies half of both terms, as it does of every score.
+
+    One evaluation a step and one gradient of the classifier. The gradient is taken in the place of
+    another, so that the outcome is exact for no law of the data, whatever the steps. Below `t2 = t1` the
+    logits are no longer a posterior: the class is met more surely and its law less. With a
+    *noisy* classifier the gradient is that at the noisy signal, and `t1 = t2 = 1` with
+    `gamma = 0` is classifier guidance.
+
+    The settings are those of the paper for DDPM. `softened` makes the smooth network that it recommends.
+    Its variant for EDM, which normalises the gradient, is left out.
+
+    Args:
+        weight: The power of the condition, by default the target's; on the conditional member the
+            gradient is added `weight - 1` times.
+        classifier: Of clean or noisy signals.
+        t1: Inverse temperature of the class's own logit.
+        t2: Inverse temperature of all logits together; 0 follows the own logit alone.
+        gamma: Size of the sine.
+        base: The member that is guided.
+    """
+
+    classifier: Classifier | None = None
+    t1: float = 1.0
+    t2: float = 0.5
+    gamma: float = 0.3
+    base: Base = "unconditional"
+    needs: ClassVar[str] = "a classifier"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in (("t1", self.t1), ("t2", self.t2), ("gamma", self.gamma)):
+            require(0 <= value < math.inf, f"EluCD needs a {name} of at least 0; {value} is not.")
+        check_base(self.base)
+
+    @classmethod
+    def presets(cls) -> dict[str, Self]:
+        """The settings of the official code for ImageNet at 128 pixels; the classifier is not included."""
+        return {"imagenet128": cls(weight=2.0, base="conditional")}
+
+    def check(self, target: Tilted) -> None:
+        """See `Guidance`."""
+        label_known_to(self.classifier, target, self, self.base)
+
+    def init(self, target: Tilted, x: Tensor) -> Memory:
+        """See `Guidance`."""
+        return {"peak": x.new_zeros(len(x))}
+
+    def direction(self, logits: Tensor, label: int) -> Tensor:
+        """`t1 f_c - logsumexp(t2 f)`, `[*batch, labels]` to `[*batch]`."""
+        return self.t1 * logits[..., label] - (self.t2 * logits).logsumexp(-1)
+
+    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
+        """See `Guidance`."""
+        classifier, label = label_known_to(self.classifier, target, self, self.base)
+        sigma = moment.sigma
+        x0, weight = guided_member(target, x, sigma, self.base, self.strength(target))
+        # What an ancestral step puts on the estimate, and its variance, in the paper's units.
+        share = 1 - (moment.following / sigma) ** 2
+        variance = share * moment.following**2 / (1 + moment.following**2)
+        share = share / math.hypot(1, moment.following)
+        memory = {"peak": memory["peak"].clamp(min=variance)}
+        if weight == 0:
+            return Look(x0, memory)
+        # The gradient at the iterate in the paper's units is larger by that unit.
+        where, level, unit = (x, sigma, math.hypot(1, sigma)) if classifier.noisy else (x0, 0.0, 1)
+        slope = linalg.score(lambda z: self.direction(classifier(z, level), label), where)
+        sine = math.sin(math.pi * (1 - moment.index / moment.steps))
+        size = sigma**2 / math.hypot(1, sigma) + self.gamma * sine / share * memory["peak"]
+        step = target.space.per_sample(weight * unit * size)
+        return Look(x0 + (step * slope).to(x.dtype), memory)
+
+
+def softened(network: torch.nn.Module, beta: float = 3.0) -> torch.nn.Module:
+    """A copy of a network in which every `ReLU` module is a `Softplus(beta)`, whose gradient is smooth.
+
+    Args:
+        network: A classifier.
+        beta: Sharpness; the paper has 3 for DDPM and 5 for EDM.
+
+    Raises:
+        InputError: If there is no such module, as where the network calls a function instead.
+    """
+    network = copy.deepcopy(network)
+    if isinstance(network, torch.nn.ReLU):
+        return torch.nn.Softplus(beta)
+    found = 0
+    for module in list(network.modules()):
+        # Not `named_children`, which skips the second place of a module that is used twice.
+        for name, child in list(module._modules.items()):
+            if isinstance(child, torch.nn.ReLU):
+                setattr(module, name, torch.nn.Softplus(beta))
+                found += 1
+    require(found > 0, "There is no ReLU module in this network; nothing to soften.")
+    return network

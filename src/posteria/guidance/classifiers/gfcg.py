@@ -1,0 +1,119 @@
+"""Gradient-free classifier guidance: away from the class that a classifier confuses with the wanted one."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...core.errors import CapabilityError, ShapeError, expect, require
+from ...diffusion.denoiser import Conditional, Label
+from ...target import Tilted
+from ..base import Pointwise
+from .classifier import Classifier
+
+
+@dataclass(frozen=True)
+class GFCG(Pointwise):
+    """Gradient-free classifier guidance (Shenoy et al., 2026, arXiv:2411.15393), in our reconstruction.
+
+    A classifier sees the conditional estimate D_c and is only run forward. Of the classes that are
+    not asked for, the likeliest is the sample's reference r; the less the classifier believes in
+    the class y that is, the stronger the push away from r:
+    `D_c + (weight - 1) (1 - p_y)^power (D_c - D_r)`.
+
+    What is the paper's: a reference class and a strength that follow a classifier's confidence at every step, in
+    place of the unconditional member and a constant, and that it combines with CFG and with autoguidance.
+    What is reconstruction: the formula, the estimate as what the classifier sees, and every constant.
+
+    Two evaluations and one of the classifier; three with `cfg`. The members of all references of
+    a batch are asked for their own rows only. It fails with the classifier: where that is
+    sure of the class, whether right or not, this is the conditional law.
+
+    Args:
+        weight: 1 and the strength of the push at a sample that the classifier takes for another
+            class, at least 1; by default the target's.
+        classifier: Its labels are those of the family.
+        power: How fast the push fades with confidence.
+        cfg: Weight of classifier-free guidance that is added, with `(cfg - 1) (D_c - D_u)`; 1 is none.
+        weak: A weaker family, which is asked for the reference class in place of the target's (autoguidance).
+    """
+
+    classifier: Classifier | None = None
+    power: float = 1.0
+    cfg: float = 1.0
+    weak: Conditional | None = None
+    needs: ClassVar[str] = "a classifier of the family's labels and a weight of at least 1"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.power < float("inf"), f"The power is at least 0; power={self.power}.")
+        require(
+            0 <= self.cfg < float("inf"),
+            f"cfg is the weight of classifier-free guidance, at least 0; cfg={self.cfg}.",
+        )
+
+    def check(self, target: Tilted) -> None:
+        """See `Guidance`."""
+        label = expect(target.condition, Label, by=self).label
+        classifier = self._classifier()
+        if classifier.space.shape != target.space.shape:
+            raise ShapeError(
+                f"The classifier sees signals of shape {classifier.space.shape}, "
+                f"the target draws {target.space.shape}."
+            )
+        require(
+            0 <= label < classifier.labels,
+            f"The classifier knows the labels 0 to {classifier.labels - 1}; the target's is {label}.",
+        )
+        weight = self.strength(target)
+        require(
+            weight >= 1,
+            f"GFCG pushes away from a class, so that its weight is at least 1; weight={weight}.",
+        )
+        for other in range(classifier.labels):
+            _ = target.prior.given(Label(other))
+            if self.weak is not None:
+                _ = self.weak.given(Label(other))
+        if self.cfg != 1:
+            _ = target.unconditional
+
+    def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """See `Pointwise`."""
+        space, weight = target.space, self.strength(target)
+        x0 = target.conditional(x, sigma)
+        out = x0
+        if weight > 1:
+            reference, doubt = self._confusion(target, x0)
+            push = (weight - 1) * doubt**self.power
+            out = out + space.per_sample(push) * (x0 - self._members(target, x, sigma, reference))
+        if self.cfg != 1:
+            out = out + (self.cfg - 1) * (x0 - target.unconditional(x, sigma))
+        return out
+
+    def _confusion(self, target: Tilted, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest other class and the probability of all others, `[*batch]` each."""
+        label = expect(target.condition, Label, by=self).label
+        share = self._classifier()(x0).softmax(-1)
+        # A sum of the others, because 1 - p_y rounds to 0 where the classifier is nearly sure.
+        others = share.index_fill(-1, torch.tensor(label, device=x0.device), 0.0)
+        return others.argmax(-1), others.sum(-1).to(x0.dtype)
+
+    def _members(self, target: Tilted, x: Tensor, sigma: float | Tensor, label: Tensor) -> Tensor:
+        """Each sample's estimate under its own label, `[*batch, *event]`."""
+        family = target.prior if self.weak is None else self.weak
+        space, labels = target.space, label.flatten()
+        flat = x.reshape(-1, *space.shape)
+        levels = sigma.expand(label.shape).flatten() if isinstance(sigma, Tensor) else sigma
+        out = torch.zeros_like(flat)
+        for one in sorted(set(labels.tolist())):
+            rows = (labels == one).nonzero()[:, 0]
+            level = levels.index_select(0, rows) if isinstance(levels, Tensor) else levels
+            x0 = family.given(Label(one))(flat.index_select(0, rows), level)
+            out = out.index_copy(0, rows, x0)
+        return out.reshape(x.shape)
+
+    def _classifier(self) -> Classifier:
+        if self.classifier is None:
+            raise CapabilityError("GFCG needs a classifier: GFCG(classifier=classifier).")
+        return expect(self.classifier, Classifier, by=self)

@@ -1,0 +1,1 @@
+"""Rules that use a second model beside the prior."""

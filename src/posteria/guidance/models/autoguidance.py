@@ -1,0 +1,71 @@
+"""Autoguidance: a model guided by a worse version of itself."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+from ...core.errors import CapabilityError, ShapeError
+from ...diffusion.denoiser import Conditional, Denoiser
+from ...target import Tilted
+from ..base import Pointwise
+
+
+@dataclass(frozen=True)
+class AutoGuidance(Pointwise):
+    """Autoguidance (Karras et al., 2024, arXiv:2406.02507): `D_0 + weight (D_1 - D_0)`.
+
+    D_1 is the conditional model and D_0 a weaker one of the *same* condition: smaller or trained
+    for less time, on the same data. The unconditional member is not used. It pushes away from the weaker
+    model's errors, and so towards the likely, without pushing towards the class. This needs a weak
+    model that errs as the strong one does, only more; where it errs in another way, its errors are
+    added with the opposite sign. Two evaluations, of which the weak one may be cheap; one where the
+    weight is 0 (the weak model) or 1.
+
+    For a Gaussian of variance v and a weak model that is too wide by d^2, the outcome has the variance
+    `v^w (v + d^2)^(1 - w)`, below v.
+
+    The official settings for EDM2 on ImageNet 512 with Heun and `Karras(steps=32)`: weight 2.10 for S
+    against XS (FID 1.34) and 2.05 for XXL against M (FID 1.25).
+
+    Args:
+        weight: By default the target's.
+        weak: The weak model, a denoiser for the target's condition or a family that is given it. A
+            `repr` leaves it out; a rule that is rebuilt from one has none.
+    """
+
+    weak: Denoiser | None = field(default=None, repr=False)
+    needs: ClassVar[str] = "a weaker model of the same condition"
+
+    def check(self, target: Tilted) -> None:
+        """See `Guidance`.
+
+        Raises:
+            CapabilityError: If there is no weak model.
+            InputError: If it does not know the condition.
+            ShapeError: If it draws signals of another shape.
+        """
+        _ = target.conditional
+        weak = self._member(target)
+        if weak.space.shape != target.space.shape:
+            raise ShapeError(
+                f"The weak model draws signals of shape {weak.space.shape}; "
+                f"the target's have {target.space.shape}."
+            )
+
+    def _member(self, target: Tilted) -> Denoiser:
+        if self.weak is None:
+            raise CapabilityError(
+                "AutoGuidance needs a weaker model: AutoGuidance(weak=denoiser)."
+            )
+        if isinstance(self.weak, Conditional):
+            return self.weak.given(target.condition)
+        return self.weak
+
+    def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """See `Pointwise`."""
+        weight = self.strength(target)
+        if weight == 1:
+            return target.conditional(x, sigma)
+        weak = self._member(target)(x, sigma)
+        return weak if weight == 0 else weak.lerp(target.conditional(x, sigma), weight)

@@ -1,0 +1,96 @@
+"""Adaptive guidance: classifier-free guidance until it no longer matters."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...core.errors import require
+from ...core.space import Space
+from ...target import Tilted
+from ..base import Guidance, Look, Memory, Moment
+
+
+@dataclass(frozen=True)
+class AdaptiveGuidance(Guidance):
+    """AG (Castillo et al., 2025, arXiv:2312.12487): CFG until the two members agree, then the conditional one alone.
+
+    They agree where the cosine between their predictions of the noise, `(x - D) / sigma`, reaches `threshold`
+    in a sample. At that evaluation both are at hand and CFG is used once more; from the next on the
+    sample costs one evaluation. The cosine is U-shaped: at the highest levels either prediction is
+    the noise itself and it is near 1, so that the published rule would end at once. An armed rule
+    ends only after the cosine has been below the threshold; a sample in which it never is keeps CFG.
+
+    Two evaluations before the end and one after it. Only the samples that still need the
+    unconditional member are given to it. `calls` of the memory says what each sample has cost,
+    where `Counted` counts a batch as its most expensive sample.
+
+    A threshold that is low both saves less, as fewer samples are armed, and ends while guidance still matters:
+    now and then a sample then goes to another mode than with CFG.
+
+    Args:
+        weight: The power of the condition, at least 1; by default the target's.
+        threshold: Cosine from which the members agree, in (0, 1]. The paper studies .991 to .996.
+        armed: Whether the end waits until the members have disagreed.
+    """
+
+    threshold: float = 0.991
+    armed: bool = True
+    needs: ClassVar[str] = "an unconditional member and a weight of at least 1"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            0 < self.threshold <= 1,
+            f"The threshold is a cosine, above 0 and at most 1; threshold={self.threshold}.",
+        )
+
+    def check(self, target: Tilted) -> None:
+        """See `Guidance`."""
+        super().check(target)
+        weight = self.strength(target)
+        require(
+            weight >= 1,
+            "AdaptiveGuidance ends with the conditional law, so that its weight is at least 1; "
+            f"weight={weight}.",
+        )
+
+    def init(self, target: Tilted, x: Tensor) -> Memory:
+        """The flags `armed` and `ended` and the tally `calls`, each `[*batch]`."""
+        off = torch.zeros(target.space.batch(x), dtype=torch.bool, device=x.device)
+        armed = off if self.armed else ~off
+        return {"armed": armed, "ended": off, "calls": off.long()}
+
+    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
+        """See `Guidance`."""
+        space, weight, sigma = target.space, self.strength(target), moment.sigma
+        given = target.conditional(x, sigma)
+        armed, ended, calls = memory["armed"], memory["ended"], memory["calls"] + 1
+        rows = (~ended).flatten().nonzero()[:, 0]
+        if weight == 1 or len(rows) == 0:
+            return Look(given, {"armed": armed, "ended": ended, "calls": calls})
+        flat = given.reshape(-1, *space.shape)
+        x_here = x.reshape(-1, *space.shape).index_select(0, rows)
+        given_here = flat.index_select(0, rows)
+        free_here = target.unconditional(x_here, sigma)
+        agree = _cosine(space, x_here - given_here, x_here - free_here) >= self.threshold
+        armed_here = armed.flatten().index_select(0, rows)
+        memory = {
+            "armed": _put(armed, rows, armed_here | ~agree),
+            "ended": _put(ended, rows, armed_here & agree),
+            "calls": calls + (~ended).long(),
+        }
+        x0 = flat.index_copy(0, rows, free_here.lerp(given_here, weight))
+        return Look(x0.reshape(x.shape), memory)
+
+
+def _cosine(space: Space, x: Tensor, y: Tensor) -> Tensor:
+    """Cosine of two tensors `[n, *event]`, `[n]`; 0 where one of them is 0."""
+    norms = (space.norm(x) * space.norm(y)).clamp(min=torch.finfo(x.dtype).tiny)
+    return (space.dot(x, y) / norms).reshape(-1)
+
+
+def _put(flags: Tensor, rows: Tensor, values: Tensor) -> Tensor:
+    """Flags of any shape with new values at some places of the flattened ones."""
+    return flags.flatten().index_copy(0, rows, values).reshape(flags.shape)

@@ -1,0 +1,88 @@
+"""Adaptive projected guidance."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from ...core.errors import require
+from ...core.space import Space
+from ...target import Tilted
+from ..base import Guidance, Look, Memory, Moment
+
+
+@dataclass(frozen=True)
+class APG(Guidance):
+    """Adaptive projected guidance (Sadat et al., 2025, arXiv:2410.02416), algorithm 1.
+
+    Of the push `D_c - D_u`, in order: a running sum with a negative coefficient is taken, its norm
+    is cut to a radius, and the part along D_c is scaled by `eta`; `weight - 1` times the rest is
+    added to D_c. The part along D_c is what makes saturated pictures. With `eta=1`, no radius and
+    `beta=0` it is CFG. Two evaluations, one where the weight is 1.
+
+    Norms and angles are of estimates of the clean signal, over the entries of each sample; diffusers
+    takes them on the network's raw output, where radius and direction mean something else. The
+    direction of D_c depends on where the origin is; the paper's data are images in [-1, 1] and
+    centred latents. What is dropped is also the way to a class that differs by its mean: with
+    classes N(mu, I / 4) of N(0, I) in 256 dimensions, |mu| = 6 and weight 15, the outcome is 6.6 along
+    mu, where CFG has 8.1 and the tilted law 7.8. In one dimension, with `eta=0`, there is no guidance at
+    all. The running sum holds the push as it was before the cut, and advances with every
+    evaluation: with Heun twice a step, where `beta` means another thing and the order of the
+    solver is lost.
+
+    Args:
+        weight: The power of the condition, at least 1; by default the target's.
+        eta: Share that is kept of the part along D_c, from 0 (the paper's) to 1.
+        radius: Largest norm of the push, in data units; None for no limit. It is a norm over all
+            entries, not a mean, so it grows with the root of their number.
+        beta: Coefficient of the running sum, above -1 and below 1; the paper's are negative.
+    """
+
+    eta: float = 0.0
+    radius: float | None = None
+    beta: float = 0.0
+    least: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.eta <= 1, f"eta is a share, from 0 to 1; eta={self.eta}.")
+        require(
+            self.radius is None or self.radius > 0,
+            f"radius is above 0, or None for no limit; radius={self.radius}.",
+        )
+        require(-1 < self.beta < 1, f"beta is above -1 and below 1; beta={self.beta}.")
+
+    @classmethod
+    def presets(cls) -> dict[str, Self]:
+        """Settings of the paper, as others quote them, for the latents of SDXL and EDM2."""
+        return {
+            "sdxl": cls(eta=0.0, radius=15.0, beta=-0.5),
+            "edm2": cls(eta=0.0, radius=2.5, beta=-0.75),
+        }
+
+    def init(self, target: Tilted, x: Tensor) -> Memory:
+        """See `Guidance`."""
+        return {"push": torch.zeros_like(x)} if self.beta else {}
+
+    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
+        """See `Guidance`."""
+        weight, space = self.strength(target), target.space
+        given = target.conditional(x, moment.sigma)
+        if weight == 1:
+            return Look(given, memory)
+        push = given - target.unconditional(x, moment.sigma)
+        if self.beta:
+            push = push + self.beta * memory["push"]
+            memory = {**memory, "push": push}
+        if self.radius is not None:
+            push = push * (self.radius / space.norm(push).clamp(min=self.radius))
+        along = _projection(space, push, given)
+        return Look(given + (weight - 1) * (push - (1 - self.eta) * along), memory)
+
+
+def _projection(space: Space, v: Tensor, onto: Tensor) -> Tensor:
+    """The part of `v` along `onto`, each sample by itself; 0 where `onto` is 0."""
+    square = space.dot(onto, onto)
+    share = torch.where(square > 0, space.dot(v, onto) / torch.where(square > 0, square, 1), 0)
+    return share * onto

@@ -1,0 +1,66 @@
+"""CFG++: guidance that takes the noise from the unconditional model."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor
+
+from ...core.errors import require
+from ...diffusion.kernel import bridge
+from ...target import Tilted
+from ..base import Guidance, Look, Memory, Moment
+from .cfg import cfg
+
+
+@dataclass(frozen=True)
+class CFGPlusPlus(Guidance):
+    """CFG++ (Chung et al., 2025, arXiv:2406.08070): a step to a guided estimate, with unguided noise.
+
+    With `D_lam = D_u + lam (D_c - D_u)` the paper's step is `D_lam + kept (x - D_u)`, where the
+    DDIM step is `D + kept (x - D)` and `kept = sigma_next / sigma` without fresh noise. The two are
+    equal for the estimate `D = D_u + w (D_c - D_u)` with `w = lam / (1 - kept)`: both are
+    `(1 - kept) D_u + kept x + lam (D_c - D_u)`. The rule is that estimate, CFG with a weight for each
+    step. So with `DDIM(eta)` it is the paper's method to rounding. With another solver it is CFG
+    with these weights, which is not what the paper's own variants do.
+
+    The weight `lam sigma / (sigma - sigma_next)` grows as steps get finer, for each adds
+    `lam (D_c - D_u)`: a `lam` tuned at 50 steps is twice the guidance at 100, and there is no law
+    that many steps tend to. For N(1.5, 1) of N(0, 1) and 0.6 the mean is 4.2, 7.9 and 15.4 after 25,
+    50 and 100 steps of `Table`. Two evaluations. The weight of the target is not used.
+
+    Args:
+        weight: None; the strength is `lam`.
+        lam: From 0 (unconditional) to 1; the paper sets 1 against CFG's 12.5.
+        eta: That of the `DDIM` solver it runs with, 1 for `DDPM`.
+    """
+
+    lam: float = 0.6
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.weight is None,
+            f"CFG++ is set by lam, from 0 to 1, and not by a weight; weight={self.weight}: "
+            "write CFGPlusPlus(lam=0.6).",
+        )
+        require(0 <= self.lam <= 1, f"lam is from 0 to 1; lam={self.lam}.")
+        require(0 <= self.eta <= 1, f"eta is from 0 to 1; eta={self.eta}.")
+
+    @classmethod
+    def presets(cls) -> dict[str, Self]:
+        """Those of the official code: 0.6 for Stable Diffusion in 50 steps, 1 for SDXL-Lightning."""
+        return {"sd": cls(lam=0.6), "sdxl-lightning": cls(lam=1.0)}
+
+    def check(self, target: Tilted) -> None:
+        """See `Guidance`."""
+        _ = target.conditional, target.unconditional
+
+    def weight_at(self, moment: Moment) -> float:
+        """The weight of CFG that makes the step from `moment.sigma` to `moment.following` the paper's."""
+        kept, _ = bridge(0.0, moment.following, moment.sigma, self.eta)
+        return self.lam / (1 - kept)
+
+    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
+        """See `Guidance`."""
+        return Look(cfg(target, x, moment.sigma, self.weight_at(moment)), memory)

@@ -1,0 +1,128 @@
+"""Dynamic CFG: the weight of each step is the one whose outcome evaluators like best."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...core.errors import CapabilityError, ShapeError, require
+from ...diffusion.kernel import bridge
+from ...target import Tilted
+from ..base import Guidance, Look, Memory, Moment
+
+# Scores of noisy states: takes `x` `[*batch, *event]` and a noise level to `[*batch]`, the larger the better.
+Evaluator = Callable[[Tensor, float], Tensor]
+
+
+@dataclass(frozen=True)
+class DynamicCFG(Guidance):
+    """Dynamic classifier-free guidance (Papalampidi et al., 2026, arXiv:2509.16131): a greedy choice of the weight.
+
+    At each step the DDIM move to the next level is made with every weight of `weights`, evaluators
+    score the noisy states that come of it, and each sample takes the weight of its best total
+    `sum_e a_e e(x)`. Evaluators whose score moves count more:
+    `a_e ~ |e_t - e_{t+1}| / (|e_{t+1}| + floor)`, of sum 1. The paper's formula has neither the size nor the
+    floor nor the sum, and does not say of which states: here of those that the last two steps ended
+    in. Until there are two, all count the same. The target's own weight is not used.
+
+    Two evaluations a step whatever the number of weights, and one score for each weight and
+    evaluator.
+
+    The best next state is not the best sample: an evaluator of alignment alone takes the largest
+    weight at every step. With another solver than DDIM the choice is of a move that is not made. A relative
+    change needs a score whose 0 means something: add a constant to a log-density, and the shares are
+    others; where the scores have one unit, as log-probabilities do, fixed `shares` are as good.
+
+    Args:
+        weight: None; the rule has `weights`.
+        weights: What is chosen from; the default is the paper's for latent diffusion.
+        evaluators: At least one.
+        floor: What is added to a score's size before it is divided by, in the score's unit.
+        shares: Fixed a_e in place of the changing ones, one for each evaluator.
+        literal: Use the paper's `a_e = (e_t - e_{t+1}) / e_{t+1}` as it is written, which may be
+            negative or huge (0 where e_{t+1} is 0) and turns against a negative score that grows.
+    """
+
+    weights: tuple[float, ...] = (1.0, 3.0, 7.5, 11.0, 15.0)
+    evaluators: tuple[Evaluator, ...] = ()
+    floor: float = 1.0
+    shares: tuple[float, ...] | None = None
+    literal: bool = False
+    needs: ClassVar[str] = "evaluators of noisy states, and an unconditional member"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.weight is None,
+            f"DynamicCFG chooses from weights={self.weights}; weight={self.weight} has no part in it.",
+        )
+        require(
+            len(self.weights) > 0 and all(0 <= w < float("inf") for w in self.weights),
+            f"The weights to choose from are numbers of at least 0; weights={self.weights}.",
+        )
+        require(0 < self.floor < float("inf"), f"The floor is above 0; floor={self.floor}.")
+        require(
+            self.shares is None or len(self.shares) == len(self.evaluators),
+            f"Fixed shares are one for each of {len(self.evaluators)} evaluators; shares={self.shares}.",
+        )
+        require(
+            self.shares is None or not self.literal,
+            "The shares are fixed or the literal ones of the paper, not both.",
+        )
+
+    def check(self, target: Tilted) -> None:
+        """See `Guidance`."""
+        _ = target.conditional, target.unconditional
+        if not self.evaluators:
+            raise CapabilityError("DynamicCFG needs evaluators: DynamicCFG(evaluators=(score,)).")
+
+    def init(self, target: Tilted, x: Tensor) -> Memory:
+        """The scores `latest` and `earlier`, `[*batch, evaluators]`, and the number of those known, `[*batch]`."""
+        batch = target.space.batch(x)
+        none = torch.zeros(*batch, len(self.evaluators), dtype=torch.float64, device=x.device)
+        seen = torch.zeros(batch, dtype=torch.long, device=x.device)
+        return {"latest": none, "earlier": none, "seen": seen}
+
+    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
+        """See `Guidance`."""
+        space, batch = target.space, target.space.batch(x)
+        given = target.conditional(x, moment.sigma)
+        free = target.unconditional(x, moment.sigma)
+        # The deterministic DDIM move, of which `kept` is the share of the noise that stays.
+        kept, _ = bridge(0.0, moment.following, moment.sigma, eta=0.0)
+        guesses = [free.lerp(given, weight) for weight in self.weights]
+        moves = [self._scores(x0 + kept * (x - x0), moment.following, batch) for x0 in guesses]
+        scores = torch.stack(moves)
+        best = (self._importance(memory) * scores).sum(-1).argmax(0)
+        latest = torch.take_along_dim(scores, best[None, ..., None], 0)[0]
+        chosen = torch.tensor(self.weights, dtype=x.dtype, device=x.device)[best]
+        x0 = free + space.per_sample(chosen) * (given - free)
+        seen = memory["seen"] + 1
+        return Look(x0, {"latest": latest, "earlier": memory["latest"], "seen": seen})
+
+    def _scores(self, x: Tensor, sigma: float, batch: torch.Size) -> Tensor:
+        """The scores of states, `[*batch, evaluators]` in float64."""
+        scores = [evaluator(x, sigma) for evaluator in self.evaluators]
+        for score in scores:
+            if score.shape != batch:
+                raise ShapeError(
+                    f"An evaluator gives one score a sample, {tuple(batch)}; one gave {tuple(score.shape)}."
+                )
+        return torch.stack([score.double() for score in scores], -1)
+
+    def _importance(self, memory: Memory) -> Tensor:
+        """The shares a_e of the evaluators, `[*batch, evaluators]`."""
+        latest, earlier = memory["latest"], memory["earlier"]
+        if self.shares is not None:
+            return latest.new_tensor(self.shares).expand_as(latest)
+        equal = torch.full_like(latest, 1 / len(self.evaluators))
+        change = latest - earlier
+        if self.literal:
+            shares = torch.where(earlier == 0, 0.0, change / earlier)
+        else:
+            size = change.abs() / (earlier.abs() + self.floor)
+            total = size.sum(-1, keepdim=True)
+            shares = torch.where(total > 0, size / total, equal)
+        return torch.where((memory["seen"] >= 2)[..., None], shares, equal)

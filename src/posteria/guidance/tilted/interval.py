@@ -1,0 +1,64 @@
+"""Classifier-free guidance within an interval of noise levels."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ...core.errors import require
+from ...target import Tilted
+from ..base import Pointwise
+from .cfg import cfg
+
+
+@dataclass(frozen=True)
+class Interval(Pointwise):
+    """Guidance in a limited interval (Kynkaanniemi et al., 2024, arXiv:2404.07724): CFG for `low < sigma <= high`.
+
+    Elsewhere it is the conditional model alone and the unconditional one is not evaluated: 2
+    evaluations inside, 1 outside. At high noise guidance throws away modes, and at low noise it has
+    no effect but its cost. It still samples from no named law: for a Gaussian pair of variances v
+    and v_u the outcome of the flow has the variance `v ((v_u + low^2) / (v_u + high^2))^(1 - w)
+    ((v + low^2) / (v + high^2))^(w - 1)`, which is the tilted law's for some intervals only.
+
+    The estimate jumps at both ends, where a solver of second order loses its order for a step. The
+    official code chooses whole steps by their index, so that both evaluations of a Heun step are
+    guided; here every evaluation is judged by its own level. The numbers of guided evaluations agree.
+
+    Args:
+        weight: The power of the condition inside; by default the target's.
+        low: Levels up to this one are not guided, in data units. The defaults are EDM2's, whose
+            latents have a standard deviation of 0.5.
+        high: Levels above this one are not guided.
+    """
+
+    low: float = 0.19
+    high: float = 1.61
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            0 <= self.low < self.high < math.inf,
+            f"An interval needs 0 <= low < high < inf; low={self.low} and high={self.high}.",
+        )
+
+    @classmethod
+    def presets(cls) -> dict[str, Self]:
+        """EDM2 on ImageNet 512, XXL guided by XS, Heun with `Karras(steps=32)`: FID 1.40 in 75 evaluations."""
+        return {"edm2-xxl": cls(weight=2.0, low=0.19, high=1.61)}
+
+    def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """See `Pointwise`."""
+        weight = self.strength(target)
+        if not isinstance(sigma, Tensor):
+            return cfg(target, x, sigma, weight if self.low < sigma <= self.high else 1.0)
+        given = target.conditional(x, sigma)
+        levels = sigma.expand(target.space.batch(x))
+        inside = (self.low < levels) & (levels <= self.high)
+        if weight == 1 or not inside.any():
+            return given
+        # Only the rows inside are asked of the unconditional model.
+        free = target.unconditional(x[inside], levels[inside])
+        return torch.index_put(given, (inside,), free.lerp(given[inside], weight))

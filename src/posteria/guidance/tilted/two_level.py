@@ -1,0 +1,56 @@
+"""The two-noise-level denoiser of a tilted law."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...core.errors import require
+from ...target import Tilted
+from ..base import Pointwise
+
+
+@dataclass(frozen=True)
+class TwoLevel(Pointwise):
+    """Two noise levels in one estimate (Moufad et al., 2025, arXiv:2505.21101): `(1 + delta) D_c - delta D_u`.
+
+    Here D_c is asked at the level `sigma sqrt(weight / (1 + delta))` and D_u at
+    `sigma sqrt((weight - 1) / delta)`. The score of the noised tilted law is that of this estimate and
+    a Renyi term between the laws of x_0 at the two levels, whatever `delta` is; the term is left out.
+    `delta = weight - 1` is classifier-free guidance; below that both levels are above `sigma`, and
+    at the schedule's highest one a network may not know them.
+
+    For Gaussians of variances v and v_u in every direction the term vanishes at all levels where
+    `delta = (weight - 1) s / v_u`, `s = 1 / (weight / v + (1 - weight) / v_u)` being the variance of the tilted
+    law: this is then its denoiser. The published code has `weight - 1` in place of `delta` in the
+    estimate and not in the levels, which even without noise is not the score of the tilted law.
+    Two evaluations.
+
+    Args:
+        weight: The power of the condition, above 1; by default the target's.
+        delta: Share of the unconditional estimate, above 0.
+    """
+
+    delta: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.delta < math.inf, f"delta is a number above 0; delta={self.delta}.")
+        if self.weight is not None:
+            require(self.weight > 1, _above_one(self.weight))
+
+    def check(self, target: Tilted) -> None:
+        """See `Guidance`."""
+        super().check(target)
+        require(self.strength(target) > 1, _above_one(self.strength(target)))
+
+    def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """See `Pointwise`."""
+        weight = self.strength(target)
+        given = target.conditional(x, sigma * math.sqrt(weight / (1 + self.delta)))
+        free = target.unconditional(x, sigma * math.sqrt((weight - 1) / self.delta))
+        return free.lerp(given, 1 + self.delta)
+
+
+def _above_one(weight: float) -> str:
+    return f"TwoLevel needs a weight above 1; weight={weight:g}. CFG takes any."

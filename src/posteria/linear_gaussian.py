@@ -1,0 +1,156 @@
+"""What methods for linear measurements with Gaussian noise share."""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .core import linalg
+from .core.errors import CapabilityError, expect
+from .core.rng import Rng
+from .likelihood import GaussianLikelihood
+from .operators import Matrix
+from .operators.base import LinearOperator, SVDOperator
+from .target import Posterior
+
+# Most entries of a signal and of a measurement for which an operator is decomposed.
+LARGEST_DENSE = 2048
+
+
+class Linear(NamedTuple):
+    """A linear measurement with Gaussian noise."""
+
+    operator: LinearOperator
+    std: float | Tensor
+
+
+class Spectral(NamedTuple):
+    """A measurement with a known decomposition `A = U diag(s) V^T` and one noise level.
+
+    Attributes:
+        operator: A.
+        s: Singular values, one for each entry of the signal: those of A, and zeros.
+        std: Noise level.
+    """
+
+    operator: SVDOperator
+    s: Tensor
+    std: float
+
+    @property
+    def seen(self) -> Tensor:
+        """The directions that are measured: their singular value is above the rounding error."""
+        return self.s > self.s.max() * len(self.s) * torch.finfo(self.s.dtype).eps
+
+    def measured(self, y: Tensor) -> Tensor:
+        """`U^T y` for the directions of the signal, `[*batch, domain.size]`: 0 where nothing is measured."""
+        rank = min(len(self.operator.singular_values), len(self.s))
+        coefficients = self.operator.ut(y)[..., :rank]
+        return torch.nn.functional.pad(coefficients, (0, len(self.s) - rank))
+
+
+def linear(target: Posterior, by: object) -> Linear:
+    """The measurement of a target, which is linear and has Gaussian noise.
+
+    Raises:
+        CapabilityError: If it is not.
+    """
+    likelihood = expect(target.likelihood, GaussianLikelihood, by=by)
+    return Linear(expect(likelihood.operator, LinearOperator, by=by), likelihood.std)
+
+
+def spectral(target: Posterior, by: object) -> Spectral:
+    """The measurement of a target, which has a decomposition and one level of Gaussian noise.
+
+    Raises:
+        CapabilityError: If it has not.
+    """
+    likelihood = expect(target.likelihood, GaussianLikelihood, by=by)
+    operator = expect(likelihood.operator, SVDOperator, by=by)
+    std = likelihood.std
+    if isinstance(std, Tensor) and std.numel() > 1 and not (std == std.flatten()[0]).all():
+        raise CapabilityError(
+            f"{type(by).__name__} needs one noise level for all entries of y; these have several."
+        )
+    level = float(std.flatten()[0]) if isinstance(std, Tensor) else std
+    values = operator.singular_values
+    size = operator.domain.size
+    s = torch.nn.functional.pad(values[:size], (0, max(0, size - len(values))))
+    space = target.space
+    return Spectral(operator, s.to(space.device, space.dtype), level)
+
+
+def innovation(likelihood: Linear, residual: Tensor, variance: float) -> Tensor:
+    """`(std^2 + variance A A^T)^-1 residual`, exact with a decomposition and by conjugate gradients without.
+
+    Args:
+        likelihood: A and std.
+        residual: `[*batch, *measurement]`.
+        variance: Of the signal, at least 0.
+    """
+    operator, std = likelihood
+    if isinstance(operator, SVDOperator) and not several(std):
+        values = operator.singular_values.to(residual)[: operator.codomain.size]
+        pad = operator.codomain.size - len(values)
+        spread = std**2 + variance * torch.nn.functional.pad(values, (0, pad)) ** 2
+        return operator.u(operator.ut(residual) / spread)
+
+    def covariance(z: Tensor) -> Tensor:
+        return std**2 * z + variance * operator(operator.adjoint(z))
+
+    return linalg.conjugate_gradient(
+        covariance,
+        residual,
+        operator.codomain,
+        iterations=operator.iterations,
+        tolerance=operator.tolerance,
+    )
+
+
+def posterior_mean(likelihood: Linear, y: Tensor, mean: Tensor, variance: float) -> Tensor:
+    """E[x | y] where `x ~ N(mean, variance I)`."""
+    operator = likelihood.operator
+    z = innovation(likelihood, y - operator(mean), variance)
+    return mean + variance * operator.adjoint(z)
+
+
+def posterior_draw(
+    likelihood: Linear, y: Tensor, mean: Tensor, variance: float, rng: Rng
+) -> Tensor:
+    """A draw of x given y where `x ~ N(mean, variance I)`.
+
+    By Matheron's rule: a draw of x and of a measurement of it, corrected by the difference to `y`;
+    one solve, and no square root of a covariance.
+    """
+    operator, std = likelihood
+    x = mean + math.sqrt(variance) * rng.normal_like(mean)
+    simulated = operator(x)
+    simulated = simulated + std * rng.normal_like(simulated)
+    return x + variance * operator.adjoint(innovation(likelihood, y - simulated, variance))
+
+
+def decomposed(target: Posterior) -> Posterior:
+    """The same target in units of the noise, by a dense matrix, unless it is solved exactly as it is or too large.
+
+    Conjugate gradients are slow where a problem is ill-conditioned, and do not get to the end at high levels.
+    """
+    likelihood = target.likelihood
+    if not isinstance(likelihood, GaussianLikelihood):
+        return target
+    operator, std = likelihood.operator, likelihood.std
+    known = isinstance(operator, SVDOperator) and not several(std)
+    size = max(operator.domain.size, operator.codomain.size)
+    if known or not isinstance(operator, LinearOperator) or size > LARGEST_DENSE:
+        return target
+    space, matrix = operator.codomain, operator.matrix().to(target.space.dtype)
+    noise = torch.as_tensor(std, dtype=matrix.dtype, device=matrix.device).expand(space.shape)
+    dense = Matrix(matrix / noise.reshape(-1, 1), operator.domain.shape)
+    y = space.flatten(target.y / std)
+    return replace(target, likelihood=GaussianLikelihood(dense, std=1.0), y=y)
+
+
+def several(std: float | Tensor) -> bool:
+    """Whether each entry of a measurement has a noise level of its own."""
+    return isinstance(std, Tensor) and std.ndim > 0

@@ -1,0 +1,1 @@
+"""Samplers that fit a Gaussian to each conditional by variational inference."""

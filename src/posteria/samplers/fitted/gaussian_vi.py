@@ -1,0 +1,125 @@
+"""The inner fit that MGPS, MGDM and DCPS share: a mean-field Gaussian for a Gaussian times a potential."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...core.rng import Rng
+
+Number = float | Tensor
+
+
+class Normal(NamedTuple):
+    """`N(mean, diag(std^2))`."""
+
+    mean: Tensor
+    std: Number
+
+    def draw(self, rng: Rng) -> Tensor:
+        """One draw a sample."""
+        return self.mean + self.std * rng.normal_like(self.mean)
+
+
+@dataclass(frozen=True)
+class InnerSteps:
+    """How many optimiser steps each level gets. The first rule that applies wins, from top to bottom.
+
+    The index of a level counts from the clean end, 0 for the level 0.
+
+    Args:
+        default: Where no rule applies.
+        last: `(index, steps)`: levels up to this index.
+        first: `(levels, steps)`: so many levels at the noisy end.
+        every: `(period, remainder, steps)`: levels whose index leaves this remainder.
+    """
+
+    default: int = 10
+    last: tuple[int, int] | None = None
+    first: tuple[int, int] | None = None
+    every: tuple[int, int, int] | None = None
+
+    def __call__(self, index: int, highest: int) -> int:
+        """The steps of a level, where the noisiest has the index `highest`."""
+        if self.last and index <= self.last[0]:
+            return self.last[1]
+        if self.first and index > highest - self.first[0]:
+            return self.first[1]
+        if self.every and index % self.every[0] == self.every[1]:
+            return self.every[2]
+        return self.default
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba, 2015, arXiv:1412.6980) as a pure function of its moments; it acts on each entry by itself.
+
+    Args:
+        lr: Step size.
+        eps: Added to the root of the second moment.
+    """
+
+    lr: Number
+    eps: float = 1e-8
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    def step(self, gradient: Tensor, moments: list[Tensor], count: int) -> Tensor:
+        """The step to subtract; `moments` is updated in place."""
+        first, second = moments
+        first.lerp_(gradient, 1 - self.beta1)
+        second.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+        root = (second / (1 - self.beta2**count)).sqrt_().add_(self.eps)
+        return (first / root).mul_(self.lr / (1 - self.beta1**count))
+
+
+def fit(
+    potential_score: Callable[[Tensor], Tensor],
+    reference: Normal,
+    start: Normal,
+    rng: Rng,
+    *,
+    steps: int,
+    lr: float,
+    scale: Number = 1.0,
+    sampled_kl: bool = False,
+) -> Normal:
+    """Minimise `KL(q | reference * potential)` over mean-field Gaussians q, with one draw a step.
+
+    Args:
+        potential_score: Gradient of the log-potential, `[n, *event]` to itself, each sample by
+            itself.
+        reference: The Gaussian factor.
+        start: Where q starts.
+        rng: One stream a sample.
+        steps: Optimiser steps.
+        lr: Step size of the log-standard deviations, and of the means in units of `scale`.
+        scale: Unit of the means, a number or one a sample.
+        sampled_kl: Take the reference's part of the gradient at the draw as well, as MGDM's code
+            does, rather than in closed form.
+    """
+    mean, log_std = start.mean, _as(start.std, start.mean).log().expand_as(start.mean)
+    mean_moments = [torch.zeros_like(mean), torch.zeros_like(mean)]
+    log_std_moments = [torch.zeros_like(mean), torch.zeros_like(mean)]
+    adam, precision = Adam(lr), 1 / _as(reference.std, mean) ** 2
+    for count in range(1, steps + 1):
+        noise = rng.normal_like(mean)
+        spread = log_std.exp()
+        u = mean + spread * noise
+        pull = (u if sampled_kl else mean) - reference.mean
+        slope = -potential_score(u)
+        if sampled_kl:
+            slope = slope + pull * precision
+            mean_slope, log_std_slope = slope, slope * noise * spread - 1
+        else:
+            mean_slope = slope + pull * precision
+            log_std_slope = (slope * noise + spread * precision) * spread - 1
+        mean = mean - scale * adam.step(mean_slope * scale, mean_moments, count)
+        log_std = log_std - adam.step(log_std_slope, log_std_moments, count)
+    return Normal(mean, log_std.exp())
+
+
+def _as(value: Number, x: Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=x.dtype, device=x.device)

@@ -1,0 +1,154 @@
+"""MGPS: midpoint guidance posterior sampling."""
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+
+from torch import Tensor
+
+from ...core.errors import require
+from ...core.rng import Rng
+from ...diffusion.kernel import bridge, bridge_step
+from ...diffusion.schedule import Schedule, Table, levels_of
+from ...diffusion.solver import State
+from ...target import Posterior
+from ..posterior import PosteriorSampler
+from .gaussian_vi import InnerSteps, Normal, fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class MGPS(PosteriorSampler[State]):
+    """Midpoint guidance posterior sampling (Janati et al., 2024, arXiv:2410.09945).
+
+    Each step goes from a level down to a midpoint below the next one, where a Gaussian is fitted
+    to the reverse transition times the likelihood of the denoised midpoint, and back up to the
+    next level. With G optimiser steps a step costs 2 + G evaluations and G vjps, and at warm
+    levels G evaluations more.
+
+    Args:
+        schedule: The noise levels.
+        alpha: The midpoint's time, as a fraction of the next level's.
+        inner: Optimiser steps at each level.
+        lr: Step size of Adam.
+        warm: From this time in [0, 1] on, a second fit keeps a clean estimate at the lowest level;
+            None for never.
+        full_below: Up to this time, `alpha` is 1.
+        carry: Start a fit from the clean estimate of the last step (the papers' code) rather than
+            from the reverse transition.
+        relative: Steps are in units of the standard deviation of the reverse transition;
+            otherwise, as in the paper, of the noised data `sqrt(1 + sigma^2)`.
+        eta: Stochasticity of the bridges.
+    """
+
+    schedule: Schedule = field(default_factory=lambda: Table(steps=49))
+    alpha: float = 0.7
+    inner: InnerSteps = field(default_factory=lambda: InnerSteps(10))
+    lr: float = 0.4
+    warm: float | None = None
+    full_below: float = 0.0
+    carry: bool = True
+    relative: bool = True
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 < self.alpha <= 1, f"alpha is above 0 and at most 1; {self.alpha} is not.")
+        require(0 < self.lr < math.inf, f"MGPS needs a step size above 0; lr={self.lr}.")
+        require(0 <= self.eta <= 1, f"eta is from 0 to 1; {self.eta} is not.")
+
+    @classmethod
+    def presets(cls) -> dict[str, "MGPS"]:
+        """The settings of the official code (arXiv:2410.09945), all with 300 grid points of DDPM's linear table.
+
+        Made for data in [-1, 1] (gmm: of any scale). Evaluations / vjps per sample: gmm 1840 /
+        1242, images 1532 / 674, ffhq 2200 / 1170, ffhq_ldm 2846 / 1678, imagenet 1696 / 796.
+        """
+        paper = partial(cls, schedule=Table(steps=299), alpha=0.5, relative=False)
+        image = partial(paper, lr=0.03, warm=0.7)
+        tens = InnerSteps(2, last=(20, 2), first=(10, 20), every=(10, 0, 20))
+        return {
+            "gmm": paper(lr=0.1, inner=tens),
+            "images": image(inner=InnerSteps(2, last=(20, 2), first=(10, 10))),
+            "ffhq": image(inner=InnerSteps(2, last=(20, 2), first=(5, 20), every=(10, 0, 20))),
+            "ffhq_ldm": image(
+                full_below=500 / 999,
+                inner=InnerSteps(5, last=(10, 2), first=(5, 20), every=(10, 0, 10)),
+            ),
+            "imagenet": image(inner=InnerSteps(2, last=(10, 2), first=(5, 20), every=(20, 0, 10))),
+        }
+
+    def init(self, target: Posterior, rng: Rng) -> State:
+        """See `Sampler`."""
+        sigma = levels_of(self.schedule)[0]
+        x = sigma * rng.normal(target.space)
+        return State(x=x, x0=target.prior(x, sigma))
+
+    def step(
+        self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
+    ) -> State:
+        """See `Sampler`."""
+        count = state.count + 1
+        if sigma_next == 0:
+            x0 = target.prior(state.x, sigma)
+            return State(x=x0, x0=x0, sigma=sigma, count=count)
+        steps = self.inner(self.schedule.steps - state.count, self.schedule.steps)
+        warm = self.warm is not None and self.schedule.time(sigma) >= self.warm
+        time = self.schedule.time(sigma_next)
+        middle = self.schedule.fraction(sigma_next, 1.0 if time <= self.full_below else self.alpha)
+
+        x_middle = self._midpoint(target, state, (sigma, middle), steps, warm, rng)
+        if warm:
+            clean = self._clean(target, x_middle, middle, steps, rng)
+            end, x_end = self.schedule.lowest, clean
+        else:
+            clean = target.prior(x_middle, middle)
+            end, x_end = middle, x_middle
+        x = bridge_step(target.space, x_end, state.x, (end, sigma_next, sigma), rng, self.eta)
+        return State(x=x, x0=clean, sigma=sigma, count=count)
+
+    def _midpoint(
+        self,
+        target: Posterior,
+        state: State,
+        levels: tuple[float, float],
+        steps: int,
+        warm: bool,
+        rng: Rng,
+    ) -> Tensor:
+        """Draw the midpoint from the fitted Gaussian."""
+        sigma, middle = levels
+        prior, likelihood, y = target.prior, target.likelihood, target.y
+        lowest = self.schedule.lowest
+        weight, std = bridge(0.0, middle, sigma)
+        x0 = prior(state.x, sigma)
+        reference = start = Normal(x0 + weight * (state.x - x0), std)
+        if self.carry:
+            weight, std = bridge(lowest if warm else 0.0, middle, sigma)
+            start = Normal(state.x0 + weight * (state.x - state.x0), std)
+
+        def score(u: Tensor) -> Tensor:
+            if middle <= lowest:
+                return likelihood.score(y, u)
+            denoised, pullback = prior.vjp(u, middle)
+            return pullback(likelihood.score(y, denoised))
+
+        scale = reference.std if self.relative else math.sqrt(1 + middle**2)
+        return fit(score, reference, start, rng, steps=steps, lr=self.lr, scale=scale).draw(rng)
+
+    def _clean(
+        self, target: Posterior, x_middle: Tensor, middle: float, steps: int, rng: Rng
+    ) -> Tensor:
+        """Draw the signal at the lowest level given the midpoint and the measurement, from a second fit."""
+        prior, likelihood, y = target.prior, target.likelihood, target.y
+        lowest = self.schedule.lowest
+        if middle <= lowest:
+            return x_middle
+        x0 = prior(x_middle, middle)
+        weight, std = bridge(0.0, lowest, middle)
+        start = Normal(x0 + weight * (x_middle - x0), std)
+        reference = Normal(x_middle, math.sqrt(middle**2 - lowest**2))
+
+        def score(u: Tensor) -> Tensor:
+            return likelihood.score(y, u) + (prior(u, lowest) - u) / lowest**2
+
+        scale = std if self.relative else math.sqrt(1 + lowest**2)
+        return fit(score, reference, start, rng, steps=steps, lr=self.lr, scale=scale).draw(rng)

@@ -1,0 +1,1 @@
+"""Samplers of populations of weighted particles."""

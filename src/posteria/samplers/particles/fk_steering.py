@@ -1,0 +1,304 @@
+"""FK steering: particles that are resampled by what is expected of their reward."""
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...core.errors import CapabilityError, ShapeError, require
+from ...core.rng import Rng
+from ...diffusion.denoiser import Denoiser
+from ...diffusion.kernel import bridge
+from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
+from ...diffusion.solver import State
+from ...likelihood import FunctionLikelihood
+from ...target import Posterior
+from .population import ParticleState, PopulationSampler, finish, paired, select, take
+
+# An intermediate reward below this counts as this, so that a particle whose estimate is impossible
+# (log f = -inf) may still be redeemed; potentials may be anything finite.
+LEAST = -1e6
+
+
+@dataclass(frozen=True)
+class Potential(abc.ABC):
+    """What a look at the reward adds to the weight of a particle.
+
+    Attributes:
+        start: What is kept of no looks.
+    """
+
+    start: ClassVar[float] = 0.0
+
+    @abc.abstractmethod
+    def keep(self, kept: Tensor, reward: Tensor) -> Tensor:
+        """What is kept of the looks so far, and of one at `reward`."""
+
+    @abc.abstractmethod
+    def spend(self, spent: Tensor, kept: Tensor, looks: int) -> Tensor:
+        """Log of the product of all potentials so far, where `kept` includes the last of `looks` that a run takes."""
+
+
+@dataclass(frozen=True)
+class Difference(Potential):
+    """The reward minus that of the last look: their product is the exponential of the present reward."""
+
+    def keep(self, kept: Tensor, reward: Tensor) -> Tensor:
+        """See `Potential`."""
+        return reward
+
+    def spend(self, spent: Tensor, kept: Tensor, looks: int) -> Tensor:
+        """See `Potential`."""
+        return kept
+
+
+@dataclass(frozen=True)
+class Max(Potential):
+    """The largest reward so far, which forgives a particle a bad moment.
+
+    Args:
+        scale: Its factor; None is one over the number of looks, with which the product of all potentials is of
+            the order of the exponential of a reward. The paper has 1.
+    """
+
+    scale: float | None = None
+    start: ClassVar[float] = -math.inf
+
+    def __post_init__(self) -> None:
+        _check_scale(self.scale)
+
+    def keep(self, kept: Tensor, reward: Tensor) -> Tensor:
+        """See `Potential`."""
+        return kept.maximum(reward)
+
+    def spend(self, spent: Tensor, kept: Tensor, looks: int) -> Tensor:
+        """See `Potential`."""
+        return spent + kept * (1 / looks if self.scale is None else self.scale)
+
+
+@dataclass(frozen=True)
+class Sum(Potential):
+    """The sum of the rewards so far, which rewards a particle for its past.
+
+    Args:
+        scale: Its factor; None is twice over the square of the number of looks, with which the product of
+            all potentials is of the order of the exponential of a reward. The paper has 1.
+    """
+
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_scale(self.scale)
+
+    def keep(self, kept: Tensor, reward: Tensor) -> Tensor:
+        """See `Potential`."""
+        return kept + reward
+
+    def spend(self, spent: Tensor, kept: Tensor, looks: int) -> Tensor:
+        """See `Potential`."""
+        return spent + kept * (2 / looks / (looks + 1) if self.scale is None else self.scale)
+
+
+def _check_scale(scale: float | None) -> None:
+    require(
+        scale is None or 0 < scale < math.inf,
+        f"The scale of a potential is None or a number above 0; scale={scale}.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FKState(ParticleState):
+    """Where populations stand, with what their weights include.
+
+    Args:
+        kept: What the potential keeps of the looks so far, `[populations, particles]` in float64.
+        spent: Log of the product of the potentials so far, which the last one takes back.
+    """
+
+    kept: Tensor
+    spent: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FKSteering(PopulationSampler[FKState]):
+    """Feynman-Kac steering (Singhal et al., 2025, arXiv:2501.06848).
+
+    Particles make the moves of an ancestral sampler. Now and then they are weighted by the reward of
+    their denoised signals and resampled; no gradient is needed. The last potential is
+    the reward of the draw itself over the product of all before it, and weights are carried
+    where a population is not resampled, so that as the particles become many it draws
+    from the law of the ancestral sampler times exp(reward), whatever the potentials. (The official code
+    drops the weights of populations that are not resampled, and its `Max` and `Sum` end with the largest
+    reward or the sum in place of that of the draw: both bias it.) The law of the ancestral sampler is the
+    prior but for the length of the steps, and where the prior is a guided denoiser it is
+    what the rule draws. Particles move in pairs of opposite noise, which quarters the number that an
+    error asks for.
+
+    The target is a `Posterior`, the reward its log-likelihood: `rewarded(prior, reward, scale)` makes one
+    of any reward, `classified(tilted, classifier)` of a class. One evaluation a step for each
+    particle of a population, two with a `proposal`, no vjp, and the reward at every look and at the end.
+    Without a gradient it needs very many particles where the reward is narrow, and TDS looks further ahead. A
+    reward of -inf (a constraint) is best looked at late, since at high levels one particle takes all.
+    Particles that descend from one ancestor are alike: with few, take one sample of each
+    population, seeds 0, `particles`, `2 particles` and so on.
+
+    Args:
+        schedule: The noise levels. The first is far above the scale of the prior, since particles
+            start at pure noise.
+        particles: Size of a population.
+        threshold: At a look a population is resampled when its effective size is below this share
+            of it; 0 is never and 1 at every look.
+        potential: `Max()`, `Sum()` or `Difference()`.
+        every: Steps from one look to the next.
+        window: First and last look, as shares of the steps.
+        proposal: A denoiser whose ancestral moves are made in place of the prior's, such as a
+            `Tilted` or the denoiser of a rule; the weights take the difference back.
+    """
+
+    schedule: Schedule = field(
+        default_factory=lambda: LogLinear(steps=200, sigma_min=0.01, sigma_max=300.0)
+    )
+    potential: Potential = field(default_factory=Max)
+    every: int = 1
+    window: tuple[float, float] = (0.0, 1.0)
+    proposal: Denoiser | None = None
+    state_type: ClassVar[type[State]] = FKState
+    needs: ClassVar[str] = "any likelihood, differentiable or not"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.every >= 1, f"Looks are at least 1 step apart; every={self.every}.")
+        first, last = self.window
+        require(
+            0 <= first <= last <= 1,
+            f"window is a range of shares of the steps, within 0 and 1; {self.window} is not.",
+        )
+
+    @classmethod
+    def presets(cls) -> dict[str, "FKSteering"]:
+        """The official script for images, with 10 times a reward: 400 evaluations and 20 rewards a population of 4."""
+        return {
+            "images": cls(
+                schedule=Table(steps=100),
+                particles=4,
+                threshold=1.0,
+                potential=Max(scale=1.0),
+                every=20,
+                window=(0.2, 0.8),
+            )
+        }
+
+    def check_likelihood(self, posterior: Posterior) -> None:
+        """See `PosteriorSampler`."""
+        if self.proposal is not None and self.proposal.space.shape != posterior.space.shape:
+            raise ShapeError(
+                f"The prior draws signals of shape {posterior.space.shape}; the proposal those of "
+                f"shape {self.proposal.space.shape}."
+            )
+
+    def looks_at(self, index: int) -> bool:
+        """Whether the reward is looked at before step `index`."""
+        first, last = (share * self.schedule.steps for share in self.window)
+        return index % self.every == 0 and first <= index <= last
+
+    @property
+    def looks(self) -> int:
+        """Looks before the end of a run."""
+        return sum(map(self.looks_at, range(self.schedule.steps)))
+
+    def init(self, target: Posterior, rng: Rng) -> FKState:
+        """See `Sampler`."""
+        sigma = levels_of(self.schedule)[0]
+        x = sigma * paired(target.space.zeros(len(rng), self.particles), rng)
+        zeros = torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device)
+        state = FKState(
+            x=x,
+            x0=target.prior(x, sigma),
+            log_weight=zeros,
+            log_evidence=zeros[:, 0],
+            kept=zeros + self.potential.start,
+            spent=zeros,
+        )
+        return self._look(target, state)
+
+    def step(
+        self, target: Posterior, state: FKState, sigma: float, sigma_next: float, rng: Rng
+    ) -> FKState:
+        """See `Sampler`."""
+        if sigma_next == 0:
+            gain = log_reward(target, state.x0) - state.spent
+            log_weight, count = state.log_weight + gain, state.count + 1
+            state = replace(state, x=state.x0, sigma=sigma, count=count, log_weight=log_weight)
+            return finish(state, rng)
+        if self.looks_at(state.count):
+            state, ancestors = select(state, rng, self.threshold)
+            kept, spent = take(state.kept, ancestors), take(state.spent, ancestors)
+            state = replace(state, kept=kept, spent=spent)
+        weight, std = bridge(0.0, sigma_next, sigma)
+        noise = std * paired(state.x, rng)
+        x = state.x0 + weight * (state.x - state.x0) + noise
+        log_weight = state.log_weight
+        if self.proposal is not None:
+            shift = (1 - weight) * (self.proposal(state.x, sigma) - state.x0)
+            x = x + shift
+            # The prior's transition over that of the proposal, at what the proposal drew.
+            ratio = target.space.dot(shift, noise + shift / 2).flatten(2)[..., 0].double()
+            log_weight = log_weight - ratio / std**2
+        x0, count = target.prior(x, sigma_next), state.count + 1
+        moved = replace(state, x=x, x0=x0, sigma=sigma_next, count=count, log_weight=log_weight)
+        return self._look(target, moved)
+
+    def _look(self, target: Posterior, state: FKState) -> FKState:
+        """The state with the potential of its step in its weights, if the reward is looked at."""
+        if not self.looks_at(state.count):
+            return state
+        kept = self.potential.keep(
+            state.kept, log_reward(target, state.x0).clamp(min=LEAST, max=-LEAST)
+        )
+        spent = self.potential.spend(state.spent, kept, self.looks)
+        log_weight = state.log_weight + spent - state.spent
+        return replace(state, kept=kept, spent=spent, log_weight=log_weight)
+
+
+def log_reward(target: Posterior, x0: Tensor) -> Tensor:
+    """Log p(y | x0), which is the reward, `[populations, particles, *event]` to `[populations, particles]`.
+
+    Raises:
+        InputError: If it is nan somewhere.
+    """
+    measurement, y = target.likelihood.measurement, target.y
+    # One batch axis, as a function that a user wrote may expect it.
+    if measurement is not None and measurement.batch(y):
+        y = y.expand(*x0.shape[:2], *measurement.shape).flatten(0, 1)
+    reward = target.likelihood.log_prob(y, x0.flatten(0, 1)).double().reshape(x0.shape[:2])
+    require(not bool(reward.isnan().any()), "The reward of a particle is nan.")
+    return reward
+
+
+def rewarded(prior: Denoiser, reward: Callable[[Tensor], Tensor], scale: float = 1.0) -> Posterior:
+    """The law p(x) exp(scale reward(x)), for any sampler of a posterior.
+
+    Args:
+        prior: The law before the reward; a `Tilted` or the denoiser of a rule for a guided one.
+        reward: Takes signals `[n, *event]` to `[n]`, each sample by itself; samplers that use its gradient
+            take it by autograd.
+        scale: The power of the reward, above 0 or below.
+
+    Raises:
+        InputError: If the scale is no number.
+        CapabilityError: If the reward cannot be called.
+    """
+    require(math.isfinite(scale), f"The scale of a reward is a finite number; {scale} is not.")
+    if not callable(reward):
+        raise CapabilityError(
+            f"A reward is a function of signals; this is {type(reward).__name__}."
+        )
+
+    def log_prob(y: Tensor, x: Tensor) -> Tensor:
+        return scale * reward(x)
+
+    return Posterior(prior, FunctionLikelihood(log_prob), torch.tensor(0.0))

@@ -1,0 +1,313 @@
+"""What samplers share whose unit is a population of particles."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from ...core.errors import require
+from ...core.rng import Rng
+from ...diffusion.solver import State
+from ...target import Posterior
+from ..base import Sampler
+from ..guided import TiltedSampler
+from ..posterior import PosteriorSampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleState(State):
+    """Where populations stand; `x` and `x0` are `[populations, particles, *event]`.
+
+    Args:
+        log_weight: Of the particles, `[populations, particles]` in float64; it averages to the evidence
+            so far.
+        log_evidence: Log of the estimate of p(y) up to the last resampling, `[populations]`.
+    """
+
+    log_weight: Tensor
+    log_evidence: Tensor
+
+
+# Power iterations for a main axis, and the digits of a place along it.
+POWERS, BITS = 6, 10
+
+P = TypeVar("P", bound=ParticleState)
+
+
+class Populations(Posterior):
+    """A posterior as particles see it: `y` has an axis of populations and one of length 1 for particles."""
+
+    def __post_init__(self) -> None:
+        """Nothing: the posterior it was made of has been checked."""
+
+
+class Roll(NamedTuple):
+    """Which populations some seeds ask for.
+
+    Attributes:
+        seeds: Of each population.
+        rows: Which of the measurements each population has.
+        population: Of each sample, an index into those.
+        particle: Of each sample.
+    """
+
+    seeds: list[int]
+    rows: list[int]
+    population: Tensor
+    particle: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd(Sampler[P], Generic[P]):
+    """A sampler that moves populations of particles, which are resampled by their weights.
+
+    Seed s is particle `s mod particles` of population `s div particles`. A population is always
+    simulated whole and from its own stream, so that a sample is a function of its seed alone, and
+    seeds of one population share its cost.
+
+    Args:
+        particles: Size of a population.
+        threshold: A population is resampled when its effective size is below this share of it; 0
+            is never and 1 at every step.
+
+    Attributes:
+        fewest: The smallest population that makes sense.
+    """
+
+    particles: int = 512
+    threshold: float = 0.5
+    fewest: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        least = self.fewest
+        require(
+            self.particles >= least,
+            f"A population has at least {least} particles; particles={self.particles}.",
+        )
+        require(
+            0 <= self.threshold <= 1,
+            f"threshold is a share of the particles, from 0 to 1; {self.threshold} is not.",
+        )
+
+    def roll(self, target: Any, seeds: Sequence[int]) -> Roll:
+        """The populations that `seeds` ask for."""
+        return _roll(self.particles, seeds, [0] * len(seeds))
+
+    def arrange(self, target: Any, seeds: Sequence[int]) -> tuple[Any, Rng]:
+        """See `Sampler`."""
+        return target, Rng(self.roll(target, seeds).seeds, target.space.device)
+
+    def draws(self, target: Any, state: P, seeds: Sequence[int]) -> Tensor:
+        """See `Sampler`."""
+        roll = self.roll(target, seeds)
+        return state.x[roll.population, roll.particle]
+
+    @property
+    def shared(self) -> int:
+        """See `Sampler`."""
+        return self.particles
+
+    def log_evidence(self, target: Any, seeds: Sequence[int]) -> Tensor:
+        """Log of the unbiased estimates of the integral of the target's density, p(y) for a posterior, `[populations]`.
+
+        One for each population that `seeds` ask for.
+        """
+        return deque(self.iterate(target, seeds), maxlen=1)[0].log_evidence
+
+    def batches(self, seeds: Sequence[int], size: int) -> list[list[int]]:
+        """See `Sampler`; a batch has whole populations, as many as have `size` particles or one."""
+        whole = [list(part) for _, part in groupby(seeds, lambda seed: seed // self.particles)]
+        each = max(1, size // self.particles)
+        starts = range(0, len(whole), each)
+        return [list(chain.from_iterable(whole[start : start + each])) for start in starts]
+
+
+def _roll(particles: int, seeds: Sequence[int], rows: Sequence[int]) -> Roll:
+    """The populations of seeds, each with one of several measurements."""
+    unit = [(seed // particles, row) for seed, row in zip(seeds, rows, strict=True)]
+    wanted = sorted(set(unit))
+    index = {key: i for i, key in enumerate(wanted)}
+    return Roll(
+        [number for number, _ in wanted],
+        [row for _, row in wanted],
+        torch.tensor([index[key] for key in unit]),
+        torch.tensor([seed % particles for seed in seeds]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationSampler(Crowd[P], PosteriorSampler[P], Generic[P]):
+    """A sampler of a posterior that moves populations of particles.
+
+    Where each sample has a measurement of its own, so has its population.
+
+    Args:
+        particles: Size of a population.
+        threshold: A population is resampled when its effective size is below this share of it; 0
+            is never and 1 at every step.
+    """
+
+    def _measurements(self, target: Posterior, seeds: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """The distinct measurements, and which of them each seed has."""
+        measurement = target.likelihood.measurement
+        if measurement is None or not measurement.batch(target.y):
+            return target.y, [0] * len(seeds)
+        y, which = torch.unique(target.y, dim=0, return_inverse=True)
+        rows: list[int] = which.expand(len(seeds)).tolist()
+        return y[:, None], rows
+
+    def roll(self, target: Posterior, seeds: Sequence[int]) -> Roll:
+        """See `Crowd`."""
+        return _roll(self.particles, seeds, self._measurements(target, seeds)[1])
+
+    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Posterior, Rng]:
+        """See `Sampler`."""
+        (y, rows), device = self._measurements(target, seeds), target.space.device
+        roll = _roll(self.particles, seeds, rows)
+        measurement = target.likelihood.measurement
+        if measurement is not None and y.ndim > len(measurement.shape):
+            y = y[roll.rows]
+        return Populations(target.prior, target.likelihood, y), Rng(roll.seeds, device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiltedPopulation(Crowd[P], TiltedSampler[P], Generic[P]):
+    """A sampler of a tilted law that moves populations of particles.
+
+    Args:
+        particles: Size of a population.
+        threshold: A population is resampled when its effective size is below this share of it; 0
+            is never and 1 at every step.
+    """
+
+
+def effective_size(log_weight: Tensor) -> Tensor:
+    """Effective number of particles as a share of all, `[populations, particles]` to `[populations]` (Kong, 1994)."""
+    weight = log_weight.softmax(-1)
+    return 1 / ((weight**2).sum(-1) * log_weight.shape[-1])
+
+
+def log_mean(log_weight: Tensor) -> Tensor:
+    """Log of the mean weight of each population."""
+    return log_weight.logsumexp(-1) - math.log(log_weight.shape[-1])
+
+
+def take(x: Tensor, ancestors: Tensor) -> Tensor:
+    """The particles that are `ancestors` `[populations, particles]`."""
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    return x[rows, ancestors]
+
+
+def select(state: P, rng: Rng, threshold: float) -> tuple[P, Tensor]:
+    """Put particles in `order`, and resample the populations whose effective size is below a share of them.
+
+    The others keep their weights. Where a population is resampled, its mean weight goes into the estimate
+    of the evidence. Systematic resampling of particles that lie in order takes as many from every
+    region as its weight asks for, not from the whole only (Gerber, Chopin and Whiteley, 2019,
+    arXiv:1708.02230), and neighbours are alike, as `paired` noise wants them.
+
+    Returns:
+        The state with `x`, weights and evidence after the selection, and the ancestors by which a
+        sampler selects what else it keeps.
+    """
+    low = effective_size(state.log_weight) < threshold
+    # Every population draws, so that its stream does not depend on what others do.
+    sequence, drawn = _resample(state, rng)
+    ancestors = torch.where(low[:, None], drawn, sequence)
+    log_weight = state.log_weight.gather(-1, sequence)
+    mean = log_mean(state.log_weight)
+    chosen: dict[str, Any] = {
+        "x": take(state.x, ancestors),
+        "x0": take(state.x0, ancestors),
+        "log_weight": torch.where(low[:, None], 0.0, log_weight),
+        "log_evidence": state.log_evidence + torch.where(low, mean, 0.0),
+    }
+    return replace(state, **chosen), ancestors
+
+
+def finish(state: P, rng: Rng) -> P:
+    """Equally weighted particles in a random order, so that any few of them are draws as good as any other."""
+    log_evidence = state.log_evidence + log_mean(state.log_weight)
+    _, ancestors = _resample(state, rng)
+    ancestors = ancestors.gather(-1, rng.permutation(ancestors.shape[-1]))
+    chosen: dict[str, Any] = {
+        "x": take(state.x, ancestors),
+        "x0": take(state.x0, ancestors),
+        "log_weight": torch.zeros_like(state.log_weight),
+        "log_evidence": log_evidence,
+    }
+    return replace(state, **chosen)
+
+
+def _resample(state: ParticleState, rng: Rng) -> tuple[Tensor, Tensor]:
+    """The order of particles, and ancestors by systematic resampling along it, `[populations, particles]`."""
+    # It depends on the past only, so that counts are unbiased as in any other order.
+    sequence = order(state.x0, state.log_weight)
+    return sequence, sequence.gather(-1, rng.resample(state.log_weight.gather(-1, sequence)))
+
+
+def paired(x: Tensor, rng: Rng) -> Tensor:
+    """Standard normal draws like `x` `[populations, particles, ...]`, of opposite signs for particles 2i and 2i + 1.
+
+    Each particle's are what they would be alone, so that weights and evidence are as unbiased as with independent
+    ones. Where the two are alike, what one does by chance the other undoes (antithetic variates,
+    Hammersley and Morton, 1956), such as the choice of a mode.
+    """
+    particles = x.shape[1]
+    half = rng.normal_like(x[:, : (particles + 1) // 2])
+    return torch.stack([half, -half], 2).flatten(1, 2)[:, :particles]
+
+
+def order(x: Tensor, log_weight: Tensor) -> Tensor:
+    """Particles along a Hilbert curve through the plane of their two main axes.
+
+    Whatever the order of the particles that are given, and each population by itself.
+
+    Args:
+        x: `[populations, particles, *event]`.
+        log_weight: `[populations, particles]`; the axes are those of the weighted particles.
+
+    Returns:
+        Indices of the particles, `[populations, particles]`.
+    """
+    # Where all weights are 0, no particle is better than another.
+    weight = log_weight.softmax(-1).nan_to_num(1.0)[..., None].to(x)
+    cloud = x.flatten(2).nan_to_num(0.0, 0.0, 0.0)
+    cloud = cloud - (weight * cloud).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+    index = torch.arange(cloud.shape[-1], dtype=x.dtype, device=x.device)
+    # Starts without a pattern that a signal may have, and with a sign: that of an eigenvector is
+    # arbitrary, and the order would turn with it.
+    starts = (1 + index**2).cos(), (1 + index**2).sin()
+    places = []
+    for start in starts:
+        axis = start.expand(len(x), -1)[..., None]
+        for _ in range(POWERS):
+            axis = cloud.mT @ (weight * (cloud @ axis))
+            axis = axis / axis.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        place = cloud @ axis
+        places.append(place)
+        # The next axis is one of what this one leaves, which is nothing on a line.
+        cloud = cloud - place * axis.mT
+    plane = torch.cat(places, -1)
+    plane = plane - plane.amin(1, keepdim=True)
+    side = plane.amax((1, 2), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    cell = (plane / side * (2**BITS - 1)).long()
+    return hilbert(cell[..., 0], cell[..., 1], BITS).sort(dim=-1, stable=True).indices
+
+
+def hilbert(i: Tensor, j: Tensor, bits: int) -> Tensor:
+    """The place of cells on the Hilbert curve through `2^bits` times `2^bits` of them (Hilbert, 1891)."""
+    place, last = torch.zeros_like(i), 2**bits - 1
+    for bit in reversed(range(bits)):
+        right, upper = (i >> bit) & 1, (j >> bit) & 1
+        place = 4 * place + ((3 * right) ^ upper)
+        # The curve through a lower quarter is turned, and through the right one reversed as well.
+        mirrored = (upper == 0) & (right == 1)
+        i, j = torch.where(mirrored, last - i, i), torch.where(mirrored, last - j, j)
+        i, j = torch.where(upper == 0, j, i), torch.where(upper == 0, i, j)
+    return place

@@ -1,0 +1,1 @@
+"""Samplers that correct the iterate or its estimate towards the measurement."""

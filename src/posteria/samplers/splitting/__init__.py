@@ -1,0 +1,1 @@
+"""Samplers that alternate between the prior and the likelihood."""

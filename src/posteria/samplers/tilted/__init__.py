@@ -1,0 +1,1 @@
+"""Samplers of a condition raised to a power."""
