@@ -1,6 +1,7 @@
 """Every operator against the battery, and each against something it did not compute itself."""
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from posteria.operators import (
     Identity,
     Inpainting,
     LinearFunction,
+    LinearOperator,
     Matrix,
     NonlinearBlur,
     Operator,
@@ -46,24 +48,26 @@ OPERATORS: list[Operator] = [
     Matrix(normal(3, 2) @ normal(2, 5)),
     Inpainting(box_mask(16, 12), SHAPE),
     Inpainting(torch.tensor([True, False, True, True, False])),
-    SuperResolution(SHAPE, 4),
-    SuperResolution((1, 32, 16), 16),
-    SuperResolution(SHAPE, 1),
+    SuperResolution(4, SHAPE),
+    SuperResolution(16, (1, 32, 16)),
+    SuperResolution(1, SHAPE),
     CircularBlur(gaussian_kernel(5, 1.2), SHAPE),
     CircularBlur(motion_kernel(7, seed=3), SHAPE),
     Blur(gaussian_kernel(5, 0.6), SHAPE),
     Blur(motion_kernel(7, seed=1), SHAPE, "zeros"),
-    Blur(gaussian_kernel(3, 1.0), (9, 8), "replicate"),
+    Blur(gaussian_kernel(3, 1.0), (1, 9, 8), "replicate"),
     ColorMixing(normal(1, 3), SHAPE),
     ColorMixing(normal(5, 3), SHAPE),
     ColorMixing(torch.ones(1, 4, dtype=F64), (4, 20)),
     PhaseRetrieval(SHAPE),
-    JPEG(SHAPE, quality=10),
-    JPEG((1, 13, 9), quality=50),
+    JPEG(10, SHAPE),
+    JPEG(50, (1, 13, 9)),
     Clip(SHAPE),
-    Quantization(SHAPE, bits=3),
+    Quantization(3, SHAPE),
     NonlinearBlur(motion_kernel(7, seed=2), SHAPE),
-    Composed(Clip(SHAPE), Blur(gaussian_kernel(5, 1.2), SHAPE)),
+    Clip(SHAPE) @ Blur(gaussian_kernel(5, 1.2), SHAPE),
+    SuperResolution(2, (1, 8, 8)) @ Blur(gaussian_kernel(3, 1.2), (1, 8, 8)),
+    Matrix(normal(3, 4)) @ Matrix(normal(4, 6), (2, 3)),
     LinearFunction(lambda x: x.cumsum(-1)[..., ::2], (7,)),
     LinearFunction(lambda x: x.flip(1), (2, 3), adjoint=lambda y: y.flip(1)),
     Function(lambda x: x.sin().sum(-1), (3, 4)),
@@ -144,11 +148,11 @@ def test_masks_have_the_geometry_of_the_papers() -> None:
 def test_blur_is_a_convolution(padding: str, mode: str) -> None:
     # Catches: torch's correlation in place of a convolution, visible with a kernel that is not
     # symmetric.
-    kernel, x = motion_kernel(7, seed=1), normal(16, 12)
-    ours = Blur(kernel, (16, 12), padding)(x)  # type: ignore[arg-type]
-    assert np.allclose(ours, ndimage.convolve(x.numpy(), kernel.numpy(), mode=mode))
-    circular = CircularBlur(kernel, (16, 12))(x)
-    assert np.allclose(circular, ndimage.convolve(x.numpy(), kernel.numpy(), mode="wrap"))
+    kernel, x = motion_kernel(7, seed=1), normal(1, 16, 12)
+    ours = Blur(kernel, (1, 16, 12), padding)(x)[0]  # type: ignore[arg-type]
+    assert np.allclose(ours, ndimage.convolve(x[0].numpy(), kernel.numpy(), mode=mode))
+    circular = CircularBlur(kernel, (1, 16, 12))(x)[0]
+    assert np.allclose(circular, ndimage.convolve(x[0].numpy(), kernel.numpy(), mode="wrap"))
 
 
 def test_kernels() -> None:
@@ -190,7 +194,7 @@ def test_jpeg_is_what_a_jpeg_file_decodes_to(
     decoded = np.asarray(Image.open(file), dtype=float).reshape(pixels.shape)
     x = torch.from_numpy(pixels).permute(2, 0, 1).double() / 127.5 - 1
     monkeypatch.setattr("posteria.operators.nonlinear.soft_round", torch.round)
-    ours = ((JPEG(tuple(x.shape), quality, subsample)(x) + 1) * 127.5).permute(1, 2, 0).numpy()
+    ours = ((JPEG(quality, tuple(x.shape), subsample)(x) + 1) * 127.5).permute(1, 2, 0).numpy()
     assert np.abs(ours - decoded).mean() < (1.8 if subsample else 0.8)
 
 
@@ -214,9 +218,9 @@ def test_nonlinear_operators_by_hand() -> None:
     x = torch.tensor([[-0.9, 0.1, 0.4, 0.9]], dtype=F64)
     assert Clip((4,))(x)[0].tolist() == pytest.approx([-1, 0.2, 0.8, 1])
     levels = torch.linspace(-1, 1, 8, dtype=F64)
-    assert torch.allclose(Quantization((8,), bits=3)(levels), levels)
+    assert torch.allclose(Quantization(3, (8,))(levels), levels)
     fine = torch.linspace(-1, 1, 1001, dtype=F64)
-    assert (Quantization((1001,), bits=3)(fine) - fine).abs().max() <= 1 / 7
+    assert (Quantization(3, (1001,))(fine) - fine).abs().max() <= 1 / 7
     # A black picture stays black, and a bright spot gains on a dark one when blurred in linear
     # light.
     kernel = gaussian_kernel(5, 1.0)
@@ -232,22 +236,82 @@ def test_bad_input() -> None:
     with pytest.raises(po.ShapeError, match=r"x has shape \(5,\), not \(\*batch, 6\)"):
         Matrix(normal(4, 6))(torch.zeros(5))
     with pytest.raises(po.ShapeError, match="Blocks of 5 x 5 do not tile"):
-        SuperResolution(SHAPE, 5)
+        SuperResolution(5, SHAPE)
     with pytest.raises(po.ShapeError, match="JPEG takes"):
-        JPEG((2, 8, 8), 50)
+        JPEG(50, (2, 8, 8))
     with pytest.raises(po.InputError, match="quality of a JPEG is 1 to 100; 0 is not"):
-        JPEG(SHAPE, 0)
+        JPEG(0, SHAPE)
     with pytest.raises(po.ShapeError, match="cannot follow"):
         Composed(Identity((2,)), Identity((3,)))
     with pytest.raises(po.ShapeError, match="does not mix"):
         ColorMixing(normal(1, 3), (4, 5))
+    for bits in (0, 64):
+        with pytest.raises(po.InputError, match=f"takes 1 to 16 bits; {bits} were given"):
+            Quantization(bits, SHAPE)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda shape: SuperResolution(4, shape),
+        lambda shape: Blur(gaussian_kernel(3, 1.0), shape),
+        lambda shape: CircularBlur(gaussian_kernel(3, 1.0), shape),
+        lambda shape: NonlinearBlur(gaussian_kernel(3, 1.0), shape),
+        PhaseRetrieval,
+        lambda shape: JPEG(10, shape),
+    ],
+)
+def test_an_operator_of_pictures_takes_no_signal(build: Callable[..., Operator]) -> None:
+    # Catches: 12 leads taken for 12 rows of a picture, and averaged with each other.
+    with pytest.raises(
+        po.ShapeError, match=r"takes .*height, width\).*, not (shape )?\(12, 1024\)"
+    ):
+        build((12, 1024))
+    assert build((3, 16, 16)).domain.shape == (3, 16, 16)
+
+
+def test_composition() -> None:
+    # Catches: operators in the wrong order; a composition of linear operators that hides that it is
+    # linear, which most samplers need.
+    a, b = normal(3, 4), normal(4, 6, seed=1)
+    both = Matrix(a) @ Matrix(b)
+    assert isinstance(both, LinearOperator)
+    assert torch.allclose(both.matrix(), a @ b)
+    clipped = Clip((4,)) @ Matrix(b)
+    assert not isinstance(clipped, LinearOperator)
+    x = normal(2, 6, seed=2)
+    assert torch.equal(clipped(x), Clip((4,))(Matrix(b)(x)))
+    assert repr(clipped) == "Clip(gain=2.0) @ Matrix(): (6,) -> (4,)"
+    with pytest.raises(
+        po.ShapeError,
+        match=r"Matrix\(\) cannot follow Matrix\(\): it takes shape \(6,\), and that gives \(3,\)",
+    ):
+        Matrix(b) @ Matrix(a)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Matrix(b) @ torch.eye(6)  # type: ignore[operator]
+
+
+def test_the_shape_may_come_first_for_one_version() -> None:
+    # Catches: a script of the version before that fails, or builds another operator.
+    x = normal(1, 8, 8)
+    for old, new in (
+        (lambda: SuperResolution((1, 8, 8), 4), SuperResolution(4, (1, 8, 8))),
+        (lambda: SuperResolution([1, 8, 8], factor=4), SuperResolution(4, (1, 8, 8))),
+        (lambda: JPEG((1, 8, 8), 20, False), JPEG(20, (1, 8, 8), False)),
+        (lambda: JPEG((1, 8, 8), quality=20), JPEG(quality=20, shape=(1, 8, 8))),
+        (lambda: Quantization((1, 8, 8), bits=3), Quantization(3, shape=(1, 8, 8))),
+    ):
+        with pytest.warns(DeprecationWarning, match="takes its setting first") as caught:
+            operator = old()
+        assert caught[0].filename == __file__
+        assert torch.equal(operator(x), new(x)) and repr(operator) == repr(new)
 
 
 def test_operators_take_the_precision_of_their_input() -> None:
     # Catches: a constant kept in single precision, which shows as an error of 1e-8 in double.
     x = normal(*SHAPE)
     for operator in (
-        SuperResolution(SHAPE, 4),
+        SuperResolution(4, SHAPE),
         CircularBlur(gaussian_kernel(5, 1.2), SHAPE),
         ColorMixing(normal(1, 3), SHAPE),
     ):

@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from .core import linalg
 from .core.errors import CapabilityError, InputError, ShapeError
@@ -79,29 +80,29 @@ class GaussianLikelihood(Likelihood):
             raise InputError("The noise level is above 0 in every entry; here it is not.")
 
     @property
+    @override
     def measurement(self) -> Space:
-        """See `Likelihood`."""
         return self.operator.codomain
 
+    @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        """See `Likelihood`."""
         space = self.measurement
         z = space.flatten((y - self.operator(x)) / self.std)
         std = torch.as_tensor(self.std, dtype=z.dtype, device=z.device).expand(space.shape)
         return -(z**2).sum(-1) / 2 - std.log().sum() - space.size * math.log(2 * math.pi) / 2
 
+    @override
     def score(self, y: Tensor, x: Tensor) -> Tensor:
-        """See `Likelihood`."""
         ax, pullback = self.operator.vjp(x)
         return pullback((y - ax) / self.std**2)
 
+    @override
     def sample(self, x: Tensor, rng: Rng) -> Tensor:
-        """See `Likelihood`."""
         ax = self.operator(x)
         return ax + self.std * rng.normal_like(ax)
 
+    @override
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
-        """See `Likelihood`."""
         std = self.std.to(device, dtype) if isinstance(self.std, Tensor) else self.std
         return dataclasses.replace(self, operator=self.operator.to(dtype, device), std=std)
 
@@ -130,29 +131,29 @@ class PoissonLikelihood(Likelihood):
             )
 
     @property
+    @override
     def measurement(self) -> Space:
-        """See `Likelihood`."""
         return self.operator.codomain
 
     def _rate(self, x: Tensor) -> Tensor:
         return self.peak * self.operator(x).clamp(min=self.floor)
 
+    @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        """See `Likelihood`."""
         rate = self._rate(x)
         return self.measurement.flatten(y * rate.log() - rate - torch.lgamma(y + 1)).sum(-1)
 
+    @override
     def score(self, y: Tensor, x: Tensor) -> Tensor:
-        """See `Likelihood`."""
         ax, pullback = self.operator.vjp(x)
         return pullback(y / ax.clamp(min=self.floor) - self.peak)
 
+    @override
     def sample(self, x: Tensor, rng: Rng) -> Tensor:
-        """See `Likelihood`."""
         return rng.poisson(self._rate(x))
 
+    @override
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
-        """See `Likelihood`."""
         return dataclasses.replace(self, operator=self.operator.to(dtype, device))
 
 
@@ -171,12 +172,12 @@ class FunctionLikelihood(Likelihood):
     shape: tuple[int, ...] | None = None
 
     @property
+    @override
     def measurement(self) -> Space | None:
-        """See `Likelihood`."""
         return None if self.shape is None else Space(self.shape)
 
+    @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        """See `Likelihood`."""
         return self.function(y, x)
 
     def sample(self, x: Tensor, rng: Rng) -> Tensor:
@@ -185,6 +186,6 @@ class FunctionLikelihood(Likelihood):
             "A FunctionLikelihood has a log-density only; it cannot simulate measurements."
         )
 
+    @override
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
-        """See `Likelihood`."""
         return self

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import ShapeError, require
 from ..guidance.classifiers.classifier import Classifier
@@ -157,8 +158,8 @@ class Cosine(Kernel):
     Costs `n d min(n, d)`: the similarities of n samples have the eigenvalues of a `[d, d]` matrix.
     """
 
+    @override
     def eigenvalues(self, x: Tensor) -> Tensor:
-        """See `Kernel`."""
         length = x.norm(dim=1, keepdim=True)
         require(bool((length > 0).all()), "Features that are all 0 have no angle; use RBF.")
         unit = x / length
@@ -187,8 +188,8 @@ class RBF(Kernel):
             f"The bandwidth of a kernel is above 0; bandwidth={self.bandwidth}.",
         )
 
+    @override
     def eigenvalues(self, x: Tensor) -> Tensor:
-        """See `Kernel`."""
         distances = torch.cat([block for _, block in _blocks(x, x)])
         kernel = torch.exp(-distances.square() / (2 * self.bandwidth**2))
         values: Tensor = torch.linalg.eigvalsh(kernel / len(x))

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ..core.errors import CapabilityError, InputError, ShapeError, expect, require, unknown
 from ..guidance.classifiers.classifier import CleanClassifier
@@ -21,11 +22,11 @@ class Features(Protocol):
 
 
 @dataclass(frozen=True)
-class Flat:
+class Flat(Features):
     """The samples themselves, for events of few entries."""
 
+    @override
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Features`."""
         return x.flatten(1)
 
 
@@ -37,7 +38,7 @@ class FeatureNetwork(Protocol):
         """Samples `[n, *event]` to features `[n, d]`."""
 
 
-class Penultimate:
+class Penultimate(Features):
     """What the last layer of a classifier sees.
 
     Args:
@@ -53,13 +54,13 @@ class Penultimate:
         self.network = expect(classifier.logits, FeatureNetwork, by=self)
         self.space, self.batch = classifier.space, batch
 
+    @override
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Features`."""
         self.space.check(x, "x")
         return _batched(self.network.features, x, self.batch)
 
 
-class Inception:
+class Inception(Features):
     """Features of FID: the 2048 of Inception-v3 before its last layer, `[n, channels, height, width]` to `[n, 2048]`.
 
     Pictures are rounded to bytes and resized to 299 x 299 by torch-fidelity as by the original code.
@@ -75,8 +76,8 @@ class Inception:
         self.network = network.to(device).eval().requires_grad_(False)
         self.device, self.batch = device, batch
 
+    @override
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Features`."""
         return _batched(self._look, x, self.batch)
 
     def _look(self, x: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class Inception:
         return features.to(x.device).masked_fill(broken[:, None], math.nan)
 
 
-class DINOv2:
+class DINOv2(Features):
     """The class token of DINOv2, `[n, channels, height, width]` to `[n, d]` (Stein et al., 2023, arXiv:2306.04675).
 
     Pictures are resized to 224 x 224 (bicubic, antialiased) and normalised as for ImageNet. transformers
@@ -107,8 +108,8 @@ class DINOv2:
         self.network = network.to(device).eval().requires_grad_(False)
         self.device, self.batch = device, batch
 
+    @override
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Features`."""
         return _batched(self._look, x, self.batch)
 
     def _look(self, x: Tensor) -> Tensor:

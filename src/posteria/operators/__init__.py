@@ -1,6 +1,14 @@
 """Measurement operators."""
 
-from .base import Composed, Function, LinearFunction, LinearOperator, Operator, SVDOperator
+from .base import (
+    Composed,
+    Function,
+    LinearComposed,
+    LinearFunction,
+    LinearOperator,
+    Operator,
+    SVDOperator,
+)
 from .convolution import Blur, CircularBlur, gaussian_kernel, motion_kernel
 from .fourier import PhaseRetrieval
 from .masks import box_mask, expand_mask, half_mask, random_mask
@@ -17,6 +25,7 @@ __all__ = [
     "Function",
     "Identity",
     "Inpainting",
+    "LinearComposed",
     "LinearFunction",
     "LinearOperator",
     "Matrix",

@@ -2,14 +2,17 @@
 
 import abc
 import copy
-from collections.abc import Callable
-from typing import Self
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core import linalg
-from ..core.errors import ShapeError
+from ..core.errors import InputError, ShapeError
 from ..core.linalg import LinearMap
 from ..core.space import Space
 
@@ -27,7 +30,10 @@ class Operator(abc.ABC):
 
     Attributes:
         calls: Applications of the operator and of its derivatives so far, each on a whole batch.
+        shown: Names of the attributes that its `repr` shows.
     """
+
+    shown: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, domain: Space, codomain: Space) -> None:
         self.domain = domain
@@ -77,8 +83,26 @@ class Operator(abc.ABC):
                 setattr(moved, name, Space(value.shape, dtype, device))
         return moved
 
+    def __matmul__(self, inner: "Operator") -> "Operator":
+        """`outer @ inner` measures what `inner` gives; linear if both are.
+
+        Raises:
+            ShapeError: If it does not take what `inner` gives.
+        """
+        if not isinstance(inner, Operator):
+            return NotImplemented
+        if isinstance(self, LinearOperator) and isinstance(inner, LinearOperator):
+            return LinearComposed(self, inner)
+        return Composed(self, inner)
+
+    @property
+    def label(self) -> str:
+        """The operator and its settings in a few words."""
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.shown)
+        return f"{type(self).__name__}({settings})"
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.domain.shape} -> {self.codomain.shape})"
+        return f"{self.label}: {self.domain.shape} -> {self.codomain.shape}"
 
 
 def _kind(value: Tensor, dtype: torch.dtype) -> torch.dtype:
@@ -113,12 +137,12 @@ class LinearOperator(Operator):
         self.calls += 1
         return self.apply_adjoint(self.codomain.check(y, "y"))
 
+    @override
     def vjp(self, x: Tensor) -> tuple[Tensor, LinearMap]:
-        """See `Operator`; the derivative of a linear map is the map itself."""
-        return self(x), self.adjoint
+        return self(x), self.adjoint  # The derivative of a linear map is the map itself.
 
+    @override
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """See `Operator`."""
         return self(v)
 
     def normal_solve(self, b: Tensor, shift: float) -> Tensor:
@@ -178,31 +202,62 @@ class SVDOperator(LinearOperator):
     def ut(self, y: Tensor) -> Tensor:
         """`U^T`: measurements to coefficients."""
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`; a subclass may know a shorter way."""
         s = self.singular_values.to(x)
         return self.u(_resize(s * self.vt(x)[..., : len(s)], self.codomain.size))
 
+    @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
-        """See `LinearOperator`."""
         s = self.singular_values.to(y)
         return self.v(_resize(s * self.ut(y)[..., : len(s)], self.domain.size))
 
+    @override
     def pinv(self, y: Tensor) -> Tensor:
-        """See `LinearOperator`; singular values below the rounding error count as 0."""
+        # Singular values below the rounding error count as 0.
         s = self.singular_values.to(y)
         floor = s.max() * max(self.domain.size, self.codomain.size) * torch.finfo(s.dtype).eps
         inverse = torch.where(s > floor, 1 / s.clamp(min=floor), 0)
         return self.v(_resize(inverse * self.ut(y)[..., : len(s)], self.domain.size))
 
+    @override
     def normal_solve(self, b: Tensor, shift: float) -> Tensor:
-        """See `LinearOperator`; exact."""
         s = _resize(self.singular_values.to(b), self.domain.size)
         return self.v(self.vt(b) / (s**2 + shift))
 
 
 def _resize(coefficients: Tensor, size: int) -> Tensor:
     return torch.nn.functional.pad(coefficients, (0, size - coefficients.shape[-1]))
+
+
+def picture_shape(shape: Sequence[int], operator: str) -> tuple[int, ...]:
+    """The shape of a picture, `(..., channels, height, width)`, as an operator of two-dimensional pictures takes it.
+
+    Raises:
+        ShapeError: For two axes or fewer, which may as well be the leads and the time of a signal.
+    """
+    if len(shape) < 3:
+        raise ShapeError(
+            f"{operator} takes pictures (channels, height, width), not shape {tuple(shape)}; a picture without colours "
+            "is (1, height, width), and a signal (leads, time) has operators of its own, such as LinearFunction."
+        )
+    return tuple(shape)
+
+
+def shape_last(init: Callable[..., None]) -> Callable[..., None]:
+    """An `__init__(self, setting, shape, ...)` that also takes the shape first, as in an earlier version."""
+
+    @functools.wraps(init)
+    def either(operator: object, *given: Any, **settings: Any) -> None:
+        if given and isinstance(given[0], Sequence):
+            message = f"{type(operator).__name__} takes its setting first and the shape after it."
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            shape, *rest = given
+            given = (rest[0], shape, *rest[1:]) if rest else ()
+            settings = settings if rest else {**settings, "shape": shape}
+        init(operator, *given, **settings)
+
+    return either
 
 
 def infer_codomain(f: Callable[[Tensor], Tensor], domain: Space) -> Space:
@@ -212,6 +267,10 @@ def infer_codomain(f: Callable[[Tensor], Tensor], domain: Space) -> Space:
         ShapeError: If `f` does not keep the batch axis.
     """
     y = f(domain.zeros(2))
+    if not isinstance(y, Tensor):
+        raise InputError(
+            f"An operator's function gives a tensor; this one gives {type(y).__name__}."
+        )
     if y.ndim < 1 or y.shape[0] != 2:
         raise ShapeError(
             "An operator takes (batch, *event) to (batch, *measurement); "
@@ -221,20 +280,45 @@ def infer_codomain(f: Callable[[Tensor], Tensor], domain: Space) -> Space:
 
 
 class Composed(Operator):
-    """`outer` after `inner`: a measurement of a decoded latent, or two degradations in a row."""
+    """`outer @ inner`: a measurement of a decoded latent, or two degradations in a row.
+
+    Args:
+        outer: The operator that comes last.
+        inner: The operator that comes first.
+
+    Raises:
+        ShapeError: If `outer` does not take what `inner` gives.
+    """
 
     def __init__(self, outer: Operator, inner: Operator) -> None:
         if outer.domain.shape != inner.codomain.shape:
             raise ShapeError(
-                f"{outer!r} cannot follow {inner!r}: it takes {outer.domain.shape}, not {inner.codomain.shape}."
+                f"{outer.label} cannot follow {inner.label}: it takes shape {outer.domain.shape}, and that gives "
+                f"{inner.codomain.shape}."
             )
         super().__init__(inner.domain, outer.codomain)
         self.outer = outer
         self.inner = inner
 
+    @property
+    @override
+    def label(self) -> str:
+        return f"{self.outer.label} @ {self.inner.label}"
+
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return self.outer.apply(self.inner.apply(x))
+
+
+class LinearComposed(Composed, LinearOperator):
+    """A `Composed` of two linear operators."""
+
+    outer: LinearOperator
+    inner: LinearOperator
+
+    @override
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        return self.inner.apply_adjoint(self.outer.apply_adjoint(y))
 
 
 class Function(Operator):
@@ -253,8 +337,8 @@ class Function(Operator):
         self._function = function
         super().__init__(space, infer_codomain(function, space))
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return _on_rows(self._function, x, self.domain, self.codomain)
 
 
@@ -279,12 +363,12 @@ class LinearFunction(LinearOperator):
         self._adjoint = adjoint
         super().__init__(space, infer_codomain(function, space))
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return _on_rows(self._function, x, self.domain, self.codomain)
 
+    @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
-        """See `LinearOperator`."""
         if self._adjoint is None:
             return super().apply_adjoint(y)
         return _on_rows(self._adjoint, y, self.codomain, self.domain)

@@ -6,10 +6,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError
 from ..core.space import Space
-from .base import LinearOperator, SVDOperator
+from .base import LinearOperator, SVDOperator, picture_shape
 
 
 def gaussian_kernel(size: int, std: float) -> Tensor:
@@ -62,13 +63,18 @@ def motion_kernel(size: int, seed: int, intensity: float = 0.5) -> Tensor:
     return kernel / kernel.sum()
 
 
-def _check_kernel(kernel: Tensor, shape: tuple[int, ...]) -> None:
+def _check_kernel(kernel: Tensor, shape: Sequence[int], operator: str) -> tuple[int, ...]:
+    """The shape of a picture that a kernel can blur."""
+    shape = picture_shape(shape, operator)
     if kernel.ndim != 2 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
         raise ShapeError(f"A kernel has two odd sides; this one has shape {tuple(kernel.shape)}.")
-    if len(shape) < 2 or kernel.shape[0] > shape[-2] or kernel.shape[1] > shape[-1]:
+    if not kernel.isfinite().all():
+        raise InputError("A kernel holds finite numbers; this one does not.")
+    if kernel.shape[0] > shape[-2] or kernel.shape[1] > shape[-1]:
         raise ShapeError(
             f"A kernel of {tuple(kernel.shape)} is larger than a signal of shape {shape}."
         )
+    return shape
 
 
 class CircularBlur(SVDOperator):
@@ -76,12 +82,16 @@ class CircularBlur(SVDOperator):
 
     Args:
         kernel: `[height, width]` with odd sides, its centre at the middle.
-        shape: Event shape, `(..., height, width)`.
+        shape: Event shape, `(..., channels, height, width)`.
+
+    Raises:
+        ShapeError: If a side of the kernel is even or longer than the picture's, or the shape is no picture's.
     """
 
+    shown = ("kernel_size",)
+
     def __init__(self, kernel: Tensor, shape: Sequence[int]) -> None:
-        shape = tuple(shape)
-        _check_kernel(kernel, shape)
+        shape = _check_kernel(kernel, shape, "CircularBlur")
         space = Space(shape, device=kernel.device)
         super().__init__(space, space)
         full = torch.zeros(shape[-2:], dtype=torch.float64, device=kernel.device)
@@ -92,6 +102,7 @@ class CircularBlur(SVDOperator):
         # A is the symmetric map with gains |k| followed by the rotation of each frequency by its
         # phase. The first has the Hartley functions as its eigenvectors, since |k| is the same at
         # opposite frequencies.
+        self.kernel_size = tuple(kernel.shape)
         self._phase = torch.where(gain > 0, self._transfer / gain.clamp(min=1e-300), 1)
         self.singular_values = gain.expand(shape).reshape(-1).clone()
 
@@ -104,28 +115,28 @@ class CircularBlur(SVDOperator):
         filtered: Tensor = torch.fft.ifft2(torch.fft.fft2(x) * transfer)
         return filtered.real
 
+    @override
     def v(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self._hartley(self.domain.unflatten(coefficients))
 
+    @override
     def vt(self, x: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.domain.flatten(self._hartley(x))
 
+    @override
     def u(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self._filter(self.v(coefficients), self._phase)
 
+    @override
     def ut(self, y: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.vt(self._filter(y, self._phase.conj()))
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return self._filter(x, self._transfer)
 
+    @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
-        """See `LinearOperator`."""
         return self._filter(y, self._transfer.conj())
 
 
@@ -134,9 +145,14 @@ class Blur(LinearOperator):
 
     Args:
         kernel: `[height, width]` with odd sides, its centre at the middle.
-        shape: Event shape, `(..., height, width)`.
+        shape: Event shape, `(..., channels, height, width)`.
         padding: What lies beyond the edges: the mirrored signal, its last pixel, or nothing.
+
+    Raises:
+        ShapeError: If a side of the kernel is even or longer than the picture's, or the shape is no picture's.
     """
+
+    shown = ("kernel_size", "padding")
 
     def __init__(
         self,
@@ -144,15 +160,15 @@ class Blur(LinearOperator):
         shape: Sequence[int],
         padding: Literal["reflect", "replicate", "zeros"] = "reflect",
     ) -> None:
-        shape = tuple(shape)
-        _check_kernel(kernel, shape)
+        shape = _check_kernel(kernel, shape, "Blur")
         super().__init__(Space(shape, device=kernel.device), Space(shape, device=kernel.device))
+        self.kernel_size = tuple(kernel.shape)
         self.padding = padding
         # torch's convolution is a correlation.
         self._weight = kernel.double().flip(0, 1)[None, None]
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         planes = x.reshape(-1, 1, *self.domain.shape[-2:])
         h, w = (side // 2 for side in self._weight.shape[-2:])
         mode = "constant" if self.padding == "zeros" else self.padding

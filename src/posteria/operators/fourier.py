@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from ..core.errors import ShapeError
+from ..core.errors import require
 from ..core.space import Space
-from .base import Operator
+from .base import Operator, picture_shape
 
 
 class PhaseRetrieval(Operator):
@@ -19,21 +20,26 @@ class PhaseRetrieval(Operator):
     measurement.
 
     Args:
-        shape: Event shape, `(..., height, width)`.
+        shape: Event shape, `(..., channels, height, width)`.
         pad: Zeros added on each side; a quarter of the height (rounded up) by default, as in the
             papers (64 at 256).
+
+    Raises:
+        ShapeError: If the shape is no picture's.
+        InputError: If `pad` is below 0.
     """
 
+    shown = ("pad",)
+
     def __init__(self, shape: Sequence[int], pad: int | None = None) -> None:
-        shape = tuple(shape)
-        if len(shape) < 2:
-            raise ShapeError(f"Phase retrieval takes (..., height, width), not {shape}.")
+        shape = picture_shape(shape, "PhaseRetrieval")
         self.pad = math.ceil(shape[-2] / 4) if pad is None else pad
+        require(self.pad >= 0, f"pad={self.pad} is not a number of zeros to add.")
         padded = (*shape[:-2], shape[-2] + 2 * self.pad, shape[-1] + 2 * self.pad)
         super().__init__(Space(shape), Space(padded))
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         picture = torch.nn.functional.pad((x + 1) / 2, (self.pad,) * 4)
         spectrum: Tensor = torch.fft.fft2(picture, norm="ortho")
         up = [side // 2 - side for side in spectrum.shape[-2:]]

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError
 from ..core.space import Space
-from .base import Operator
+from .base import Operator, picture_shape, shape_last
 from .convolution import Blur
 
 # ITU-T T.81, annex K: the quantisation tables that libjpeg scales by quality.
@@ -49,8 +50,8 @@ class JPEG(Operator):
     papers leaves the scaled table unclipped.)
 
     Args:
-        shape: Event shape, `(1, height, width)` or `(3, height, width)`; any height and width.
         quality: 1 to 100.
+        shape: Event shape, `(1, height, width)` or `(3, height, width)`; any height and width.
         subsample: Halve the resolution of the colour differences.
 
     Raises:
@@ -58,7 +59,10 @@ class JPEG(Operator):
         InputError: If the quality is out of range.
     """
 
-    def __init__(self, shape: Sequence[int], quality: int, subsample: bool = True) -> None:
+    shown = ("quality", "subsample")
+
+    @shape_last
+    def __init__(self, quality: int, shape: Sequence[int], subsample: bool = True) -> None:
         shape = tuple(shape)
         if len(shape) != 3 or shape[0] not in {1, 3}:
             raise ShapeError(f"JPEG takes (1, height, width) or (3, height, width), not {shape}.")
@@ -77,8 +81,8 @@ class JPEG(Operator):
         self._mix = torch.tensor(YCBCR, dtype=torch.float64)
         self._unmix = self._mix.inverse()
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         channels, height, width = self.domain.shape
         picture = (x.reshape(-1, channels, height, width) + 1) * 127.5
         picture = torch.nn.functional.pad(
@@ -117,13 +121,15 @@ class Clip(Operator):
         gain: Factor before the clipping.
     """
 
+    shown = ("gain",)
+
     def __init__(self, shape: Sequence[int], gain: float = 2.0) -> None:
         space = Space(tuple(shape))
         super().__init__(space, space)
         self.gain = gain
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return (self.gain * x).clamp(-1, 1)
 
 
@@ -131,19 +137,25 @@ class Quantization(Operator):
     """Rounding to equally spaced values in [-1, 1]; a gradient passes by the cubic remainder.
 
     Args:
+        bits: `2^bits` values; 1 to 16, beyond which a single-precision sample is coarser.
         shape: Event shape.
-        bits: `2^bits` values.
+
+    Raises:
+        InputError: If the bits are out of range.
     """
 
-    def __init__(self, shape: Sequence[int], bits: int) -> None:
-        if bits < 1:
-            raise InputError(f"Quantisation needs at least 1 bit; {bits} were given.")
+    shown = ("bits",)
+
+    @shape_last
+    def __init__(self, bits: int, shape: Sequence[int]) -> None:
+        if not 1 <= bits <= 16:
+            raise InputError(f"Quantisation takes 1 to 16 bits; {bits} were given.")
         space = Space(tuple(shape))
         super().__init__(space, space)
         self.bits = bits
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         last = (1 << self.bits) - 1
         return 2 * soft_round((x.clamp(-1, 1) + 1) / 2 * last) / last - 1
 
@@ -156,23 +168,25 @@ class NonlinearBlur(Operator):
 
     Args:
         kernel: `[height, width]` with odd sides; fixed for the life of the operator.
-        shape: Event shape, `(..., height, width)`.
+        shape: Event shape, `(..., channels, height, width)`.
         gamma: Exponent from pixel value to radiance.
         exposure: Radiance is multiplied by this before it saturates; near 0 the operator is a
             plain blur in linear light.
     """
 
+    shown = ("gamma", "exposure")
+
     def __init__(
         self, kernel: Tensor, shape: Sequence[int], gamma: float = 2.2, exposure: float = 1.5
     ) -> None:
-        space = Space(tuple(shape))
+        space = Space(picture_shape(shape, "NonlinearBlur"))
         super().__init__(space, space)
         self.gamma = gamma
         self.exposure = exposure
         self._blur = Blur(kernel, shape)
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         # Keeps the slope of both power laws bounded at black, and defined for the pixels that a
         # sampler takes below it.
         dark = 0.01

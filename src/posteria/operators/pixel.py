@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError
 from ..core.linalg import rows_times
 from ..core.space import Space
-from .base import SVDOperator
+from .base import SVDOperator, picture_shape, shape_last
 
 
 class Identity(SVDOperator):
@@ -23,28 +24,28 @@ class Identity(SVDOperator):
         super().__init__(space, space)
         self.singular_values = torch.ones(space.size, dtype=torch.float64)
 
+    @override
     def v(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.domain.unflatten(coefficients)
 
+    @override
     def vt(self, x: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.domain.flatten(x)
 
+    @override
     def u(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.v(coefficients)
 
+    @override
     def ut(self, y: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.vt(y)
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return x
 
+    @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
-        """See `LinearOperator`."""
         return y
 
 
@@ -76,32 +77,32 @@ class Matrix(SVDOperator):
         return u, s, vt
 
     @property
+    @override
     def singular_values(self) -> Tensor:  # type: ignore[override]
-        """See `SVDOperator`."""
         return self._decomposition()[1]
 
+    @override
     def v(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.domain.unflatten(rows_times(coefficients, self._decomposition()[2]))
 
+    @override
     def vt(self, x: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return rows_times(self.domain.flatten(x), self._decomposition()[2].mT)
 
+    @override
     def u(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return rows_times(coefficients, self._decomposition()[0].mT)
 
+    @override
     def ut(self, y: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return rows_times(y, self._decomposition()[0])
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return rows_times(self.domain.flatten(x), self._matrix.to(x).mT)
 
+    @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
-        """See `LinearOperator`."""
         return self.domain.unflatten(rows_times(y, self._matrix.to(y)))
 
 
@@ -145,30 +146,30 @@ class Inpainting(SVDOperator):
         seen[self._kept] = True
         return self.domain.unflatten(seen)
 
+    @override
     def v(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.domain.unflatten(
             coefficients.index_select(-1, self._inverse.to(coefficients.device))
         )
 
+    @override
     def vt(self, x: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.domain.flatten(x).index_select(-1, self._order.to(x.device))
 
+    @override
     def u(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return coefficients
 
+    @override
     def ut(self, y: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return y
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return self.domain.flatten(x).index_select(-1, self._kept.to(x.device))
 
+    @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
-        """See `LinearOperator`."""
         out = torch.zeros(*y.shape[:-1], self.domain.size, dtype=y.dtype, device=y.device)
         return self.domain.unflatten(out.index_copy_(-1, self._kept.to(y.device), y))
 
@@ -177,16 +178,19 @@ class SuperResolution(SVDOperator):
     """Averages of disjoint square blocks of the last two axes.
 
     Args:
-        shape: Event shape, `(..., height, width)`.
         factor: Side of a block; divides height and width.
+        shape: Event shape, `(..., channels, height, width)`.
 
     Raises:
-        ShapeError: If it does not.
+        ShapeError: If it does not, or the shape is no picture's.
     """
 
-    def __init__(self, shape: Sequence[int], factor: int) -> None:
-        shape = tuple(shape)
-        if len(shape) < 2 or factor < 1 or shape[-2] % factor or shape[-1] % factor:
+    shown = ("factor",)
+
+    @shape_last
+    def __init__(self, factor: int, shape: Sequence[int]) -> None:
+        shape = picture_shape(shape, "SuperResolution")
+        if factor < 1 or shape[-2] % factor or shape[-1] % factor:
             raise ShapeError(
                 f"Blocks of {factor} x {factor} do not tile a signal of shape {shape}."
             )
@@ -212,34 +216,34 @@ class SuperResolution(SVDOperator):
         x = blocks.reshape(*blocks.shape[:-2], *self.codomain.shape, f, f).transpose(-3, -2)
         return x.reshape(*blocks.shape[:-2], *self.domain.shape)
 
+    @override
     def v(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         n, rest = self.codomain.size, self.factor**2 - 1
         means = coefficients[..., :n, None]
         details = coefficients[..., n:].reshape(*coefficients.shape[:-1], n, rest)
         blocks = torch.cat([means, details], dim=-1)
         return self._unblocks(rows_times(blocks, self._basis.to(blocks)))
 
+    @override
     def vt(self, x: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         blocks = self._blocks(x)
         blocks = rows_times(blocks, self._basis.to(blocks))
         return torch.cat([blocks[..., 0], blocks[..., 1:].flatten(-2)], dim=-1)
 
+    @override
     def u(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.codomain.unflatten(coefficients)
 
+    @override
     def ut(self, y: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self.codomain.flatten(y)
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return self.codomain.unflatten(self._blocks(x).mean(-1))
 
+    @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
-        """See `LinearOperator`."""
         f = self.factor
         return y.repeat_interleave(f, -2).repeat_interleave(f, -1) / f**2
 
@@ -269,28 +273,28 @@ class ColorMixing(SVDOperator):
         mixed = torch.bmm(matrix.to(x).expand(len(channels), *matrix.shape), channels)
         return mixed.reshape(*space.batch(x), *mixed.shape[1:])
 
+    @override
     def v(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         x = self.domain.unflatten(coefficients)
         return self.domain.unflatten(self._mix(self._vt.mT, x, self.domain).flatten(-2))
 
+    @override
     def vt(self, x: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self._mix(self._vt, x, self.domain).flatten(-2)
 
+    @override
     def u(self, coefficients: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         y = self.codomain.unflatten(coefficients)
         return self.codomain.unflatten(self._mix(self._u, y, self.codomain).flatten(-2))
 
+    @override
     def ut(self, y: Tensor) -> Tensor:
-        """See `SVDOperator`."""
         return self._mix(self._u.mT, y, self.codomain).flatten(-2)
 
+    @override
     def apply(self, x: Tensor) -> Tensor:
-        """See `Operator`."""
         return self.codomain.unflatten(self._mix(self._matrix, x, self.domain).flatten(-2))
 
+    @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
-        """See `LinearOperator`."""
         return self.domain.unflatten(self._mix(self._matrix.mT, y, self.codomain).flatten(-2))

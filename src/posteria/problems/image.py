@@ -104,7 +104,7 @@ TASKS: dict[str, Task] = {
     "inpaint": Task("part of the picture is missing", _inpaint, ("mask", "share", "seed")),
     "sr": Task(
         "averages of blocks of pixels",
-        lambda shape, o: SuperResolution(shape, o.factor),
+        lambda shape, o: SuperResolution(o.factor, shape),
         ("factor",),
     ),
     "blur": Task("Gaussian blur", _blur, ("blur",)),
@@ -114,10 +114,10 @@ TASKS: dict[str, Task] = {
         lambda shape, o: NonlinearBlur(_motion(o), shape),
         ("blur", "seed"),
     ),
-    "jpeg": Task("JPEG compression", lambda shape, o: JPEG(shape, o.quality), ("quality",)),
+    "jpeg": Task("JPEG compression", lambda shape, o: JPEG(o.quality, shape), ("quality",)),
     "hdr": Task("overexposure: twice the picture, clipped", lambda shape, o: Clip(shape)),
     "quantize": Task(
-        "few values a pixel", lambda shape, o: Quantization(shape, o.bits), ("bits",)
+        "few values a pixel", lambda shape, o: Quantization(o.bits, shape), ("bits",)
     ),
     "phase": Task(
         "modulus of the oversampled Fourier transform", lambda shape, o: PhaseRetrieval(shape)

@@ -82,7 +82,7 @@ TASKS: dict[str, Task] = {
     "inpaint": Task("part of the picture is missing", _inpaint, ("mask", "share", "seed")),
     "sr": Task(
         "averages of blocks of pixels",
-        lambda shape, factor: SuperResolution(shape, factor),
+        lambda shape, factor: SuperResolution(factor, shape),
         ("factor",),
     ),
     "blur": Task("Gaussian blur", _blur, ("blur",)),
@@ -96,10 +96,10 @@ TASKS: dict[str, Task] = {
         lambda shape, blur, seed: NonlinearBlur(_motion(blur, seed), shape),
         ("blur", "seed"),
     ),
-    "jpeg": Task("JPEG compression", lambda shape, quality: JPEG(shape, quality), ("quality",)),
+    "jpeg": Task("JPEG compression", lambda shape, quality: JPEG(quality, shape), ("quality",)),
     "hdr": Task("overexposure: twice the picture, clipped", Clip),
     "quantize": Task(
-        "few values a pixel", lambda shape, bits: Quantization(shape, bits), ("bits",)
+        "few values a pixel", lambda shape, bits: Quantization(bits, shape), ("bits",)
     ),
     "phase": Task("modulus of the oversampled Fourier transform", PhaseRetrieval, alike=False),
     "grey": Task("the colours are lost", _grey),
