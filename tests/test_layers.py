@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "posteria"
 ROOMS = [
     ["version", "_deprecated", "_names", "core"],
     ["diffusion", "operators"],
-    ["likelihood", "schedules", "solvers"],
+    ["likelihood", "schedules", "solvers", "citations"],
     ["analytic"],
     ["target"],
     ["linear_gaussian"],

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from . import testing as testing
     from .analytic import Gaussian as Gaussian
     from .analytic import GaussianMixture as GaussianMixture
+    from .citations import cite as cite
     from .core.errors import CapabilityError as CapabilityError
     from .core.errors import InputError as InputError
     from .core.errors import PosteriaError as PosteriaError

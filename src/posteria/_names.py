@@ -10,6 +10,7 @@ ROOMS = (
 # The flat names, and the module of each; `__init__` repeats them for type checkers.
 _FLAT = {
     "analytic": ("Gaussian", "GaussianMixture"),
+    "citations": ("cite",),
     "core.errors": ("CapabilityError", "InputError", "PosteriaError", "ShapeError"),
     "core.rng": ("Rng",),
     "core.space": ("Space",),
