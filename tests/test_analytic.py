@@ -163,3 +163,16 @@ def test_bad_input() -> None:
         po.CapabilityError, match="Gaussian needs a LinearOperator; this is a Clip"
     ):
         po.Gaussian(torch.zeros(2, dtype=F64), eye).posterior(nonlinear, torch.zeros(2))
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_moments_are_those_of_draws(name: str) -> None:
+    # Catches: a mixture whose covariance leaves out the spread of its means, a mean without weights.
+    prior = PRIORS[name]
+    x = prior.sample(200_000, torch.Generator().manual_seed(0))
+    flat = prior.space.flatten(x)
+    error = prior.std.max() / math.sqrt(len(x))
+    assert torch.allclose(flat.mean(0), prior.mean.flatten(), atol=5 * float(error))
+    scale = float(prior.std.max()) ** 2 / math.sqrt(len(x))
+    assert torch.allclose(flat.mT.cov(), prior.covariance, atol=8 * scale)
+    assert torch.allclose(prior.std.flatten() ** 2, prior.covariance.diagonal())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import posteria as po
 from posteria._deprecated import MOVED
@@ -75,3 +76,19 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(po, "Tabel")
     with pytest.raises(ImportError, match="Tabel"):
         exec("from posteria import Tabel")
+
+
+def test_reprs_fit_in_a_line() -> None:
+    # Catches: an address, or hundreds of numbers, where a person looks for what an object is.
+    prior = po.Gaussian(torch.zeros(300), torch.eye(300))
+    operator = po.operators.Inpainting(torch.arange(300) < 200)
+    likelihood = po.GaussianLikelihood(operator, std=torch.full((200,), 0.1))
+    assert repr(likelihood) == f"GaussianLikelihood({operator!r}, std=tensor of shape (200,))"
+    target = po.Posterior(prior, likelihood, torch.zeros(200))
+    assert repr(target) == f"Posterior({prior!r}, {likelihood!r}, y=tensor of shape (200,))"
+    assert repr(prior) == "Gaussian(event (300,))"
+    assert repr(po.FunctionLikelihood(len)) == "FunctionLikelihood(len, shape=None)"
+    assert repr(po.Family(prior, {0: prior})) == "Family(event (300,))"
+    tilted = po.Tilted(po.Family(prior, {0: prior}), po.Label(0), 2.0)
+    parts = "prior=Family(event (300,)), condition=Label(label=0), weight=2.0"
+    assert repr(tilted) == f"Tilted({parts})"

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from .core import linalg
 from .core.errors import CapabilityError, InputError, ShapeError
+from .core.rebuild import brief
 from .core.rng import Rng
 from .core.space import Space
 from .operators.base import Operator
@@ -106,6 +107,9 @@ class GaussianLikelihood(Likelihood):
         std = self.std.to(device, dtype) if isinstance(self.std, Tensor) else self.std
         return dataclasses.replace(self, operator=self.operator.to(dtype, device), std=std)
 
+    def __repr__(self) -> str:
+        return f"GaussianLikelihood({self.operator!r}, std={brief(self.std)})"
+
 
 @dataclass(frozen=True)
 class PoissonLikelihood(Likelihood):
@@ -180,6 +184,7 @@ class FunctionLikelihood(Likelihood):
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
         return self.function(y, x)
 
+    @override
     def sample(self, x: Tensor, rng: Rng) -> Tensor:
         """Not possible: a log-density alone cannot be drawn from."""
         raise CapabilityError(
@@ -189,3 +194,6 @@ class FunctionLikelihood(Likelihood):
     @override
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
         return self
+
+    def __repr__(self) -> str:
+        return f"FunctionLikelihood({brief(self.function)}, shape={self.shape})"

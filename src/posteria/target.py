@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .core.errors import InputError, ShapeError, expect, require
 from .core.linalg import LinearMap
+from .core.rebuild import brief
 from .core.space import Space
 from .diffusion.denoiser import Condition, Conditional, Denoiser
 from .likelihood import Likelihood
@@ -54,6 +55,9 @@ class Posterior:
             )
         object.__setattr__(self, "y", y.to(space.device, space.dtype))
         object.__setattr__(self, "likelihood", self.likelihood.to(space.dtype, space.device))
+
+    def __repr__(self) -> str:
+        return f"Posterior({self.prior!r}, {self.likelihood!r}, y={brief(self.y)})"
 
     @property
     def space(self) -> Space:

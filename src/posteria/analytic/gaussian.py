@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError, expect
 from ..core.linalg import LinearMap, rows_times
@@ -117,8 +118,13 @@ class Gaussian(Denoiser):
         self.covariance = covariance.to(mean)
         self._spectrum = spectrum(self.covariance)
 
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each entry, `[*event]`."""
+        return self.covariance.diagonal().sqrt().reshape(self.space.shape)
+
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
         return self.mean + self._shrink(x - self.mean, sigma)
 
     def _shrink(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -129,8 +135,8 @@ class Gaussian(Denoiser):
         flat = rows_times(self.space.flatten(x), vectors) * gains.to(x)
         return self.space.unflatten(rows_times(flat, vectors.mT))
 
+    @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        """See `Denoiser`."""
         return self(x, sigma), lambda v: self._shrink(v, sigma)
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
@@ -166,6 +172,3 @@ class Gaussian(Denoiser):
         values, vectors = self._spectrum
         z = self.space.flatten(self.space.check(x, "x") - self.mean) @ vectors
         return -(z**2 / values + values.log() + math.log(2 * math.pi)).sum(-1) / 2
-
-    def __repr__(self) -> str:
-        return f"Gaussian(event {self.space.shape})"

@@ -1,10 +1,11 @@
 """A Gaussian mixture prior: its denoiser, Jacobian, posterior and evidence in closed form."""
 
+import abc
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError
 from ..core.linalg import LinearMap, rows_times
@@ -16,20 +17,23 @@ from .gaussian import Spectrum, condition, observation, spectrum
 LOG_TWO_PI = math.log(2 * math.pi)
 
 
-class Components(Protocol):
+class Components(abc.ABC):
     """Gaussians `[K]` on flattened signals `[*batch, d]`; `variance` is `sigma^2`, a float or `[*batch, 1]`."""
 
+    @abc.abstractmethod
     def log_densities(self, x: Tensor, variance: float | Tensor) -> Tensor:
         """Log-densities of the noised components, `[*batch, K]` in float64."""
 
+    @abc.abstractmethod
     def denoise(self, x: Tensor, variance: float | Tensor, share: Tensor) -> Tensor:
         """E[x_0 | x] where component k has the probability `share[..., k]`."""
 
+    @abc.abstractmethod
     def jacobian(self, x: Tensor, variance: float | Tensor, share: Tensor, v: Tensor) -> Tensor:
         """The product of `v` with the Jacobian of the denoiser, which is symmetric."""
 
 
-class Separate:
+class Separate(Components):
     """Components with a covariance each: K rotations an evaluation."""
 
     def __init__(self, means: Tensor, spectra: Spectrum) -> None:
@@ -48,8 +52,8 @@ class Separate:
         level = variance[..., None] if isinstance(variance, Tensor) else variance
         return (self.values / (self.values + level)).to(x.dtype)
 
+    @override
     def log_densities(self, x: Tensor, variance: float | Tensor) -> Tensor:
-        """See `Components`."""
         total = self.values + (variance[..., None] if isinstance(variance, Tensor) else variance)
         z = self._rotate(x[..., None, :] - self.means)
         return -(z**2 / total + total.log() + LOG_TWO_PI).sum(-1).double() / 2
@@ -58,12 +62,12 @@ class Separate:
         z = self._gain(x, variance) * self._rotate(x[..., None, :] - self.means)
         return self.means + self._times(z, self.vectors.mT)
 
+    @override
     def denoise(self, x: Tensor, variance: float | Tensor, share: Tensor) -> Tensor:
-        """See `Components`."""
         return (share[..., None] * self._means_given(x, variance)).sum(-2)
 
+    @override
     def jacobian(self, x: Tensor, variance: float | Tensor, share: Tensor, v: Tensor) -> Tensor:
-        """See `Components`."""
         means = self._means_given(x, variance)
         spread = means - (share[..., None] * means).sum(-2, keepdim=True)
         within = self._gain(x, variance) * self._rotate(v[..., None, :].expand_as(means))
@@ -73,15 +77,15 @@ class Separate:
         return (share[..., None] * (within + between / level)).sum(-2)
 
 
-class Tied:
+class Tied(Components):
     """Components that share one covariance: one rotation an evaluation, and no tensor `[*batch, K, d]`."""
 
     def __init__(self, means: Tensor, spectra: Spectrum) -> None:
         self.values, self.vectors = spectra.values[0], spectra.vectors[0]
         self.means = means @ self.vectors
 
+    @override
     def log_densities(self, x: Tensor, variance: float | Tensor) -> Tensor:
-        """See `Components`."""
         # In float64 because the expanded square cancels.
         z, means = rows_times(x, self.vectors).double(), self.means.double()
         total = (self.values + variance).double()
@@ -90,15 +94,15 @@ class Tied:
         own = rows_times(1 / total, (means**2).mT)
         return cross - (quadratic + own) / 2
 
+    @override
     def denoise(self, x: Tensor, variance: float | Tensor, share: Tensor) -> Tensor:
-        """See `Components`."""
         gain = (self.values / (self.values + variance)).to(x.dtype)
         center = rows_times(share, self.means)
         shrunk = center + gain * (rows_times(x, self.vectors) - center)
         return rows_times(shrunk, self.vectors.mT)
 
+    @override
     def jacobian(self, x: Tensor, variance: float | Tensor, share: Tensor, v: Tensor) -> Tensor:
-        """See `Components`."""
         total = self.values + variance
         gain, rest = (self.values / total).to(x.dtype), (variance / total).to(x.dtype)
         z = rows_times(v, self.vectors)
@@ -149,18 +153,35 @@ class GaussianMixture(Denoiser):
         log_joint = self.weights.log() + self._components.log_densities(flat, variance)
         return flat, variance, log_joint.softmax(-1).to(x.dtype)
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
         return self.space.unflatten(self._components.denoise(*self._look(x, sigma)))
 
+    @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        """See `Denoiser`."""
         look = self._look(x, sigma)
 
         def pullback(v: Tensor) -> Tensor:
             return self.space.unflatten(self._components.jacobian(*look, self.space.flatten(v)))
 
         return self.space.unflatten(self._components.denoise(*look)), pullback
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, `[*event]`."""
+        return self.space.unflatten(self.weights @ self.means.reshape(len(self.means), -1))
+
+    @property
+    def covariance(self) -> Tensor:
+        """The covariance of the flattened event, `[d, d]`."""
+        apart = (self.means - self.mean).reshape(len(self.means), -1)
+        within = (self.weights[:, None, None] * self.covariances).sum(0)
+        return within + apart.mT @ (self.weights[:, None] * apart)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each entry, `[*event]`."""
+        return self.covariance.diagonal().sqrt().reshape(self.space.shape)
 
     def score(self, x: Tensor, sigma: float) -> Tensor:
         """The gradient of the log-density of `x = x_0 + sigma * noise`."""

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError, expect, require
 from ..core.linalg import score
@@ -131,8 +132,8 @@ class TiltedQuadrature(Denoiser):
         share = self.log_density((points[:-1, None] + points[1:, None]) / 2).softmax(0)
         return points, torch.cat([torch.zeros(1, dtype=F64), share.cumsum(0)])
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
         return self._look(x, sigma)[1]
 
     def noised_log_prob(self, x: Tensor, sigma: float) -> Tensor:

@@ -1,10 +1,19 @@
-"""From the `repr` of a frozen dataclass back to the object, without running any code from the text."""
+"""What the `repr` of an object holds, and from it back to the object without running any code from the text."""
 
 import ast
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from .errors import InputError
+
+
+def brief(value: object) -> str:
+    """The shape of a tensor, the name of a function, and the `repr` of anything else."""
+    if isinstance(value, Tensor) and value.ndim:
+        return f"tensor of shape {tuple(value.shape)}"
+    return getattr(value, "__qualname__", repr(value))
 
 
 def rebuild(text: str, kinds: Mapping[str, type]) -> Any:

@@ -56,6 +56,9 @@ class Denoiser(abc.ABC):
         """The prior itself, without what counts or watches it."""
         return self
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(event {self.space.shape})"
+
 
 @dataclass(frozen=True)
 class Condition:

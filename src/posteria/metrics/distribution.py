@@ -235,19 +235,13 @@ class Moments(NamedTuple):
 
 
 def moments(law: object) -> Moments:
-    """Mean and covariance of a mixture, or of a law that has them as attributes, exactly.
+    """Mean and covariance of a law that has them as attributes, exactly.
 
     Raises:
         CapabilityError: If the law has none.
     """
-    if not isinstance(law, GaussianMixture):
-        known = expect(law, Law, by="moments")
-        return Moments(known.mean, known.covariance)
-    weights, flat = law.weights, law.means.reshape(len(law.means), -1)
-    center = weights @ flat
-    between = (flat - center).mT @ (weights[:, None] * (flat - center))
-    within = (weights[:, None, None] * law.covariances).sum(0)
-    return Moments(center.reshape(law.space.shape), within + between)
+    known = expect(law, Law, by="moments")
+    return Moments(known.mean, known.covariance)
 
 
 def mean_error(x: Tensor, mean: Tensor, std: Tensor) -> float:

@@ -238,7 +238,7 @@ class TFG(PosteriorSampler[State]):
 
     @classmethod
     def lgd(cls, points: int = 10) -> "TFG":
-        """LGD-MC (Song et al., 2023, ICML) with 10 points: Bayes' rule for data of unit variance."""
+        """LGD-MC (Song et al., 2023, PMLR song23k) with 10 points: Bayes' rule for data of unit variance."""
         return replace(cls.plain(Bayes(1.0), Even(0.0)), spread=1.0, points=points)
 
     @classmethod

@@ -18,7 +18,7 @@ from .gaussian_vi import InnerSteps, Normal, fit
 
 @dataclass(frozen=True, kw_only=True)
 class MGPS(PosteriorSampler[State]):
-    """Midpoint guidance posterior sampling (Janati et al., 2024, arXiv:2410.09945).
+    """Midpoint guidance posterior sampling (Moufad et al., 2024, arXiv:2410.09945).
 
     Each step goes from a level down to a midpoint below the next one, where a Gaussian is fitted
     to the reverse transition times the likelihood of the denoised midpoint, and back up to the

@@ -29,7 +29,7 @@ class FilterState(ParticleState):
 
 @dataclass(frozen=True, kw_only=True)
 class FPS(PopulationSampler[FilterState]):
-    """Filtering posterior sampling with particles, FPS-SMC (Dou and Song, 2024).
+    """Filtering posterior sampling with particles, FPS-SMC (Dou and Song, 2024, OpenReview tplXNcHZs1).
 
     "Diffusion posterior sampling for linear inverse problem solving: a filtering perspective",
     ICLR 2024, algorithm 2.
