@@ -10,6 +10,7 @@ from posteria import CapabilityError, InputError, ShapeError, Space
 from posteria.core import linalg
 from posteria.core.errors import expect, unknown
 from posteria.core.rng import SEED_LIMIT, Rng
+from posteria.operators import Function
 
 
 def test_reductions_stay_within_an_event() -> None:
@@ -60,6 +61,17 @@ def test_conjugate_gradient_solves_each_sample_by_itself() -> None:
     for i in range(3):
         assert torch.equal(solve(b[i : i + 1])[0], solve(b)[i])
     assert torch.equal(solve(torch.zeros(1, 6, dtype=F64)), torch.zeros(1, 6, dtype=F64))
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.int32, torch.complex64, torch.bool]
+)
+def test_samples_are_of_single_or_double_precision(dtype: torch.dtype) -> None:
+    # Catches: samples in half precision, which come out as nan, or in integers.
+    with pytest.raises(InputError, match=f"float32 or float64, not of {dtype}"):
+        Space((3,), dtype)
+    with pytest.raises(InputError, match="float32 or float64"):
+        Function(lambda x: x.to(dtype), (3,))
 
 
 def test_a_stream_belongs_to_its_seed() -> None:

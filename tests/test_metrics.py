@@ -237,8 +237,10 @@ def test_weights_of_modes_against_scipy() -> None:
     only = apart.means[:1].expand(5, 4)
     assert mode_weight_error(only, apart) == pytest.approx(1 - float(law.weights[0]))
     assert mode_weight_error(apart.sample(4000, generator()), apart) < 0.03
-    with pytest.raises(po.ShapeError, match="x has shape"):
+    with pytest.raises(po.ShapeError, match=r"Samples are \[n, "):
         mode_weights(x[:, :3], law)
+    with pytest.raises(po.ShapeError, match=r"Samples are \[n, "):
+        mode_weights(x[None], law)
 
 
 def test_psnr_and_ssim() -> None:
@@ -252,3 +254,65 @@ def test_psnr_and_ssim() -> None:
     assert 0.85 < values[0] < values[1] < 1
     assert ssim(truth[None], truth).item() == pytest.approx(1)
     assert np.allclose(ssim(x[:1], truth), values[:1], atol=1e-6)
+
+
+def test_pictures_are_paired_with_truths() -> None:
+    # Catches: every picture against all truths (9.4 dB for 26.4), a truth that is broadcast.
+    g = torch.Generator().manual_seed(0)
+    truth = torch.rand(3, 1, 28, 28, generator=g) * 2 - 1
+    x = truth + 0.1 * torch.randn(truth.shape, generator=g)
+    for metric in (psnr, ssim):
+        alone = [metric(a[None], b).item() for a, b in zip(x, truth, strict=True)]
+        assert metric(x, truth).tolist() == pytest.approx(alone, abs=1e-5)
+        assert metric(2 * x, 2 * truth).tolist() == pytest.approx(
+            metric((2 * x).clamp(-1, 1), (2 * truth).clamp(-1, 1)).tolist(), abs=1e-5
+        )
+        wrong = ((x, truth[:1]), (x, truth[0, 0]), (x[0], truth[0]), (x, truth[0, :, :9]))
+        for a, b in (*wrong, (x.expand(-1, 3, -1, -1), truth[0]), (x, truth[:, None])):
+            with pytest.raises(po.ShapeError, match="go with a truth"):
+                metric(a, b)
+        with pytest.raises(po.InputError, match="at least 1 picture; got 0"):
+            metric(x[:0], truth[0])
+    assert psnr(x[..., :5, :5], truth[..., :5, :5]).isfinite().all()
+    with pytest.raises(po.ShapeError, match="at least 6 pixels a side"):
+        ssim(x[..., :5, :5], truth[..., :5, :5])
+
+
+def test_the_room_has_every_metric() -> None:
+    # Catches: a metric that cannot be found from `po.metrics`.
+    assert po.metrics.calibration.crps is po.metrics.crps
+    for name in ("sliced_wasserstein", "precision_recall", "Flat", "psnr", "sbc_ranks"):
+        assert name in po.metrics.__all__ and callable(getattr(po.metrics, name))
+    assert po.metrics.METRICS["psnr"].function is psnr
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    # Catches: a shape that is broadcast to another without a word.
+    law, x = mixture(3, 4), torch.zeros(10, 4, dtype=F64)
+    row = torch.ones(1, 4, dtype=F64)
+    for call in (
+        lambda: sliced_wasserstein(x, x[:, :1]),
+        lambda: mmd(x, x[..., None]),
+        lambda: c2st(x, x[:5]),
+        lambda: mean_error(x, row, row),
+        lambda: mean_error(x, row[0], row[0, 0]),
+        lambda: variance_ratio(x, row),
+        lambda: covariance_error(x, torch.eye(1, dtype=F64)),
+        lambda: mode_weights(x[:, None], law),
+        lambda: po.metrics.crps(x, row),
+        lambda: po.metrics.energy_score(x, row),
+        lambda: po.metrics.interval_coverage(x, row),
+        lambda: po.metrics.expected_coverage(x[:, :3], row, generator()),
+        lambda: po.metrics.precision_recall(x, x[:, :2]),
+        lambda: po.metrics.saturation(x),
+        lambda: po.metrics.frechet_of_moments(
+            po.metrics.Moments(row[0], torch.eye(4, dtype=F64)),
+            po.metrics.Moments(row[0, :1], torch.eye(4, dtype=F64)),
+        ),
+        lambda: po.metrics.frechet_of_moments(
+            po.metrics.Moments(row[0], torch.eye(4, dtype=F64)),
+            po.metrics.Moments(row[0], torch.ones(1, 4, dtype=F64)),
+        ),
+    ):
+        with pytest.raises(po.ShapeError):
+            call()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .errors import ShapeError
+from .errors import InputError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,12 @@ class Space:
 
     Args:
         shape: Event shape; `()` is a scalar.
-        dtype: A floating dtype.
+        dtype: float32 or float64. In half precision, levels, residuals and variances overflow or
+            vanish; a network may have weights of half precision all the same.
         device: Where tensors of this space live.
+
+    Raises:
+        InputError: For another dtype.
     """
 
     shape: tuple[int, ...]
@@ -26,6 +30,11 @@ class Space:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "device", torch.device(self.device))
+        if self.dtype not in {torch.float32, torch.float64}:
+            raise InputError(
+                f"Samples and measurements are of float32 or float64, not of {self.dtype}; only a network's weights "
+                "may have another dtype (posteria.Network and load_prior convert what goes in and out)."
+            )
 
     @property
     def size(self) -> int:

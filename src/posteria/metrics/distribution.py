@@ -29,7 +29,7 @@ def _two_sets(x: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def _at_least(n: int, *sets: Tensor) -> None:
-    fewest = min(len(x) for x in sets)
+    fewest = min(len(x) if x.ndim else 0 for x in sets)
     require(fewest >= n, f"This metric needs at least {n} samples; got {fewest}.")
 
 
@@ -46,6 +46,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: int = 100, seed: int = 
         ShapeError: If the events of the two sets differ in shape.
     """
     x, y = _two_sets(x, y)
+    require(directions >= 1, f"directions={directions} is below 1.")
     n, m = len(x), len(y)
     generator = torch.Generator().manual_seed(seed)
     units = torch.randn(x.shape[1], directions, dtype=torch.float64, generator=generator)
@@ -321,8 +322,10 @@ def mode_weights(x: Tensor, mixture: GaussianMixture) -> Tensor:
         x: Samples, `[n, *event]`.
         mixture: The exact law.
     """
-    flat = mixture.space.flatten(mixture.space.check(x, "x")).double()
-    _at_least(1, flat)
+    if x.shape[1:] != mixture.space.shape:
+        raise ShapeError(f"Samples are [n, *{mixture.space.shape}], not {tuple(x.shape)}.")
+    _at_least(1, x)
+    flat = mixture.space.flatten(x).double()
     values, vectors = spectrum(mixture.covariances.double())
     centers = mixture.means.reshape(len(mixture.means), -1).double()
     z = torch.einsum("nkd,kde->nke", flat[:, None] - centers, vectors)

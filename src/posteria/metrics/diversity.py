@@ -262,9 +262,16 @@ def frechet_of_moments(ours: Moments, theirs: Moments) -> float:
         theirs: Mean `[*event]` and covariance `[d, d]`.
 
     Raises:
+        ShapeError: If the laws differ in shape.
         InputError: If a covariance has an eigenvalue clearly below 0.
     """
-    _features(ours.covariance, theirs.covariance)
+    d = ours.mean.numel()
+    covariances = ours.covariance.shape, theirs.covariance.shape
+    if ours.mean.shape != theirs.mean.shape or covariances != ((d, d), (d, d)):
+        raise ShapeError(
+            "Two laws of one shape are compared, mean [*event] and covariance [d, d]; got "
+            f"{[tuple(v.shape) for v in (*ours, *theirs)]}."
+        )
     shift = ours.mean.double() - theirs.mean.double()
     if not _finite(shift, ours.covariance, theirs.covariance):
         return math.nan

@@ -27,7 +27,7 @@ class Flat(Features):
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
-        return x.flatten(1)
+        return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 @runtime_checkable

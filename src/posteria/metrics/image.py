@@ -3,21 +3,29 @@
 import torch
 from torch import Tensor
 
+from ..core.errors import ShapeError, require
+
+# Half of SSIM's window of 11 pixels, by which a picture is mirrored at its edges.
+MARGIN = 5
+
 
 def psnr(x: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, each picture by itself.
 
     Args:
         x: Pictures, `[n, channels, height, width]`; values beyond [-1, 1] are clipped.
-        truth: One picture, `[channels, height, width]`.
+        truth: One picture for all, `[channels, height, width]`, or one each, `[n, channels, height,
+            width]`.
 
     Returns:
         `[n]`.
-    """
-    from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    rows = [peak_signal_noise_ratio(row, truth, data_range=(-1.0, 1.0)) for row in x.clamp(-1, 1)]
-    return torch.stack(rows)
+    Raises:
+        ShapeError: If the pictures differ in shape.
+        InputError: If there is none.
+    """
+    x, truth = _paired(x, truth)
+    return 10 * torch.log10(4 / (x - truth).square().mean((1, 2, 3)))
 
 
 def ssim(x: Tensor, truth: Tensor) -> Tensor:
@@ -25,19 +33,34 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
 
     Args:
         x: Pictures, `[n, channels, height, width]`; values beyond [-1, 1] are clipped.
-        truth: One picture, `[channels, height, width]`.
+        truth: One picture for all, or one each; as for `psnr`.
 
     Returns:
         `[n]`.
+
+    Raises:
+        ShapeError: If the pictures differ in shape, or a side is shorter than 6 pixels.
+        InputError: If there is none.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
+    x, truth = _paired(x, truth)
+    if min(x.shape[-2:]) <= MARGIN:
+        raise ShapeError(
+            f"SSIM needs pictures of at least {MARGIN + 1} pixels a side, not {tuple(x.shape[-2:])}."
+        )
     value = structural_similarity_index_measure(
-        x.clamp(-1, 1),
-        truth.expand_as(x).contiguous(),
-        data_range=(-1.0, 1.0),
-        sigma=1.5,
-        kernel_size=11,
-        reduction="none",
+        x, truth, data_range=(-1.0, 1.0), sigma=1.5, kernel_size=11, reduction="none"
     )
     return torch.as_tensor(value).reshape(len(x))
+
+
+def _paired(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Both clipped, `[n, channels, height, width]`."""
+    if x.ndim != 4 or truth.shape not in {x.shape, x.shape[1:]}:
+        raise ShapeError(
+            "Pictures [n, channels, height, width] go with a truth [channels, height, width] or one each; got "
+            f"{tuple(x.shape)} and {tuple(truth.shape)}."
+        )
+    require(x.numel() > 0, "This metric needs at least 1 picture; got 0.")
+    return x.clamp(-1, 1), truth.expand_as(x).clamp(-1, 1).contiguous()
