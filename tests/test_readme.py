@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import posteria as po
 
@@ -33,17 +34,51 @@ def prose(text: str) -> Iterator[str]:
             yield re.sub(r"^ *([-*]|\d+\.) ", "", line)
 
 
+def blocks(page: str, kind: str = "python") -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
 def test_its_python_runs() -> None:
     # With fewer steps, and nothing else changed.
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 1
-    code = blocks[0].replace("po.MMPS()", "po.MMPS(schedule=po.Karras(steps=4))")
+    (code,) = blocks("README.md")
+    code = code.replace("po.MMPS()", "po.MMPS(schedule=po.Karras(steps=4))")
     code = code.replace("po.Unconditional()", "po.Unconditional(schedule=po.Karras(steps=4))")
     assert code.count("steps=4") == 2
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["samples"].shape == (8, 1, 28, 28)
     assert names["estimate"].shape == names["uncertainty"].shape == (1, 28, 28)
+
+
+def test_the_page_about_your_own_things_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a page that nobody has followed; a resumed run that differs; samples of another law.
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for code in blocks("docs/own.md"):
+        exec(code, names)
+    assert torch.equal(names["resumed"], names["samples"])
+    assert names["residual"] == pytest.approx(1, abs=0.1)
+    # 7680 entries; one standard error is 0.0034.
+    assert names["coverage"] == pytest.approx(0.9, abs=0.015)
+    assert names["p_value"] > 1e-3
+    each, whole = (
+        names["restored"],
+        names["sampler"].sample(
+            po.Posterior(names["prior"], names["likelihood"], names["measured"]), seeds=range(10)
+        ),
+    )
+    assert torch.allclose(each, whole, atol=1e-5)
+
+
+def test_the_page_about_your_own_things_goes_to_arviz() -> None:
+    pytest.importorskip("arviz")
+    names: dict[str, Any] = {"samples": torch.randn(8, 3, 4, 4)}
+    (code,) = blocks("docs/own.md", "python arviz")
+    exec(code, names)
+    assert names["interval"].shape == (2, 3, 4, 4)
+    assert dict(names["dataset"].sizes) | {"chain": 1, "draw": 8} == dict(names["dataset"].sizes)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from . import interop as interop
     from . import likelihood as likelihood
     from . import metrics as metrics
+    from . import modalities as modalities
     from . import operators as operators
     from . import priors as priors
     from . import problems as problems

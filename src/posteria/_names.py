@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import Any
 
 ROOMS = (
-    *("analytic", "diffusion", "guidance", "interop", "likelihood", "metrics", "operators"),
-    *("priors", "problems", "runs", "samplers", "schedules", "solvers", "testing"),
+    *("analytic", "diffusion", "guidance", "interop", "likelihood", "metrics", "modalities"),
+    *("operators", "priors", "problems", "runs", "samplers", "schedules", "solvers", "testing"),
 )
 # The flat names, and the module of each; `__init__` repeats them for type checkers.
 _FLAT = {
