@@ -288,6 +288,31 @@ def test_a_measurement_has_the_shape_of_the_operator(tmp_path: Path) -> None:
     )
 
 
+def test_a_kernel_of_one_s_own(tmp_path: Path) -> None:
+    # Catches: a kernel that brightens the picture, is mirrored, or is read in the units of pictures.
+    kernel = np.arange(15.0).reshape(3, 5)
+    np.save(tmp_path / "k.npy", kernel)
+    Pillow.fromarray(kernel.astype("u1")).save(tmp_path / "k.png")
+    point = -torch.ones(1, 9, 9, dtype=torch.float64)
+    point[0, 4, 4] = 1
+    for name in ("k.npy", "k.png"):
+        blur = IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / name)})
+        spread = (blur.operator(point) + 1) / 2
+        assert torch.allclose(spread[0, 3:6, 2:7], torch.from_numpy(kernel / 105))
+        assert float(spread.sum()) == pytest.approx(1)
+    for values, sentence in (
+        (kernel[None], r"has shape \(1, 3, 5\)"),
+        (0 * kernel, "sum 0"),
+        (np.nan * kernel, "sum nan"),
+        (kernel[:2], "two odd sides"),
+    ):
+        np.save(tmp_path / "odd.npy", values)
+        with pytest.raises(po.PosteriaError, match=sentence):
+            IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "odd.npy")})
+    with pytest.raises(po.InputError, match="no kernel 'gausian'; there are gaussian, FILE"):
+        IMAGE.degradation("blur", (1, 9, 9), {"kernel": "gausian"})
+
+
 def test_options_of_tasks() -> None:
     # Catches: an option of another task, or a value of another type, ignored without a word.
     found = IMAGE.degradation("inpaint", GREY, {"mask": "random", "share": 1}, seed=7)

@@ -265,3 +265,22 @@ def _mask_of_picture(path: Path) -> np.ndarray:
     if not opaque.all() and opaque.any() and len(np.unique(white[opaque])) == 1:
         return opaque
     return white & opaque
+
+
+def read_kernel(path: Path) -> Tensor:
+    """Read a kernel `[height, width]` from an array or a grey picture, scaled so that its entries sum to 1.
+
+    Raises:
+        InputError: If it cannot be read, has other axes, or has no finite sum above 0.
+    """
+    if is_array(path):
+        values = read_array(path, "kernel").astype(np.float64)
+    else:
+        x = to_tensor(_recoloured(split_alpha(path, open_picture(path))[0], 1))[0]
+        values = (x.double().numpy() + 1) / 2
+    if values.ndim != 2 or not 0 < values.sum() < np.inf:
+        raise InputError(
+            f"The kernel {path.name} has shape {values.shape} and sum {values.sum():g}; it is (height, width), with a "
+            "finite sum above 0."
+        )
+    return torch.from_numpy(values / values.sum())

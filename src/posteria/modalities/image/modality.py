@@ -13,7 +13,7 @@ from ...operators import Inpainting
 from ..arrays import is_array
 from ..base import Degradation, Figure, Modality, Option, Outcome, Signal, Task
 from .figures import figures_of, sheet_of
-from .files import check_range, read_mask, read_picture, read_values
+from .files import check_range, read_kernel, read_mask, read_picture, read_values
 from .pixels import png, side_by_side, to_bytes
 from .tasks import OPTIONS, TASKS
 
@@ -83,7 +83,9 @@ class Image(Modality):
     ) -> Tensor:
         if option == "mask":
             return read_mask(path, shape[-2], shape[-1], like)
-        raise unknown("option that is read from a file", option, ["mask"])
+        if option == "kernel":
+            return read_kernel(path)
+        raise unknown("option that is read from a file", option, ["mask", "kernel"])
 
     @override
     def encode(self, x: Tensor) -> bytes:

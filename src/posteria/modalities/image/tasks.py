@@ -37,6 +37,11 @@ OPTIONS: dict[str, Option] = {
     ),
     "share": Option(0.3, "Share of the pixels that is seen, of a random mask."),
     "factor": Option(4, "Side of the averaged blocks in pixels."),
+    "kernel": Option(
+        "gaussian",
+        "gaussian, or a FILE with the point spread function, scaled to sum 1.",
+        file=True,
+    ),
     "blur": Option(1.5, "Standard deviation of the blur, or a quarter of the side of the motion."),
     "quality": Option(10, "Quality of the JPEG, 1 to 100."),
     "bits": Option(2, "Bits of a pixel, 1 to 16."),
@@ -62,7 +67,11 @@ def _width(blur: float) -> float:
     return blur
 
 
-def _blur(shape: Shape, blur: float) -> Operator:
+def _blur(shape: Shape, kernel: str | Tensor, blur: float) -> Operator:
+    if isinstance(kernel, Tensor):
+        return Blur(kernel, shape)
+    if kernel != "gaussian":
+        raise unknown("kernel", kernel, ["gaussian", "FILE"])
     return Blur(gaussian_kernel(2 * math.ceil(3 * _width(blur)) + 1, blur), shape)
 
 
@@ -85,7 +94,7 @@ TASKS: dict[str, Task] = {
         lambda shape, factor: SuperResolution(factor, shape),
         ("factor",),
     ),
-    "blur": Task("Gaussian blur", _blur, ("blur",)),
+    "blur": Task("blur by a Gaussian, or by a kernel of one's own", _blur, ("kernel", "blur")),
     "motion": Task(
         "motion blur",
         lambda shape, blur, seed: Blur(_motion(blur, seed), shape),
