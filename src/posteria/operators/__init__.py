@@ -1,16 +1,9 @@
 """Measurement operators."""
 
-from .base import (
-    Composed,
-    Function,
-    LinearComposed,
-    LinearFunction,
-    LinearOperator,
-    Operator,
-    SVDOperator,
-)
+from .base import Composed, LinearComposed, LinearOperator, Operator, SVDOperator
 from .convolution import Blur, CircularBlur, gaussian_kernel, motion_kernel
 from .fourier import PhaseRetrieval
+from .function import Function, LinearFunction
 from .masks import box_mask, expand_mask, half_mask, random_mask
 from .nonlinear import JPEG, Clip, NonlinearBlur, Quantization
 from .pixel import ColorMixing, Identity, Inpainting, Matrix, SuperResolution

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core import linalg
-from ..core.errors import InputError, ShapeError
+from ..core.errors import ShapeError
 from ..core.linalg import LinearMap
 from ..core.space import Space
 
@@ -260,25 +260,6 @@ def shape_last(init: Callable[..., None]) -> Callable[..., None]:
     return either
 
 
-def infer_codomain(f: Callable[[Tensor], Tensor], domain: Space) -> Space:
-    """The space of `f(x)`, seen by measuring one signal of zeros.
-
-    Raises:
-        ShapeError: If `f` does not keep the batch axis.
-    """
-    y = f(domain.zeros(2))
-    if not isinstance(y, Tensor):
-        raise InputError(
-            f"An operator's function gives a tensor; this one gives {type(y).__name__}."
-        )
-    if y.ndim < 1 or y.shape[0] != 2:
-        raise ShapeError(
-            "An operator takes (batch, *event) to (batch, *measurement); "
-            f"this one took {(2, *domain.shape)} to {tuple(y.shape)}."
-        )
-    return Space(tuple(y.shape[1:]), y.dtype, y.device)
-
-
 class Composed(Operator):
     """`outer @ inner`: a measurement of a decoded latent, or two degradations in a row.
 
@@ -319,61 +300,3 @@ class LinearComposed(Composed, LinearOperator):
     @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
         return self.inner.apply_adjoint(self.outer.apply_adjoint(y))
-
-
-class Function(Operator):
-    """Any differentiable function as an operator.
-
-    Args:
-        function: Takes `[n, *event]` to `[n, *measurement]`, each sample by itself; differentiable
-            by autograd.
-        domain: Space of the signal, or its event shape (then in float32).
-    """
-
-    def __init__(
-        self, function: Callable[[Tensor], Tensor], domain: Space | tuple[int, ...]
-    ) -> None:
-        space = domain if isinstance(domain, Space) else Space(domain)
-        self._function = function
-        super().__init__(space, infer_codomain(function, space))
-
-    @override
-    def apply(self, x: Tensor) -> Tensor:
-        return _on_rows(self._function, x, self.domain, self.codomain)
-
-
-class LinearFunction(LinearOperator):
-    """Any linear function as an operator; the adjoint comes from autograd and solves from conjugate gradients.
-
-    Args:
-        function: Takes `[n, *event]` to `[n, *measurement]`, each sample by itself; linear,
-            differentiable by autograd.
-        domain: Space of the signal, or its event shape (then in float32).
-        adjoint: The adjoint, where a faster one than autograd's is known.
-    """
-
-    def __init__(
-        self,
-        function: Callable[[Tensor], Tensor],
-        domain: Space | tuple[int, ...],
-        adjoint: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        space = domain if isinstance(domain, Space) else Space(domain)
-        self._function = function
-        self._adjoint = adjoint
-        super().__init__(space, infer_codomain(function, space))
-
-    @override
-    def apply(self, x: Tensor) -> Tensor:
-        return _on_rows(self._function, x, self.domain, self.codomain)
-
-    @override
-    def apply_adjoint(self, y: Tensor) -> Tensor:
-        if self._adjoint is None:
-            return super().apply_adjoint(y)
-        return _on_rows(self._adjoint, y, self.codomain, self.domain)
-
-
-def _on_rows(f: Callable[[Tensor], Tensor], x: Tensor, domain: Space, codomain: Space) -> Tensor:
-    """Apply a function of `[n, *event]` to `[*batch, *event]`."""
-    return f(x.reshape(-1, *domain.shape)).reshape(*domain.batch(x), *codomain.shape)
