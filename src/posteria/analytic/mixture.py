@@ -196,8 +196,8 @@ class GaussianMixture(Denoiser):
         """The law of x given one measurement `y` `[*measurement]`, for a linear operator and Gaussian noise."""
         means, covariances, log_joint = self._condition(likelihood, y)
         weights = log_joint.softmax(-1)
-        # A component that the measurement excludes underflows; it keeps a weight that no draw will
-        # ever meet.
+        # The weight of a component that the measurement excludes underflows; it stays above 0, which a
+        # mixture needs.
         weights = weights.clamp(min=torch.finfo(weights.dtype).tiny)
         return GaussianMixture(weights, means.reshape(self.means.shape), covariances)
 

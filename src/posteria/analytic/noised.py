@@ -1,4 +1,4 @@
-"""A density in one or two dimensions and what noise makes of it, by quadrature."""
+"""A density in one or two dimensions convolved with Gaussian noise, by quadrature."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from ..core.linalg import rows_times
 
 F64 = torch.float64
 Density = Callable[[Tensor], Tensor]
-# By dimension: what is less than exp(-DEPTH) of the highest density is left out, 31 and 14 standard
-# deviations of a Gaussian; and nodes a side of a first look.
+# By dimension: densities below exp(-DEPTH) of the highest are ignored, 31 and 14 standard
+# deviations of a Gaussian; and nodes a side of a coarse search.
 DEPTH, LOOK = {1: 500.0, 2: 100.0}, {1: 4000, 2: 300}
 # Spacing of the grid around a point, in standard deviations of the noise; it is 12 of them wide to each side.
 STEP = 0.75
@@ -53,7 +53,7 @@ class Noised:
         self._stencil = points(STEP * torch.arange(-16, 17, dtype=F64)[:, None].expand(-1, d))
 
     def __call__(self, x: Tensor, sigma: Tensor, about: Tensor) -> tuple[Tensor, Tensor]:
-        """What a noisy signal says of the clean one.
+        """The evidence and the posterior mean of the clean signal given noisy ones.
 
         Args:
             x: Noisy signals, `[n, d]`.
@@ -102,12 +102,12 @@ class Noised:
 
 
 def enclose(log_density: Density, middle: Tensor, half: float) -> Box:
-    """A box around all that counts of a density that falls like a Gaussian far away.
+    """A box around the bulk of a density with Gaussian tails.
 
     Args:
         log_density: Takes points `[n, d]` in float64 to `[n]`.
-        middle: A point from which to look, `[d]`.
-        half: How far to look at first.
+        middle: The centre of the search, `[d]`.
+        half: Its first half width.
     """
     box = Box(middle - half, middle + half)
     # It may be far away, and wide.

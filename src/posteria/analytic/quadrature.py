@@ -1,4 +1,4 @@
-"""A law in few dimensions whose density is known but for its integral, by quadrature."""
+"""A law in few dimensions with an unnormalised density, by quadrature."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 from ..core.errors import InputError, ShapeError, require
 from ..core.space import Space
 
-# Within a cell, how many times the density of its middle is reckoned with.
+# Bound on the density within a cell, relative to that at its middle.
 RISE = 4.0
 
 

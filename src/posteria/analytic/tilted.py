@@ -51,7 +51,7 @@ class TiltedQuadrature(Denoiser):
 
     As a denoiser it is E[x_0 | x] of the noised tilted law, which no combination of the denoisers of
     p_c and p_u at one level is. Its error is below 1e-8 of the data's unit wherever the density of `x` is
-    above 1e-40 of its highest in one dimension and 1e-12 in two; much farther out it is wrong. On the CPU.
+    above 1e-40 of its highest in one dimension and 1e-12 in two; not beyond. On the CPU.
 
     Args:
         conditional: The law p_c.
@@ -224,15 +224,15 @@ def _flat(law: Law) -> GaussianMixture:
 
 
 def _check_tails(given: GaussianMixture, free: GaussianMixture, weight: float) -> None:
-    """Raise unless the tilted law falls like a Gaussian in every direction."""
+    """Raise unless the tilted law has Gaussian tails in every direction."""
     angle = torch.linspace(0, math.pi, 721, dtype=F64)[:, None]
     units = torch.cat([angle.cos(), angle.sin()], 1) if given.space.size == 2 else angle[:1] + 1
 
-    def falls(law: GaussianMixture) -> Tensor:
+    def tails(law: GaussianMixture) -> Tensor:
         # Far away a mixture is as heavy as its widest component.
         precision = torch.linalg.inv(law.covariances)
         return torch.einsum("ui,kij,uj->uk", units, precision, units).amin(-1)
 
-    of_c, of_u = falls(given), falls(free)
+    of_c, of_u = tails(given), tails(free)
     if not (weight * of_c + (1 - weight) * of_u > 1e-9 * (of_c + of_u)).all():
         raise _boundless(weight)

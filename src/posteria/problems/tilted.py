@@ -105,10 +105,10 @@ def cfgig_toy(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
 
 
 def rare_mode(weight: float = 2.0, dtype: torch.dtype = F64) -> TiltedProblem:
-    """A class with a rare kind of its own and a common kind that others share, in one dimension.
+    """A class with a rare mode of its own and a common mode shared with the others, in one dimension.
 
     p(. | c) = 0.35 N(-3, 0.09) + 0.65 N(3, 0.36), by variances; a fifth of all is of that class and the
-    rest is N(3, 1). The condition speaks for the rare kind: with weight 2 it has 0.758 of the tilted
+    rest is N(3, 1). The condition favours the rare mode: with weight 2 it has 0.758 of the tilted
     law, so that the tilt moves 0.41 of the mass, over ten standard deviations of the wider mode. A sampler that
     starts from conditional samples has to carry them across.
 
@@ -125,10 +125,10 @@ def rare_mode(weight: float = 2.0, dtype: torch.dtype = F64) -> TiltedProblem:
 
 
 def narrow_mode(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
-    """A class with a narrow and a wide kind in equal shares, of which the wide one is common, on a line.
+    """A class with a narrow and a wide mode in equal shares, of which the wide one is common, on a line.
 
     p(. | c) = 0.5 N(-1.5, 0.1) + 0.5 N(1.5, 0.2) and p = 0.35 N(-1.5, 0.4) + 0.65 N(1.5, 0.35), by
-    variances. With weight 3 the narrow kind has 0.872 of the tilted law: the tilt moves 0.37 of the mass.
+    variances. With weight 3 the narrow mode has 0.872 of the tilted law: the tilt moves 0.37 of the mass.
 
     Args:
         weight: The power of the condition.
@@ -141,7 +141,7 @@ def narrow_mode(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
 
 
 def three_kinds(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
-    """A class of three kinds in the plane, of which the rarest is its own.
+    """A class of three modes in the plane, of which the rarest is its own.
 
     p(. | c) has the shares 0.55, 0.3 and 0.15 at the corners of a triangle of radius 3; a fifth of
     all is of that class, and the rest has 0.7 and 0.3 around the first two corners, more widely. With
@@ -171,7 +171,7 @@ def three_kinds(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
 def gaussian_pair(
     weight: float = 3.0, d: int = 4, seed: int = 0, dtype: torch.dtype = F64
 ) -> TiltedProblem:
-    """A Gaussian and what is left of it after a measurement, whose tilted law is a Gaussian.
+    """A Gaussian and its posterior after a measurement, whose tilted law is a Gaussian.
 
     The unconditional law has standard deviations from 2 down to 0.5 along Haar directions; the
     measurement adds precisions from 0.25 up to 4 along the axes, and pulls towards 1.

@@ -1,4 +1,4 @@
-"""Problems whose posterior is known exactly."""
+"""Problems with exact posteriors."""
 
 import math
 from collections.abc import Callable
@@ -85,11 +85,11 @@ def _uniform(*shape: int, generator: torch.Generator) -> Tensor:
 def gaussian_half(
     scale: float = 1.0, d: int = 8, seed: int = 0, dtype: torch.dtype = F64
 ) -> Problem:
-    """White noise whose first half is seen: N(0, scale^2 I), with a noise level of half the scale.
+    """White noise whose first half is measured: N(0, scale^2 I), with a noise level of half the scale.
 
-    In units of the scale the posterior is the same whatever the scale, so that a sampler that assumes
-    data of unit variance is found out. On what is seen, the prior itself has a mean error of 2 posterior
-    standard deviations in the root mean square, and 5 times the variance.
+    In units of the scale the posterior does not depend on it, which exposes a sampler that assumes data of
+    unit variance. On the measured half the prior itself has a mean error of 2 posterior standard
+    deviations in the root mean square, and 5 times the variance.
 
     Args:
         scale: Standard deviation of the prior.
@@ -106,7 +106,7 @@ def gaussian_half(
 def gaussian_correlated(
     d: int = 16, d_y: int = 8, seed: int = 0, dtype: torch.dtype = F64
 ) -> Problem:
-    """A Gaussian whose spectrum falls as a picture's does, seen through a random matrix.
+    """A Gaussian with the spectrum of natural images, measured through a random matrix.
 
     The prior's k-th standard deviation is 1 / k along a Haar direction, its mean is standard normal;
     A = U diag(s) V^T with Haar U and V and s uniform on (0, 1); the noise level is 0.1.
@@ -129,7 +129,7 @@ def gaussian_correlated(
 
 
 def gmm25(d: int, d_y: int, seed: int, dtype: torch.dtype = F64) -> Problem:
-    """The posterior of a mixture of 25 unit Gaussians seen through a random matrix.
+    """The posterior of a mixture of 25 unit Gaussians measured through a random matrix.
 
     After the protocol of MCGDiff and DCPS (arXiv:2308.07983, arXiv:2410.09945): means (8i, 8j) for
     i, j in -2..2, repeated d/2 times; weights uniform on (0, 1); A = U diag(s) V^T with Haar U and
@@ -158,7 +158,7 @@ def banana(seed: int = 0, dtype: torch.dtype = F64) -> Problem:
     """A curved density in the plane, measured across its arms: two unequal modes, each bent.
 
     101 round Gaussians of width 0.2 along the parabola b = (a^2 - 1) / 2 with weights that make `a`
-    nearly standard normal. They are too close to be told apart, and being a mixture they have exact
+    nearly standard normal. They overlap, and as a mixture they have exact
     answers. Measured is `0.3 a + b` with noise of level 0.2.
 
     Args:
