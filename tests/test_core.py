@@ -39,13 +39,55 @@ def test_vjp_and_jvp_are_the_derivative() -> None:
     assert torch.allclose(pullback(u), expected)
     assert torch.allclose(pullback(2 * u), 2 * expected)
     assert torch.allclose(linalg.jvp(f, x, v), (v * x.cos()) @ a.mT)
-    assert torch.equal(
-        linalg.vjp(lambda z: torch.ones(5, 3, dtype=F64), x)[1](u), torch.zeros_like(x)
-    )
-    assert torch.equal(
-        linalg.jvp(lambda z: torch.ones(5, 3, dtype=F64), x, v), torch.zeros(5, 3, dtype=F64)
-    )
+    assert torch.equal(linalg.jvp(torch.round, x, v), torch.zeros_like(x))
     assert not y.requires_grad
+
+
+WEIGHT = torch.ones(4, dtype=F64, requires_grad=True)
+HIDDEN = {
+    "constant": lambda z: torch.ones_like(z),
+    "detached": lambda z: z.detach() ** 2,
+    "NumPy": lambda z: torch.from_numpy(np.sin(z.detach().numpy())),
+    "no_grad": torch.no_grad()(torch.sin),
+    "inference_mode": torch.inference_mode()(torch.sin),
+    "detached behind weights that have a graph": lambda z: WEIGHT * z.detach(),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_derivative_that_is_not_there_is_an_error(name: str) -> None:
+    # Catches: zeros in its place, with which every sampler that follows a gradient draws the prior.
+    f, x = HIDDEN[name], normal(5, 4)
+    with pytest.raises(CapabilityError, match=r"A lens has no derivative.*ddrm, ddnm"):
+        linalg.vjp(f, x, "A lens")[1](x)
+    with pytest.raises(CapabilityError, match="A lens has no derivative"):
+        linalg.jvp(f, x, x, "A lens")
+
+
+def test_derivatives_inside_inference_mode() -> None:
+    # Catches: no graph at all, or an error from inside PyTorch, for inputs that were made there.
+    x = normal(5, 4)
+    with torch.inference_mode():
+        made = 1 * x
+        value, pullback = linalg.vjp(torch.sin, made)
+        assert torch.equal(pullback(made), x * x.cos())
+        assert torch.allclose(linalg.jvp(torch.sin, made, made), x * x.cos())
+    assert torch.equal(value, x.sin())
+    with pytest.raises(
+        CapabilityError, match=r"The network holds tensors .* build or load it outside"
+    ):
+        linalg.vjp(lambda z: (z * made).sin(), x, "The network")
+
+
+def test_the_directional_derivative_of_fused_attention() -> None:
+    # Catches: fused kernels, whose backward pass has no derivative; every image decoder has them.
+    x, v = normal(2, 1, 8, 4), normal(2, 1, 8, 4, seed=1)
+
+    def attend(z: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(z, z, z)
+
+    expected = (attend(x + 1e-5 * v) - attend(x - 1e-5 * v)) / 2e-5
+    assert torch.allclose(linalg.jvp(attend, x, v), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_conjugate_gradient_solves_each_sample_by_itself() -> None:

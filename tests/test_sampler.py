@@ -1,12 +1,15 @@
 """Every registered sampler: the battery, its cost, its published settings, and what it refuses."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from helpers import F64, gaussian, linear_posterior, mixture, normal
+from torch import Tensor
 
 import posteria as po
+from posteria.core.errors import WITHOUT_DERIVATIVES
 from posteria.core.rng import Rng
 from posteria.samplers.particles.fk_steering import Difference
 from posteria.samplers.splitting.langevin import Langevin
@@ -104,6 +107,39 @@ def test_the_defaults_and_published_settings_rebuild_from_their_repr(name: str) 
     kind = po.samplers.POSTERIOR_SAMPLERS[name]
     for sampler in (kind(), *kind.presets().values(), SMALL[name]):
         assert po.rebuild_sampler(repr(sampler)) == sampler
+
+
+class Opaque(po.Denoiser):
+    """A prior that leaves PyTorch, as one behind no_grad or ONNX does."""
+
+    def __init__(self, prior: po.Denoiser) -> None:
+        self.prior, self.space = prior, prior.space
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return self.prior(x, sigma).detach()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_prior_without_a_derivative(name: str) -> None:
+    # Catches: a missing derivative that counts as 0, and an advice that does not help.
+    kind = "holes" if name == "repaint" else "linear"
+    opaque = replace(TARGETS[kind], prior=Opaque(TARGETS[kind].prior))
+    if name.split()[0] in WITHOUT_DERIVATIVES:
+        exact = SMALL[name].sample(TARGETS[kind], range(3))
+        assert torch.allclose(SMALL[name].sample(opaque, range(3)), exact)
+    else:
+        with pytest.raises(po.CapabilityError, match=r"Opaque has no derivative.*ddrm, ddnm"):
+            SMALL[name].sample(opaque, range(3))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_samples_are_the_same_inside_inference_mode(name: str) -> None:
+    # Catches: gradients that are 0 there, so that the prior comes out.
+    target = TARGETS["holes" if name == "repaint" else "linear"]
+    with torch.inference_mode():
+        inside = SMALL[name].sample(target, range(3))
+    assert torch.equal(inside, SMALL[name].sample(target, range(3)))
 
 
 @pytest.mark.parametrize("solver", po.SOLVERS.values())

@@ -38,7 +38,7 @@ class Likelihood(abc.ABC):
 
     def score(self, y: Tensor, x: Tensor) -> Tensor:
         """The gradient of log p(y | x) in `x`, `[*batch, *event]`."""
-        return linalg.score(lambda z: self.log_prob(y, z), x)
+        return linalg.score(lambda z: self.log_prob(y, z), x, self)
 
     @abc.abstractmethod
     def sample(self, x: Tensor, rng: Rng) -> Tensor:

@@ -23,6 +23,25 @@ class CapabilityError(PosteriaError, TypeError):
     """A method that needs more of an object than the object can do."""
 
 
+class NoDerivativeError(CapabilityError):
+    """A map whose output is not connected to its input, so that PyTorch cannot differentiate it."""
+
+    def __init__(self, what: object) -> None:
+        super().__init__(
+            f"{what} has no derivative: its output is not connected to its input. It may run under "
+            "no_grad, detach its result, or leave PyTorch (NumPy, ONNX). Mend that, or take a sampler "
+            f"that needs no derivative of the prior ({', '.join(WITHOUT_DERIVATIVES)}) or of the "
+            "operator (fk)."
+        )
+
+
+# Samplers of a posterior that never differentiate the prior.
+WITHOUT_DERIVATIVES = (
+    *("ddrm", "ddnm", "repaint", "score_sde", "daps", "pnp_dm", "diffpir", "red_diff"),
+    *("mcgdiff", "fps", "fk"),
+)
+
+
 def require(condition: bool, sentence: str) -> None:
     """Raise `InputError` with the sentence unless the condition holds."""
     if not condition:

@@ -1,52 +1,105 @@
 """Derivatives and linear solves. `requires_grad` appears here and nowhere else in the package."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from .errors import CapabilityError, NoDerivativeError
 from .space import Space
 
 LinearMap = Callable[[Tensor], Tensor]
 
 
-def vjp(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, LinearMap]:
+@contextmanager
+def _differentiable(what: object) -> Generator[None]:
+    """Autograd switched on, whatever mode the caller is in."""
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            yield
+        except RuntimeError as error:
+            if "Inference tensor" not in str(error):
+                raise
+            raise CapabilityError(
+                f"{what} holds tensors that were made inside torch.inference_mode() and cannot be "
+                "differentiated; build or load it outside (sampling inside is fine)."
+            ) from error
+
+
+def _variable(x: Tensor) -> Tensor:
+    """The values of `x` as an input to differentiate by."""
+    return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+
+
+def _gradient(y: Tensor, x: Tensor, v: Tensor, what: object, *, twice: bool = False) -> Tensor:
+    """`J^T v`; not even a zero stands in for a derivative that is not there."""
+    if not y.requires_grad:
+        raise NoDerivativeError(what)
+    (g,) = torch.autograd.grad(
+        y, x, v.expand_as(y), retain_graph=True, create_graph=twice, allow_unused=True
+    )
+    if g is None:
+        raise NoDerivativeError(what)
+    return g
+
+
+def vjp(
+    f: Callable[[Tensor], Tensor], x: Tensor, what: object = "This map"
+) -> tuple[Tensor, LinearMap]:
     """The value `f(x)` and the map `v -> J^T v`, where `f` acts on every sample of `x` by itself.
 
     The map may be called more than once. It holds the graph of `f` until it is dropped, so keep it
     local.
+
+    Args:
+        f: The map.
+        x: Where it is differentiated.
+        what: What the map is called in an error.
+
+    Raises:
+        NoDerivativeError: If the output is not connected to `x`; from the map if other inputs hide it.
+        CapabilityError: If `f` holds tensors that autograd cannot use.
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+    with _differentiable(what):
+        x = _variable(x)
         y = f(x)
+    if not y.requires_grad:
+        raise NoDerivativeError(what)
 
     def pullback(v: Tensor) -> Tensor:
-        if not y.requires_grad:
-            return torch.zeros_like(x)
-        (g,) = torch.autograd.grad(y, x, v.expand_as(y), retain_graph=True, allow_unused=True)
-        return torch.zeros_like(x) if g is None else g
+        with torch.inference_mode(False):
+            return _gradient(y, x, v, what)
 
     return y.detach(), pullback
 
 
-def jvp(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
-    """The directional derivative `J v` at `x`, as the derivative of `u -> J^T u` (two backward passes)."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+def jvp(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, what: object = "This map") -> Tensor:
+    """The directional derivative `J v` at `x`, as the derivative of `u -> J^T u` (two backward passes).
+
+    Raises:
+        NoDerivativeError: As `vjp`.
+    """
+    # Fused attention cannot be differentiated twice.
+    with _differentiable(what), sdpa_kernel(SDPBackend.MATH):
+        x = _variable(x)
         y = f(x)
-        if not y.requires_grad:
-            return torch.zeros_like(y)
+        # Of `u`, J^T u is a linear function whose derivative along v is what is wanted.
         u = torch.zeros_like(y, requires_grad=True)
-        (g,) = torch.autograd.grad(y, x, u, create_graph=True)
+        g = _gradient(y, x, u, what, twice=True)
         if not g.requires_grad:
+            # A piecewise constant map, such as rounding: its derivative is there, and is 0.
             return torch.zeros_like(y)
         (out,) = torch.autograd.grad(g, u, v, allow_unused=True)
     return torch.zeros_like(y) if out is None else out
 
 
-def score(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def score(
+    log_prob: Callable[[Tensor], Tensor], x: Tensor, what: object = "This log-density"
+) -> Tensor:
     """The gradient of a function `[*batch, *event] -> [*batch]` that acts on every sample by itself."""
-    value, pullback = vjp(log_prob, x)
+    value, pullback = vjp(log_prob, x, what)
     return pullback(torch.ones_like(value))
 
 

@@ -49,7 +49,7 @@ class Denoiser(abc.ABC):
 
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
         """E[x_0 | x] and the map `v -> J^T v` of its Jacobian."""
-        return linalg.vjp(lambda z: self(z, sigma), x)
+        return linalg.vjp(lambda z: self(z, sigma), x, type(self).__name__)
 
     @property
     def base(self) -> "Denoiser":

@@ -1,15 +1,16 @@
 """Moves between noise levels: the bridge of the forward process, and the reverse step made of it."""
 
-import math
 from typing import overload
 
 import torch
 from torch import Tensor
 
+from ..core.level import Level, at_least, root, spread
 from ..core.rng import Rng
 from ..core.space import Space
 
-Level = float | Tensor
+# The least span of a bridge, since it is divided by.
+TINY = torch.finfo(torch.float64).tiny
 
 
 @overload
@@ -36,19 +37,9 @@ def bridge(
         `weight` and `std`.
     """
     s, t, l = sigma_s**2, sigma_t**2, sigma_l**2  # ruff: ignore[ambiguous-variable-name]
-    span = _positive(l - s)
+    span = at_least(l - s, TINY)
     variance = eta**2 * (t - s) * (l - t) / span
-    return _root((t - s - variance) / span), _root(variance)
-
-
-def _positive(value: Level) -> Level:
-    if isinstance(value, Tensor):
-        return value.clamp(min=torch.finfo(torch.float64).tiny)
-    return max(value, 1e-300)
-
-
-def _root(value: Level) -> Level:
-    return value.clamp(min=0).sqrt() if isinstance(value, Tensor) else math.sqrt(max(value, 0.0))
+    return root((t - s - variance) / span), root(variance)
 
 
 def bridge_step(
@@ -60,15 +51,11 @@ def bridge_step(
     eta: float = 1.0,
 ) -> Tensor:
     """Draw x_t from the bridge between `x_s` and `x_l`; `sigmas` are those of s, t and l."""
-    weight, std = (_as(space, value, x_l) for value in bridge(*sigmas, eta))
+    weight, std = (spread(value, space, x_l) for value in bridge(*sigmas, eta))
     x = x_s + weight * (x_l - x_s)
     if isinstance(std, float) and std == 0:
         return x
     return x + std * rng.normal_like(x)
-
-
-def _as(space: Space, value: Level, x: Tensor) -> Level:
-    return space.per_sample(value.to(x.dtype)) if isinstance(value, Tensor) else value
 
 
 def reverse_step(

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InputError, require
+from ..core.level import Level, exp, expm1, power, root
 from .betas import Betas, LinearBetas
-
-Level = float | Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class Karras(RangeSchedule):
     def at(self, u: Level) -> Level:
         """See the base class."""
         low, high = self._ends
-        return _power(low + u * (high - low), self.rho)
+        return power(low + u * (high - low), self.rho)
 
     def time(self, sigma: float) -> float:
         """See the base class."""
@@ -102,9 +101,7 @@ class LogLinear(RangeSchedule):
     def at(self, u: Level) -> Level:
         """See the base class."""
         exponent = u * math.log(self.sigma_max / self.sigma_min)
-        return self.sigma_min * (
-            exponent.exp() if isinstance(exponent, Tensor) else math.exp(exponent)
-        )
+        return self.sigma_min * exp(exponent)
 
     def time(self, sigma: float) -> float:
         """See the base class."""
@@ -148,11 +145,7 @@ class VP(Schedule):
         """See the base class."""
         t = self.start + u * (1 - self.start)
         exponent = self.beta_min * t + (self.beta_max - self.beta_min) / 2 * t**2
-        return (
-            torch.expm1(exponent).sqrt()
-            if isinstance(exponent, Tensor)
-            else math.sqrt(math.expm1(exponent))
-        )
+        return root(expm1(exponent))
 
     def time(self, sigma: float) -> float:
         """See the base class."""
@@ -211,10 +204,6 @@ class Table(Schedule):
     def levels(self) -> list[float]:
         """See the base class."""
         return [float(self.at(1 - k / self.steps)) for k in range(self.steps + 1)]
-
-
-def _power(value: Level, exponent: float) -> Level:
-    return value**exponent if isinstance(value, Tensor) else math.pow(value, exponent)
 
 
 @lru_cache(maxsize=16)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..core.errors import CapabilityError, InputError, require
+from ..core.level import Level
 from ..diffusion.network import EDM, Discrete, FlowMatching, Parametrisation
-from ..diffusion.schedule import Karras, Level, LogLinear, Schedule
+from ..diffusion.schedule import Karras, LogLinear, Schedule
 from ..priors.folder import parametrisation_of
 
 

@@ -55,13 +55,13 @@ class Operator(abc.ABC):
 
     def vjp(self, x: Tensor) -> tuple[Tensor, LinearMap]:
         """The measurement of `x` and the map `v -> J^T v`."""
-        y, pullback = linalg.vjp(self.__call__, x)
+        y, pullback = linalg.vjp(self.__call__, x, self)
         return y, self._counted(pullback)
 
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """The directional derivative `J v` at `x`."""
         self.calls += 1
-        return linalg.jvp(self.apply, x, v)
+        return linalg.jvp(self.apply, x, v, self)
 
     def _counted(self, pullback: LinearMap) -> LinearMap:
         def counted(v: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class LinearOperator(Operator):
         """The adjoint on `[*batch, *codomain.shape]`; by autograd unless a subclass knows better."""
         batch = self.codomain.batch(y)
         zeros = torch.zeros(*batch, *self.domain.shape, dtype=y.dtype, device=y.device)
-        return linalg.vjp(self.apply, zeros)[1](y)
+        return linalg.vjp(self.apply, zeros, self)[1](y)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """`A^T y`, `[*batch, *codomain.shape]` to `[*batch, *domain.shape]`.

@@ -58,6 +58,7 @@ class Sampler(abc.ABC, Generic[S]):
         for state, _ in self.checkpoints(target, seeds, resume):
             yield state
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def checkpoints(
         self, target: Any, seeds: Sequence[int], resume: tuple[S, Tensor] | None = None

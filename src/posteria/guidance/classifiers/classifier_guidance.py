@@ -69,7 +69,7 @@ class ClassifierGuidance(Pointwise):
         x0, weight = guided_member(target, x, sigma, self.base, self.strength(target))
         if weight == 0:
             return x0
-        slope = linalg.score(lambda z: classifier.log_prob(label, z, sigma), x)
+        slope = linalg.score(lambda z: classifier.log_prob(label, z, sigma), x, classifier)
         level = target.space.per_sample(sigma)
         return x0 + (weight * level**2 * slope).to(x.dtype)
 

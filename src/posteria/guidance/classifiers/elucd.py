@@ -93,7 +93,9 @@ class EluCD(Guidance):
             return Look(x0, memory)
         # The gradient at the iterate in the paper's units is larger by that unit.
         where, level, unit = (x, sigma, math.hypot(1, sigma)) if classifier.noisy else (x0, 0.0, 1)
-        slope = linalg.score(lambda z: self.direction(classifier(z, level), label), where)
+        slope = linalg.score(
+            lambda z: self.direction(classifier(z, level), label), where, classifier
+        )
         sine = math.sin(math.pi * (1 - moment.index / moment.steps))
         size = sigma**2 / math.hypot(1, sigma) + self.gamma * sine / share * memory["peak"]
         step = target.space.per_sample(weight * unit * size)

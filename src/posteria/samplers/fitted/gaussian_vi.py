@@ -7,16 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...core.level import Level, tensor
 from ...core.rng import Rng
-
-Number = float | Tensor
 
 
 class Normal(NamedTuple):
     """`N(mean, diag(std^2))`."""
 
     mean: Tensor
-    std: Number
+    std: Level
 
     def draw(self, rng: Rng) -> Tensor:
         """One draw a sample."""
@@ -61,7 +60,7 @@ class Adam:
         eps: Added to the root of the second moment.
     """
 
-    lr: Number
+    lr: Level
     eps: float = 1e-8
     beta1: float = 0.9
     beta2: float = 0.999
@@ -83,7 +82,7 @@ def fit(
     *,
     steps: int,
     lr: float,
-    scale: Number = 1.0,
+    scale: Level = 1.0,
     sampled_kl: bool = False,
 ) -> Normal:
     """Minimise `KL(q | reference * potential)` over mean-field Gaussians q, with one draw a step.
@@ -100,10 +99,10 @@ def fit(
         sampled_kl: Take the reference's part of the gradient at the draw as well, as MGDM's code
             does, rather than in closed form.
     """
-    mean, log_std = start.mean, _as(start.std, start.mean).log().expand_as(start.mean)
+    mean, log_std = start.mean, tensor(start.std, start.mean).log().expand_as(start.mean)
     mean_moments = [torch.zeros_like(mean), torch.zeros_like(mean)]
     log_std_moments = [torch.zeros_like(mean), torch.zeros_like(mean)]
-    adam, precision = Adam(lr), 1 / _as(reference.std, mean) ** 2
+    adam, precision = Adam(lr), 1 / tensor(reference.std, mean) ** 2
     for count in range(1, steps + 1):
         noise = rng.normal_like(mean)
         spread = log_std.exp()
@@ -119,7 +118,3 @@ def fit(
         mean = mean - scale * adam.step(mean_slope * scale, mean_moments, count)
         log_std = log_std - adam.step(log_std_slope, log_std_moments, count)
     return Normal(mean, log_std.exp())
-
-
-def _as(value: Number, x: Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=x.dtype, device=x.device)

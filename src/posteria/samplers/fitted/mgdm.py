@@ -9,8 +9,9 @@ from itertools import pairwise
 from torch import Tensor
 
 from ...core.errors import require
+from ...core.level import Level, at_least, like, root, spread
 from ...core.rng import Rng
-from ...diffusion.kernel import Level, bridge, bridge_step
+from ...diffusion.kernel import bridge, bridge_step
 from ...diffusion.schedule import Schedule, Table, levels_of
 from ...diffusion.solver import State
 from ...target import Posterior
@@ -23,7 +24,7 @@ class IndexLaw(abc.ABC):
     """The law of the time at which the likelihood is evaluated, given the time two levels on."""
 
     @abc.abstractmethod
-    def draw(self, upper: float, progress: float, rng: Rng) -> float | Tensor:
+    def draw(self, upper: float, progress: float, rng: Rng) -> Level:
         """A time in (0, upper]: one for all samples if it is not random, else one a sample, from its own stream.
 
         Args:
@@ -37,7 +38,7 @@ class IndexLaw(abc.ABC):
 class Deterministic(IndexLaw):
     """Always the level after the next."""
 
-    def draw(self, upper: float, progress: float, rng: Rng) -> float | Tensor:
+    def draw(self, upper: float, progress: float, rng: Rng) -> Level:
         """See `IndexLaw`."""
         return upper
 
@@ -48,7 +49,7 @@ class Midpoint(IndexLaw):
 
     alpha: float = 0.5
 
-    def draw(self, upper: float, progress: float, rng: Rng) -> float | Tensor:
+    def draw(self, upper: float, progress: float, rng: Rng) -> Level:
         """See `IndexLaw`."""
         return self.alpha * upper
 
@@ -63,7 +64,7 @@ class Uniform(IndexLaw):
 
     lowest: float = 10 / 999
 
-    def draw(self, upper: float, progress: float, rng: Rng) -> float | Tensor:
+    def draw(self, upper: float, progress: float, rng: Rng) -> Level:
         """See `IndexLaw`."""
         low = min(self.lowest, upper)
         return low + (upper - low) * rng.uniform()
@@ -81,7 +82,7 @@ class Mix(IndexLaw):
     lowest: float = 10 / 999
     share: float = 0.7
 
-    def draw(self, upper: float, progress: float, rng: Rng) -> float | Tensor:
+    def draw(self, upper: float, progress: float, rng: Rng) -> Level:
         """See `IndexLaw`."""
         if progress < self.share:
             return Uniform(self.lowest).draw(upper, progress, rng)
@@ -177,10 +178,10 @@ class MGDM(PosteriorSampler[State]):
             x = bridge_step(space, x_tau, x_last, (tau, sigma_next, sigma), rng)
         return State(x=x, x0=x0, sigma=sigma, count=count)
 
-    def _above_zero(self, time: float | Tensor) -> float | Tensor:
+    def _above_zero(self, time: Level) -> Level:
         """The level 0 has no likelihood of a noisy signal; the lowest one above it has."""
         floor = self.schedule.time(self.schedule.lowest)
-        return time.clamp(min=floor) if isinstance(time, Tensor) else max(time, floor)
+        return at_least(time, floor)
 
     def _earlier(
         self,
@@ -195,18 +196,15 @@ class MGDM(PosteriorSampler[State]):
         """Draw the signal at the earlier time given the clean signal, the iterate and the measurement."""
         sigma, tau = levels
         prior, likelihood, y, space = target.prior, target.likelihood, target.y, target.space
-        weight, std = (_cast(space.per_sample(value), x) for value in bridge(0.0, tau, sigma))
+        weight, std = (spread(value, space, x) for value in bridge(0.0, tau, sigma))
+        level = like(tau, x)
         reference = Normal(x0 + weight * (x - x0), std)
 
         def score(u: Tensor) -> Tensor:
-            denoised, pullback = prior.vjp(u, tau)
+            denoised, pullback = prior.vjp(u, level)
             return pullback(likelihood.score(y, denoised))
 
-        if self.relative:
-            scale = std
-        else:
-            root = (1 + tau**2).sqrt() if isinstance(tau, Tensor) else math.sqrt(1 + tau**2)
-            scale = _cast(space.per_sample(root), x)
+        scale = std if self.relative else spread(root(1 + tau**2), space, x)
         fitted = fit(
             score,
             reference,
@@ -219,7 +217,7 @@ class MGDM(PosteriorSampler[State]):
         )
         return fitted.draw(rng)
 
-    def _clean(self, target: Posterior, x: Tensor, time: float | Tensor, rng: Rng) -> Tensor:
+    def _clean(self, target: Posterior, x: Tensor, time: Level, rng: Rng) -> Tensor:
         """Run the diffusion from a time to a clean signal."""
         levels: list[Level] = [
             self.schedule.at(time * j / (self.points - 1)) for j in range(self.points - 1, 0, -1)
@@ -228,10 +226,6 @@ class MGDM(PosteriorSampler[State]):
             levels = sorted({level for level in levels if level > 0}, reverse=True)
         x0 = x
         for tau, tau_next in pairwise([*levels, 0.0]):
-            x0 = target.prior(x, tau)
+            x0 = target.prior(x, like(tau, x))
             x = bridge_step(target.space, x0, x, (0.0, tau_next, tau), rng, self.eta)
         return x0
-
-
-def _cast(value: Level, x: Tensor) -> Level:
-    return value.to(x.dtype) if isinstance(value, Tensor) else value

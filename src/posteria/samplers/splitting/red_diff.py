@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import expect, require, unknown
+from ...core.level import Level, like, spread
 from ...core.rng import Rng
 from ...diffusion.scale import ScaledState, check_prior_std, prior_scale
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
@@ -149,8 +150,8 @@ class REDDiff(PosteriorSampler[REDDiffState]):
         mean, std, count = state.x, state.prior_std, state.count + 1
         near = mean + self.spread * rng.normal_like(mean) if self.spread else mean
         level, weight = self._level(sigma, std, rng)
-        size, factor = (_cast(target.space.per_sample(v), mean) for v in (level, weight))
-        x0 = target.prior(near + size * rng.normal_like(mean), level)
+        size, factor = (spread(value, target.space, mean) for value in (level, weight))
+        x0 = target.prior(near + size * rng.normal_like(mean), like(level, mean))
 
         gradient = self._data_term(target, near) + factor * (near - x0)
         # Adam's moments are updated in place, and a state never changes.
@@ -169,7 +170,7 @@ class REDDiff(PosteriorSampler[REDDiffState]):
             prior_std=std,
         )
 
-    def _level(self, sigma: float, std: float, rng: Rng) -> tuple[float | Tensor, float | Tensor]:
+    def _level(self, sigma: float, std: float, rng: Rng) -> tuple[Level, Level]:
         """The level of a step, and what the pull to the denoised signal is multiplied by."""
         factors = _factors(self.schedule, self.weighting, self.weight, std)
         if self.order == "descending":
@@ -199,7 +200,3 @@ def _factors(
         # With it the prior's term has the curvature 1 / std^2 of a Gaussian prior of that spread.
         weight = len(ratios) / sum(rate(t) * t / (1 + t**2) for t in ratios)
     return tuple(weight * rate(t) / (std**2 * t) for t in ratios)
-
-
-def _cast(value: float | Tensor, x: Tensor) -> float | Tensor:
-    return value.to(x.dtype) if isinstance(value, Tensor) else value

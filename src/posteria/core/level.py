@@ -1,0 +1,55 @@
+"""A noise level, or a time: a float for all samples, or a tensor with one for each, `[*batch]`."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .space import Space
+
+Level = float | Tensor
+
+
+def power(value: Level, exponent: float) -> Level:
+    """`value ** exponent`."""
+    return value**exponent if isinstance(value, Tensor) else math.pow(value, exponent)
+
+
+def exp(value: Level) -> Level:
+    """`e ** value`."""
+    return value.exp() if isinstance(value, Tensor) else math.exp(value)
+
+
+def expm1(value: Level) -> Level:
+    """`e ** value - 1`, exact near 0."""
+    return value.expm1() if isinstance(value, Tensor) else math.expm1(value)
+
+
+def root(value: Level) -> Level:
+    """The square root, of 0 where rounding has gone below it."""
+    return value.clamp(min=0).sqrt() if isinstance(value, Tensor) else math.sqrt(max(value, 0.0))
+
+
+def hypot(a: float, value: Level) -> Level:
+    """`sqrt(a^2 + value^2)`."""
+    return (value**2 + a**2).sqrt() if isinstance(value, Tensor) else math.hypot(a, value)
+
+
+def at_least(value: Level, floor: float) -> Level:
+    """The larger of the two."""
+    return value.clamp(min=floor) if isinstance(value, Tensor) else max(value, floor)
+
+
+def like(value: Level, x: Tensor) -> Level:
+    """The level in the dtype and on the device of `x`: what a denoiser of `x` is given."""
+    return value.to(x) if isinstance(value, Tensor) else value
+
+
+def spread(value: Level, space: Space, x: Tensor) -> Level:
+    """The level in the dtype of `x`, with an axis of length one for each event axis."""
+    return space.per_sample(value.to(x)) if isinstance(value, Tensor) else value
+
+
+def tensor(value: Level, x: Tensor) -> Tensor:
+    """The level as a tensor in the dtype and on the device of `x`."""
+    return torch.as_tensor(value, dtype=x.dtype, device=x.device)
