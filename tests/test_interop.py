@@ -510,7 +510,7 @@ def test_a_transformer_of_classes_is_ours() -> None:
     target = po.Tilted(counted, po.Label(7), 3.0)
     x = math.hypot(1, schedule.levels()[0]) * noise
     close(decode(pipeline, continued(sampler, target, x)), theirs)
-    assert counted.forward == 2 * 8
+    assert counted.meter.forward == 2 * 8
     images = sample_pipeline(pipeline, 7, sampler=sampler, seeds=[3], weight=3.0)
     assert torch.equal(images, decode(pipeline, sampler.sample(target, [3])))
 
@@ -559,7 +559,7 @@ def test_cfgig_without_rounds_is_the_conditional_loop(
         return text_unet()(z, t, encoder_hidden_states=tokens).sample
 
     close(continued(sampler, target, x), loop(scheduler, ask, x, sigma, 8))
-    assert counted.forward == cost
+    assert counted.meter.forward == len(x) * cost
 
 
 def test_cfgig_draws_images_of_a_pipeline() -> None:
@@ -571,7 +571,7 @@ def test_cfgig_draws_images_of_a_pipeline() -> None:
     sampler = CFGiG(schedule=schedule_of(scheduler, 9), rounds=2, initial=3, solver=po.DDIM())
     counted = po.Counted(from_diffusers(parts, null=null))
     latents = sampler.sample(po.Tilted(counted, Embeddings(TOKENS), 2.0), [4, 5])
-    assert counted.forward == 3 + 2 * 2 * 3
+    assert counted.meter.forward == 2 * (3 + 2 * 2 * 3)
     images = sample_pipeline(
         parts, Embeddings(TOKENS), sampler=sampler, seeds=[4, 5], weight=2.0, null=null, batch=1
     )

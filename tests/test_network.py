@@ -161,6 +161,6 @@ def test_counted_counts_samples_and_particles() -> None:
     _, pullback = counted.vjp(x, 1.0)
     pullback(x)
     pullback(x)
-    assert (counted.forward, counted.backward) == (2, 2)
+    assert (counted.meter.forward, counted.meter.backward) == (6, 6)
     counted(normal(3, 5, 4), 1.0)
-    assert counted.forward == 7
+    assert counted.meter.forward == 6 + 15

@@ -591,7 +591,7 @@ def test_cost(sampler: po.Sampler[Any]) -> None:
     target = masked(inpainting())
     counted = po.Counted(target.prior)
     sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
-    assert (counted.forward, counted.backward) == COST[sampler]
+    assert (counted.meter.forward, counted.meter.backward) == COST[sampler]
 
 
 KINDS = {"DDRM": DDRM, "DDNM": DDNM, "ScoreSDE": ScoreSDE, "DiffPIR": DiffPIR, "SDA": SDA}

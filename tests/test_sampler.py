@@ -279,7 +279,7 @@ def test_published_settings_cost_what_the_papers_say(kind: type[po.MGPS], name: 
         target = po.Posterior(target.prior, po.GaussianLikelihood(hole, std=0.5), normal(1))
     counted = po.Counted(target.prior)
     kind.published(name).sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
-    assert (counted.forward, counted.backward) == COST[kind, name]
+    assert (counted.meter.forward, counted.meter.backward) == COST[kind, name]
 
 
 def test_every_published_setting_has_a_cost() -> None:
@@ -296,7 +296,7 @@ def test_cost_of_the_parts() -> None:
     measured = po.Posterior(counted, target.likelihood, target.y)
     sampler = po.MGDM(schedule=po.Karras(steps=9), gibbs=3, points=4, inner=po.InnerSteps(6))
     sampler.sample(measured, seeds=[0])
-    assert (counted.forward, counted.backward) == (1 + 7 * 3 * (6 + 3), 7 * 3 * 6)
+    assert (counted.meter.forward, counted.meter.backward) == (1 + 7 * 3 * (6 + 3), 7 * 3 * 6)
 
 
 def test_what_they_refuse() -> None:

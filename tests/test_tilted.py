@@ -329,7 +329,7 @@ def test_two_levels_on_gaussians() -> None:
     assert torch.allclose(rule(x, levels), torch.stack(rows), rtol=0, atol=1e-12)
     counted = Counted(target.prior)
     TwoLevel().at(Tilted(counted, po.Label(0), w), x, 1.0)
-    assert counted.forward == 2
+    assert counted.meter.forward == 2 * len(x)
     check_denoiser(rule)
 
 

@@ -87,7 +87,7 @@ def test_the_toy_of_the_guidance_papers() -> None:
     x = sampler.sample(po.Tilted(family, po.Label(0), 3.0), seeds=range(10_240))
     assert distance(x, TOY) < 0.012
     # Two members an evaluation: 50 guided evaluations and 50 guided vjps a sample.
-    assert family.forward == family.backward == 100 * 512
+    assert family.meter.forward == family.meter.backward == 100 * 10_240
 
 
 def test_mass_moves_between_modes() -> None:

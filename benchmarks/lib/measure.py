@@ -3,7 +3,6 @@
 import math
 import resource
 import sys
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from posteria.core.meter import Meter, Watch
 from posteria.diffusion.denoiser import Counted
 from posteria.samplers.base import Sampler
 from posteria.samplers.particles.population import ParticleState
@@ -53,29 +53,35 @@ class Draws:
     log_evidence: float = math.nan
 
 
-def measure(sampler: Sampler[Any], target: Any, seeds: Sequence[int]) -> Draws:
+def measure(
+    sampler: Sampler[Any], target: Any, seeds: Sequence[int], meter: Meter | None = None
+) -> Draws:
     """Draw the samples of `seeds` at once, with their cost.
 
     Args:
         sampler: A sampler.
         target: What it draws from, with a `prior`.
         seeds: Of the samples; those of a population share its cost.
+        meter: Where models beside the prior count, which are part of the cost.
     """
-    counted = Counted(target.prior)
+    meter = Meter() if meter is None else meter
+    before = replace(meter)
+    counted = Counted(target.prior, meter)
     metered, device = replace(target, prior=counted), torch.device(target.space.device)
     with Peak(device) as peak:
-        started = time.perf_counter()
+        watch = Watch(meter, len(seeds))
         state = deque(sampler.iterate(metered, seeds), maxlen=1)[0]
         samples = sampler.draws(metered, state, seeds)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - started
-    particles = isinstance(state, ParticleState)
+        watch.read()
+    spent, particles = meter - before, isinstance(state, ParticleState)
+    cost = spent.cost(sampler.worked(target, seeds))
     return Draws(
         samples.cpu(),
-        counted.forward / sampler.shared,
-        counted.backward / sampler.shared,
-        seconds,
+        cost.forward,
+        cost.backward,
+        spent.seconds,
         peak.mib,
         float(state.log_evidence[0]) if particles else math.nan,
     )

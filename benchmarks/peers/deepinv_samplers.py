@@ -61,7 +61,7 @@ class Exact(Denoiser):
 
     def _count(self, gradient: Tensor) -> None:
         # A gradient comes back to the input once for each product with the transposed Jacobian.
-        self.prior.tally.backward += 1
+        self.prior.meter.backward += self.prior.space.batch(gradient).numel()
 
 
 def draw(
@@ -177,7 +177,7 @@ class Solver(BaseSolver):
             return {"samples": None, "note": f"A budget that does not buy {FEWEST} steps."}
         return {
             "samples": self.samples.detach().numpy(),
-            "evaluations": self.prior.forward,
-            "vjps": self.prior.backward,
+            "evaluations": self.prior.meter.forward / len(self.samples),
+            "vjps": self.prior.meter.backward / len(self.samples),
             "seconds": self.seconds,
         }

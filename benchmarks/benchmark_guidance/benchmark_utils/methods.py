@@ -1,7 +1,6 @@
 """Samplers of tilted laws by name, and at a budget."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,9 +9,8 @@ import posteria as po
 from lib import Draws, measure, seeds_of
 from lib.measure import BLOCK
 from posteria.core.errors import PosteriaError
-from posteria.diffusion.denoiser import Tally
+from posteria.core.meter import Meter
 from posteria.runs import rules as command_line
-from posteria.runs.engine import Rows
 from posteria.samplers import TILTED_SAMPLERS, Guided, TiltedSampler
 from posteria.samplers.particles.population import TiltedPopulation
 
@@ -84,20 +82,7 @@ def fitted(sampler: TiltedSampler[Any], target: po.Tilted) -> TiltedSampler[Any]
     return done if isinstance(done, TiltedSampler) else sampler
 
 
-def metered(sampler: Any, target: Any, seeds: Sequence[int], tally: Tally) -> Draws:
-    """As `measure`, counting each signal that the members and the other models are asked about."""
-    own, before = Tally(), (tally.forward, tally.backward)
-    drawn = measure(sampler, dataclasses.replace(target, prior=Rows(target.prior, own)), seeds)
-    # Whole populations are drawn.
-    signals = sampler.shared * len({seed // sampler.shared for seed in seeds})
-    return dataclasses.replace(
-        drawn,
-        evaluations=(own.forward + tally.forward - before[0]) / signals,
-        vjps=(own.backward + tally.backward - before[1]) / signals,
-    )
-
-
-def cost(sampler: Any, target: po.Tilted, tally: Tally) -> int:
+def cost(sampler: Any, target: po.Tilted, meter: Meter) -> int:
     """Evaluations and vjps of one sample or one particle, counted."""
     if isinstance(sampler, TiltedPopulation) and sampler.particles > 1:
         sampler = dataclasses.replace(sampler, particles=2)
@@ -105,7 +90,7 @@ def cost(sampler: Any, target: po.Tilted, tally: Tally) -> int:
         # In DDIM, with half of the levels guided and every second estimate skipped; not worth a fit.
         steps: int = sampler.schedule.steps
         return steps + -(-steps // 4)
-    drawn = metered(sampler, target, [0], tally)
+    drawn = measure(sampler, target, [0], meter)
     return round(drawn.evaluations + drawn.vjps)
 
 
@@ -120,7 +105,7 @@ def at_budget(sampler: TiltedSampler[Any], tilt: Tilt, budget: int) -> TiltedSam
     """
 
     def spent(steps: int) -> int:
-        return cost(at_levels(sampler, steps), tilt.targets[0], tilt.tally)
+        return cost(at_levels(sampler, steps), tilt.targets[0], tilt.meter)
 
     few, more = (spent(n) for n in PROBES)
     slope = max((more - few) / (PROBES[1] - PROBES[0]), 0.1)
@@ -140,7 +125,7 @@ def draw(chosen: TiltedSampler[Any], tilt: Tilt) -> dict[str, Any]:
         seeds = seeds_of(tilt.seed + place * blocks, tilt.each)
         sampler = fitted(chosen, target)
         for part in sampler.batches(seeds, tilt.batch):
-            drawn.append(metered(sampler, target, part, tilt.tally))
+            drawn.append(measure(sampler, target, part, tilt.meter))
             seconds += drawn[-1].seconds
     n = sum(len(part.samples) for part in drawn)
     return {

@@ -11,11 +11,11 @@ from torch import Tensor
 
 import posteria as po
 from posteria.analytic import Gaussian, GaussianMixture, TiltedQuadrature
-from posteria.diffusion.denoiser import Tally
+from posteria.core.meter import Meter
+from posteria.diffusion.denoiser import Counted
 from posteria.guidance.classifiers.classifier import Classifier
 from posteria.metrics.distribution import mode_weights, sliced_wasserstein, two_sample_floor
 from posteria.problems.tilted import TILTED_PROBLEMS, TiltedProblem
-from posteria.runs.engine import Rows
 
 Law = Gaussian | GaussianMixture
 # Sets of exact draws behind a floor, and draws behind the shares of modes.
@@ -35,7 +35,7 @@ class Tilt:
         exact: The answer, if it is known; there is one law then.
         reference: Makes the pictures that samples are compared with, if it is not.
         models: What rules may ask for beside the prior, by the names of their fields.
-        tally: What those models have been asked; classifiers are not counted.
+        meter: What those models have been asked; classifiers are not counted.
         batch: Samples at a time.
     """
 
@@ -45,7 +45,7 @@ class Tilt:
     exact: TiltedProblem | None = None
     reference: Callable[[], Tensor] | None = None
     models: Mapping[str, object] = field(default_factory=dict)
-    tally: Tally = field(default_factory=Tally)
+    meter: Meter = field(default_factory=Meter)
     batch: int = 8192
 
 
@@ -93,15 +93,15 @@ def known(name: str, weight: float | None, each: int, seed: int) -> Tilt:
     given, free = problem.target.conditional, problem.target.unconditional
     if not isinstance(given, Law) or not isinstance(free, Law):
         raise TypeError(f"{name} is of other laws than Gaussians and mixtures")
-    classifier, tally, weak = OfLaws(given, free), Tally(), widened(given)
+    classifier, meter, weak = OfLaws(given, free), Meter(), widened(given)
     models = {
-        "weak": Rows(po.Family(weak, {0: weak}), tally),
+        "weak": Counted(po.Family(weak, {0: weak}), meter),
         # The class is what tuning has made of all; with guidance=0 the tilt is the same.
-        "tuned": Rows(po.Family(given, {0: given}), tally),
+        "tuned": Counted(po.Family(given, {0: given}), meter),
         "classifier": classifier,
         "evaluators": (lambda x, sigma: classifier.log_prob(0, x, sigma),),
     }
-    return Tilt((problem.target,), each, seed, exact=problem, models=models, tally=tally)
+    return Tilt((problem.target,), each, seed, exact=problem, models=models, meter=meter)
 
 
 def distance(problem: TiltedProblem, x: Tensor, seed: int) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import posteria as po
 from lib.digits import load_classifier
-from posteria.diffusion.denoiser import Tally
+from posteria.core.meter import Meter
 from posteria.guidance.classifiers.classifier import CleanClassifier
 
 LABELS = 10
@@ -69,7 +69,7 @@ class Dataset(BaseDataset):
             seed=self.get_seed(use_dataset=True, use_repetition=True),
             reference=reference,
             models=models,
-            tally=Tally(),
+            meter=Meter(),
             batch=64,
         )
         return {"tilt": tilt}

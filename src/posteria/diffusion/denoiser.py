@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
+from typing_extensions import override
 
 from ..core import linalg
 from ..core.errors import CapabilityError, InputError, ShapeError, expect
 from ..core.linalg import LinearMap
+from ..core.meter import Meter
 from ..core.space import Space
 
 
@@ -123,98 +125,70 @@ class Family(Conditional):
                     f"these draw {self.space.shape} and {member.space.shape}."
                 )
 
+    @override
     def given(self, condition: Condition) -> Denoiser:
-        """See `Conditional`."""
         if condition not in self.members:
             known = ", ".join(map(str, self.members))
             raise InputError(f"There is no member for {condition}; this family has {known}.")
         return self.members[condition]
 
+    @override
     def unconditional(self) -> Denoiser:
-        """See `Conditional`."""
         if self._unconditional is None:
             raise CapabilityError(
                 "This family has no unconditional member; give it one: Family(unconditional, members)."
             )
         return self._unconditional
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
         return self.unconditional()(x, sigma)
 
+    @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        """See `Denoiser`."""
         return self.unconditional().vjp(x, sigma)
 
 
-@dataclass
-class Tally:
-    """What was asked of a prior, per sample.
-
-    Args:
-        forward: Evaluations of the denoiser.
-        backward: Products with its transposed Jacobian.
-    """
-
-    forward: int = 0
-    backward: int = 0
-
-
 class Counted(Conditional):
-    """A prior that counts what it and its members are asked for.
-
-    The first batch axis numbers samples; further ones (particles) multiply the count.
+    """A prior that counts the signals that it and its members evaluate.
 
     Args:
         prior: The prior.
-        tally: Where to count; by default on its own.
+        meter: Where to count; by default on its own.
     """
 
-    def __init__(self, prior: Denoiser, tally: Tally | None = None) -> None:
+    def __init__(self, prior: Denoiser, meter: Meter | None = None) -> None:
         self.prior = prior
         self.space = prior.space
-        self.tally = Tally() if tally is None else tally
+        self.meter = Meter() if meter is None else meter
 
     @property
+    @override
     def base(self) -> Denoiser:
-        """See `Denoiser`."""
         return self.prior.base
 
-    @property
-    def forward(self) -> int:
-        """Evaluations of the denoiser, per sample."""
-        return self.tally.forward
-
-    @property
-    def backward(self) -> int:
-        """Products with its transposed Jacobian, per sample."""
-        return self.tally.backward
-
+    @override
     def given(self, condition: Condition) -> Denoiser:
-        """See `Conditional`; the member counts into the same tally."""
         family = expect(self.prior, Conditional, by=f"A prior given {condition}")
-        return Counted(family.given(condition), self.tally)
+        return Counted(family.given(condition), self.meter)
 
+    @override
     def unconditional(self) -> Denoiser:
-        """See `Conditional`; the member counts into the same tally."""
         family = expect(self.prior, Conditional, by="The unconditional member")
-        return Counted(family.unconditional(), self.tally)
+        return Counted(family.unconditional(), self.meter)
 
-    def _per_sample(self, x: Tensor) -> int:
-        return self.space.batch(x)[1:].numel()
-
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
-        self.tally.forward += self._per_sample(x)
+        self.meter.forward += self.space.batch(x).numel()
         return self.prior(x, sigma)
 
+    @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        """See `Denoiser`."""
-        self.tally.forward += self._per_sample(x)
+        self.meter.forward += self.space.batch(x).numel()
         x0, pullback = self.prior.vjp(x, sigma)
 
         def counted(v: Tensor) -> Tensor:
-            self.tally.backward += self._per_sample(x)
+            self.meter.backward += self.space.batch(v).numel()
             return pullback(v)
 
         return x0, counted

@@ -1,7 +1,5 @@
 """Draw many samples in chunks of seeds, so that a run that is killed goes on where it was."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError, expect
-from ..diffusion.denoiser import Condition, Conditional, Counted, Denoiser
+from ..core.errors import InputError
+from ..core.meter import peak_memory as peak_memory
+from ..diffusion.denoiser import Counted
 from ..diffusion.solver import State
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
@@ -61,33 +60,11 @@ def chunks(sampler: Sampler[Any], seeds: Sequence[int], size: int) -> list[Chunk
     return [Chunk(i, part) for i, part in enumerate(sampler.batches(seeds, size))]
 
 
-class Rows(Counted):
-    """A prior that counts each signal that it and its members are asked about.
-
-    Where a rule asks about some samples of a batch only, `Counted` says what the dearest of them
-    costs, and this what all of them do.
-    """
-
-    def given(self, condition: Condition) -> Denoiser:
-        """See `Conditional`; the member counts into the same tally."""
-        family = expect(self.prior, Conditional, by=f"A prior given {condition}")
-        return Rows(family.given(condition), self.tally)
-
-    def unconditional(self) -> Denoiser:
-        """See `Conditional`; the member counts into the same tally."""
-        family = expect(self.prior, Conditional, by="The unconditional member")
-        return Rows(family.unconditional(), self.tally)
-
-    def _per_sample(self, x: Tensor) -> int:
-        return self.space.batch(x).numel()
-
-
 class _Meter:
     """Counts what a target is asked for, on top of what an earlier attempt was.
 
     Args:
-        target: A posterior, each of whose samples costs what `Counted` counts, or a tilted law, whose
-            whole cost is shared out.
+        target: A posterior or a tilted law, whose whole cost is shared out.
         units: Samples or populations that share it.
         before: What an earlier attempt cost.
         others: What other models have cost so far, not shared out.
@@ -96,10 +73,9 @@ class _Meter:
     def __init__(
         self, target: Posterior | Tilted, units: int, before: Cost, others: Callable[[], Cost]
     ) -> None:
-        tilted = isinstance(target, Tilted)
-        self.counted = Rows(target.prior) if tilted else Counted(target.prior)
+        self.counted = Counted(target.prior)
         self.target: Posterior | Tilted = replace(target, prior=self.counted)
-        self.share, self.units = units if tilted else 1, units
+        self.units = units
         self.before, self.others, self.others_before = before, others, others()
         self.started = time.perf_counter()
 
@@ -108,10 +84,10 @@ class _Meter:
         operator = getattr(getattr(self.target, "likelihood", None), "operator", None)
         return Cost(
             self.before.forward
-            + _each(self.counted.forward, self.share)
+            + _each(self.counted.meter.forward, self.units)
             + _each(others.forward - earlier.forward, self.units),
             self.before.backward
-            + _each(self.counted.backward, self.share)
+            + _each(self.counted.meter.backward, self.units)
             + _each(others.backward - earlier.backward, self.units),
             self.before.operator
             + _each(others.operator - earlier.operator, self.units)
@@ -208,11 +184,3 @@ def device_of(name: str) -> str:
             "This machine has no CUDA device that PyTorch can use; run with --device cpu."
         )
     return name
-
-
-def peak_memory(device: torch.device) -> float:
-    """The most memory that the process, or the GPU, has held, in MiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

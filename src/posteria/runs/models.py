@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from ..core.errors import expect, require, unknown
+from ..core.meter import Meter
 from ..core.space import Space
-from ..diffusion.denoiser import Label, Tally
+from ..diffusion.denoiser import Counted, Label
 from ..guidance.classifiers.classifier import CleanClassifier
 from ..priors import load_prior, prior_sha256
 from ..priors.classifier import CLASSIFIERS, load_classifier
 from ..target import Tilted
-from .engine import Cost, Rows
+from .engine import Cost
 
 T = TypeVar("T")
 # The fields of rules and samplers that a model serves.
@@ -67,10 +68,10 @@ class Models:
     ) -> None:
         self.target = target
         self.sha256 = {model: sha256_of(model, name) for model, name in names.items()}
-        self._tally, self._calls = Tally(), 0
+        self._meter = Meter()
         device = target.space.device
         self._priors = {
-            model: Rows(load_prior(name, device=device, size=size), self._tally)
+            model: Counted(load_prior(name, device=device, size=size), self._meter)
             for model, name in names.items()
             if model != "classifier"
         }
@@ -79,7 +80,7 @@ class Models:
 
     def _counted(self, classifier: CleanClassifier) -> CleanClassifier:
         def logits(x: Tensor) -> Tensor:
-            self._calls += len(x)
+            self._meter.others += len(x)
             return classifier.logits(x)
 
         return CleanClassifier(logits, classifier.space, classifier.labels)
@@ -90,7 +91,7 @@ class Models:
 
         def score(x: Tensor, sigma: float) -> Tensor:
             if sigma > 0:
-                x = Rows(self.target.unconditional, self._tally)(x, sigma)
+                x = Counted(self.target.unconditional, self._meter)(x, sigma)
             return classifier.log_prob(label, x)
 
         return score
@@ -112,4 +113,4 @@ class Models:
 
     def spent(self) -> Cost:
         """What has been asked of them so far, by all samples together."""
-        return Cost(self._tally.forward, self._tally.backward, self._calls)
+        return Cost(self._meter.forward, self._meter.backward, self._meter.others)

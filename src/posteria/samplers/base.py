@@ -97,6 +97,10 @@ class Sampler(abc.ABC, Generic[S]):
         """Samples that share the work of one: 1, or the particles of a population."""
         return 1
 
+    def worked(self, target: Any, seeds: Sequence[int]) -> int:
+        """Samples whose work is done for `seeds`: they, or all particles of their populations."""
+        return len(seeds)
+
     def batches(self, seeds: Sequence[int], size: int) -> list[list[int]]:
         """Cut seeds into batches of about `size` that do not share work."""
         return [list(seeds[start : start + size]) for start in range(0, len(seeds), size)]

@@ -147,12 +147,14 @@ class _Meter:
     """Counts what a sampler with any number of steps asks of the prior.
 
     A population of 2 is counted for one of any size: its particles cost the same each, and what they
-    share (a scale of the prior that is measured first) shows in the difference to one of 3.
+    share (looks at the prior before the first step) shows in the difference to one of 3.
     """
 
     def __init__(self, sampler: PosteriorSampler[Any], target: Posterior) -> None:
         self._sampler = sampler
         self._target = _cheap(sampler, target)
+        # What is measured once a prior is not part of what a sample costs.
+        prior_draws(self._target.prior)
         self._counts: dict[tuple[int, int], int] = {}
 
     def at(self, steps: int) -> PosteriorSampler[Any]:
@@ -179,10 +181,9 @@ class _Meter:
             sampler, target = self.at(steps), self._target
             if isinstance(sampler, PopulationSampler):
                 sampler = dataclasses.replace(sampler, particles=particles)
-            # A new one for each count: what is measured once a prior is part of it.
-            prior = Counted(_Free(target.space))
+            prior = Counted(target.prior)
             sampler.sample(dataclasses.replace(target, prior=prior), seeds=[0])
-            self._counts[key] = prior.forward + prior.backward
+            self._counts[key] = prior.meter.forward + prior.meter.backward
         return self._counts[key]
 
 

@@ -1,6 +1,6 @@
 """What every sampler and every guidance rule must satisfy."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..analytic import GaussianMixture
 from ..core.errors import CapabilityError
+from ..core.meter import Meter
 from ..core.space import Space
 from ..diffusion.denoiser import Condition, Counted, Denoiser, Family, Label
 from ..diffusion.schedule import Karras, Schedule
@@ -136,24 +137,23 @@ def _check_resume(
 def _check_cost(sampler: Sampler[Any], target: Any, name: str) -> None:
     counts = set()
     for n in (1, 4):
-        measured, counted = _counted(target)
-        sampler.sample(measured, seeds=range(n))
-        counts.add((counted.forward, counted.backward))
+        measured, meter = metered(target)
+        seeds = range(n)
+        sampler.sample(measured, seeds)
+        cost = meter.cost(sampler.worked(target, seeds))
+        counts.add((cost.forward, cost.backward))
     require(
         len(counts) == 1, f"{name}: the cost of a sample depends on its batch: {sorted(counts)}"
     )
 
 
-def _counted(target: Any) -> tuple[Any, Counted]:
-    """A target whose prior counts, and its prior."""
-    if isinstance(target, Posterior):
-        counted = Counted(target.prior)
-        return Posterior(counted, target.likelihood, target.y), counted
-    if isinstance(target, Tilted):
-        counted = Counted(target.prior)
-        return Tilted(counted, target.condition, target.weight), counted
-    counted = Counted(target)
-    return counted, counted
+def metered(target: Any) -> tuple[Any, Meter]:
+    """The same target, or prior, with a meter of what its prior is asked for."""
+    if isinstance(target, Denoiser):
+        counted = Counted(target)
+        return counted, counted.meter
+    counted = Counted(target.prior)
+    return replace(target, prior=counted), counted.meter
 
 
 def check_guidance(

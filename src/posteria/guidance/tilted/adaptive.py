@@ -23,8 +23,7 @@ class AdaptiveGuidance(Guidance):
     ends only after the cosine has been below the threshold; a sample in which it never is keeps CFG.
 
     Two evaluations before the end and one after it. Only the samples that still need the
-    unconditional member are given to it. `calls` of the memory says what each sample has cost,
-    where `Counted` counts a batch as its most expensive sample.
+    unconditional member are given to it. A meter counts those that are.
 
     A threshold that is low both saves less, as fewer samples are armed, and ends while guidance still matters:
     now and then a sample then goes to another mode than with CFG.
@@ -57,19 +56,19 @@ class AdaptiveGuidance(Guidance):
         )
 
     def init(self, target: Tilted, x: Tensor) -> Memory:
-        """The flags `armed` and `ended` and the tally `calls`, each `[*batch]`."""
+        """The flags `armed` and `ended`, each `[*batch]`."""
         off = torch.zeros(target.space.batch(x), dtype=torch.bool, device=x.device)
         armed = off if self.armed else ~off
-        return {"armed": armed, "ended": off, "calls": off.long()}
+        return {"armed": armed, "ended": off}
 
     def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
         """See `Guidance`."""
         space, weight, sigma = target.space, self.strength(target), moment.sigma
         given = target.conditional(x, sigma)
-        armed, ended, calls = memory["armed"], memory["ended"], memory["calls"] + 1
+        armed, ended = memory["armed"], memory["ended"]
         rows = (~ended).flatten().nonzero()[:, 0]
         if weight == 1 or len(rows) == 0:
-            return Look(given, {"armed": armed, "ended": ended, "calls": calls})
+            return Look(given, {"armed": armed, "ended": ended})
         flat = given.reshape(-1, *space.shape)
         x_here = x.reshape(-1, *space.shape).index_select(0, rows)
         given_here = flat.index_select(0, rows)
@@ -79,7 +78,6 @@ class AdaptiveGuidance(Guidance):
         memory = {
             "armed": _put(armed, rows, armed_here | ~agree),
             "ended": _put(ended, rows, armed_here & agree),
-            "calls": calls + (~ended).long(),
         }
         x0 = flat.index_copy(0, rows, free_here.lerp(given_here, weight))
         return Look(x0.reshape(x.shape), memory)

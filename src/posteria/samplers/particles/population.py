@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -111,6 +112,10 @@ class Crowd(Sampler[P], Generic[P]):
     def shared(self) -> int:
         """See `Sampler`."""
         return self.particles
+
+    @override
+    def worked(self, target: Any, seeds: Sequence[int]) -> int:
+        return self.particles * len(self.roll(target, seeds).seeds)
 
     def log_evidence(self, target: Any, seeds: Sequence[int]) -> Tensor:
         """Log of the unbiased estimates of the integral of the target's density, p(y) for a posterior, `[populations]`.

@@ -1,0 +1,166 @@
+"""What samples cost, counted in one way for runs, budgets, benchmarks and tests.
+
+A row is one signal. Counted are
+
+- `forward`: rows that the denoiser evaluates, over all batch and particle axes, those of weak and tuned
+  models included;
+- `backward`: rows of products with its transposed Jacobian;
+- `operator`: applications of the measurement operator, its adjoint and its derivatives; a call on a batch
+  is one for each of its samples;
+- `others`: rows that classifiers evaluate;
+- `seconds`, and `memory`, the highest that the process or the GPU held.
+
+The draws that measure the scale of a prior (`diffusion.scale`, 32 of 23 evaluations) are counted where they
+are made: 736 rows in the first batch that needs them and none afterwards. Everything that is asked of the
+prior counts, also for samples that are not returned: a population is simulated whole.
+"""
+
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, Self
+
+import torch
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one sample costs: the totals of a meter, shared out; whole numbers where they come out whole.
+
+    Args:
+        forward: Evaluations of the denoiser.
+        backward: Products with its transposed Jacobian.
+        operator: Applications of the operator, its adjoint and its derivatives.
+        others: Evaluations of classifiers.
+        seconds: Of sampling.
+        memory: The highest held by all samples together, in MiB.
+    """
+
+    forward: float = 0
+    backward: float = 0
+    operator: float = 0
+    others: float = 0
+    seconds: float = 0.0
+    memory: float = 0.0
+
+
+@dataclass
+class Meter:
+    """Totals over all samples, chunks and attempts so far; see the module for what is counted.
+
+    `meter + other` adds them up (and takes the higher memory); `meter - earlier` is what came since.
+    `Meter(**meter.record())` is the meter again, from a JSON file too.
+
+    Args:
+        forward: Rows that denoisers evaluated.
+        backward: Rows of products with their transposed Jacobians.
+        operator: Applications of the operator.
+        others: Rows that classifiers evaluated.
+        seconds: Of sampling.
+        memory: The highest held, in MiB.
+    """
+
+    forward: int = 0
+    backward: int = 0
+    operator: int = 0
+    others: int = 0
+    seconds: float = 0.0
+    memory: float = 0.0
+
+    def __add__(self, other: "Meter") -> "Meter":
+        return Meter(
+            self.forward + other.forward,
+            self.backward + other.backward,
+            self.operator + other.operator,
+            self.others + other.others,
+            self.seconds + other.seconds,
+            max(self.memory, other.memory),
+        )
+
+    def __sub__(self, earlier: "Meter") -> "Meter":
+        return Meter(
+            self.forward - earlier.forward,
+            self.backward - earlier.backward,
+            self.operator - earlier.operator,
+            self.others - earlier.others,
+            self.seconds - earlier.seconds,
+            self.memory,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The totals by name, for JSON."""
+        return asdict(self)
+
+    def cost(self, samples: int) -> Cost:
+        """What each of `samples` costs.
+
+        Args:
+            samples: Those whose work was done: `Sampler.worked(target, seeds)`, which is populations times particles
+                for samplers that move populations.
+        """
+        return Cost(
+            _each(self.forward, samples),
+            _each(self.backward, samples),
+            _each(self.operator, samples),
+            _each(self.others, samples),
+            self.seconds / samples,
+            self.memory,
+        )
+
+
+def _each(total: int, samples: int) -> float:
+    return total / samples if total % samples else total // samples
+
+
+class Counts(Protocol):
+    """What counts its calls, each on a whole batch: an operator."""
+
+    calls: int
+
+
+class Watch:
+    """Adds to a meter, whenever it is read, what has passed since it was last read.
+
+    Args:
+        meter: Where to.
+        samples: Of the batch, each of which a call of the operator serves.
+        operator: The operator; None if there is none.
+        device: Whose memory counts.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        samples: int,
+        operator: Counts | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.meter, self.samples, self.operator = meter, samples, operator
+        self.device = torch.device(device)
+        self._last = self._now()
+
+    def _now(self) -> tuple[float, int]:
+        return time.perf_counter(), 0 if self.operator is None else self.operator.calls
+
+    def read(self) -> Meter:
+        """The meter, brought up to now."""
+        (seconds, calls), self._last = self._last, self._now()
+        self.meter.seconds += self._last[0] - seconds
+        self.meter.operator += (self._last[1] - calls) * self.samples
+        self.meter.memory = max(self.meter.memory, peak_memory(self.device))
+        return self.meter
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.read()
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that the process, or the GPU, has held, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
