@@ -86,6 +86,23 @@ def test_bad_input() -> None:
         po.Posterior(gaussian(), likelihood, torch.tensor([1.0, torch.nan, torch.inf]))
     with pytest.raises(po.ShapeError, match=r"prior draws signals of shape \(5,\)"):
         po.Posterior(gaussian(5), likelihood, torch.zeros(3))
+    # Catches: a measurement that is broadcast to the operator's, counts below 0, a log-density
+    # of the whole batch.
+    counts = po.PoissonLikelihood(POSITIVE, peak=20.0)
+    with pytest.raises(
+        po.InputError, match="Counts are at least 0; this measurement goes down to -1"
+    ):
+        po.Posterior(gaussian(), counts, torch.tensor([1.0, -1.0, 3.0]))
+    for each in (likelihood, counts):
+        with pytest.raises(po.ShapeError, match="y has shape"):
+            each.log_prob(torch.ones(1, dtype=F64), normal(5, 4))
+    for function in (
+        lambda y, x: -(x**2).sum(),
+        lambda y, x: -(x**2).sum(-1, keepdim=True),
+        lambda y, x: -(x**2).sum(0),
+    ):
+        with pytest.raises(po.ShapeError, match="one number for each signal"):
+            po.FunctionLikelihood(function).log_prob(torch.zeros(3), normal(5, 4))
     two = po.Posterior(gaussian(), likelihood, torch.zeros(2, 3))
     with pytest.raises(po.ShapeError, match="2 measurements for 3 seeds"):
         po.DPS(schedule=po.Table(steps=3)).sample(two, seeds=range(3))

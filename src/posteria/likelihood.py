@@ -1,4 +1,4 @@
-"""How measurements come about: an operator and a law of the noise, in data units."""
+"""Likelihoods: an operator and the law of the noise, in data units."""
 
 import abc
 import dataclasses
@@ -26,6 +26,23 @@ class Likelihood(abc.ABC):
     @abc.abstractmethod
     def measurement(self) -> Space | None:
         """Space of `y`; None if only the user knows."""
+
+    def check(self, y: Tensor) -> Tensor:
+        """Return `y` if it can be a measurement, or one for each sample.
+
+        Raises:
+            ShapeError: If its shape is another.
+            InputError: If it holds values that cannot be measured.
+        """
+        space = self.measurement
+        if space is not None and len(space.batch(space.check(y, "y"))) > 1:
+            raise ShapeError(f"y has shape {tuple(y.shape)}; it has one batch axis at most.")
+        bad = int((~y.isfinite()).sum())
+        if bad:
+            raise InputError(
+                f"The measurement has {bad} entries that are NaN or infinite; remove them with a mask."
+            )
+        return y
 
     @abc.abstractmethod
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
@@ -88,7 +105,7 @@ class GaussianLikelihood(Likelihood):
     @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
         space = self.measurement
-        z = space.flatten((y - self.operator(x)) / self.std)
+        z = space.flatten((space.check(y, "y") - self.operator(x)) / self.std)
         std = torch.as_tensor(self.std, dtype=z.dtype, device=z.device).expand(space.shape)
         return -(z**2).sum(-1) / 2 - std.log().sum() - space.size * math.log(2 * math.pi) / 2
 
@@ -139,12 +156,21 @@ class PoissonLikelihood(Likelihood):
     def measurement(self) -> Space:
         return self.operator.codomain
 
+    @override
+    def check(self, y: Tensor) -> Tensor:
+        y = super().check(y)
+        if (y < 0).any():
+            raise InputError(
+                f"Counts are at least 0; this measurement goes down to {float(y.min()):g}."
+            )
+        return y
+
     def _rate(self, x: Tensor) -> Tensor:
         return self.peak * self.operator(x).clamp(min=self.floor)
 
     @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        rate = self._rate(x)
+        rate, y = self._rate(x), self.measurement.check(y, "y")
         return self.measurement.flatten(y * rate.log() - rate - torch.lgamma(y + 1)).sum(-1)
 
     @override
@@ -182,11 +208,16 @@ class FunctionLikelihood(Likelihood):
 
     @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        return self.function(y, x)
+        value = self.function(y, x)
+        if value.ndim < 1 or value.shape != x.shape[: value.ndim]:
+            raise ShapeError(
+                "A log-density gives one number for each signal (*batch, *event); this one takes "
+                f"{tuple(x.shape)} to {tuple(value.shape)}."
+            )
+        return value
 
     @override
     def sample(self, x: Tensor, rng: Rng) -> Tensor:
-        """Not possible: a log-density alone cannot be drawn from."""
         raise CapabilityError(
             "A FunctionLikelihood has a log-density only; it cannot simulate measurements."
         )

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .core.errors import InputError, ShapeError, expect, require
+from .core.errors import ShapeError, expect, require
 from .core.linalg import LinearMap
 from .core.rebuild import brief
 from .core.space import Space
@@ -28,7 +28,7 @@ class Posterior:
 
     Raises:
         ShapeError: If prior, likelihood and `y` do not fit together.
-        InputError: If `y` holds values that are not finite.
+        InputError: If `y` holds values that cannot be measured, such as NaN.
     """
 
     prior: Denoiser
@@ -42,17 +42,7 @@ class Posterior:
             raise ShapeError(
                 f"The prior draws signals of shape {space.shape}; {operator!r} measures another shape."
             )
-        y = torch.as_tensor(self.y)
-        measurement = self.likelihood.measurement
-        if measurement is not None:
-            measurement.check(y, "y")
-            if len(measurement.batch(y)) > 1:
-                raise ShapeError(f"y has shape {tuple(y.shape)}; it has one batch axis at most.")
-        if not y.isfinite().all():
-            bad = int((~y.isfinite()).sum())
-            raise InputError(
-                f"The measurement has {bad} entries that are NaN or infinite; remove them with a mask."
-            )
+        y = self.likelihood.check(torch.as_tensor(self.y))
         object.__setattr__(self, "y", y.to(space.device, space.dtype))
         object.__setattr__(self, "likelihood", self.likelihood.to(space.dtype, space.device))
 

@@ -1,4 +1,4 @@
-"""Whether samples are as uncertain as they should be, judged by truths that are known.
+"""Calibration: whether the spread of samples is that of their error, measured against known truths.
 
 The axis of the samples comes first: samples `[n, *shape]` go with a truth `[*shape]`, where `*shape`
 may begin with an axis of independent simulations. A simulation draws a truth from the prior, measures
@@ -32,9 +32,9 @@ def _below(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 def sbc_ranks(x: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
     """Ranks for simulation-based calibration (Talts et al., 2018, arXiv:1804.06788).
 
-    Exact posteriors have ranks uniform on 0..n, whatever the statistic. A heap in the middle says that
-    samples are too wide, heaps at both ends that they are too narrow, a slope that they are biased.
-    Samples that ignore the measurement pass.
+    Exact posteriors have ranks uniform on 0..n, whatever the statistic. A peak in the middle means that
+    samples are overdispersed, peaks at both ends that they are underdispersed, a slope that they are
+    biased. Samples that ignore the measurement pass.
 
     Args:
         x: Statistics of the samples, `[n, *shape]`; the entries themselves, or their norm, or the
@@ -148,8 +148,8 @@ def expected_coverage(
 ) -> Coverage:
     """The coverage of credible balls around reference points (TARP; Lemos et al., 2023, arXiv:2302.03026).
 
-    A curve below the diagonal says that samples are too narrow or misplaced, one above that they are
-    too wide. Levels are `k / (n + 1)` and count the truth among the samples, so that exact samples lie
+    A curve below the diagonal means that samples are underdispersed or biased, one above that they are
+    overdispersed. Levels are `k / (n + 1)` and count the truth among the samples, so that exact samples lie
     on the diagonal in the mean even if they are few. For a p-value, give `tarp_ranks` to `uniformity`.
 
     Args:

@@ -77,7 +77,7 @@ def two_sample_floor(
 ) -> Floor:
     """The sliced Wasserstein distance to expect between two independent exact sets of `n` samples.
 
-    A sampler whose distance to `n` exact draws is this one cannot be told from an exact sampler by it.
+    A sampler at this distance from `n` exact draws is indistinguishable from an exact one by this metric.
 
     Args:
         draw: Draws exactly: `draw(n, generator)` returns `[n, *event]`; the generator is on the CPU.
@@ -130,7 +130,7 @@ def _median(distances: Tensor) -> Tensor:
 
 
 def c2st(x: Tensor, y: Tensor, *, folds: int = 5, features: int = 256, seed: int = 0) -> float:
-    """Accuracy of a classifier that tells the two sets apart (arXiv:1610.06545): 0.5 if it cannot, 1 if always.
+    """Classifier two-sample test (arXiv:1610.06545): accuracy 0.5 for indistinguishable sets, 1 for separable ones.
 
     The classifier is a ridge-penalised logistic regression on the entries, their squares, and random
     Fourier features of two scales; it has one optimum, which Newton's method finds. Its accuracy is
@@ -159,7 +159,7 @@ def c2st(x: Tensor, y: Tensor, *, folds: int = 5, features: int = 256, seed: int
     n, generator = len(x), torch.Generator().manual_seed(seed)
     design = _features(torch.cat([x, y]), features, generator)
     if not design.isfinite().all():
-        # A classifier that knows nothing says "indistinguishable"; samples that diverged are not.
+        # A classifier without information has accuracy 0.5; samples that diverged are no match.
         return math.nan
     label = torch.cat([torch.zeros_like(x[:, 0]), torch.ones_like(y[:, 0])])
     part = torch.cat([torch.randperm(n, generator=generator) for _ in range(2)]).to(x.device)
@@ -168,7 +168,7 @@ def c2st(x: Tensor, y: Tensor, *, folds: int = 5, features: int = 256, seed: int
         seen, unseen = part != i, part == i
         weights = _logistic(design[seen], label[seen])
         vote = (design[unseen] @ weights) * (2 * label[unseen] - 1)
-        # Where all is rounding the classifier tosses a coin.
+        # A vote within rounding counts half.
         right += float(torch.where(vote.abs() < 1e-9, 0.5, (vote > 0).double()).sum())
     return right / (2 * n)
 
@@ -264,7 +264,7 @@ def mean_error(x: Tensor, mean: Tensor, std: Tensor) -> float:
 def variance_ratio(x: Tensor, std: Tensor) -> float:
     """The variance of the samples over the exact one, its mean over entries; 1 is right.
 
-    Below 1 samples are too sure, above 1 they are too wide. Exact samples have 1 in the mean.
+    Below 1 samples are underdispersed, above 1 overdispersed. Exact samples have 1 in the mean.
 
     Args:
         x: Samples, `[n, *event]`, at least 2.
@@ -336,6 +336,6 @@ def mode_weights(x: Tensor, mixture: GaussianMixture) -> Tensor:
 def mode_weight_error(x: Tensor, mixture: GaussianMixture) -> float:
     """Total variation between the samples' `mode_weights` and the mixture's, from 0 to 1.
 
-    It says how well the samples are spread over modes, and nothing about their place within a mode.
+    It measures how samples are spread over modes, and not their law within a mode.
     """
     return float((mode_weights(x, mixture) - mixture.weights.double()).abs().sum() / 2)

@@ -1,4 +1,4 @@
-"""How varied samples are, how much of a reference they cover, and what strong guidance does to them.
+"""Diversity, coverage of a reference, and saturation of samples.
 
 Features `[n, d]` come from `posteria.metrics.features`. All is computed in float64 on their device;
 tables of distances are made a block of rows at a time. Features that hold NaN or infinity have NaN.
@@ -101,7 +101,7 @@ class DensityCoverage(NamedTuple):
 
     Attributes:
         density: Mean number of balls that a sample is in, over k; 1 in the mean for samples of the
-            reference's law, above 1 for samples that crowd where the reference is dense.
+            reference's law, above 1 for samples concentrated where the reference is dense.
         coverage: Share of the balls with a sample in them.
     """
 
@@ -203,8 +203,8 @@ def vendi(x: Tensor, kernel: Kernel = COSINE) -> float:
     """The Vendi score (Friedman and Dieng, 2022, arXiv:2210.02410): an effective number of samples.
 
     The exponential of the entropy of the eigenvalues of the similarities over n: from 1, all samples
-    alike, to n, no two alike. It knows no reference: noise is as varied as can be. By cosine, features
-    that share a large offset are all alike.
+    alike, to n, no two alike. It uses no reference: noise scores highest. By cosine, features that
+    share a large offset are all alike.
 
     Args:
         x: Features, `[n, d]`.
@@ -307,13 +307,13 @@ def _root(covariance: Tensor) -> Tensor:
 def classifier_agreement(
     classifier: Classifier, x: Tensor, label: int | Tensor, batch: int = 500
 ) -> float:
-    """The share of the samples whose likeliest class is the label, as a classifier sees it.
+    """The share of the samples that a classifier assigns to the label.
 
     Samples for which its logits are not finite do not agree. Samples that were guided by a
-    classifier should be judged by another one.
+    classifier should be scored by another one.
 
     Args:
-        classifier: Judges; it is asked without noise.
+        classifier: Evaluated at noise level 0.
         x: Samples, `[n, *event]`.
         label: One for all, or one each, `[n]`.
         batch: Samples a call.

@@ -1,4 +1,4 @@
-"""From samples to the features in which sets of them are compared."""
+"""Features in which sets of samples are compared."""
 
 import math
 from collections.abc import Callable
@@ -32,14 +32,14 @@ class Flat(Features):
 
 @runtime_checkable
 class FeatureNetwork(Protocol):
-    """A classifier's network that shows what its last layer sees."""
+    """A classifier's network that gives its penultimate features."""
 
     def features(self, x: Tensor) -> Tensor:
         """Samples `[n, *event]` to features `[n, d]`."""
 
 
 class Penultimate(Features):
-    """What the last layer of a classifier sees.
+    """The penultimate features of a classifier.
 
     Args:
         classifier: Its network has a method `features`, as that of `load_classifier` has.
@@ -83,7 +83,7 @@ class Inception(Features):
     def _look(self, x: Tensor) -> Tensor:
         pixels = (_colour(x).to(self.device) + 1) * 127.5
         features: Tensor = self.network(pixels.round().to(torch.uint8))[0]
-        # No byte says NaN; a picture that diverged would be a black one.
+        # A byte cannot be NaN: a picture that diverged would be black.
         broken = x.isnan().flatten(1).any(1)
         return features.to(x.device).masked_fill(broken[:, None], math.nan)
 

@@ -215,7 +215,7 @@ class Modality(abc.ABC):
 
     @abc.abstractmethod
     def figures(self, outcome: Outcome) -> list[Figure]:
-        """What came of a restoration, in the order in which a report shows it."""
+        """The figures of a restoration, in the order of its report."""
 
     @abc.abstractmethod
     def sheet(self, name: str, samples: Tensor, caption: str) -> Figure:

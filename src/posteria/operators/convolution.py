@@ -30,7 +30,7 @@ def gaussian_kernel(size: int, std: float) -> Tensor:
 
 
 def motion_kernel(size: int, seed: int, intensity: float = 0.5) -> Tensor:
-    """The trace of a hand that shakes, `[size, size]` in float64 whose entries sum to 1.
+    """The path of a shaking camera, `[size, size]` in float64 whose entries sum to 1.
 
     The path is a random walk in velocity, drawn once from `seed`: the same seed is the same
     kernel, whatever calls it.

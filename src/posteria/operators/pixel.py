@@ -50,7 +50,7 @@ class Identity(SVDOperator):
 
 
 class Matrix(SVDOperator):
-    """A dense matrix on flattened signals. Its decomposition is computed when it is first asked for.
+    """A dense matrix on flattened signals. Its decomposition is computed at its first use.
 
     Args:
         matrix: `[m, n]`.

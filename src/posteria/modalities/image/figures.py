@@ -1,4 +1,4 @@
-"""What came of a restoration of a picture, as pictures."""
+"""The figures of the restoration of a picture."""
 
 from collections.abc import Iterator
 

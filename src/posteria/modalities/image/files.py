@@ -24,7 +24,7 @@ GREY_SHARE = 0.25
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Open a picture of one frame, turned as its camera says.
+    """Open a picture of one frame, rotated by its EXIF orientation.
 
     Raises:
         InputError: If there is none, or it cannot be read.
