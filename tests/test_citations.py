@@ -54,6 +54,8 @@ def test_what_is_cited() -> None:
     assert keys(cite(po.DDIM, po.DPS, po.DDIM)) == ["song2020denoising", "chung2022diffusion"]
     assert keys(cite(po.samplers.LGD)) == ["song2023loss"]
     assert keys(cite(po.samplers.FPS)) == ["dou2024diffusion"]
+    ours = type("Ours", (po.DPS,), {"bibtex": "@misc{ours2026method, title = {Ours}}"})
+    assert keys(cite(ours())) == ["ours2026method"]
     assert keys(cite()) == ["posteria"]
     with pytest.raises(po.InputError, match=r"no paper to cite for Inpainting"):
         cite(po.operators.Inpainting)

@@ -27,14 +27,22 @@ def references() -> dict[str, str]:
     return {next(filter(None, found.groups())): e for e in entries if (found := number.search(e))}
 
 
-def numbers(thing: object) -> Iterator[str]:
-    """The numbers of the papers that a class, or that of an object and of its parts, names in its docstring."""
+def entries(thing: object) -> Iterator[str]:
+    """The BibTeX entries of a class, or of the class of an object and of its parts.
+
+    A class has those of the papers that its docstring names, or its own in the attribute `bibtex`.
+    """
     kind = thing if isinstance(thing, type) or callable(thing) else type(thing)
+    if own := getattr(kind, "bibtex", None):
+        yield own.strip() + "\n"
+    known = references()
     for found in _NAMED.finditer(getattr(kind, "__doc__", None) or ""):
-        yield next(filter(None, found.groups()))
+        number = next(filter(None, found.groups()))
+        if number in known:
+            yield known[number]
     for name in _PARTS:
         if not isinstance(thing, type) and (part := getattr(thing, name, None)) is not None:
-            yield from numbers(part)
+            yield from entries(part)
 
 
 def cite(*things: object) -> str:
@@ -51,11 +59,10 @@ def cite(*things: object) -> str:
     """
     if not things:
         return OWN
-    known = references()
-    found = dict.fromkeys(n for thing in things for n in numbers(thing) if n in known)
+    found = dict.fromkeys(entry for thing in things for entry in entries(thing))
     if not found:
         names = ", ".join(getattr(thing, "__name__", type(thing).__name__) for thing in things)
         raise InputError(
             f"There is no paper to cite for {names}; `cite()` is posteria's own entry."
         )
-    return "\n".join(known[number] for number in found)
+    return "\n".join(found)
