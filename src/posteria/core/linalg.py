@@ -20,6 +20,9 @@ def _differentiable(what: object) -> Generator[None]:
         try:
             yield
         except RuntimeError as error:
+            # What NumPy's functions, and numpy() without detach(), raise.
+            if "Can't call numpy()" in str(error):
+                raise NoDerivativeError(what) from error
             if "Inference tensor" not in str(error):
                 raise
             raise CapabilityError(
