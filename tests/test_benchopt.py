@@ -89,7 +89,7 @@ def test_a_budget_is_kept_by_every_sampler_that_can_draw() -> None:
 
 def test_too_small_a_budget_has_a_reason() -> None:
     problem = PROBLEMS["gaussian-half"](seed=1)
-    assert "too small for DCPS" in str(budgeted("dcps", problem.target, 100))
+    assert "too small for DCPS" in str(budgeted("dcps", problem.target, 50))
     assert "without a budget" in str(budgeted("dps", problem.target, 0))
     with pytest.raises(po.InputError, match="mgdm"):
         budgeted("mgdn", problem.target, 100)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from posteria.core.meter import Meter, Watch
 from posteria.diffusion.denoiser import Counted
+from posteria.diffusion.scale import prior_draws
 from posteria.samplers.base import Sampler
 from posteria.samplers.particles.population import ParticleState
+from posteria.target import Posterior
 
 # Seeds below 2^32 in blocks of a population's size, so that a block is a population of the default size.
 BLOCK = 512
@@ -65,6 +67,9 @@ def measure(
         meter: Where models beside the prior count, which are part of the cost.
     """
     meter = Meter() if meter is None else meter
+    if isinstance(target, Posterior):
+        # Once a prior, and no part of what a sample costs.
+        prior_draws(target.prior)
     before = replace(meter)
     counted = Counted(target.prior, meter)
     metered, device = replace(target, prior=counted), torch.device(target.space.device)
