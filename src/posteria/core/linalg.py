@@ -117,6 +117,57 @@ def rows_times(x: Tensor, matrix: Tensor) -> Tensor:
     return product.reshape(*x.shape[:-1], matrix.shape[-1])
 
 
+def lanczos(
+    matvec: LinearMap, v: Tensor, space: Space, *, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """A symmetric M on the span of `v, M v, M^2 v, ...`, each sample by itself (Lanczos, 1950).
+
+    Every direction is made orthogonal to all before it, twice, so that rounding does not matter. Where the span
+    ends early, the directions and the entries of the matrix are 0.
+
+    Args:
+        matvec: `z -> M z` on `[*batch, *event]`.
+        v: Where to start, `[*batch, *event]`.
+        space: The event space of `v`.
+        iterations: Products with `M`, at least 1.
+
+    Returns:
+        Orthonormal rows `[*batch, iterations, size]` of which the first is along `v`, and M between them
+        `[*batch, iterations, iterations]`.
+    """
+    rows, products = [], []
+    direction = space.flatten(v)
+    scale = direction.norm(dim=-1, keepdim=True)
+    for _ in range(iterations):
+        size = direction.norm(dim=-1, keepdim=True)
+        ends = size <= 100 * torch.finfo(v.dtype).eps * scale
+        rows.append(torch.where(ends, 0, direction / torch.where(ends, 1, size)))
+        direction = space.flatten(matvec(space.unflatten(rows[-1])))
+        scale = direction.norm(dim=-1, keepdim=True)
+        products.append(direction)
+        basis = torch.stack(rows, -2)
+        for _ in range(2):
+            inner = (basis * direction[..., None, :]).sum(-1, keepdim=True)
+            direction = direction - (basis * inner).sum(-2)
+    matrix = basis @ torch.stack(products, -2).mT
+    return basis, (matrix + matrix.mT) / 2
+
+
+def function_times(
+    f: Callable[[Tensor], Tensor], matvec: LinearMap, v: Tensor, space: Space, *, iterations: int
+) -> Tensor:
+    """`f(M) v` for a positive semidefinite M on the span of `lanczos`; a negative part of M counts as 0.
+
+    Exact where M has at most as many different eigenvalues as there are iterations, however small they are.
+    """
+    basis, matrix = lanczos(matvec, v, space, iterations=iterations)
+    values, vectors = torch.linalg.eigh(matrix)
+    values = f(values.clamp(min=0).maximum(torch.finfo(v.dtype).tiny + 0 * values))
+    along = vectors @ (values * vectors[..., 0, :])[..., None]
+    norm = space.flatten(v).norm(dim=-1, keepdim=True)
+    return space.unflatten(norm * (basis * along).sum(-2))
+
+
 def conjugate_gradient(
     matvec: LinearMap, b: Tensor, space: Space, *, iterations: int, tolerance: float = 0.0
 ) -> Tensor:

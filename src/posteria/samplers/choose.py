@@ -31,6 +31,8 @@ FEW = 16
 LEVELS = 30
 # The highest level in units of the prior's widest direction.
 DWARFED = 10.0
+# What varies by less than this share of the widest direction is taken not to vary.
+CONSTANT = 1e-4
 # Fewest steps that a budget must buy.
 FEWEST = 5
 # Numbers of steps that show whether each costs the same; what a population shares is then as with more.
@@ -275,9 +277,15 @@ def _can(sampler: PosteriorSampler[Any], target: Posterior) -> bool:
 
 
 def exact_schedule(prior: Denoiser) -> RangeSchedule:
-    """Levels for the exact sampler, from one that dwarfs the prior to one that it dwarfs."""
+    """Levels for the exact sampler, from far above the widest direction of the prior to far below the narrowest one.
+
+    Both are those of a few draws, whose principal directions and entries are looked at. What does not vary in
+    them at all, such as the border of a picture, is left out.
+    """
     draws = prior.space.flatten(prior_draws(prior)).double()
-    centred = draws - draws.mean(0)
-    widest = float(torch.linalg.matrix_norm(centred, 2)) / (len(draws) - 1) ** 0.5
-    narrow = float(centred.square().mean().sqrt())
-    return Karras(sigma_min=min(0.01, narrow / 25), sigma_max=DWARFED * widest, steps=200)
+    principal = torch.linalg.svdvals(draws - draws.mean(0)) / (len(draws) - 1) ** 0.5
+    # The last ones of nearly as many as draws are small whatever the prior.
+    stds = torch.cat([draws.std(0), principal[: 3 * len(draws) // 4]])
+    widest = float(principal[0])
+    narrowest = float(stds[stds > CONSTANT * widest].min())
+    return Karras(sigma_min=min(0.01, narrowest / 5), sigma_max=DWARFED * widest, steps=200)

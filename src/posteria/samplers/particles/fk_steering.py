@@ -17,7 +17,7 @@ from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...diffusion.solver import State
 from ...likelihood import FunctionLikelihood
 from ...target import Posterior
-from .population import ParticleState, PopulationSampler, finish, paired, select, take
+from .population import ParticleState, PopulationSampler, finish, log_prob, paired, select, take
 
 # An intermediate reward below this counts as this, so that a particle whose estimate is impossible
 # (log f = -inf) may still be redeemed; potentials may be anything finite.
@@ -270,11 +270,7 @@ def log_reward(target: Posterior, x0: Tensor) -> Tensor:
     Raises:
         InputError: If it is nan somewhere.
     """
-    measurement, y = target.likelihood.measurement, target.y
-    # One batch axis, as a function that a user wrote may expect it.
-    if measurement is not None and measurement.batch(y):
-        y = y.expand(*x0.shape[:2], *measurement.shape).flatten(0, 1)
-    reward = target.likelihood.log_prob(y, x0.flatten(0, 1)).double().reshape(x0.shape[:2])
+    reward = log_prob(target, x0)
     require(not bool(reward.isnan().any()), "The reward of a particle is nan.")
     return reward
 
@@ -298,7 +294,7 @@ def rewarded(prior: Denoiser, reward: Callable[[Tensor], Tensor], scale: float =
             f"A reward is a function of signals; this is {type(reward).__name__}."
         )
 
-    def log_prob(y: Tensor, x: Tensor) -> Tensor:
+    def scaled(y: Tensor, x: Tensor) -> Tensor:
         return scale * reward(x)
 
-    return Posterior(prior, FunctionLikelihood(log_prob), torch.tensor(0.0))
+    return Posterior(prior, FunctionLikelihood(scaled), torch.tensor(0.0))

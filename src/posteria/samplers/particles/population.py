@@ -202,6 +202,24 @@ def log_mean(log_weight: Tensor) -> Tensor:
     return log_weight.logsumexp(-1) - math.log(log_weight.shape[-1])
 
 
+def _one_axis(target: Posterior, x0: Tensor) -> tuple[Tensor, Tensor]:
+    """Measurements and particles with one batch axis, as a function that a user wrote may expect them."""
+    measurement, y = target.likelihood.measurement, target.y
+    if measurement is not None and measurement.batch(y):
+        y = y.expand(*x0.shape[:2], *measurement.shape).flatten(0, 1)
+    return y, x0.flatten(0, 1)
+
+
+def log_prob(target: Posterior, x0: Tensor) -> Tensor:
+    """Log p(y | x0) of particles `[populations, particles, *event]`, `[populations, particles]` in float64."""
+    return target.likelihood.log_prob(*_one_axis(target, x0)).double().reshape(x0.shape[:2])
+
+
+def score(target: Posterior, x0: Tensor) -> Tensor:
+    """The gradient of `log_prob` in x0."""
+    return target.likelihood.score(*_one_axis(target, x0)).reshape(x0.shape)
+
+
 def take(x: Tensor, ancestors: Tensor) -> Tensor:
     """The particles that are `ancestors` `[populations, particles]`."""
     rows = torch.arange(len(x), device=x.device)[:, None]

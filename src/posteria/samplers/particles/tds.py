@@ -14,7 +14,7 @@ from ...likelihood import GaussianLikelihood, PoissonLikelihood
 from ...linear_gaussian import Linear, innovation
 from ...operators.base import LinearOperator, Operator
 from ...target import Posterior
-from .population import ParticleState, PopulationSampler, finish, select, take
+from .population import ParticleState, PopulationSampler, finish, log_prob, score, select, take
 from .twist import Look
 
 
@@ -100,8 +100,7 @@ class TDS(PopulationSampler[TDSState]):
         """See `Sampler`."""
         space, count = target.space, state.count + 1
         if sigma_next == 0:
-            log_prob = _log_prob(target, state.x0)
-            log_weight = state.log_weight + log_prob - state.twist
+            log_weight = state.log_weight + log_prob(target, state.x0) - state.twist
             state = replace(state, x=state.x0, sigma=sigma, count=count, log_weight=log_weight)
             return finish(state, rng)
         state, ancestors = select(state, rng, self.threshold)
@@ -132,8 +131,7 @@ def _twist(target: Posterior, x: Tensor, sigma: float, prior_std: float) -> Look
     x0, pullback = target.prior.vjp(x, sigma)
     seen = _gaussian(target)
     if seen is None:
-        score = target.likelihood.score(*_rows(target, x0)).reshape(x0.shape)
-        return Look(x0, _log_prob(target, x0), pullback(score))
+        return Look(x0, log_prob(target, x0), pullback(score(target, x0)))
     operator, y, std = seen
     variance = sigma**2 * prior_std**2 / (sigma**2 + prior_std**2)
     ax0, operator_vjp = operator.vjp(x0)
@@ -155,16 +153,3 @@ def _gaussian(target: Posterior) -> tuple[Operator, Tensor, float | Tensor] | No
         intensity = target.y / likelihood.peak
         return likelihood.operator, intensity, target.y.clamp(min=1).sqrt() / likelihood.peak
     return None
-
-
-def _log_prob(target: Posterior, x0: Tensor) -> Tensor:
-    """Log p(y | x0), `[populations, particles]`."""
-    return target.likelihood.log_prob(*_rows(target, x0)).double().reshape(x0.shape[:2])
-
-
-def _rows(target: Posterior, x0: Tensor) -> tuple[Tensor, Tensor]:
-    """Measurements and particles with one batch axis, as a function that a user wrote may expect them."""
-    measurement, y = target.likelihood.measurement, target.y
-    if measurement is not None and measurement.batch(y):
-        y = y.expand(*x0.shape[:2], *measurement.shape).flatten(0, 1)
-    return y, x0.flatten(0, 1)

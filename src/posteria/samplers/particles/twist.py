@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from ...core.errors import expect
-from ...core.linalg import LinearMap
+from ...core.linalg import LinearMap, function_times
 from ...core.rng import Rng
 from ...core.space import Space
 from ...likelihood import GaussianLikelihood
-from ...linear_gaussian import innovation, linear, posterior_draw
+from ...linear_gaussian import innovation, linear
 from ...operators.base import LinearOperator, SVDOperator
 from ...target import Posterior
-from .population import paired, take
+from .population import log_prob, paired, score, take
 
 LOG_TWO_PI = math.log(2 * math.pi)
-# Taylor series of the root.
-ROOT = (1 / 2, 1 / 8, 1 / 16, 5 / 128, 7 / 256, 21 / 1024)
+# Products with a Jacobian that a root or an inverse of a covariance takes.
+KRYLOV = 8
 # Most measurements for which the determinant of a dense matrix is computed.
 LARGEST_DENSE = 2048
 
@@ -212,8 +212,8 @@ class Dense(Twist):
         likelihood = _gaussian(target)
         if not isinstance(likelihood.operator, LinearOperator) or look.gain is None:
             return None
-        space, noise = likelihood.operator.codomain, paired(x, rng)
-        free = look.x0 + sigma * _root(target.prior.vjp(x, sigma)[1], noise)
+        space = likelihood.operator.codomain
+        free = look.x0 + signal_times(target, x, sigma, paired(x, rng))[0]
         simulated = likelihood.operator(free)
         simulated = simulated + likelihood.std * paired(simulated, rng)
         residual = space.flatten((target.y - simulated) / likelihood.std)
@@ -239,7 +239,21 @@ class Isotropic(Twist):
         self, target: Posterior, look: Look, x: Tensor, sigma: float, spread: Spread, rng: Rng
     ) -> Tensor | None:
         """See `Twist`."""
-        return posterior_draw(linear(target, "This twist"), target.y, look.x0, spread.signal, rng)
+        likelihood = linear(target, "This twist")
+        operator, space = likelihood.operator, likelihood.operator.codomain
+        noise, covariance = signal_times(target, x, sigma, paired(x, rng))
+        free = look.x0 + noise
+        simulated = operator(free)
+        residual = target.y - simulated - likelihood.std * paired(simulated, rng)
+        # Solved with the mean variance, and what that leaves with the covariance itself.
+        solved = innovation(likelihood, residual, spread.signal)
+
+        def seen(z: Tensor) -> Tensor:
+            return likelihood.std**2 * z + operator(covariance(operator.adjoint(z)))
+
+        left = residual - seen(solved)
+        solved = solved + function_times(torch.reciprocal, seen, left, space, iterations=KRYLOV)
+        return free + covariance(operator.adjoint(solved))
 
     def constant(self, target: Posterior, spread: Spread) -> float:
         """See `Twist`."""
@@ -287,28 +301,25 @@ class MonteCarlo(Twist):
 
     def look(self, target: Posterior, x: Tensor, sigma: float, spread: Spread, rng: Rng) -> Look:
         """See `Twist`."""
-        space, likelihood, y = target.space, target.likelihood, target.y
+        space = target.space
         x0, denoiser_vjp = target.prior.vjp(x, sigma)
         points = [x0 + math.sqrt(spread.signal) * rng.normal_like(x0) for _ in range(self.draws)]
-        values = torch.stack([likelihood.log_prob(y, point).double() for point in points])
+        values = torch.stack([log_prob(target, point) for point in points])
         share = values.softmax(0).to(x.dtype)
         slope = torch.zeros_like(x)
         for weight, point in zip(share, points, strict=True):
-            slope += space.per_sample(weight) * likelihood.score(y, point)
+            slope += space.per_sample(weight) * score(target, point)
         log_value = values.logsumexp(0) - math.log(self.draws)
         return Look(x0, log_value, denoiser_vjp(slope))
 
 
-def _root(jacobian: LinearMap, noise: Tensor) -> Tensor:
-    """The root of a denoiser's Jacobian times noise, by its Taylor series in 1 - J, where J is near 1 at a low level.
-
-    At J = 0.3 it is right to 0.003, and at J = 0 it leaves 0.23 of the noise.
-    """
-    power, total = noise, noise
-    for coefficient in ROOT:
-        power = power - jacobian(power)
-        total = total - coefficient * power
-    return total
+def signal_times(
+    target: Posterior, x: Tensor, sigma: float, v: Tensor
+) -> tuple[Tensor, LinearMap]:
+    """`Cov(x_0 | x)^(1/2) v` and the map `v -> Cov(x_0 | x) v`, where the covariance is `sigma^2 dD/dx`."""
+    jacobian = target.prior.vjp(x, sigma)[1]
+    root = function_times(torch.sqrt, jacobian, v, target.space, iterations=KRYLOV)
+    return sigma * root, lambda z: sigma**2 * jacobian(z)
 
 
 def _gaussian(target: Posterior) -> GaussianLikelihood:

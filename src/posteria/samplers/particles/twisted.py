@@ -2,26 +2,32 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...core.errors import require
 from ...core.rng import Rng
 from ...diffusion.kernel import bridge
-from ...diffusion.scale import STREAM, prior_draws
+from ...diffusion.scale import LEAST, prior_draws
 from ...diffusion.schedule import Karras, RangeSchedule, Schedule, levels_of
 from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
 from ...operators.base import LinearOperator
 from ...target import Posterior
-from .population import ParticleState, PopulationSampler, finish, paired, select
-from .twist import Dense, Isotropic, Look, MonteCarlo, Scalar, Spread, Twist, propose
+from .population import ParticleState, PopulationSampler, finish, log_prob, paired, select, take
+from .resolution import measure
+from .twist import Dense, Isotropic, Look, MonteCarlo, Scalar, Spread, Twist, propose, signal_times
 
-# Draws of the prior from which its mean variances are measured, and levels at which they are.
-DRAWS, LOOKS = 32, 16
+# Draws of the prior from which its mean variances are measured.
+DRAWS = 32
+# Longest step, in the log of the level, over which estimates of x_0 are extrapolated.
+SHORT = 0.4
+# The lowest level is this far below the prior's standard deviation.
+BELOW = 25
+# Most of the prior's variance that may be left at the last level, from which x_0 is drawn.
+MOST_LEFT = 0.5
 # A threshold below which every effective size is.
 ALWAYS = 2.0
 
@@ -75,9 +81,12 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         threshold: A population is resampled when its effective size is below this share.
         dense: Up to so many measurements, Cov(x_0 | x) is taken by vjps.
         pinned: With such a twist and a linear operator, x_0 is drawn from the highest level at
-            which the prior's mean variance is this share of sigma^2, where the prior looks Gaussian
-            to x; the levels of a Karras or log-linear schedule then end there. 1 for the
+            which its variance given x is this share of sigma^2 or more in every direction, where the
+            prior looks Gaussian to x; the levels of a Karras or log-linear schedule then end there. 1 for the
             schedule's own.
+
+    Raises:
+        InputError: In the first step, if the last level is above the scale of the prior.
     """
 
     schedule: Schedule = field(
@@ -102,17 +111,42 @@ class TwistedSMC(PopulationSampler[TwistedState]):
             return Dense()
         return Isotropic() if isinstance(likelihood.operator, LinearOperator) else Scalar()
 
+    def _dense(self, target: Posterior) -> bool:
+        """Whether x_0 is drawn with its whole covariance, so that levels may end where x pins it."""
+        return isinstance(self.twist(target), Dense) and _is_linear(target)
+
+    def _schedule(self, prior_std: float) -> Schedule:
+        """The schedule; one between two levels goes down to the scale of the prior."""
+        if not isinstance(self.schedule, RangeSchedule):
+            return self.schedule
+        lowest = min(self.schedule.sigma_min, prior_std / BELOW)
+        return replace(self.schedule, sigma_min=lowest)
+
+    def _curved(self, target: Posterior) -> bool:
+        """Whether levels end where x_0 is pinned, which Jacobians tell."""
+        return isinstance(self.schedule, RangeSchedule) and self.pinned < 1 and self._dense(target)
+
     def init(self, target: Posterior, rng: Rng) -> TwistedState:
         """See `Sampler`."""
         draws = prior_draws(target.prior, DRAWS)
-        mean, variance = draws.mean(0), float(draws.var(0).mean())
-        sigma = levels_of(self.schedule)[0]
+        mean, variance = draws.mean(0), max(float(draws.var(0).mean()), LEAST**2)
+        schedule = self._schedule(math.sqrt(variance))
+        levels, curved = levels_of(schedule), self._curved(target)
+        resolution = measure(target, draws, levels[:-1], curved)
+        left = float(resolution.variance[0, -1]) / variance
+        require(
+            left <= MOST_LEFT,
+            f"{type(self).__name__} ends at sigma={levels[-2]:.4g}, where x says too little of x_0: {left:.0%} of "
+            "the prior's variance is left. Give its schedule more steps or a lower sigma_min.",
+        )
+        if curved and (pinned := resolution.pinned(self.pinned)) is not None:
+            levels = levels_of(replace(schedule, sigma_min=pinned))
         # The noised prior at the highest level, up to its small departure from a round Gaussian.
-        x = mean + math.sqrt(sigma**2 + variance) * rng.normal(target.space, self.particles)
+        x = mean + math.hypot(levels[0], math.sqrt(variance)) * rng.normal(
+            target.space, self.particles
+        )
         zeros = torch.zeros(len(rng), self.particles, dtype=torch.float64, device=x.device)
-        looks = self._looks(target, draws)
-        levels = self._levels(target, looks)
-        moments, bias = _between(looks, levels[:-1])
+        moments, bias = resolution.at(levels[:-1])
         return TwistedState(
             x=x,
             x0=x,
@@ -123,49 +157,6 @@ class TwistedSMC(PopulationSampler[TwistedState]):
             bias=bias,
         )
 
-    def _looks(self, target: Posterior, draws: Tensor) -> "Looks":
-        """What D misses of draws of the prior, and A(D) of their measurements, at a few levels."""
-        levels = levels_of(self.schedule)[:-1]
-        sigmas = np.geomspace(levels[0], levels[-1], min(LOOKS, len(levels)))
-        rng = Rng(range(DRAWS), target.space.device, stream=STREAM)
-        likelihood = target.likelihood
-        operator = likelihood.operator if isinstance(likelihood, GaussianLikelihood) else None
-        signal, measured, bias, resolved = [], [], [], []
-        for sigma in sigmas.tolist():
-            noise = sigma * rng.normal_like(draws)
-            denoised = target.prior((draws + noise)[None], sigma)[0]
-            error = (draws - denoised).square().mean()
-            signal.append(float(error))
-            # Over the noise that was drawn and not over its variance: where D leaves x alone this
-            # is 1 whatever was drawn.
-            resolved.append(float(error / noise.square().mean()))
-            if operator is None or isinstance(operator, LinearOperator):
-                gap = torch.zeros_like(draws).flatten(1)[:, :1]
-            else:
-                gap = operator(draws) - operator(denoised)
-            bias.append(gap.mean(0))
-            measured.append(float(gap.var(0).mean()))
-        variance = np.array([signal, measured])
-        return Looks(np.log(sigmas), variance, torch.stack(bias), np.array(resolved))
-
-    def _levels(self, target: Posterior, looks: "Looks") -> tuple[float, ...]:
-        """The schedule's levels, or as many that end where x_0 is pinned."""
-        levels, schedule = levels_of(self.schedule), self.schedule
-        likelihood = target.likelihood
-        linear = isinstance(likelihood, GaussianLikelihood) and isinstance(
-            likelihood.operator, LinearOperator
-        )
-        if not isinstance(schedule, RangeSchedule) or not linear or self.pinned == 1:
-            return levels
-        if not isinstance(self.twist(target), Dense):
-            return levels
-        # From the lowest level upwards, as long as the prior is resolved.
-        resolved = np.logical_and.accumulate((looks.resolved >= self.pinned)[::-1])
-        if not resolved.any():
-            return levels
-        lowest = float(np.exp(looks.log_sigma[::-1][resolved][-1]))
-        return tuple(replace(schedule, sigma_min=lowest).levels())
-
     def step(
         self, target: Posterior, state: TwistedState, sigma: float, sigma_next: float, rng: Rng
     ) -> TwistedState:
@@ -174,17 +165,20 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         sigma, sigma_next = state.levels[level : level + 2].tolist()
         signal, measured = (float(row[level]) for row in state.variance)
         spread = Spread(signal, measured, state.bias[level])
-        look = twist.look(target, state.x, sigma, spread, rng)
+        look, before = twist.look(target, state.x, sigma, spread, rng), state.x0
         state = replace(state, x0=look.x0, log_weight=state.log_weight + look.log_value)
         state, ancestors = select(state, rng, self.threshold if sigma_next else ALWAYS)
         look = look.of(ancestors)
         last = None if sigma_next else twist.draw(target, look, state.x, sigma, spread, rng)
-        if last is None:
-            state = self._move(target, state, look, (sigma, sigma_next, signal), rng)
-        else:
+        if last is not None:
             # The twist is then the mean of p(y | x_0) over what is drawn: nothing is owed.
             known = state.log_evidence + twist.constant(target, spread)
             state = replace(state, x=last, x0=last, log_evidence=known)
+        elif sigma_next:
+            drift = look.x0 - take(before, ancestors)
+            state = self._move(target, state, look, drift, (sigma, sigma_next, signal), rng)
+        else:
+            state = self._end(target, state, look, (sigma, signal), rng)
         state = replace(state, sigma=sigma, count=level + 1)
         return state if sigma_next else finish(state, rng)
 
@@ -193,49 +187,46 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         target: Posterior,
         state: TwistedState,
         look: Look,
+        drift: Tensor,
         levels: tuple[float, float, float],
         rng: Rng,
     ) -> TwistedState:
-        """The reverse kernel, pushed along the slope of the twist; the weights owe for the push."""
+        """The reverse kernel, pushed along the slope of the twist; the weights owe for the push.
+
+        Short steps extrapolate the estimate of x_0 to their middle by its `drift` since the last level, which keeps
+        the variance of every direction to second order (the SDE form of DPM-Solver++(2M)). Over a long one that
+        would go too far: the mean variance of x_0 given x is added instead.
+        """
         sigma, sigma_next, signal = levels
         weight, std = bridge(0.0, sigma_next, sigma)
-        # With the variance that x_0 adds in the mean over the prior; without it the law of x
-        # narrows by a few per cent in 200 steps.
-        root = math.sqrt(std**2 + (1 - weight) ** 2 * signal)
-        noise = paired(look.slope, rng)
-        move, debt = propose(look, target.space, root, sigma, noise)
-        x = look.x0 + weight * (state.x - look.x0) + root * move
-        log_weight = state.log_weight - look.log_value - debt
-        if sigma_next == 0:
-            log_weight = log_weight + target.likelihood.log_prob(target.y, x).double()
-        return replace(state, x=x, x0=look.x0 if sigma_next else x, log_weight=log_weight)
+        step, x0, root = math.log(sigma / sigma_next), look.x0, std
+        if step > SHORT:
+            root = math.sqrt(std**2 + (1 - weight) ** 2 * signal)
+        elif sigma < state.sigma < math.inf:
+            x0 = x0 + step / math.log(state.sigma / sigma) / 2 * drift
+        move, debt = propose(look, target.space, root, sigma, paired(x0, rng))
+        x = x0 + weight * (state.x - x0) + root * move
+        return replace(state, x=x, log_weight=state.log_weight - look.log_value - debt)
+
+    def _end(
+        self,
+        target: Posterior,
+        state: TwistedState,
+        look: Look,
+        levels: tuple[float, float],
+        rng: Rng,
+    ) -> TwistedState:
+        """x_0 given x, pushed along the slope of the twist, and weighted by its likelihood."""
+        sigma, signal = levels
+        move, debt = propose(look, target.space, math.sqrt(signal), sigma, paired(look.x0, rng))
+        x = look.x0 + signal_times(target, state.x, sigma, move)[0]
+        log_weight = state.log_weight - look.log_value - debt + log_prob(target, x)
+        return replace(state, x=x, x0=x, log_weight=log_weight)
 
 
-class Looks(NamedTuple):
-    """What was measured of a prior at a few levels.
-
-    Attributes:
-        log_sigma: The levels, downwards.
-        variance: Of an entry of x_0 given x, and of A(x_0) - A(D), `[2, looks]`.
-        bias: Mean of A(x_0) - A(D), `[looks, *measurement]`.
-        resolved: Variance of an entry of x_0 given x over sigma^2, 1 where x pins x_0.
-    """
-
-    log_sigma: np.ndarray
-    variance: np.ndarray
-    bias: Tensor
-    resolved: np.ndarray
-
-
-def _between(looks: Looks, levels: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """Variances and biases at other levels: straight lines in the logs of level and variance."""
-    device, count = looks.bias.device, len(looks.log_sigma)
-    place = np.interp(-np.log(levels), -looks.log_sigma, np.arange(count))
-    # Never 0, so that logs exist.
-    logs = np.log(np.maximum(looks.variance, 1e-30))
-    variance = np.exp([np.interp(place, np.arange(count), row) for row in logs])
-    low = torch.tensor(place, device=device).floor().long()
-    high = (low + 1).clamp(max=count - 1)
-    share = (torch.tensor(place, device=device) - low).to(looks.bias)
-    share = share.reshape(-1, *(1,) * (looks.bias.ndim - 1))
-    return torch.tensor(variance, device=device), looks.bias[low].lerp(looks.bias[high], share)
+def _is_linear(target: Posterior) -> bool:
+    """Whether the measurement is linear with Gaussian noise."""
+    likelihood = target.likelihood
+    return isinstance(likelihood, GaussianLikelihood) and isinstance(
+        likelihood.operator, LinearOperator
+    )
