@@ -148,7 +148,7 @@ def test_every_direction_of_a_prior_of_several_scales(case: Any) -> None:
     target = po.Posterior(
         po.Gaussian(prior.mean.to(dtype), prior.covariance.to(dtype)), likelihood, y
     )
-    sampler = TwistedSMC(schedule=steps(400 if std == 0.1 else 200), dense=dense)
+    sampler = TwistedSMC(schedule=steps(400 if std < 0.05 else 200), dense=dense)
     x = sampler.sample(target, range(4096)).double()
     values, vectors = torch.linalg.eigh(exact.covariance)
     z = ((x - exact.mean) @ vectors) / values.sqrt()

@@ -139,7 +139,8 @@ class TwistedSMC(PopulationSampler[TwistedState]):
             f"{type(self).__name__} ends at sigma={levels[-2]:.4g}, where x says too little of x_0: {left:.0%} of "
             "the prior's variance is left. Give its schedule more steps or a lower sigma_min.",
         )
-        if curved and (pinned := resolution.pinned(self.pinned)) is not None:
+        pinned = resolution.pinned(self.pinned) if curved else None
+        if pinned is not None and isinstance(schedule, RangeSchedule):
             levels = levels_of(replace(schedule, sigma_min=pinned))
         # The noised prior at the highest level, up to its small departure from a round Gaussian.
         x = mean + math.hypot(levels[0], math.sqrt(variance)) * rng.normal(
