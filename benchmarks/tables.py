@@ -147,7 +147,7 @@ def overhead() -> str:
     likelihood = po.GaussianLikelihood(po.operators.Identity(prior.space.shape), std=0.05)
     posterior = po.Posterior(prior, likelihood, torch.zeros(prior.space.shape))
     rows: list[tuple[str, float, float]] = []
-    for kind in po.SOLVERS.values():
+    for kind in po.solvers.SOLVERS.values():
         sampler = po.Unconditional(solver=kind(), schedule=po.Karras(steps=steps))
         rows.append((f"{kind.__name__} step", milliseconds(sampler, prior, steps), 0.3))
     dps = po.DPS(schedule=po.schedules.Table(steps=steps))

@@ -29,7 +29,7 @@ def load_prior(
         dtype: Of the network; samples are in float32 at least.
         size: Height and width, if another than the network was trained at.
         sha256: The weights must have this SHA-256.
-        shift: For networks with a DDPM table; see `posteria.Epsilon`.
+        shift: For networks with a DDPM table; see `posteria.diffusion.Epsilon`.
 
     Raises:
         InputError: If there is no such prior, or its files are missing, damaged or not the
