@@ -26,10 +26,13 @@ PAGES = [
 ]
 
 
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def prose(text: str) -> Iterator[str]:
     """The lines of a Markdown page that are not code, tables or headings, without list markers."""
-    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    for line in text.splitlines():
+    for line in without_blocks(text).splitlines():
         if not line.startswith(("|", "#", "    ", "![", "<!--")):
             yield re.sub(r"^ *([-*]|\d+\.) ", "", line)
 
@@ -81,10 +84,22 @@ def test_the_page_about_your_own_things_goes_to_arviz() -> None:
     assert dict(names["dataset"].sizes) | {"chain": 1, "draw": 8} == dict(names["dataset"].sizes)
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/contributing")])
+def test_the_pages_for_contributors_run(page: str) -> None:
+    # Catches: an example after a contract that has changed since.
+    names: dict[str, Any] = {}
+    for code in blocks(page):
+        exec(code, names)
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    assert tests
+    for test in tests:
+        test()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_what_it_points_to_exists(page: str) -> None:
     folder = (ROOT / page).parent
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text())
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", without_blocks((ROOT / page).read_text()))
     for link in links:
         if not link.startswith("http"):
             assert (folder / link).exists(), f"{page} points to {link}, which does not exist"
