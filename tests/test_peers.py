@@ -40,7 +40,7 @@ def solver_of(library: str, method: str) -> Any:
 def test_exact_rules_are_exact(library: str, method: str, steps: int, vjps: int) -> None:
     problem = PROBLEMS["gaussian-half"](seed=3)
     solver = solver_of(library, method)
-    solver.set_objective(problem, seeds_of(0))
+    solver.set_objective(problem=problem, seeds=seeds_of(0))
     solver.run(600)
     result = solver.get_result()
     samples, law = torch.as_tensor(result["samples"]), moments(problem.exact)
@@ -52,7 +52,6 @@ def test_exact_rules_are_exact(library: str, method: str, steps: int, vjps: int)
 @pytest.mark.parametrize(("library", "method"), [("azula", "PGDM"), ("deepinv", "PiGDM")])
 def test_linear_rules_skip_other_operators(library: str, method: str) -> None:
     solver, seeds = solver_of(library, method), seeds_of(0)
-    assert (
-        solver.skip(PROBLEMS["radius"](seed=0), seeds)[1] == f"{method} needs a linear operator."
-    )
-    assert solver.skip(PROBLEMS["banana"](seed=0), seeds) == (False, None)
+    nonlinear, linear = (PROBLEMS[key](seed=0) for key in ("radius", "banana"))
+    assert solver.refused(nonlinear, seeds) == f"{method} needs a linear operator."
+    assert solver.skip(problem=linear, seeds=seeds) == (False, None)

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from benchopt import BaseObjective
 from torch import Tensor
+from typing_extensions import override
 
 from lib import code_hash, seeds_of
 from lib.criterion import BudgetCriterion
+from lib.solver import spent
 from posteria.analytic import GaussianMixture
 from posteria.metrics.calibration import energy_score, interval_coverage, sbc_ranks
 from posteria.metrics.distribution import (
@@ -52,8 +54,8 @@ class Objective(BaseObjective):
     parameter_template = "samples={samples}"
     test_dataset_name = "toy"
 
+    @override
     def set_data(self, problem: Problem) -> None:
-        """See benchopt."""
         self.problem = problem
         self.number = self.get_seed(use_dataset=True, use_repetition=True)
         self._floor: float | None = None
@@ -62,41 +64,32 @@ class Objective(BaseObjective):
         """What a solver is given: the problem, and the seeds of its samples, the same for all solvers."""
         return {"problem": self.problem, "seeds": seeds_of(self.number, self.samples)}
 
+    @override
     def evaluate_result(
         self,
         samples: Any,
-        evaluations: float = math.nan,
-        vjps: float = math.nan,
-        seconds: float = math.nan,
-        memory: float = math.nan,
         log_evidence: float = math.nan,
         sweeps: float = math.nan,
         note: str = "",
+        **cost: float,
     ) -> dict[str, Any]:
         """The metrics of samples.
 
         Args:
             samples: `[n, *event]`; or `[sets, n, *event]`, whose metrics are averaged; or `None` if there
                 are none, whose metrics are NaN.
-            evaluations: Of the prior, per sample.
-            vjps: Products with its transposed Jacobian, per sample.
-            seconds: For all samples.
-            memory: The most memory held beyond what was held before, in MiB.
             log_evidence: Estimate of log p(y).
             sweeps: Gibbs sweeps a level.
             note: Anything to keep, such as why there are no samples.
+            cost: As `spent` takes it.
         """
         return {
             **self._metrics(samples),
             "floor": self.floor,
             "log_evidence": log_evidence,
             "log_evidence_error": abs(log_evidence - self.problem.log_evidence),
-            "nfe": evaluations + vjps,
-            "evaluations": evaluations,
-            "vjps": vjps,
-            "seconds": seconds,
-            "memory": memory,
             "sweeps": sweeps,
+            **spent(self.samples, **cost),
             "note": note,
         }
 

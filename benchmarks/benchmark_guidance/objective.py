@@ -9,10 +9,12 @@ import torch
 from benchmark_utils.tilts import Tilt, distance, floor, mass, shares
 from benchopt import BaseObjective
 from torch import Tensor
+from typing_extensions import override
 
 import posteria as po
 from lib import code_hash
 from lib.digits import scores
+from lib.solver import spent
 from posteria.core.errors import expect
 
 EXACT = ("distance", "ratio", "mass_error", "spread")
@@ -31,12 +33,13 @@ class Objective(BaseObjective):
     parameter_template = "k={k}"
     test_dataset_name = "exact"
 
+    @override
     def skip(self, tilt: Tilt | None, reason: str = "") -> tuple[bool, str | None]:
-        """See benchopt: pictures that are not on this machine."""
+        # Pictures that are not on this machine.
         return (True, reason) if tilt is None else (False, None)
 
+    @override
     def set_data(self, tilt: Tilt, reason: str = "") -> None:
-        """See benchopt."""
         self.tilt = tilt
         self._known: dict[str, Any] = {}
 
@@ -51,25 +54,17 @@ class Objective(BaseObjective):
             return {"samples": None}
         return {"samples": exact.exact.sample(self.tilt.each, generator).numpy()}
 
+    @override
     def evaluate_result(
-        self,
-        samples: np.ndarray[Any, Any] | None,
-        evaluations: float = math.nan,
-        vjps: float = math.nan,
-        seconds: float = math.nan,
-        memory: float = math.nan,
-        note: str = "",
+        self, samples: np.ndarray[Any, Any] | None, note: str = "", **cost: float
     ) -> dict[str, Any]:
         """The metrics of samples.
 
         Args:
             samples: Those of each law in turn, `[laws * each, *event]`; or `None` if there are none, whose
                 metrics are NaN.
-            evaluations: Of all models but classifiers, per sample; of a population, for each particle.
-            vjps: Products with their transposed Jacobians, likewise.
-            seconds: For all samples.
-            memory: The most memory held beyond what was held before, in MiB.
             note: Anything to keep, such as the sampler's settings or why there are no samples.
+            cost: As `spent` takes it: evaluations of all models but classifiers, of a population for each particle.
         """
         x = None if samples is None else torch.from_numpy(samples)
         numbers = self._of_exact(x) if self.tilt.exact else self._of_digits(x)
@@ -78,12 +73,7 @@ class Objective(BaseObjective):
             **numbers,
             # What benchopt shows first; the less, the better.
             "value": numbers.get("distance", numbers.get("frechet", math.nan)),
-            "nfe": evaluations + vjps,
-            "evaluations": evaluations,
-            "vjps": vjps,
-            "seconds": seconds,
-            "seconds_each": seconds / (self.tilt.each * len(self.tilt.targets)),
-            "memory": memory,
+            **spent(self.tilt.each * len(self.tilt.targets), **cost),
             "note": note,
         }
 

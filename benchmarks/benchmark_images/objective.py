@@ -11,8 +11,10 @@ from benchmark_utils.sampling import OfPictures
 from benchmark_utils.sheets import covered, finite, show
 from benchopt import BaseObjective
 from torch import Tensor
+from typing_extensions import override
 
 from lib import code_hash
+from lib.solver import spent
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.metrics.image import psnr, ssim
 
@@ -32,12 +34,13 @@ class Objective(BaseObjective):
     test_dataset_name = "shipped"
     test_config = {"draws": 3}
 
+    @override
     def skip(self, pictures: Pictures | None, reason: str = "") -> tuple[bool, str | None]:
-        """See benchopt: pictures that are not on this machine."""
+        # Pictures that are not on this machine.
         return (True, reason) if pictures is None else (False, None)
 
+    @override
     def set_data(self, pictures: Pictures, reason: str = "") -> None:
-        """See benchopt."""
         self.pictures = pictures
         self.target, self.rows = restoration(pictures, self.draws)
         self.few = few_of(pictures)
@@ -54,43 +57,26 @@ class Objective(BaseObjective):
         """The truths themselves."""
         return {"samples": self.pictures.truths[torch.tensor(self.rows)].numpy()}
 
+    @override
     def evaluate_result(
-        self,
-        samples: np.ndarray[Any, Any] | None,
-        evaluations: float = math.nan,
-        vjps: float = math.nan,
-        seconds: float = math.nan,
-        memory: float = math.nan,
-        note: str = "",
+        self, samples: np.ndarray[Any, Any] | None, note: str = "", **cost: float
     ) -> dict[str, Any]:
         """The metrics of samples.
 
         Args:
             samples: A sample of each posterior, `[n, channels, height, width]` in [-1, 1]; or `None` if there
                 are none, whose metrics are NaN.
-            evaluations: Of the prior, per sample; of a population, for each particle.
-            vjps: Products with its transposed Jacobian, likewise.
-            seconds: For all samples.
-            memory: The most memory held beyond what was held before, in MiB.
             note: Anything to keep, such as the sampler's settings or why there are no samples.
+            cost: As `spent` takes it; that of a population is for each particle.
         """
-        cost = {
-            "nfe": evaluations + vjps,
-            "evaluations": evaluations,
-            "vjps": vjps,
-            "seconds": seconds,
-            "seconds_each": seconds / len(self.rows),
-            "memory": memory,
-        }
         others, truths = self.pictures.others, self.pictures.truths
         floor = sliced_wasserstein(others, truths) if len(others) else math.nan
-        # The number that benchopt shows first; the less, the better.
-        if samples is None:
-            numbers = dict.fromkeys((*NUMBERS, "coverage", "value"), math.nan)
-        else:
+        numbers = dict.fromkeys((*NUMBERS, "coverage"), math.nan)
+        if samples is not None:
             numbers = self._numbers(torch.from_numpy(samples))
-            numbers["value"] = numbers["distance"]
-        return {**numbers, "floor": floor, **cost, "note": note}
+        # The number that benchopt shows first; the less, the better.
+        first = {"value": numbers["distance"], "floor": floor}
+        return {**numbers, **first, **spent(len(self.rows), **cost), "note": note}
 
     def _numbers(self, samples: Tensor) -> dict[str, float]:
         truths = self.pictures.truths

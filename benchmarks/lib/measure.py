@@ -54,6 +54,11 @@ class Draws:
     memory: float
     log_evidence: float = math.nan
 
+    def result(self, sampler: Sampler[Any], **more: Any) -> dict[str, Any]:
+        """What an objective evaluates; the sampler's settings are the note."""
+        fields = vars(self) | {"samples": self.samples.numpy(), "note": repr(sampler)}
+        return {**fields, **more}
+
 
 def measure(
     sampler: Sampler[Any], target: Any, seeds: Sequence[int], meter: Meter | None = None

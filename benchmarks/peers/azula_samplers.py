@@ -3,11 +3,8 @@
 benchopt run $PWD/benchmarks/benchmark_exact -s $PWD/benchmarks/peers/azula_samplers.py -d "toy[problem=banana]"
 """
 
-# ruff: file-ignore[mutable-class-default]
-
-import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from azula import guidance  # type: ignore[import-not-found]
@@ -18,22 +15,14 @@ from azula.linalg.covariance import (  # type: ignore[import-not-found]
 )
 from azula.noise import Schedule, VPSchedule  # type: ignore[import-not-found]
 from azula.sample import DDIMSampler  # type: ignore[import-not-found]
-from benchopt import BaseSolver
 from torch import Tensor
+from typing_extensions import override
 
-from lib import next_budget
-from posteria import GaussianLikelihood, Posterior
-from posteria.diffusion.denoiser import Counted
-from posteria.operators import LinearOperator
-from posteria.problems.toy import Problem
+from lib.peer import DATA, Peer, count_vjps
+from posteria import Posterior
+from posteria.diffusion import Counted
 
-# Evaluations and vjps of the prior a step.
 COSTS = {"DPS": 2, "PGDM": 2, "DiffPIR": 1, "MMPS": 3, "JFPS": 1, "TDS": 2}
-# Given the matrix of the operator.
-LINEAR = {"PGDM", "DiffPIR", "TDS"}
-# What a user has of the prior besides its denoiser: data.
-DATA = 4096
-FEWEST = 5
 
 
 class Exact(Denoiser):
@@ -52,13 +41,8 @@ class Exact(Denoiser):
         """See azula."""
         alpha, sigma = self.schedule(t)
         x = x_t / alpha
-        if x.requires_grad:
-            x.register_hook(self._count)
+        count_vjps(x, self.prior)
         return DiracPosterior(mean=self.prior(x, float(sigma / alpha)))
-
-    def _count(self, gradient: Tensor) -> None:
-        # A gradient comes back to the input once for each product with the transposed Jacobian.
-        self.prior.meter.backward += self.prior.space.batch(gradient).numel()
 
 
 def sampler(method: str, target: Posterior, prior: Counted, steps: int) -> Any:
@@ -104,7 +88,7 @@ def sampler(method: str, target: Posterior, prior: Counted, steps: int) -> Any:
     return DDIMSampler(guided, eta=1.0, **options)
 
 
-class Solver(BaseSolver):
+class Solver(Peer):
     """Its rules as they come; no parameter is tuned.
 
     - `DPS` takes the norm of the residual over the whole batch: its samples depend on how many are drawn
@@ -119,48 +103,17 @@ class Solver(BaseSolver):
     """
 
     name = "azula"
-    requirements = ["pip::azula==0.11.1"]
-    sampling_strategy = "iteration"
-    parameters = {"method": list(COSTS)}
-    parameter_template = "{method}"
+    requirements: ClassVar = ["pip::azula==0.11.1"]
+    parameters: ClassVar = {"method": list(COSTS)}
+    costs = COSTS
+    # Given the matrix of the operator.
+    linear: ClassVar = {"PGDM", "DiffPIR", "TDS"}
 
-    def skip(self, problem: Problem, seeds: Sequence[int]) -> tuple[bool, str | None]:
-        """See benchopt."""
-        if not isinstance(problem.target.likelihood, GaussianLikelihood):
-            return True, f"{self.method} needs Gaussian noise."
-        linear = isinstance(problem.target.likelihood.operator, LinearOperator)
-        if self.method in LINEAR and not linear:
-            return True, f"{self.method} needs a linear operator."
-        return False, None
-
-    def set_objective(self, problem: Problem, seeds: Sequence[int]) -> None:
-        """See benchopt."""
-        self.target, self.seeds = problem.target, seeds
-
-    def get_next(self, stop_val: int) -> int:
-        """See benchopt: the budgets of the other samplers."""
-        return next_budget(stop_val)
-
-    def run(self, stop_val: int) -> None:
-        """See benchopt; all samples are one batch."""
-        steps = stop_val // COSTS[self.method]
-        self.samples: Tensor | None = None
-        if steps < FEWEST:
-            return
-        torch.manual_seed(self.seeds[0])
-        space, self.prior = self.target.space, Counted(self.target.prior)
-        started = time.perf_counter()
-        chosen = sampler(self.method, self.target, self.prior, steps)
-        self.samples = chosen(chosen.init((len(self.seeds), *space.shape), dtype=space.dtype))
-        self.seconds = time.perf_counter() - started
-
-    def get_result(self) -> dict[str, Any]:
-        """See benchopt."""
-        if self.samples is None:
-            return {"samples": None, "note": f"A budget that does not buy {FEWEST} steps."}
-        return {
-            "samples": self.samples.detach().numpy(),
-            "evaluations": self.prior.meter.forward / len(self.samples),
-            "vjps": self.prior.meter.backward / len(self.samples),
-            "seconds": self.seconds,
-        }
+    @override
+    def samples(
+        self, target: Posterior, prior: Counted, seeds: Sequence[int], steps: int
+    ) -> Tensor:
+        torch.manual_seed(seeds[0])
+        chosen, space = sampler(self.method, target, prior, steps), target.space
+        drawn: Tensor = chosen(chosen.init((len(seeds), *space.shape), dtype=space.dtype))
+        return drawn

@@ -3,32 +3,23 @@
 benchopt run $PWD/benchmarks/benchmark_exact -s $PWD/benchmarks/peers/deepinv_samplers.py -d "toy[problem=banana]"
 """
 
-# ruff: file-ignore[mutable-class-default]
-
-import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from benchopt import BaseSolver
 from deepinv import physics, sampling  # type: ignore[import-not-found]
 from deepinv.models import Denoiser  # type: ignore[import-not-found]
 from deepinv.optim.data_fidelity import L2  # type: ignore[import-not-found]
 from torch import Tensor
+from typing_extensions import override
 
-from lib import next_budget
+from lib.peer import DATA, Peer, count_vjps
 from posteria import GaussianLikelihood, Posterior
-from posteria.diffusion.denoiser import Counted
+from posteria.diffusion import Counted
 from posteria.operators import LinearOperator
-from posteria.problems.toy import Problem
 
-# The most evaluations and vjps of the prior that a step takes; conjugate gradients may stop earlier.
-# The most evaluations and vjps of the prior that a step takes; conjugate gradients may stop earlier.
+# Conjugate gradients may stop earlier.
 COSTS = {"DPS": 2, "DPS annealed": 2, "PiGDM": 2, "MomentMatching": 6, "DiffPIR": 1}
-NONLINEAR = {"DPS", "DPS annealed"}
-# How many draws of the prior say between which values its signals are.
-DATA = 4096
-FEWEST = 5
 
 
 class Units(NamedTuple):
@@ -54,14 +45,9 @@ class Exact(Denoiser):
         """See deepinv; all of a batch have the same noise level."""
         low, width = self.units
         z: Any = low + width * x.to(self.prior.space.dtype)
-        if z.requires_grad:
-            z.register_hook(self._count)
+        count_vjps(z, self.prior)
         level = width * float(torch.as_tensor(sigma).flatten()[0])
         return ((self.prior(z, level) - low) / width).to(x.dtype)
-
-    def _count(self, gradient: Tensor) -> None:
-        # A gradient comes back to the input once for each product with the transposed Jacobian.
-        self.prior.meter.backward += self.prior.space.batch(gradient).numel()
 
 
 def draw(
@@ -124,7 +110,7 @@ def draw(
     return samples
 
 
-class Solver(BaseSolver):
+class Solver(Peer):
     """Its rules as they come, with the scheme of its DPS (variance preserving, DDPM); no parameter is tuned.
 
     - `DPS` has the weight 1 of its default, which its documentation says to be far too little for most
@@ -138,46 +124,13 @@ class Solver(BaseSolver):
     """
 
     name = "deepinv"
-    requirements = ["pip::deepinv==0.5.0"]
-    sampling_strategy = "iteration"
-    parameters = {"method": list(COSTS)}
-    parameter_template = "{method}"
+    requirements: ClassVar = ["pip::deepinv==0.5.0"]
+    parameters: ClassVar = {"method": list(COSTS)}
+    costs = COSTS
+    linear: ClassVar = {"PiGDM", "MomentMatching", "DiffPIR"}
 
-    def skip(self, problem: Problem, seeds: Sequence[int]) -> tuple[bool, str | None]:
-        """See benchopt."""
-        if not isinstance(problem.target.likelihood, GaussianLikelihood):
-            return True, f"{self.method} needs Gaussian noise."
-        linear = isinstance(problem.target.likelihood.operator, LinearOperator)
-        if self.method not in NONLINEAR and not linear:
-            return True, f"{self.method} needs a linear operator."
-        return False, None
-
-    def set_objective(self, problem: Problem, seeds: Sequence[int]) -> None:
-        """See benchopt."""
-        self.target, self.seeds = problem.target, seeds
-
-    def get_next(self, stop_val: int) -> int:
-        """See benchopt: the budgets of the other samplers."""
-        return next_budget(stop_val)
-
-    def run(self, stop_val: int) -> None:
-        """See benchopt; all samples are one batch."""
-        steps = stop_val // COSTS[self.method]
-        self.samples: Tensor | None = None
-        if steps < FEWEST:
-            return
-        self.prior = Counted(self.target.prior)
-        started = time.perf_counter()
-        self.samples = draw(self.method, self.target, self.prior, self.seeds, steps)
-        self.seconds = time.perf_counter() - started
-
-    def get_result(self) -> dict[str, Any]:
-        """See benchopt."""
-        if self.samples is None:
-            return {"samples": None, "note": f"A budget that does not buy {FEWEST} steps."}
-        return {
-            "samples": self.samples.detach().numpy(),
-            "evaluations": self.prior.meter.forward / len(self.samples),
-            "vjps": self.prior.meter.backward / len(self.samples),
-            "seconds": self.seconds,
-        }
+    @override
+    def samples(
+        self, target: Posterior, prior: Counted, seeds: Sequence[int], steps: int
+    ) -> Tensor:
+        return draw(self.method, target, prior, seeds, steps)

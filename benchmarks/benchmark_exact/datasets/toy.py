@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchopt import BaseDataset
+from typing_extensions import override
 
 from posteria.problems.toy import PROBLEMS
 
@@ -16,7 +17,7 @@ class Dataset(BaseDataset):
     parameter_template = "{problem}"
     test_parameters = {"problem": ["gaussian-half", "radius"]}
 
+    @override
     def get_data(self) -> dict[str, Any]:
-        """See benchopt."""
         seed = self.get_seed(use_dataset=True, use_repetition=True)
         return {"problem": PROBLEMS[self.problem](seed=seed)}

@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchopt import BasePlot
+from typing_extensions import override
 
 from lib.show import METRICS, Frame, at_budget, exact_mean, measured
 
@@ -24,8 +25,8 @@ class Plot(BasePlot):
     type = "table"
     options = {"metric": measured, "budget": budgets}
 
+    @override
     def plot(self, df: Frame, metric: str, budget: int) -> list[list[str]]:
-        """See benchopt."""
         problems = {name: rows for name, rows in df.groupby("dataset_name")}
         columns = [at_budget(rows, metric, budget) for rows in problems.values()]
         names = sorted({name for column in columns for name in column})
@@ -38,8 +39,8 @@ class Plot(BasePlot):
             ["exact draws", *(str(exact_mean(rows, metric)) for rows in problems.values())],
         ]
 
+    @override
     def get_metadata(self, df: Frame, metric: str, budget: int) -> dict[str, Any]:
-        """See benchopt."""
         return {
             "title": f"{METRICS[metric].label}, {budget} evaluations and vjps a sample",
             "columns": ["sampler", *map(problem_of, sorted(df["dataset_name"].unique()))],

@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchopt import BasePlot
+from typing_extensions import override
 
 from lib.show import METRICS, Frame, at_budget, exact_mean, measured, table_of_best
 
@@ -16,8 +17,8 @@ class Plot(BasePlot):
     type = "table"
     options = {"metric": measured}
 
+    @override
     def plot(self, df: Frame, metric: str) -> list[list[str]]:
-        """See benchopt."""
         table = []
         for dataset, rows in df.groupby("dataset_name"):
             best = [table_of_best(at_budget(rows, metric, n), METRICS[metric]) for n in BUDGETS]
@@ -25,8 +26,8 @@ class Plot(BasePlot):
             table.append([problem, *best, str(exact_mean(rows, metric))])
         return table
 
+    @override
     def get_metadata(self, df: Frame, metric: str) -> dict[str, Any]:
-        """See benchopt."""
         return {
             "title": f"Best sampler by {METRICS[metric].label}",
             "columns": ["problem", *(f"at {n}" for n in BUDGETS), "exact draws"],

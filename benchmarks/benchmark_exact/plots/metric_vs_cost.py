@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchopt import BasePlot
+from typing_extensions import override
 
 from lib.show import METRICS, SIGNED, Frame, curve, flat, measured, short
 
@@ -20,8 +21,8 @@ class Plot(BasePlot):
     type = "scatter"
     options = {"dataset": ..., "metric": measured, "axis": list(AXES)}
 
+    @override
     def plot(self, df: Frame, dataset: str, metric: str, axis: str) -> list[dict[str, Any]]:
-        """See benchopt."""
         column, x = f"objective_{metric}", AXES[axis][0]
         rows = df[df["dataset_name"] == dataset]
         curves, lines = [], {}
@@ -40,8 +41,8 @@ class Plot(BasePlot):
             curves.append({**line, "label": label, "color": FLAT[label], "marker": 0})
         return curves
 
+    @override
     def get_metadata(self, df: Frame, dataset: str, metric: str, axis: str) -> dict[str, Any]:
-        """See benchopt."""
         return {
             "title": dataset,
             "xlabel": AXES[axis][1],

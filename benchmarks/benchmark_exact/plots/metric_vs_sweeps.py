@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchopt import BasePlot
+from typing_extensions import override
 
 from lib.show import METRICS, SIGNED, Frame, curve, flat, measured, short
 
@@ -16,8 +17,8 @@ class Plot(BasePlot):
     type = "scatter"
     options = {"dataset": ..., "metric": measured}
 
+    @override
     def plot(self, df: Frame, dataset: str, metric: str) -> list[dict[str, Any]]:
-        """See benchopt."""
         column, curves = f"objective_{metric}", []
         rows = df[df["dataset_name"] == dataset]
         swept = rows[rows["objective_sweeps"].notna()]
@@ -38,8 +39,8 @@ class Plot(BasePlot):
         line = flat(exact, column, [float(end) for end in ends])
         return [*curves, {**line, "label": "exact draws", "color": BLACK, "marker": 0}]
 
+    @override
     def get_metadata(self, df: Frame, dataset: str, metric: str) -> dict[str, Any]:
-        """See benchopt."""
         return {
             "title": dataset,
             "xlabel": "Gibbs sweeps a level",

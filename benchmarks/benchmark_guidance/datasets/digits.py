@@ -9,6 +9,7 @@ from benchmark_utils.tilts import Tilt, conditional, load
 from benchopt import BaseDataset
 from benchopt.config import get_data_path
 from torch import Tensor
+from typing_extensions import override
 
 import posteria as po
 from lib.digits import load_classifier
@@ -47,8 +48,8 @@ class Dataset(BaseDataset):
     parameter_template = "label={label},weight={weight},reference={reference}"
     test_parameters = {"label": [3], "weight": [2.0], "samples": [8]}
 
+    @override
     def get_data(self) -> dict[str, Any]:
-        """See benchopt."""
         labels = tuple(range(LABELS)) if self.label == "all" else (int(self.label),)
         each = self.samples // len(labels)
         prior, classifier = load("digits", self.device), load_classifier("digits", self.device)

@@ -4,6 +4,7 @@ from typing import Any
 
 from benchmark_utils.tilts import known
 from benchopt import BaseDataset
+from typing_extensions import override
 
 from posteria.problems.tilted import TILTED_PROBLEMS
 
@@ -17,7 +18,7 @@ class Dataset(BaseDataset):
     parameter_template = "{problem}"
     test_parameters = {"problem": ["cfgig-toy"], "samples": [512]}
 
+    @override
     def get_data(self) -> dict[str, Any]:
-        """See benchopt."""
         seed = self.get_seed(use_dataset=True, use_repetition=True)
         return {"tilt": known(self.problem, self.weight, self.samples, seed)}

@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchopt import BasePlot
+from typing_extensions import override
 
 from lib.show import curve, flat, short
 
@@ -33,8 +34,8 @@ class Plot(BasePlot):
     type = "scatter"
     options = {"dataset": known, "objective": ..., "metric": list(METRICS)}
 
+    @override
     def plot(self, df: Any, dataset: str, objective: str, metric: str) -> list[dict[str, Any]]:
-        """See benchopt."""
         df = df[(df["dataset_name"] == dataset) & (df["objective_name"] == objective)]
         column = f"objective_{metric}"
         df = df[df[column].notna()]
@@ -50,8 +51,8 @@ class Plot(BasePlot):
             traces.append({"label": label, **points, "color": GREY, "marker": 0})
         return traces
 
+    @override
     def get_metadata(self, df: Any, dataset: str, objective: str, metric: str) -> dict[str, str]:
-        """See benchopt."""
         return {
             "title": dataset,
             "xlabel": "evaluations and vjps of all members, per sample",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchopt import BasePlot
+from typing_extensions import override
 
 from lib.show import mean_of, short
 
@@ -40,10 +41,10 @@ class Plot(BasePlot):
     type = "scatter"
     options = {"digits": labels, "objective": ..., "budget": budgets, "pair": list(PAIRS)}
 
+    @override
     def plot(
         self, df: Any, digits: str, objective: str, budget: int, pair: str
     ) -> list[dict[str, Any]]:
-        """See benchopt."""
         across, up = (f"objective_{name}" for name in PAIRS[pair])
         df = df[
             (df["dataset_name"].map(family) == digits)
@@ -60,10 +61,10 @@ class Plot(BasePlot):
             traces.append({"label": label, "x": x, "y": y, **self.get_style(label)})
         return traces
 
+    @override
     def get_metadata(
         self, df: Any, digits: str, objective: str, budget: int, pair: str
     ) -> dict[str, str]:
-        """See benchopt."""
         across, up = PAIRS[pair]
         title = f"{digits}, {budget} evaluations; weights grow along the curves"
         return {"title": title, "xlabel": across, "ylabel": up}

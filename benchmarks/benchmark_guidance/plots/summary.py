@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchopt import BasePlot
+from typing_extensions import override
 
 from lib.show import mean_of, short
 
@@ -45,8 +46,8 @@ class Plot(BasePlot):
         ]
         return df, [name for name in COLUMNS if df[f"objective_{name}"].notna().any()]
 
+    @override
     def plot(self, df: Any, dataset: str, objective: str, budget: int) -> list[list[Any]]:
-        """See benchopt."""
         df, known = self.rows(df, dataset, objective, budget)
         groups = sorted(
             df.groupby("solver_name"), key=lambda pair: float(pair[1]["objective_value"].mean())
@@ -59,8 +60,8 @@ class Plot(BasePlot):
             for solver, rows in groups
         ]
 
+    @override
     def get_metadata(self, df: Any, dataset: str, objective: str, budget: int) -> dict[str, Any]:
-        """See benchopt."""
         _, known = self.rows(df, dataset, objective, budget)
         return {
             "title": f"{dataset}, {budget} evaluations and vjps",

@@ -7,6 +7,7 @@ import torch
 from benchmark_utils.problem import NOISE, TASKS, Pictures
 from benchopt import BaseDataset
 from benchopt.config import get_data_path
+from typing_extensions import override
 
 
 class Dataset(BaseDataset):
@@ -23,8 +24,8 @@ class Dataset(BaseDataset):
     parameter_template = "{task},std={std}"
     test_parameters = {"task": ["box"], "std": [0.05], "count": [2]}
 
+    @override
     def get_data(self) -> dict[str, Any]:
-        """See benchopt."""
         path = get_data_path("mnist")
         if not path.is_file():
             return {

@@ -7,6 +7,7 @@ import torch
 from benchmark_utils.problem import NOISE, TASKS, Pictures, load
 from benchopt import BaseDataset
 from benchopt.config import get_data_path
+from typing_extensions import override
 
 from posteria.core.errors import PosteriaError
 from posteria.runs.pictures import read_picture
@@ -32,8 +33,8 @@ class Dataset(BaseDataset):
     parameter_template = "{short},{task},std={std}"
     test_parameters = {"task": ["box"], "std": [0.05], "count": [1]}
 
+    @override
     def get_data(self) -> dict[str, Any]:
-        """See benchopt."""
         folder = get_data_path("pictures")
         found = sorted(
             path for kind in ("png", "jpg", "jpeg") for path in folder.glob(f"*.{kind}")

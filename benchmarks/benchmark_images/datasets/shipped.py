@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from benchmark_utils.problem import NOISE, TASKS, Pictures
 from benchopt import BaseDataset
+from typing_extensions import override
 
 from posteria.priors.shipped import SHIPPED
 from posteria.runs.pictures import read_picture
@@ -25,8 +26,8 @@ class Dataset(BaseDataset):
     parameter_template = "{prior},{task},std={std}"
     test_parameters = {"prior": ["digits"], "task": ["box"], "std": [0.05], "count": [2]}
 
+    @override
     def get_data(self) -> dict[str, Any]:
-        """See benchopt."""
         shipped = SHIPPED[self.prior]
         paths = shipped.examples[: self.count]
         truths = [read_picture(path, shipped.shape, self.prior, fit=False) for path in paths]

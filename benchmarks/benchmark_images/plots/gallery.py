@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from benchopt import BasePlot
+from typing_extensions import override
 
 from lib.show import short
 
@@ -32,10 +33,10 @@ class Plot(BasePlot):
     type = "image"
     options = {"dataset": ..., "objective": ..., "picture": indices, "shown": list(SHOWN)}
 
+    @override
     def plot(
         self, df: Any, dataset: str, objective: str, picture: int, shown: str
     ) -> list[dict[str, Any]]:
-        """See benchopt."""
         df = df[(df["dataset_name"] == dataset) & (df["objective_name"] == objective)]
         rows = [
             (short(row["solver_name"]), row["objective_psnr"], row["final_results"][picture])
@@ -57,9 +58,9 @@ class Plot(BasePlot):
             cards.append({"image": shares(found[SHOWN[shown]]), "label": label})
         return cards
 
+    @override
     def get_metadata(
         self, df: Any, dataset: str, objective: str, picture: int, shown: str
     ) -> dict[str, Any]:
-        """See benchopt."""
         about = "; pale yellow is 1, pictures span 2" if shown == "standard deviation" else ""
         return {"title": f"{dataset}: {shown}{about}", "ncols": 6}

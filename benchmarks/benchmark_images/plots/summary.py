@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchopt import BasePlot
+from typing_extensions import override
 
 from lib.show import complete, short
 
@@ -30,8 +31,8 @@ class Plot(BasePlot):
     type = "table"
     options = {"dataset": ..., "objective": ..., "budget": budgets}
 
+    @override
     def plot(self, df: Any, dataset: str, objective: str, budget: int) -> list[list[Any]]:
-        """See benchopt."""
         df = df[
             (df["dataset_name"] == dataset)
             & (df["objective_name"] == objective)
@@ -49,8 +50,8 @@ class Plot(BasePlot):
             table.append(cells)
         return table
 
+    @override
     def get_metadata(self, df: Any, dataset: str, objective: str, budget: int) -> dict[str, Any]:
-        """See benchopt."""
         return {
             "title": f"{dataset}, {budget} evaluations and vjps",
             "columns": ["sampler", *(name for name, _ in COLUMNS.values())],

@@ -2,46 +2,33 @@
 
 from typing import Any
 
-from benchmark_utils.sampling import OfPictures, alone, nothing, of_pictures
-from benchopt import BaseSolver
+from benchmark_utils.sampling import OfPictures, alone, of_pictures
+from typing_extensions import override
 
 from lib import budgeted, next_budget, refusal
-from lib.criterion import BudgetCriterion
+from lib.solver import Budgeted, nothing
 from posteria.samplers import POSTERIOR_SAMPLERS
 
 FIRST = 200
 
 
-class Solver(BaseSolver):
-    """A sampler's defaults, with the steps that a budget buys."""
+class Solver(Budgeted):
+    """A sampler's defaults, with the steps that a budget buys; the least is five."""
 
     name = "posteria"
-    requirements = ["pip::posteria"]
     parameters = {"sampler": list(POSTERIOR_SAMPLERS)}
     parameter_template = "{sampler}"
-    sampling_strategy = "iteration"
-    stopping_criterion = BudgetCriterion()
 
+    @override
     def get_next(self, stop_val: int) -> int:
-        """See benchopt: the next budget; few samplers make a picture in less than the first."""
+        # Few samplers make a picture in less.
         return max(FIRST, next_budget(stop_val))
 
-    def skip(self, work: OfPictures) -> tuple[bool, str | None]:
-        """See benchopt: why the sampler cannot draw from these posteriors."""
-        reason = refusal(of_pictures(self.sampler), alone(work.target))
-        return reason is not None, reason
+    @override
+    def refused(self, work: OfPictures) -> str | None:
+        return refusal(of_pictures(self.sampler), alone(work.target))
 
-    def set_objective(self, work: OfPictures) -> None:
-        """See benchopt."""
-        self.work = work
-
-    def run(self, budget: int) -> None:
-        """See benchopt. No samples come of a budget that does not buy five steps."""
-        chosen = budgeted(repr(of_pictures(self.sampler)), alone(self.work.target), budget)
-        self.result: dict[str, Any] = (
-            nothing(chosen) if isinstance(chosen, str) else self.work.draw(chosen)
-        )
-
-    def get_result(self) -> dict[str, Any]:
-        """See benchopt."""
-        return self.result
+    @override
+    def draw(self, budget: int, work: OfPictures) -> dict[str, Any]:
+        chosen = budgeted(repr(of_pictures(self.sampler)), alone(work.target), budget)
+        return nothing(chosen) if isinstance(chosen, str) else work.draw(chosen)

@@ -3,17 +3,18 @@
 from typing import Any
 
 from benchmark_utils.sampling import OfPictures, alone
-from benchopt import BaseSolver
+from typing_extensions import override
 
 from lib import refusal
+from lib.solver import Budgeted
 from posteria.samplers import POSTERIOR_SAMPLERS
 
 
-class Solver(BaseSolver):
+class Solver(Budgeted):
     """The setting of a paper's experiment; for the tasks and the pictures that it was made for."""
 
     name = "published"
-    requirements = ["pip::posteria"]
+    sampling_strategy = "run_once"
     parameters = {
         "sampler, setting": [
             (name, setting)
@@ -22,25 +23,13 @@ class Solver(BaseSolver):
         ]
     }
     parameter_template = "{sampler},{setting}"
-    sampling_strategy = "run_once"
     test_config = {"sampler": "ddrm", "setting": "images"}
 
-    def skip(self, work: OfPictures) -> tuple[bool, str | None]:
-        """See benchopt."""
+    @override
+    def refused(self, work: OfPictures) -> str | None:
         chosen = POSTERIOR_SAMPLERS[self.sampler].published(self.setting)
-        reason = refusal(chosen, alone(work.target))
-        return reason is not None, reason
+        return refusal(chosen, alone(work.target))
 
-    def set_objective(self, work: OfPictures) -> None:
-        """See benchopt."""
-        self.work = work
-
-    def run(self, stop_val: float) -> None:
-        """See benchopt."""
-        self.result: dict[str, Any] = self.work.draw(
-            POSTERIOR_SAMPLERS[self.sampler].published(self.setting)
-        )
-
-    def get_result(self) -> dict[str, Any]:
-        """See benchopt."""
-        return self.result
+    @override
+    def draw(self, stop_val: float, work: OfPictures) -> dict[str, Any]:
+        return work.draw(POSTERIOR_SAMPLERS[self.sampler].published(self.setting))

@@ -1,0 +1,70 @@
+"""What solvers and objectives share: a curve over budgets, and an answer with its cost."""
+
+import abc
+import math
+from typing import Any, ClassVar
+
+from benchopt import BaseSolver
+from typing_extensions import override
+
+from .budget import next_budget
+from .criterion import BudgetCriterion
+
+
+class Budgeted(BaseSolver):
+    """A solver whose axis is the budget.
+
+    `refused` says why it cannot draw (None if it can), and `draw` answers with the arguments of
+    `Objective.evaluate_result`. Both take what the objective gives.
+    """
+
+    requirements: ClassVar = ["pip::posteria"]
+    sampling_strategy = "iteration"
+    stopping_criterion = BudgetCriterion()
+
+    def refused(self, *args: Any, **given: Any) -> str | None:
+        """Why there are no samples, in a sentence."""
+        return None
+
+    @abc.abstractmethod
+    def draw(self, *args: Any, **given: Any) -> dict[str, Any]:
+        """The answer for a budget."""
+
+    @override
+    def skip(self, **given: Any) -> tuple[bool, str | None]:
+        reason = self.refused(**given)
+        return reason is not None, reason
+
+    @override
+    def set_objective(self, **given: Any) -> None:
+        self.given = given
+
+    @override
+    def get_next(self, stop_val: int) -> int:
+        return next_budget(stop_val)
+
+    @override
+    def run(self, stop_val: int) -> None:
+        self.result = self.draw(stop_val, **self.given)
+
+    @override
+    def get_result(self) -> dict[str, Any]:
+        return self.result
+
+
+def nothing(why: str) -> dict[str, Any]:
+    """The answer where there are no samples."""
+    return {"samples": None, "note": why}
+
+
+def spent(count: int = 1, **given: float) -> dict[str, float]:
+    """The columns of what an answer cost; NaN for what the solver does not say.
+
+    Args:
+        count: Samples among which the seconds are shared.
+        given: `evaluations` and `vjps` of the prior a sample, `seconds` for all, and `memory`: the most held
+            beyond what was held before, in MiB.
+    """
+    known = {key: given.get(key, math.nan) for key in ("evaluations", "vjps", "seconds", "memory")}
+    nfe, each = known["evaluations"] + known["vjps"], known["seconds"] / count
+    return {**known, "nfe": nfe, "seconds_each": each}
