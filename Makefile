@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint measure measure-exact measure-images measure-guidance measure-curve bench-smoke bench site report clean
+.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-images measure-guidance measure-curve bench-smoke bench site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -58,6 +58,20 @@ site: .venv/ready
 # The tables of docs/ and the figure, from benchmarks/results.
 report: .venv/ready
 	$(BIN)/python benchmarks/report.py
+
+# Tests that touch dependencies, with the lowest versions that pyproject.toml allows, in an environment of its own: of
+# the package, and then of its extras. Left out are four tests that build pipelines as only later versions do.
+LOWEST := build/lowest
+LOWEST_TESTS := calibration classifier cli core diversity generate metrics network operator plan priors store
+lowest = $(LOWEST)/bin/python .ci/lowest.py $(1) > $(LOWEST)/bounds.txt && $(LOWEST)/bin/python -m pip install --quiet \
+	--constraint $(LOWEST)/bounds.txt --editable ".[$$(echo $(1) | tr ' ' ,)]"
+test-lowest:
+	test -d $(LOWEST) || $(PYTHON) -m venv $(LOWEST)
+	$(call lowest,test)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses $(WORKERS) $(LOWEST_TESTS:%=tests/test_%.py)
+	$(call lowest,test diffusers features)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses $(WORKERS) -W "ignore:User provided device_type" \
+	-k "not stable_diffusion and not transformer_of_classes" tests/test_interop.py tests/test_diversity.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -7,7 +7,11 @@ from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-wanted = [*project["dependencies"], *(line for name in sys.argv[1:] for line in extras[name])]
-# Of several bounds of one package the last counts: that of an extra.
-bounds = dict(found.groups() for line in wanted if (found := re.match(r"([\w-]+)>=([\w.]+)", line)))
-print("\n".join(f"{name}=={version}" for name, version in bounds.items()))
+lowest: dict[str, tuple[int, ...]] = {}
+for line in [*project["dependencies"], *(line for name in sys.argv[1:] for line in extras[name])]:
+    if found := re.match(r"([\w-]+)>=([\d.]+)", line):
+        version = tuple(map(int, found[2].split(".")))
+        # An extra may ask for more than the package.
+        lowest[found[1]] = max(version, lowest.get(found[1], version))
+for name, version in lowest.items():
+    print(f"{name}=={'.'.join(map(str, version))}")
