@@ -41,7 +41,16 @@ from .diversity import (
     saturation,
     vendi,
 )
-from .features import DINOv2, FeatureNetwork, Features, Flat, Inception, Penultimate, load_features
+from .features import (
+    DINOv2,
+    FeatureNetwork,
+    Features,
+    Flat,
+    Inception,
+    Penultimate,
+    PictureFeatures,
+    load_features,
+)
 from .image import psnr, ssim
 from .registry import METRICS, Metric
 
@@ -62,6 +71,7 @@ __all__ = [
     "Metric",
     "Moments",
     "Penultimate",
+    "PictureFeatures",
     "PrecisionRecall",
     "Saturation",
     "c2st",

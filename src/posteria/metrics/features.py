@@ -1,5 +1,6 @@
 """Features in which sets of samples are compared."""
 
+import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,60 +61,65 @@ class Penultimate(Features):
         return _batched(self.network.features, x, self.batch)
 
 
-class Inception(Features):
-    """Features of FID: the 2048 of Inception-v3 before its last layer, `[n, channels, height, width]` to `[n, 2048]`.
-
-    Pictures are rounded to bytes and resized to 299 x 299 by torch-fidelity as by the original code.
-    Loaded by `load_features`.
+class PictureFeatures(Features, abc.ABC):
+    """Features of pictures by a network.
 
     Args:
-        network: Takes bytes `[n, 3, height, width]` to a tuple with the features `[n, d]`.
+        network: In evaluation mode; not changed.
         device: Where it lives.
         batch: Pictures a call.
     """
 
     def __init__(self, network: nn.Module, device: torch.device | str, batch: int) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.device, self.batch = device, batch
+        self.network, self.device, self.batch = network, device, batch
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
-        return _batched(self._look, x, self.batch)
+        if x.ndim != 4 or x.shape[1] not in {1, 3}:
+            raise ShapeError(
+                f"Pictures are [n, 1 or 3 channels, height, width], not {tuple(x.shape)}."
+            )
+        return _batched(self._evaluate, x.clamp(-1, 1).expand(-1, 3, -1, -1), self.batch)
 
-    def _look(self, x: Tensor) -> Tensor:
-        pixels = (_colour(x).to(self.device) + 1) * 127.5
+    @abc.abstractmethod
+    def _evaluate(self, x: Tensor) -> Tensor:
+        """Pictures `[n, 3, height, width]` in [-1, 1] to features `[n, d]` on their device."""
+
+
+class Inception(PictureFeatures):
+    """Features of FID: the 2048 of Inception-v3 before its last layer, `[n, channels, height, width]` to `[n, 2048]`.
+
+    Pictures are rounded to bytes and resized to 299 x 299 by torch-fidelity as by the original code.
+    Loaded by `load_features`.
+
+    The network takes bytes `[n, 3, height, width]` to a tuple with the features `[n, d]`.
+    """
+
+    @override
+    def _evaluate(self, x: Tensor) -> Tensor:
+        pixels = (x.to(self.device) + 1) * 127.5
         features: Tensor = self.network(pixels.round().to(torch.uint8))[0]
         # A byte cannot be NaN: a picture that diverged would be black.
         broken = x.isnan().flatten(1).any(1)
         return features.to(x.device).masked_fill(broken[:, None], math.nan)
 
 
-class DINOv2(Features):
+class DINOv2(PictureFeatures):
     """The class token of DINOv2, `[n, channels, height, width]` to `[n, d]` (Stein et al., 2023, arXiv:2306.04675).
 
     Pictures are resized to 224 x 224 (bicubic, antialiased) and normalised as for ImageNet. transformers
     interpolates the embeddings of positions a little differently from DINOv2's own code, so compare
     with values from here. Loaded by `load_features`.
 
-    Args:
-        network: A `Dinov2Model` of transformers.
-        device: Where it lives.
-        batch: Pictures a call.
+    The network is a `Dinov2Model` of transformers.
     """
 
     side = 224
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-    def __init__(self, network: nn.Module, device: torch.device | str, batch: int) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.device, self.batch = device, batch
-
     @override
-    def __call__(self, x: Tensor) -> Tensor:
-        return _batched(self._look, x, self.batch)
-
-    def _look(self, x: Tensor) -> Tensor:
-        pixels = (_colour(x).to(self.device).float() + 1) / 2
+    def _evaluate(self, x: Tensor) -> Tensor:
+        pixels = (x.to(self.device).float() + 1) / 2
         if pixels.shape[-2:] != (self.side, self.side):
             pixels = nn.functional.interpolate(
                 pixels, (self.side, self.side), mode="bicubic", antialias=True
@@ -123,18 +129,9 @@ class DINOv2(Features):
         return tokens[:, 0].to(x.device)
 
 
-def _colour(x: Tensor) -> Tensor:
-    """Pictures in [-1, 1] with three channels."""
-    if x.ndim != 4 or x.shape[1] not in {1, 3}:
-        raise ShapeError(
-            f"Pictures are [n, 1 or 3 channels, height, width], not {tuple(x.shape)}."
-        )
-    return x.clamp(-1, 1).expand(-1, 3, -1, -1)
-
-
 @torch.no_grad()
-def _batched(look: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> Tensor:
-    return torch.cat([look(part) for part in torch.split(x, batch)])
+def _batched(evaluate: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> Tensor:
+    return torch.cat([evaluate(part) for part in torch.split(x, batch)])
 
 
 # FID's own weights of Inception, as torch-fidelity gives them out. Their SHA-256 begins as their name ends.
@@ -150,7 +147,7 @@ def load_features(
     source: str | Path | None = None,
     device: torch.device | str = "cpu",
     batch: int = 50,
-) -> Inception | DINOv2:
+) -> PictureFeatures:
     """Load a network whose features pictures are compared in.
 
     It needs the extra `posteria[features]`. Without `source`, weights are fetched when they are not on
@@ -168,20 +165,17 @@ def load_features(
         CapabilityError: If the extra is missing.
         InputError: If there is no such network, or its weights cannot be had or read.
     """
-    loaders: dict[str, Callable[[str | Path | None], nn.Module]] = {
-        "inception": _inception,
-        "dinov2": _dinov2,
-    }
-    if name not in loaders:
-        raise unknown("feature network", name, loaders)
+    if name not in LOADERS:
+        raise unknown("feature network", name, LOADERS)
     require(batch >= 1, f"batch={batch} is not a number of pictures; it is at least 1.")
     try:
-        network = loaders[name](source)
+        kind, load = LOADERS[name]
+        network = load(source).to(device).eval()
     except ImportError as error:
         raise CapabilityError(
             f"The features {name!r} need {error.name or 'a package'}: pip install posteria[features]."
         ) from error
-    return (Inception if name == "inception" else DINOv2)(network, device, batch)
+    return kind(network, device, batch)
 
 
 def _inception(source: str | Path | None) -> nn.Module:
@@ -219,3 +213,9 @@ def _dinov2(source: str | Path | None) -> nn.Module:
 def _unreadable(what: str, source: Any, error: Exception) -> InputError:
     kind = type(error).__name__
     return InputError(f"The weights of {what} cannot be had from {str(source)!r} ({kind}).")
+
+
+LOADERS: dict[str, tuple[type[PictureFeatures], Callable[[str | Path | None], nn.Module]]] = {
+    "inception": (Inception, _inception),
+    "dinov2": (DINOv2, _dinov2),
+}
