@@ -75,6 +75,13 @@ def test_the_page_about_your_own_things_runs(
     assert torch.allclose(each, whole, atol=1e-5)
 
 
+def test_the_page_of_notation_runs() -> None:
+    # Catches: a conversion with a slip; a loop by hand that is no longer what `sample` does.
+    names: dict[str, Any] = {}
+    for code in blocks("docs/notation.md"):
+        exec(code, names)
+
+
 def test_the_page_about_your_own_things_goes_to_arviz() -> None:
     pytest.importorskip("arviz")
     names: dict[str, Any] = {"samples": torch.randn(8, 3, 4, 4)}
