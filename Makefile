@@ -1,6 +1,8 @@
 # `make demo` and `make test` set up what they need in .venv and then run.
 PYTHON ?= python3
 BIN := .venv/bin
+# Threads of PyTorch that wait give their core to others soon; the command line sets it for itself.
+export GOMP_SPINCOUNT ?= 2000
 
 .PHONY: demo test test-slow test-lowest lint measure measure-exact measure-images measure-guidance measure-curve bench-smoke bench site report clean
 

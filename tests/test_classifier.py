@@ -23,10 +23,10 @@ from posteria.metrics.diversity import (
     precision_recall,
 )
 from posteria.metrics.features import Penultimate
+from posteria.modalities import MODALITIES
 from posteria.priors import SHIPPED, classifier
 from posteria.priors.classifier import CLASSIFIERS, DigitsNet, load_classifier
 from posteria.priors.shipped import file_sha256
-from posteria.runs.pictures import read_picture
 
 # The classifier that ships
 
@@ -34,7 +34,10 @@ from posteria.runs.pictures import read_picture
 def examples() -> tuple[Tensor, Tensor]:
     """Held-out pictures of the digits prior, and what they show."""
     shipped = SHIPPED["digits"]
-    pictures = [read_picture(p, shipped.shape, "digits", fit=False) for p in shipped.examples]
+    pictures = [
+        MODALITIES["image"].read(p, shipped.shape, taker="digits", fit=False).x
+        for p in shipped.examples
+    ]
     return torch.stack(pictures), torch.tensor([int(p.stem[-1]) for p in shipped.examples])
 
 

@@ -8,17 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import posteria as po
 from posteria import cli
+from posteria.cli import output
+from posteria.diffusion.denoiser import Counted
+from posteria.modalities import MODALITIES
 from posteria.priors import SHIPPED
 from posteria.runs import store as store_module
+from posteria.samplers import rebuild_sampler
 
 QUICK = ["--sampler", "dps", "--steps", "4", "--samples", "3", "--chunk", "2"]
 DIGIT = SHIPPED["digits"].examples[1]
@@ -64,7 +71,7 @@ def test_restore_writes_what_it_says(
     seen = arrays["samples"][:, 0, :, :14].reshape(3, -1)
     residual = np.sqrt((((arrays["measurement"] - seen) / 0.05) ** 2).mean(1))
     assert record["results"]["residual"] == pytest.approx(residual.tolist(), rel=1e-4)
-    assert (record["results"]["forward"], record["results"]["backward"]) == (4, 3)
+    assert (record["results"]["cost"]["forward"], record["results"]["cost"]["backward"]) == (4, 3)
     for name in ("truth", "measurement", "mean", "std", "residual", "samples", "samples/2"):
         with Image.open(out / f"{name}.png") as image:
             image.verify()
@@ -105,10 +112,10 @@ def test_weights_that_changed_are_another_run(
     save_file({k: v * 1.01 for k, v in load_file(weights).items()}, weights)
     before = files(out)
     assert posteria(*words, monkeypatch=monkeypatch) == 1
-    assert "holds another run (its prior_sha256 differ" in capsys.readouterr().err
+    assert "holds another run (its weights of the prior differ" in capsys.readouterr().err
     again = ["restore", "--record", out / "run.json", "--out", tmp_path / "again"]
     assert posteria(*again, monkeypatch=monkeypatch) == 1
-    assert "was made with other weights" in capsys.readouterr().err
+    assert "was made with weights of the prior of SHA-256" in capsys.readouterr().err
     assert files(out) == before and not (tmp_path / "again").exists()
 
 
@@ -181,7 +188,7 @@ def test_every_task_runs(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_list_explains_what_exists(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "console", cli.Console(width=160))
+    monkeypatch.setenv("COLUMNS", "160")
     assert posteria("list", monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr().out
     for word in (
@@ -209,8 +216,8 @@ def test_auto_says_which_sampler_and_why_and_keeps_to_the_budget(
     words += ["--task", "sr", "--out", tmp_path / "run"]
     assert posteria(*words, monkeypatch=monkeypatch) == 0
     assert "Sampler: MGPS: 49 linear measurements" in " ".join(capsys.readouterr().out.split())
-    results = json.loads((tmp_path / "run" / "run.json").read_text())["results"]
-    assert 80 < results["forward"] + results["backward"] <= 100
+    cost = json.loads((tmp_path / "run" / "run.json").read_text())["results"]["cost"]
+    assert 80 < cost["forward"] + cost["backward"] <= 100
     # The record repeats the run.
     again = ["restore", "--record", tmp_path / "run" / "run.json", "--out", tmp_path / "again"]
     assert posteria(*again, monkeypatch=monkeypatch) == 0
@@ -225,10 +232,18 @@ def test_a_population_is_drawn_once_and_its_cost_is_shared(
     words = ["restore", DIGIT, "--task", "sr", "--sampler", "exact", "--set", "particles=4"]
     words += ["--set", "schedule=Karras(steps=6, sigma_max=80.0)", "--samples", 4, "--chunk", 2]
     assert posteria(*words, "--out", tmp_path / "run", monkeypatch=monkeypatch) == 0
-    results = json.loads((tmp_path / "run" / "run.json").read_text())["results"]
-    looks = 23 + 6 * 32
-    assert results["forward"] == looks + 6 * 4
-    assert results["backward"] == 6 * 4
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    results, plan = record["results"], record["plan"]
+    # What one population costs, the scale of a prior that nobody measured before included.
+    prior, operator = (
+        Counted(po.load_prior("digits")),
+        po.operators.SuperResolution(4, (1, 28, 28)),
+    )
+    truth = MODALITIES["image"].read(DIGIT, (1, 28, 28), taker="it takes").x
+    target = po.Posterior(prior, po.GaussianLikelihood(operator, std=0.05), operator(truth))
+    rebuild_sampler(plan["sampler"]).sample(target, range(4))
+    assert results["cost"]["forward"] * 4 == prior.meter.forward > 23 * 32
+    assert results["cost"]["backward"] * 4 == prior.meter.backward
     assert results["shared"] == 4
     assert "a population of 4, which costs" in " ".join(capsys.readouterr().out.split())
 
@@ -250,6 +265,14 @@ def write_inputs(folder: Path) -> None:
     (folder / "full").mkdir()
     (folder / "full" / "thesis.tex").write_text("mine")
     (folder / "file").write_text("")
+    (folder / "ended").mkdir()
+    (folder / "ended" / "run.json").write_text("{}")
+    old = {"status": "done", "posteria": "0.0.9", "plan": {"input_sha256": "0" * 64}}
+    (folder / "old.json").write_text(json.dumps(old))
+    (folder / "list.json").write_text("[1]")
+    (folder / "drawn.json").write_text(json.dumps({"job": "generate", "plan": {}}))
+    (folder / "drawn").mkdir()
+    (folder / "drawn" / "run.json").write_text(json.dumps({"job": "generate", "plan": {}}))
 
 
 WRONG = {
@@ -260,7 +283,7 @@ WRONG = {
     "large.png": "is 20 x 30 pixels in grey",
     "nan.npy --task denoise": "1 entries that are NaN",
     "nan.npy --task denoise --input-kind clean": "NaN or infinite",
-    "short.npy --task denoise": "'denoise' on the prior 'digits' measures shape (1, 28, 28)",
+    "short.npy --task denoise": "'denoise' on the prior 'digits' measures (1, 28, 28)",
     "short.npy --input-kind clean": "has shape (10,); the prior 'digits' takes (1, 28, 28)",
     "words.npy": "numbers are needed",
     "two.npz": "holds the arrays a, b; name the one to use 'measurement'",
@@ -294,16 +317,37 @@ WRONG = {
     "--task sr --factor 5": "Blocks of 5 x 5 do not tile",
     "--task jpeg --quality 0": "quality of a JPEG is 1 to 100",
     "--task blur --blur 0": "width above 0 pixels",
-    "--task quantize --bits 0": "at least 1 bit",
+    "--task quantize --bits 0": "1 to 16 bits; 0 were given",
     "--task grey": "needs a colour picture",
     "--input-kind measurement": "A measurement has to be given",
     "--input-kind noisy colour.png": "'clean' or 'measurement'",
     "--device gpu": "is not a device",
+    "--device mps": "posteria runs on cpu and cuda; 'mps' is neither",
+    "--device meta": "posteria runs on cpu and cuda; 'meta' is neither",
+    "--device cuda:99": "CUDA devices on this machine, not 'cuda:99'; run with --device cpu",
+    "--task inpaint --factor 2": "There is no option of the task 'inpaint' 'factor'; there are mask, share, seed",
+    "--option factor=2": "There is no option of the task 'inpaint' 'factor'",
+    "--option factor": "--option takes NAME=VALUE",
+    "--task denoise --mask half": "There is no option of the task 'denoise' 'mask'",
+    "--size 0x0": "--size takes HEIGHTxWIDTH",
+    "--sampler DPS( ": "does not describe an object of posteria",
+    "--sampler DPS() --preset gmm": "has settings of its own; leave --preset out",
+    "--sampler auto --steps 5": "--sampler auto chooses the settings as well",
+    "--budget 100 --steps 5": "Give --steps or --budget, not both",
     "--prior diffusers:full": "is not a diffusers pixel model",
     "--out full": "holds other files (thesis.tex)",
+    "--out file": "file is a file; --out takes a folder",
     "--out file/run": "cannot be written to",
     "--record absent.json": "There is no file",
     "--record file": "is damaged",
+    "--record ended/run.json --samples 5": "--record repeats a run as it was; leave --samples out",
+    "--record ended/run.json --set gibbs=2": "leave --set out",
+    "--record ended/run.json digit.png": "leave INPUT out",
+    "--record full": "cannot be read",
+    "--record old.json": "is not the record of a run that posteria",
+    "--record list.json": "is not the record of a run",
+    "--record drawn.json": "is the record of a run of `posteria generate`",
+    "--out drawn": "is the record of a run of `posteria generate`",
 }
 
 
@@ -323,6 +367,314 @@ def test_wrong_input_ends_in_one_sentence(
     assert error.startswith("posteria: ") and error.count("\n") == 1 and "Traceback" not in error
     assert not drawn
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("words", ["--nonsense", "--samples many", "a.png b.png", "--steps"])
+def test_wrong_usage_ends_with_2(
+    words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert posteria("restore", *words.split(), monkeypatch=monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert "Error" in error and "Traceback" not in error
+
+
+DIVERGE = {
+    "lgd": ["--sampler", "lgd", "--preset", "mc10"],
+    "tfg": ["--sampler", "tfg", "--preset", "gaussian_deblur"],
+    "dps": ["--sampler", "dps", "--set", "zeta=1e30"],
+}
+
+
+@pytest.mark.parametrize("name", DIVERGE)
+def test_samples_that_are_not_finite_are_said_to_be_so(
+    name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Catches: nan that passes every comparison, so that the samples "fit the noise"; tokens that are no JSON.
+    out = tmp_path / "run"
+    words = ["restore", DIGIT, "--task", "denoise", "--sigma", "1e-3", "--samples", 2]
+    words += ["--steps", 12, *DIVERGE[name], "--out", out]
+    for _ in range(2):
+        assert posteria(*words, monkeypatch=monkeypatch) == 3
+        printed = capsys.readouterr()
+        assert "posteria: the samples are not finite: the sampler diverged (2 of 2" in printed.err
+        assert "nearer" not in printed.out and "nan" not in printed.out
+
+    def refuse(token: str) -> None:
+        raise AssertionError(f"run.json holds {token}")
+
+    record = json.loads((out / "run.json").read_text(), parse_constant=refuse)
+    assert record["status"] == "done" and record["results"]["residual"] == [None, None]
+    assert record["results"]["metrics"]["psnr"] == [None, None]
+    assert "The samples are not finite" in record["results"]["diverged"]
+    page = (out / "report.html").read_text()
+    assert "The samples are not finite: the sampler diverged" in page
+    assert not np.isfinite(np.load(out / "samples.npz")["samples"]).all()
+
+
+def test_a_sample_that_diverged_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = po.DPS.draws
+
+    def spoilt(self: po.DPS, *words: Any) -> torch.Tensor:
+        x = draws(self, *words).clone()
+        x[0] = 1e20
+        return x
+
+    words = ["restore", DIGIT, "--out", tmp_path / "run", *QUICK]
+    assert (
+        posteria(*words, "--chunk", 3, "--out", tmp_path / "whole", monkeypatch=monkeypatch) == 0
+    )
+    monkeypatch.setattr(po.DPS, "draws", spoilt)
+    assert posteria(*words, "--chunk", 3, monkeypatch=monkeypatch) == 3
+    results, whole = (
+        json.loads((tmp_path / name / "run.json").read_text())["results"]
+        for name in ("run", "whole")
+    )
+    assert "beyond 10000 in data units: the sampler diverged (1 of 3" in results["diverged"]
+    assert results["residual"] == [None, *whole["residual"][1:]]
+    assert results["metrics"]["psnr"] == [None, *whole["metrics"]["psnr"][1:]]
+    assert results["std"] is None and results["metrics_mean"]["psnr"] is None
+
+
+def test_what_is_missing_of_a_finished_run_is_written_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a run that was "finished before" without its results; work that is done twice.
+    out = tmp_path / "run"
+    words = ["restore", DIGIT, "--out", out, *QUICK]
+    assert posteria(*words, monkeypatch=monkeypatch) == 0
+    before, record = files(out), json.loads((out / "run.json").read_text())
+    samples = np.load(out / "samples.npz")["samples"]
+    steps: list[int] = []
+    step = po.DPS.step
+    monkeypatch.setattr(po.DPS, "step", lambda *words: (steps.append(1), step(*words))[1])
+    everything = ["report.html", "samples/1.png", "input.npz", "mean.png"]
+    for name in everything:
+        (out / name).unlink()
+    (out / "std.png").write_bytes(b"half")
+    assert posteria(*words, monkeypatch=monkeypatch) == 0
+    assert "finished before" not in capsys.readouterr().out
+    same = {name for name, content in files(out).items() if content == before[name]}
+    # The page has the peak memory, which another process has its own of.
+    assert not steps and {*everything, "std.png", "samples.npz"} - same <= {"report.html"}
+    assert (out / "report.html").exists()
+    assert json.loads((out / "run.json").read_text())["drawn"] == record["drawn"]
+    # Samples that are gone or damaged are drawn again, to the last bit.
+    for spoil in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:500])):
+        spoil(out / "samples.npz")
+        assert posteria(*words, monkeypatch=monkeypatch) == 0
+        assert np.array_equal(np.load(out / "samples.npz")["samples"], samples)
+    assert len(steps) == 2 * 2 * 4
+    assert not (out / "chunks").exists()
+
+
+def test_a_run_goes_on_with_more_samples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a chunk size that follows the number of samples, samples drawn twice, another law in the same folder.
+    out = tmp_path / "run"
+    words = ["restore", DIGIT, "--sampler", "dps", "--steps", 4, "--out"]
+    first = ["--chunk", 2, "--samples", 3]
+    assert posteria(*words, out, *first, monkeypatch=monkeypatch) == 0
+    assert (
+        posteria(*words, tmp_path / "whole", "--chunk", 2, "--samples", 6, monkeypatch=monkeypatch)
+        == 0
+    )
+    drawn: list[int] = []
+    step = po.DPS.step
+
+    def watched(self: po.DPS, target: Any, state: Any, *rest: Any) -> Any:
+        drawn.append(len(state.x))
+        return step(self, target, state, *rest)
+
+    monkeypatch.setattr(po.DPS, "step", watched)
+    # The recorded chunk size is kept where none is given.
+    assert posteria(*words, out, "--samples", 6, monkeypatch=monkeypatch) == 0
+    assert drawn == [2] * 8
+    one, other = (np.load(folder / "samples.npz") for folder in (out, tmp_path / "whole"))
+    assert all(np.array_equal(one[name], other[name]) for name in one.files)
+    results = [
+        json.loads((folder / "run.json").read_text())["results"]
+        for folder in (out, tmp_path / "whole")
+    ]
+    assert results[0]["residual"] == results[1]["residual"]
+    for name in ("forward", "backward", "operator"):
+        assert results[0]["cost"][name] == results[1]["cost"][name]
+    before = files(out)
+    capsys.readouterr()
+    for more, sentence in (
+        (["--samples", 2], "which can grow and not shrink to 2"),
+        (["--samples", 8, "--seed", 1], "holds another run (its seed, options, data_seed differ"),
+        (["--samples", 8, "--chunk", 4], "holds another run (its chunk differ"),
+    ):
+        assert posteria(*words, out, *more, monkeypatch=monkeypatch) == 1
+        assert sentence in capsys.readouterr().err
+    assert files(out) == before
+
+
+def test_a_record_knows_what_it_was_made_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a record that is repeated with another input, or whose values are taken as they are.
+    first = tmp_path / "first"
+    assert posteria("restore", DIGIT, "--out", first, *QUICK, monkeypatch=monkeypatch) == 0
+    arrays = dict(np.load(first / "input.npz"))
+
+    def plan(**changes: Any) -> Callable[[Path], Any]:
+        def change(folder: Path) -> None:
+            record = json.loads((folder / "run.json").read_text())
+            record["plan"].update(changes)
+            (folder / "run.json").write_text(json.dumps(record))
+
+        return change
+
+    def other(folder: Path) -> None:
+        np.savez(folder / "input.npz", **{**arrays, "truth": arrays["truth"] * 0.5})
+
+    cases: list[tuple[Callable[[Path], Any], str]] = [
+        (other, "was made with input of SHA-256"),
+        (lambda f: (f / "input.npz").write_bytes(b"PK\3\4half"), "cannot be read as an array"),
+        (lambda f: (f / "input.npz").unlink(), "There is no file"),
+        (plan(options={"foo": 1}), "There is no option of the task 'inpaint' 'foo'"),
+        (plan(samples="many"), "samples takes int; 'many' is not one"),
+        (plan(samples=True), "samples takes int; True is not one"),
+        (plan(sigma=None), "sigma takes float; None is not one"),
+        (plan(size=[28]), "size takes 2 values"),
+        (plan(settings=[1]), "settings takes dict"),
+        (plan(sampler="__import__('os').mkdir('ran')"), "does not describe an object"),
+        (plan(extra=1), "There is no setting 'extra'"),
+        (plan(hashes={"prior": "0" * 64}), "was made with weights of the prior of SHA-256"),
+        (lambda f: (f / "run.json").write_text('{"job": "restore"'), "is damaged"),
+        (lambda f: (f / "run.json").write_bytes(b"\xff\xfe"), "is damaged"),
+        (lambda f: (f / "run.json").write_text("[" * 100_000), "is damaged"),
+    ]
+    capsys.readouterr()
+    for spoil, sentence in cases:
+        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+        shutil.copytree(first, tmp_path / "copy")
+        spoil(tmp_path / "copy")
+        words = ["restore", "--record", tmp_path / "copy" / "run.json", "--out", tmp_path / "out"]
+        assert posteria(*words, monkeypatch=monkeypatch) == 1, sentence
+        error = capsys.readouterr().err
+        assert sentence in error and error.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_measurement_is_said_to_be_simulated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentence = f"The measurement was simulated from {DIGIT.name}: denoise, with added noise of standard deviation 0.3."
+    words = ["restore", DIGIT, "--task", "denoise", "--sigma", 0.3, *QUICK]
+    assert posteria(*words, "--out", tmp_path / "a", monkeypatch=monkeypatch) == 0
+    assert sentence in capsys.readouterr().out
+    assert sentence in (tmp_path / "a" / "report.html").read_text()
+    words += ["--input-kind", "measurement", "--out", tmp_path / "b"]
+    assert posteria(*words, monkeypatch=monkeypatch) == 0
+    assert "simulated" not in capsys.readouterr().out
+    assert "simulated" not in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_what_is_printed_can_be_read_by_a_program_or_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["restore", DIGIT, "--out", tmp_path / "run", *QUICK]
+    assert posteria(*words, "--json", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr()
+    content = json.loads(printed.out)
+    assert not printed.err and content["finished_before"] is False
+    assert dict(content["rows"])["evaluations of the prior, per sample"] == "4 + 3 vjps"
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert content["results"] == record["results"]
+    assert posteria(*words, "--quiet", monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr() == ("", "")
+    for what in ("samplers", "rules", "priors", "operators"):
+        assert posteria("list", what, "--json", monkeypatch=monkeypatch) == 0
+        assert len(json.loads(capsys.readouterr().out)[what]) > 2
+
+
+def test_progress_is_lines_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a log that is empty until the end, or full of bars.
+    monkeypatch.setattr(output, "EVERY", 0.0)
+    words = ["restore", DIGIT, "--out", tmp_path / "run", *QUICK]
+    assert posteria(*words, monkeypatch=monkeypatch) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"inpaint of {DIGIT.name}: 12% after ")
+    assert re.search(r": 25% after \d+ s, about \d+ s left$", lines[1])
+    assert lines[-1].startswith(f"inpaint of {DIGIT.name}: 100% after ")
+
+
+def test_one_entry_of_a_list(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert posteria("list", "samplers", "mgps", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert repr(po.MGPS()) in printed and "ffhq" in printed and "Args:" in printed
+    assert "mgdm" not in printed.split("\n")[0]
+    assert posteria("list", "samplers", "mgsp", monkeypatch=monkeypatch) == 1
+    assert "There is no sampler 'mgsp'" in capsys.readouterr().err
+
+
+def test_help_names_everything_without_loading_pytorch() -> None:
+    # Catches: an import of PyTorch on the way to a help text, a version or a completion.
+    code = """
+import sys
+from posteria.cli import main
+sys.argv = ["posteria", *sys.argv[1:]]
+try:
+    main()
+finally:
+    assert not {"torch", "numpy", "diffusers", "PIL"} & set(sys.modules)
+"""
+    environment = {**os.environ, "COLUMNS": "200"}
+
+    def call(*words: str, **more: str) -> str:
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment | more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    text = call("--help")
+    for word in ("restore", "generate", "list", "version", "Exit codes", "130 stopped"):
+        assert word in text
+    assert call("-h") == text
+    assert call("--version").strip() == call("version").strip() == po.__version__
+    for command in ("restore", "generate"):
+        text = " ".join(call(command, "-h").split())
+        assert "Example: posteria" in text and "3 the samples are not finite" in text
+        assert "Samples, such as --samples 16 --seed 100" in text
+    completed = call(
+        _POSTERIA_COMPLETE="complete_bash", COMP_WORDS="posteria restore --sam", COMP_CWORD="2"
+    )
+    assert completed.split() == ["--sampler", "--samples"]
+
+
+def test_a_missing_input_is_noticed_before_anything_is_loaded(tmp_path: Path) -> None:
+    code = """
+import sys
+from posteria.cli import main
+sys.argv = ["posteria", *sys.argv[1:]]
+try:
+    main()
+finally:
+    assert "torch" not in sys.modules
+"""
+    for words in (
+        ["nothing.png"],
+        ["--mask", "nothing.png"],
+        ["--kernel", "nothing.npy"],
+        ["--record", "nothing.json"],
+    ):
+        command = [sys.executable, "-c", code, "restore", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 1 and done.stderr.startswith(
+            "posteria: There is no file nothing."
+        )
 
 
 def test_fit_takes_any_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,6 +724,36 @@ def test_other_weights_are_noticed(
     monkeypatch.setitem(SHIPPED, "digits", tampered)
     assert posteria("restore", "--out", tmp_path / "run", monkeypatch=monkeypatch) == 1
     assert "is not the file it should be: its SHA-256 is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("when", ["at the start", "while it loads", "while it draws"])
+def test_an_interrupt_is_one_line_at_any_time(when: str, tmp_path: Path) -> None:
+    # Catches: a traceback at the start, a silent end, a record that says "running" for ever.
+    out = tmp_path / "run"
+    code = "from posteria.cli import main; print('here', flush=True); main()"
+    words = ["restore", str(DIGIT), "--sampler", "mgps", "--steps", "500", "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.argv[0] = 'posteria'; {code}", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    deadline = time.time() + 120
+    while when == "while it draws" and not (out / "input.npz").exists() and time.time() < deadline:
+        time.sleep(0.01)
+    time.sleep({"at the start": 0.02, "while it loads": 0.7}.get(when, 0.3))
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    lines = [line for line in error.splitlines() if "%" not in line]
+    assert lines == ["posteria: stopped; the same command goes on from here."]
+    if when == "while it draws":
+        assert json.loads((out / "run.json").read_text())["status"] == "stopped"
+        assert not list(out.glob(".*"))
 
 
 START = """

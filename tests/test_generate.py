@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from posteria.guidance.tilted.linear_ag import LinearAG
 from posteria.metrics.diversity import classifier_agreement
 from posteria.priors import SHIPPED
 from posteria.priors.classifier import load_classifier
-from posteria.runs import engine, rules
-from posteria.runs.engine import chunks, draw
+from posteria.runs import engine, settings
+from posteria.runs.engine import Method, draw
 from posteria.runs.generate import Request, prepare, run
-from posteria.runs.rules import choose_rule, choose_rules
+from posteria.runs.settings import choose_rule, choose_rules
 from posteria.runs.store import Store
 
 QUICK = ["--label", 3, "--steps", 4, "--solver", "ddim", "--n", 3, "--chunk", 2]
@@ -79,7 +79,7 @@ def test_it_writes_what_it_says(
     record = json.loads((out / "run.json").read_text())
     assert (record["status"], record["job"]) == ("done", "generate")
     scores = record["results"]["scores"]["cfg"]
-    assert (scores["forward"], scores["backward"], scores["shared"]) == (8, 0, 1)
+    assert (scores["cost"]["forward"], scores["cost"]["backward"], scores["shared"]) == (8, 0, 1)
     x = torch.from_numpy(drawn["samples"])
     assert scores["agreement"] == classifier_agreement(load_classifier("digits"), x, 3)
     assert scores["levels"] == "80 to 0.002 in 4 steps"
@@ -126,7 +126,9 @@ def test_rules_are_compared_on_the_same_seeds(
     assert np.allclose(drawn["reference"], reference, atol=1e-3)
     scores = results(tmp_path / "run")["scores"]
     assert list(scores) == ["cfg", "guided", "apg", "reference"]
-    assert scores["reference"]["forward"] == 63 and scores["reference"]["precision"] is None
+    assert (
+        scores["reference"]["cost"]["forward"] == 63 and scores["reference"]["precision"] is None
+    )
     for what in ("agreement", "precision", "recall", "coverage", "distance", "vendi"):
         assert 0 <= scores["cfg"][what] == scores["guided"][what]
     printed = capsys.readouterr().out
@@ -154,9 +156,17 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Mo
     # Catches: a memory of a rule that lives in the process only, chunks of two rules in one file,
     # evaluations that are forgotten or counted twice.
     rules_ = ("apg", "ag", "cfgig")
-    settings = {"apg.beta": "-0.5", "cfgig.initial": "1", "cfgig.rounds": "1"}
-    request = Request(rules_, label=3, weight=3.0, steps=3, settings=settings)
-    job = prepare(replace(request, samples=3, reference=0, chunk=2))
+    request = Request(
+        rules=rules_,
+        label=3,
+        weight=3.0,
+        steps=3,
+        settings={"apg.beta": "-0.5", "cfgig.initial": "1", "cfgig.rounds": "1"},
+        samples=3,
+        reference=0,
+        chunk=2,
+    )
+    job = prepare(request)
     whole, _ = run(job, Store(tmp_path / "whole"), lambda done, total: None)
     monkeypatch.setattr(engine, "CHECKPOINT_EVERY", 0.0)
     store, progress, kills = Store(tmp_path / "killed"), [0.0], 0
@@ -176,8 +186,9 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Mo
     once, twice = arrays(tmp_path / "whole"), arrays(tmp_path / "killed")
     for name in rules_:
         assert np.array_equal(once[name], twice[name])
-        for what in ("forward", "backward", "calls"):
-            assert getattr(whole.scores[name], what) == getattr(again.scores[name], what)
+        for what in ("forward", "backward", "others"):
+            costs = [each.scores[name].cost for each in (whole, again)]  # type: ignore[attr-defined]
+            assert getattr(costs[0], what) == getattr(costs[1], what)
 
 
 @dataclass(frozen=True)
@@ -195,8 +206,8 @@ def test_the_cost_is_the_mean_of_what_samples_cost(tmp_path: Path) -> None:
     family = po.Family(gaussian(seed=1), {0: gaussian()})
     target = po.Tilted(family, po.Label(0), 2.0)
     sampler = po.Guided(rule=Half(), schedule=po.Karras(steps=5), solver=po.DDIM())
-    parts = chunks(sampler, range(4), 4)
-    _, cost = draw(sampler, target, parts, Store(tmp_path), lambda part, count: None)
+    methods = {"half": Method(sampler, target, range(4))}
+    cost = draw(methods, 4, Store(tmp_path), lambda done, total: None)["half"].cost
     assert (cost.forward, cost.backward, cost.operator) == (5 * 1.5, 0, 0)
 
 
@@ -208,7 +219,7 @@ def test_a_population_is_drawn_whole_and_its_cost_is_shared(
     assert posteria(*words, "--chunk", 2, "--out", tmp_path / "run") == 0
     scores = results(tmp_path / "run")["scores"]["tilted"]
     # Each particle asks both members at each of 3 levels.
-    assert (scores["shared"], scores["forward"]) == (4, 4 * 3 * 2)
+    assert (scores["shared"], scores["cost"]["forward"]) == (4, 3 * 2)
     assert "share of a population of 4, which costs 24 evaluations" in capsys.readouterr().out
 
 
@@ -225,7 +236,7 @@ def test_other_models_are_part_of_the_run(
     drawn = arrays(tmp_path / "run")["samples"]
     assert np.allclose(drawn, sampler.sample(target, seeds=range(3)).numpy(), atol=1e-3)
     # Catches: a cost without that of the weak model.
-    assert results(tmp_path / "run")["scores"]["autoguidance"]["forward"] == 8
+    assert results(tmp_path / "run")["scores"]["autoguidance"]["cost"]["forward"] == 8
     again = ["--record", tmp_path / "run" / "run.json", "--out", tmp_path / "again"]
     assert posteria(*again) == 0
     assert np.array_equal(arrays(tmp_path / "again")["samples"], drawn)
@@ -233,9 +244,9 @@ def test_other_models_are_part_of_the_run(
     weights = weak / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({k: v * 1.01 for k, v in load_file(weights).items()}, weights)
     assert posteria(*words) == 1
-    assert "holds another run (its models_sha256 differ" in capsys.readouterr().err
+    assert "holds another run (its weights of the weak prior differ" in capsys.readouterr().err
     assert posteria(*again[:2], "--out", tmp_path / "third") == 1
-    assert "was made with other weights than its models have now" in capsys.readouterr().err
+    assert "was made with weights of the weak prior of SHA-256" in capsys.readouterr().err
     assert not (tmp_path / "third").exists()
 
 
@@ -245,14 +256,14 @@ def test_rules_that_ask_a_classifier_take_the_shipped_one(
     words = ["--label", 3, "--compare", "gfcg,elucd,dynamic,mgdm", "--steps", 3, "--n", 2]
     words += ["--reference", 0, "--set", "dynamic.weights=(1.0,3.0)"]
     assert posteria(*words, "--out", tmp_path / "run") == 0
-    scores = results(tmp_path / "run")["scores"]
+    scores = {n: s["cost"] for n, s in results(tmp_path / "run")["scores"].items()}
     # Heun: 5 estimates in 3 steps, each seen by the classifier.
-    assert (scores["gfcg"]["forward"], scores["gfcg"]["calls"]) == (10, 5)
-    assert (scores["elucd"]["forward"], scores["elucd"]["calls"]) == (5, 5)
+    assert (scores["gfcg"]["forward"], scores["gfcg"]["others"]) == (10, 5)
+    assert (scores["elucd"]["forward"], scores["elucd"]["others"]) == (5, 5)
     # DDIM: two weights are tried a step, and the states they end in are denoised, but for the clean ones.
-    assert (scores["dynamic"]["forward"], scores["dynamic"]["calls"]) == (3 * 2 + 2 * 2, 6)
+    assert (scores["dynamic"]["forward"], scores["dynamic"]["others"]) == (3 * 2 + 2 * 2, 6)
     # A sampler of posteriors draws from the unconditional member times the classifier.
-    assert scores["mgdm"]["forward"] > 3 and scores["mgdm"]["calls"] > 0
+    assert scores["mgdm"]["forward"] > 3 and scores["mgdm"]["others"] > 0
     printed = capsys.readouterr().out
     assert "The same classifier guided gfcg, elucd, dynamic, mgdm" in printed
 
@@ -261,8 +272,8 @@ def test_a_rule_that_needs_a_fit_is_fitted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, posteria: Command
 ) -> None:
     # Catches: a fit that is made again by a run that goes on, or is lost by its record.
-    monkeypatch.setattr(rules, "TRAJECTORIES", range(100, 104))
-    fit, fits = rules.fitted, []
+    monkeypatch.setattr(settings, "TRAJECTORIES", range(100, 104))
+    fit, fits = settings.fitted, []
 
     def watched(*words: Any) -> Any:
         fits.append(1)
@@ -270,7 +281,7 @@ def test_a_rule_that_needs_a_fit_is_fitted_once(
 
     monkeypatch.setattr("posteria.runs.generate.fitted", watched)
     words = [*QUICK, "--steps", 8, "--rule", "linear_ag"]
-    job = prepare(Request(("linear_ag",), label=3, steps=8, samples=3, chunk=2))
+    job = prepare(Request(rules=("linear_ag",), label=3, steps=8, samples=3, chunk=2))
 
     def die(done: int, total: int) -> None:
         raise Killed
@@ -281,7 +292,7 @@ def test_a_rule_that_needs_a_fit_is_fitted_once(
     assert posteria("--record", tmp_path / "other" / "run.json", "--out", tmp_path / "run") == 0
     assert len(fits) == 2
     # 4 guided levels of 8, two of them estimated.
-    assert results(tmp_path / "run")["scores"]["linear_ag"]["forward"] == 10
+    assert results(tmp_path / "run")["scores"]["linear_ag"]["cost"]["forward"] == 10
     target = po.Tilted(po.load_prior("digits"), po.Label(3), 2.0)
     rule = LinearAG.fit(target, po.Karras(steps=8), range(100, 104))
     sampler = po.Guided(rule=rule, schedule=po.Karras(steps=8), solver=po.DDIM())
@@ -342,12 +353,14 @@ WRONG = {
     "--label 3 --compare cfg,apg --set zeta=1": "None of cfg, apg has a setting 'zeta'",
     "--label 3 --compare cfg,apg --set ag.eta=1": "There is no rule in this run 'ag'",
     "--label 3 --n 0": "at least 1",
-    "--label 3 --reference -1": "--reference at least 0",
+    "--label 3 --reference -1": "--reference is a number of at least 0",
     "--label 3 --seed -1": "A seed is an integer from 0",
     "--label 3 --seed 4294967295 --n 1 --reference 1": "A seed is an integer from 0",
     "--label 3 --device gpu": "is not a device",
     "--label 3 --out full": "holds other files (thesis.tex)",
-    "--label 3 --out restored": "holds a run of `posteria restore`",
+    "--label 3 --out restored": "is the record of a run of `posteria restore`",
+    "--label 3 --rule cfg --compare cfg,apg": "Give --rule or --compare, not both",
+    "--label 3 --record restored/run.json": "leave --label out",
     "--record absent.json": "There is no file",
     "--record restored/run.json": "is the record of a run of `posteria restore`",
 }
@@ -394,10 +407,10 @@ def test_wrong_input_ends_in_one_sentence(
 def test_list_names_every_rule(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "console", cli.Console(width=160))
+    monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setattr(sys, "argv", ["posteria", "list", "rules"])
     with pytest.raises(SystemExit):
-        cli.app()
+        cli.main()
     printed = capsys.readouterr().out
     for name in (*po.RULES, "guided", "tilted"):
         assert name in printed

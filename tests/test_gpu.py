@@ -8,7 +8,7 @@ from tests.test_guidance_battery import SAMPLERS
 from tests.test_sampler import SMALL, TARGETS, takes
 
 import posteria as po
-from posteria.runs.engine import chunks, draw
+from posteria.runs.engine import Method, draw
 from posteria.runs.store import Store
 from posteria.testing import (
     check_denoiser,
@@ -66,8 +66,7 @@ def test_network() -> None:
 def test_a_run_resumes(tmp_path: Path) -> None:
 
     target, sampler = on_gpu(), po.MGDM(schedule=po.Table(steps=8))
-    whole, _ = draw(
-        sampler, target, chunks(sampler, range(5), 2), Store(tmp_path), lambda *_: None
-    )
+    methods = {"samples": Method(sampler, target, range(5))}
+    whole = draw(methods, 2, Store(tmp_path), lambda *_: None)["samples"].x
     parts = [sampler.sample(target, seeds) for seeds in ([0, 1], [2, 3], [4])]
     assert torch.equal(whole, torch.cat(parts).cpu())

@@ -82,10 +82,7 @@ def test_derivatives_and_randomness_have_one_home(path: Path) -> None:
                 assert name == "core/linalg.py", f"{name}:{node.lineno} differentiates by hand"
 
 
-def test_pytorch_is_told_how_to_wait_before_it_is_loaded() -> None:
-    # Catches: an import that comes first. It is read once, and on a busy machine a run then takes
-    # 60 times as long.
-    code = """
+WATCHED = """
 import os, sys
 class Watch:
     def find_spec(self, name, *rest):
@@ -93,10 +90,33 @@ class Watch:
             print(os.environ.get("GOMP_SPINCOUNT"))
             sys.exit()
 sys.meta_path.insert(0, Watch())
-import posteria.samplers
+{}
 """
-    words = [sys.executable, "-c", code]
+
+
+def test_pytorch_is_told_how_to_wait_before_it_is_loaded() -> None:
+    # Catches: an import that comes first. It is read once, and on a busy machine a run then takes
+    # 60 times as long.
+    call = "sys.argv = ['posteria', 'list', 'samplers']; import posteria.cli; posteria.cli.main()"
+    words = [sys.executable, "-c", WATCHED.format(call)]
     clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     for given, expected in (({}, "2000"), ({"GOMP_SPINCOUNT": "5"}, "5")):
         done = subprocess.run(words, capture_output=True, env=clean | given, check=True, text=True)
         assert done.stdout.strip() == expected
+
+
+def test_an_import_changes_nothing_of_the_process() -> None:
+    # Catches: environment variables, threads, warnings or the grad mode set for everyone who imports the package.
+    code = """
+import os, warnings, torch
+def state():
+    modes = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads(), torch.initial_seed()
+    return dict(os.environ), list(warnings.filters), modes
+import diffusers, numpy, PIL.Image, typer
+before = state()
+import posteria, posteria.samplers, posteria.priors, posteria.cli, posteria.runs.restore, posteria.runs.generate
+assert state() == before
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )

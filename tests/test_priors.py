@@ -16,8 +16,8 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 
 import posteria as po
+from posteria.modalities import MODALITIES
 from posteria.priors import SHIPPED
-from posteria.runs.pictures import read_picture
 from posteria.testing import check_denoiser
 
 
@@ -182,7 +182,8 @@ def test_shipped_priors(name: str) -> None:
     check_denoiser(prior, sigmas=(0.1, 1.0))
     assert len(shipped.examples) >= 4
     truth = torch.stack([
-        read_picture(p, shipped.shape, name, fit=False) for p in shipped.examples
+        MODALITIES["image"].read(p, shipped.shape, taker=name, fit=False).x
+        for p in shipped.examples
     ])
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -204,7 +205,8 @@ def test_labels_of_the_digits() -> None:
     # Catches: labels that are ignored. Given its class a held-out digit is denoised better than given another one.
     shipped, prior = SHIPPED["digits"], po.load_prior("digits")
     truth = torch.stack([
-        read_picture(p, shipped.shape, "digits", fit=False) for p in shipped.examples
+        MODALITIES["image"].read(p, shipped.shape, taker="digits", fit=False).x
+        for p in shipped.examples
     ])
     noise = torch.randn(24, *truth.shape, generator=torch.Generator().manual_seed(0))
     x = truth + 2.5 * noise

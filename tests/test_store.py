@@ -2,7 +2,10 @@
 
 import errno
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,10 @@ import pytest
 import torch
 
 import posteria as po
+from posteria.core.meter import Meter, peak_memory
+from posteria.core.record import as_json
 from posteria.runs import engine
-from posteria.runs.engine import Chunk, chunks, draw
+from posteria.runs.engine import Done, InProcess, Method, chunks, draw
 from posteria.runs.store import Store, StoreError
 from posteria.testing import example_posterior
 
@@ -22,27 +27,32 @@ class Killed(Exception):
     pass
 
 
-def run(store: Store, stop_after: int | None = None, size: int = 2) -> Any:
+def methods(sampler: po.samplers.Sampler[Any], seeds: range) -> dict[str, Method]:
+    return {"samples": Method(sampler, example_posterior(), seeds)}
+
+
+def run(store: Store, stop_after: int | None = None, size: int = 2) -> tuple[torch.Tensor, Meter]:
     """Draw 5 samples; die after so many steps."""
     steps = 0
 
-    def advance(part: Chunk, count: int) -> None:
+    def advance(done: int, total: int) -> None:
         nonlocal steps
         steps += 1
         if stop_after is not None and steps >= stop_after:
             raise Killed
 
-    return draw(SAMPLER, example_posterior(), chunks(SAMPLER, range(5), size), store, advance)
+    drawn = draw(methods(SAMPLER, range(5)), size, store, advance)["samples"]
+    return drawn.x, drawn.meter
 
 
 def test_chunks_cover_all_seeds() -> None:
-    parts = chunks(SAMPLER, range(10, 15), 2)
+    parts = chunks(methods(SAMPLER, range(10, 15)), 2)
     assert [part.seeds for part in parts] == [[10, 11], [12, 13], [14]]
     assert len({part.file for part in parts}) == 3
 
 
 def test_a_chunk_is_a_population_where_there_are_some() -> None:
-    parts = chunks(po.TDS(particles=4), range(2, 11), 2)
+    parts = chunks(methods(po.samplers.TDS(particles=4), range(2, 11)), 2)
     assert [part.seeds for part in parts] == [[2, 3], [4, 5, 6, 7], [8, 9, 10]]
 
 
@@ -121,14 +131,144 @@ def test_arrays_come_back(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write_arrays("x.npz", {"a": np.arange(3), "b": np.ones((2, 2))})
     back = store.read_arrays("x.npz")
-    assert set(back) == {"a", "b"} and np.array_equal(back["a"], np.arange(3))
+    assert back is not None and set(back) == {"a", "b"} and np.array_equal(back["a"], np.arange(3))
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[Any, ...]:
-            return (os.system, ("true",))
+            return (os.mkdir, (str(tmp_path / "ran"),))
 
     torch.save({"x": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(Exception, match=r"weights_only|Unsupported"):
-        Store(tmp_path).read_tensors("evil.pt", "cpu")
+    assert Store(tmp_path).read_tensors("evil.pt", "cpu") is None
+    assert not (tmp_path / "ran").exists()
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+SPOILT: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "a truncated chunk": ("00000.pt", truncate),
+    "an empty chunk": ("00000.pt", lambda path: path.write_bytes(b"")),
+    "no chunk": ("00000.pt", lambda path: path.unlink()),
+    "a chunk of another shape": (
+        "00000.pt",
+        lambda path: edit(path, lambda c: c.update(x=c["x"][:1])),
+    ),
+    "a chunk of other seeds": (
+        "00000.pt",
+        lambda path: edit(path, lambda c: c.update(seeds=[7, 8])),
+    ),
+    "a chunk of another version": ("00000.pt", lambda path: edit(path, lambda c: c.pop("cost"))),
+    "a chunk with a field too many": (
+        "00000.pt",
+        lambda path: edit(path, lambda c: c["cost"].update(watts=1.0)),
+    ),
+    "a chunk that is a list": ("00000.pt", lambda path: torch.save([1], path)),
+    "a truncated state": ("00001.state", truncate),
+    "an empty state": ("00001.state", lambda path: path.write_bytes(b"")),
+    "a state with a field too many": (
+        "00001.state",
+        lambda path: edit(path, lambda c: c["state"].update(extra=1)),
+    ),
+    "a state without streams": ("00001.state", lambda path: edit(path, lambda c: c.pop("rng"))),
+    "a state of other streams": (
+        "00001.state",
+        lambda path: edit(path, lambda c: c.update(rng=c["rng"][:1])),
+    ),
+    "a state of another shape": (
+        "00001.state",
+        lambda path: edit(path, lambda c: c["state"].update(x=c["state"]["x"][:, :1])),
+    ),
+    "a folder beside": (
+        "00000.pt",
+        lambda path: (path.parent / ".ipynb_checkpoints" / "inner").mkdir(parents=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_is_damaged_is_drawn_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a file of a run's own that stops each further start, or whose content is taken as it is.
+    monkeypatch.setattr(engine, "CHECKPOINT_EVERY", -1.0)
+    whole, _ = run(Store(tmp_path / "whole"))
+    store = Store(tmp_path / "spoilt")
+    with pytest.raises(Killed):
+        run(store, stop_after=12)
+    file, spoil = SPOILT[name]
+    assert {"00000.pt", "00001.state"} <= {p.name for p in store.path("chunks").iterdir()}
+    spoil(store.path("chunks") / file)
+    again, _ = run(store)
+    assert torch.equal(again, whole)
+    store.remove("chunks")
+    assert not store.path("chunks").exists()
+
+
+def test_a_run_that_grows_keeps_its_whole_chunks(tmp_path: Path) -> None:
+    # Catches: samples that depend on how many there are, chunks that are mixed up by their index.
+    kept = draw(methods(SAMPLER, range(3)), 2, Store(tmp_path / "short"), lambda *_: None)
+    done = [Done(chunk, kept["samples"].x[:2], cost) for chunk, cost in kept["samples"].chunks[:1]]
+    drawn: list[list[int]] = []
+
+    class Watched(InProcess):
+        def map(self, work: Any, chunks: Any) -> Any:
+            for chunk in reversed(list(chunks)):
+                drawn.append(list(chunk.seeds))
+                yield work(chunk)
+                # Each chunk at least once: the work is idempotent.
+                yield work(chunk)
+
+    store = Store(tmp_path / "short")
+    long = draw(methods(SAMPLER, range(5)), 2, store, lambda *_: None, done, Watched())
+    assert drawn == [[4], [2, 3]]
+    whole, cost = run(Store(tmp_path / "whole"))
+    assert torch.equal(long["samples"].x, whole)
+    counted = long["samples"].meter
+    assert (counted.forward, counted.backward) == (cost.forward, cost.backward)
+
+
+def test_json_is_json(tmp_path: Path) -> None:
+    # Catches: NaN and Infinity, which other readers of JSON refuse.
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Store(tmp_path).write_json("x.json", {"a": float("nan")})
+    assert as_json({"a": (float("inf"), 1.5)}) == {"a": [None, 1.5]}
+
+
+def test_a_system_without_locks_of_unix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Catches: modules of Unix that are needed to import the package, or to lock or measure.
+    calls: list[tuple[Any, ...]] = []
+    windows = ModuleType("msvcrt")
+    windows.LK_NBLCK = 2  # type: ignore[attr-defined]
+    windows.locking = lambda *words: calls.append(words[1:])  # type: ignore[attr-defined]
+    for name, module in {"fcntl": None, "resource": None, "msvcrt": windows}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    with Store(tmp_path).locked():
+        assert calls == [(2, 1)]
+    assert peak_memory(torch.device("cpu")) == 0
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "I/O")])
+def test_what_cannot_be_read_is_one_sentence(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+
+    def refuse(self: Path) -> Any:
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(po.InputError, match=r"run.json cannot be read: "):
+        Store(tmp_path).read_json("run.json")
+    (tmp_path / "run.json").unlink()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(po.InputError, match="cannot be read"):
+        Store(tmp_path).foreign_files()

@@ -17,8 +17,8 @@ from torch import Tensor
 import posteria as po
 from data import DATA, Pictures
 from posteria.metrics.distribution import sliced_wasserstein
+from posteria.modalities.image.pixels import grid, png, to_bytes
 from posteria.priors.folder import load_folder
-from posteria.runs.pictures import grid, png, to_bytes
 from train import RECIPES, Recipe, build
 
 LICENCES = {

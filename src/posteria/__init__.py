@@ -6,10 +6,6 @@ when it is first used: `import posteria` alone does not load PyTorch.
 
 from typing import TYPE_CHECKING, Any
 
-# First, because it sets what PyTorch reads when it is loaded.
-from .core import threads as threads
-
-# isort: split
 from ._deprecated import moved
 from ._names import NAMES, ROOMS, resolve
 from .version import __version__ as __version__

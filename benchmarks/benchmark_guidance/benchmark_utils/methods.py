@@ -10,7 +10,7 @@ from lib import Draws, measure, seeds_of
 from lib.measure import BLOCK
 from posteria.core.errors import PosteriaError
 from posteria.core.meter import Meter
-from posteria.runs import rules as command_line
+from posteria.runs import settings as command_line
 from posteria.samplers import TILTED_SAMPLERS, Guided, TiltedSampler
 from posteria.samplers.particles.population import TiltedPopulation
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from posteria.metrics.calibration import interval_coverage
+from posteria.modalities.image.figures import picture_of
+from posteria.modalities.image.pixels import heat, to_bytes
 from posteria.operators import Operator
-from posteria.runs.pictures import heat, to_bytes
-from posteria.runs.results import picture_of
 
 # Standard deviations of this much, where pictures span 2, are the brightest colour.
 TOP = 1.0

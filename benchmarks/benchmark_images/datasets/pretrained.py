@@ -10,7 +10,7 @@ from benchopt.config import get_data_path
 from typing_extensions import override
 
 from posteria.core.errors import PosteriaError
-from posteria.runs.pictures import read_picture
+from posteria.modalities import MODALITIES
 
 
 class Dataset(BaseDataset):
@@ -52,7 +52,8 @@ class Dataset(BaseDataset):
         except PosteriaError as error:
             return {"pictures": None, "reason": str(error)}
         truths = [
-            read_picture(path, shape, self.prior, fit=True) for path in islice(found, self.count)
+            MODALITIES["image"].read(path, shape, taker=self.prior, fit=True).x
+            for path in islice(found, self.count)
         ]
         pictures = Pictures(
             prior=self.prior,

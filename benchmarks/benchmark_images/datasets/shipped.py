@@ -7,8 +7,8 @@ from benchmark_utils.problem import NOISE, TASKS, Pictures
 from benchopt import BaseDataset
 from typing_extensions import override
 
+from posteria.modalities import MODALITIES
 from posteria.priors.shipped import SHIPPED
-from posteria.runs.pictures import read_picture
 
 
 class Dataset(BaseDataset):
@@ -30,7 +30,10 @@ class Dataset(BaseDataset):
     def get_data(self) -> dict[str, Any]:
         shipped = SHIPPED[self.prior]
         paths = shipped.examples[: self.count]
-        truths = [read_picture(path, shipped.shape, self.prior, fit=False) for path in paths]
+        truths = [
+            MODALITIES["image"].read(path, shipped.shape, taker=self.prior, fit=False).x
+            for path in paths
+        ]
         pictures = Pictures(
             prior=self.prior,
             task=self.task,

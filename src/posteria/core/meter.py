@@ -15,7 +15,6 @@ are made: 736 rows in the first batch that needs them and none afterwards. Every
 prior counts, also for samples that are not returned: a population is simulated whole.
 """
 
-import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -159,8 +158,12 @@ class Watch:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory that the process, or the GPU, has held, in MiB."""
+    """The most memory that the process, or the GPU, has held, in MiB; 0 where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

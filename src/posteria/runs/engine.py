@@ -1,15 +1,16 @@
 """Draw many samples in chunks of seeds, so that a run that is killed goes on where it was."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError
-from ..core.meter import peak_memory as peak_memory
+from ..core.errors import InputError, ShapeError, expect, require
+from ..core.meter import Cost, Meter, Watch
+from ..core.record import from_json
 from ..diffusion.denoiser import Counted
 from ..diffusion.solver import State
 from ..samplers.base import Sampler
@@ -20,27 +21,36 @@ from .store import Store
 CHECKPOINT_EVERY = 5.0
 
 
-@dataclass
-class Cost:
-    """What samples cost.
+@dataclass(frozen=True)
+class Method:
+    """One way to draw samples.
 
     Args:
-        forward: Evaluations of the prior, per sample.
-        backward: Products with its transposed Jacobian, per sample.
-        operator: Calls of the operator and its derivatives, or of a classifier, per sample.
-        seconds: Of sampling, for all samples.
+        sampler: With its models.
+        target: What it draws from.
+        seeds: One a sample.
+        array: The name of its samples in `samples.npz`.
+        models: Where models beside the prior count.
     """
 
-    forward: float = 0
-    backward: float = 0
-    operator: float = 0
-    seconds: float = 0.0
+    sampler: Sampler[Any]
+    target: Posterior | Tilted
+    seeds: Sequence[int]
+    array: str = "samples"
+    models: Meter = field(default_factory=Meter)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Seeds that are drawn in one batch."""
+    """Seeds that are drawn in one batch.
 
+    Args:
+        method: The name of their method.
+        index: Of the chunk in its run.
+        seeds: The seeds, which count up.
+    """
+
+    method: str
     index: int
     seeds: Sequence[int]
 
@@ -55,122 +65,202 @@ class Chunk:
         return f"chunks/{self.index:05d}.state"
 
 
-def chunks(sampler: Sampler[Any], seeds: Sequence[int], size: int) -> list[Chunk]:
-    """Cut seeds into chunks of about `size`; a population is never cut."""
-    return [Chunk(i, part) for i, part in enumerate(sampler.batches(seeds, size))]
-
-
-class _Meter:
-    """Counts what a target is asked for, on top of what an earlier attempt was.
+@dataclass(frozen=True)
+class Done:
+    """A chunk that was drawn.
 
     Args:
-        target: A posterior or a tilted law, whose whole cost is shared out.
-        units: Samples or populations that share it.
-        before: What an earlier attempt cost.
-        others: What other models have cost so far, not shared out.
+        chunk: Which.
+        x: Its samples, `[len(seeds), *event]`, on the CPU.
+        meter: What they cost.
     """
 
-    def __init__(
-        self, target: Posterior | Tilted, units: int, before: Cost, others: Callable[[], Cost]
-    ) -> None:
-        self.counted = Counted(target.prior)
-        self.target: Posterior | Tilted = replace(target, prior=self.counted)
-        self.units = units
-        self.before, self.others, self.others_before = before, others, others()
-        self.started = time.perf_counter()
-
-    def read(self) -> Cost:
-        others, earlier = self.others(), self.others_before
-        operator = getattr(getattr(self.target, "likelihood", None), "operator", None)
-        return Cost(
-            self.before.forward
-            + _each(self.counted.meter.forward, self.units)
-            + _each(others.forward - earlier.forward, self.units),
-            self.before.backward
-            + _each(self.counted.meter.backward, self.units)
-            + _each(others.backward - earlier.backward, self.units),
-            self.before.operator
-            + _each(others.operator - earlier.operator, self.units)
-            + (0 if operator is None else operator.calls),
-            self.before.seconds + time.perf_counter() - self.started,
-        )
+    chunk: Chunk
+    x: Tensor
+    meter: Meter
 
 
-def _each(total: float, units: int) -> float:
-    """An equal share, whole if it comes out whole."""
-    return total / units if total % units else total // units
+class Executor(Protocol):
+    """Carries out the work on chunks, here or elsewhere.
+
+    A chunk may be worked on more than once, for instance after a worker was lost: the work is
+    idempotent.
+    """
+
+    def map(self, work: Callable[[Chunk], Done], chunks: Iterable[Chunk]) -> Iterator[Done]:
+        """What came of each chunk, in any order."""
+        ...
+
+
+class InProcess:
+    """One chunk after another, in this process."""
+
+    def map(self, work: Callable[[Chunk], Done], chunks: Iterable[Chunk]) -> Iterator[Done]:
+        """See `Executor`."""
+        return map(work, chunks)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of a method.
+
+    Args:
+        x: Its samples in the order of their seeds, `[n, *event]`.
+        chunks: Chunks with what they cost, in the same order.
+        worked: Samples whose work was done, those of whole populations.
+    """
+
+    x: Tensor
+    chunks: tuple[tuple[Chunk, Meter], ...]
+    worked: int
+
+    @property
+    def meter(self) -> Meter:
+        """What all chunks cost."""
+        return sum((meter for _, meter in self.chunks), Meter())
+
+    @property
+    def cost(self) -> Cost:
+        """What each sample costs."""
+        return self.meter.cost(self.worked)
+
+
+def chunks(methods: Mapping[str, Method], size: int) -> list[Chunk]:
+    """Cut the seeds of methods into chunks of about `size`; a population is never cut."""
+    parts = [
+        (name, seeds)
+        for name, method in methods.items()
+        for seeds in method.sampler.batches(method.seeds, size)
+    ]
+    return [Chunk(name, index, seeds) for index, (name, seeds) in enumerate(parts)]
 
 
 def draw(
-    sampler: Sampler[Any],
-    target: Posterior | Tilted,
-    parts: Sequence[Chunk],
+    methods: Mapping[str, Method],
+    size: int,
     store: Store,
-    advance: Callable[[Chunk, int], None],
-    others: Callable[[], Cost] = Cost,
-) -> tuple[Tensor, Cost]:
-    """Draw all chunks that are not in the store yet, and return all samples with their cost.
+    advance: Callable[[int, int], None],
+    kept: Iterable[Done] = (),
+    executor: Executor | None = None,
+) -> dict[str, Drawn]:
+    """The samples of all methods, drawn but for those that are in the store or kept already.
 
     Args:
-        sampler: The sampler.
-        target: The posterior, or the tilted law.
-        parts: The chunks; the same ones as in earlier attempts.
-        store: Where they are kept.
-        advance: Called with a chunk and its number of finished steps.
-        others: What models beside the prior have cost so far, by all that they were asked.
+        methods: By name.
+        size: Samples in a chunk; the same as in earlier attempts.
+        store: Where chunks are kept.
+        advance: Called with the number of finished steps and that of all steps.
+        kept: Chunks of a finished run.
+        executor: Who draws.
     """
-    samples, cost = [], Cost()
+    parts = chunks(methods, size)
+    steps = [len(methods[part.method].sampler.moves()) for part in parts]
+    before = {(done.chunk.method, tuple(done.chunk.seeds)): done for done in kept}
+    counts, total = [0] * len(parts), sum(steps)
+
+    def progress(part: Chunk, count: int) -> None:
+        counts[part.index] = count
+        advance(sum(counts), total)
+
+    def work(part: Chunk) -> Done:
+        return draw_chunk(methods[part.method], part, store, progress)
+
+    found: dict[int, Done] = {}
     for part in parts:
-        if not store.path(part.file).exists():
-            _draw_chunk(sampler, target, part, store, advance, others)
-        advance(part, len(sampler.moves()))
-        saved = store.read_tensors(part.file, "cpu")
-        samples.append(saved["x"])
-        of_part = Cost(**saved["cost"])
-        seconds = cost.seconds + of_part.seconds
-        cost = Cost(of_part.forward, of_part.backward, of_part.operator, seconds)
-    return torch.cat(samples), cost
+        done = before.get((part.method, tuple(part.seeds)))
+        if done is not None:
+            found[part.index] = done
+            counts[part.index] = steps[part.index]
+    todo = (part for part in parts if part.index not in found)
+    for done in (executor or InProcess()).map(work, todo):
+        found[done.chunk.index] = done
+        progress(done.chunk, steps[done.chunk.index])
+    return {
+        name: _joined(method, [found[part.index] for part in parts if part.method == name])
+        for name, method in methods.items()
+    }
 
 
-def _draw_chunk(
-    sampler: Sampler[Any],
-    target: Posterior | Tilted,
-    part: Chunk,
-    store: Store,
-    advance: Callable[[Chunk, int], None],
-    others: Callable[[], Cost],
-) -> None:
-    resume, before = None, Cost()
-    if store.path(part.checkpoint).exists():
-        saved = store.read_tensors(part.checkpoint, target.space.device)
-        before = Cost(**saved["cost"])
-        # The streams of random numbers are states of generators, which live on the CPU whatever
-        # the device.
-        resume = (sampler.state_type(**saved["state"]), saved["rng"].cpu())
-    units = len({seed // sampler.shared for seed in part.seeds})
-    meter, last_saved = _Meter(target, units, before, others), time.perf_counter()
+def _joined(method: Method, done: Sequence[Done]) -> Drawn:
+    costs = tuple((each.chunk, each.meter) for each in done)
+    worked = method.sampler.worked(method.target, method.seeds)
+    return Drawn(torch.cat([each.x for each in done]), costs, worked)
+
+
+def draw_chunk(
+    method: Method, part: Chunk, store: Store, advance: Callable[[Chunk, int], None]
+) -> Done:
+    """Draw a chunk, unless the store has it, and keep it there.
+
+    What an earlier attempt has left is used if it is whole and of the same seeds, and else drawn again.
+    """
+    done = _finished(method, part, store)
+    if done is not None:
+        return done
+    sampler, target, meter = method.sampler, method.target, Meter()
+    resume, before = _begun(method, part, store)
+    counted = replace(target, prior=Counted(target.prior, meter))
+    operator = getattr(getattr(counted, "likelihood", None), "operator", None)
+    watch = Watch(meter, len(part.seeds), operator, target.space.device)
+    others, last_saved = replace(method.models), time.perf_counter()
     state: State | None = None
-    for state, rng in sampler.checkpoints(meter.target, part.seeds, resume):
+
+    def spent() -> Meter:
+        return before + watch.read() + (method.models - others)
+
+    for state, rng in sampler.checkpoints(counted, part.seeds, resume):
         advance(part, state.count)
         if time.perf_counter() - last_saved > CHECKPOINT_EVERY:
             content = {field.name: getattr(state, field.name) for field in fields(state)}
-            cost = asdict(meter.read())
-            store.write_tensors(
-                part.checkpoint, {"state": content, "rng": rng.state(), "cost": cost}
-            )
+            kept = {"state": content, "rng": rng.state(), "cost": spent().record()}
+            store.write_tensors(part.checkpoint, {"seeds": list(part.seeds), **kept})
             last_saved = time.perf_counter()
     if state is None:
         # Killed between the last checkpoint and the end of the chunk: nothing is left to do but to
         # keep the state.
-        state = resume[0] if resume else None
-    if state is not None:
-        x = sampler.draws(target, state, part.seeds)
-        store.write_tensors(part.file, {"x": x.cpu(), "cost": asdict(meter.read())})
+        state = expect(resume and resume[0], State, by="A chunk without a step")
+    done = Done(part, sampler.draws(target, state, part.seeds).cpu(), spent())
+    kept = {"seeds": list(part.seeds), "x": done.x, "cost": done.meter.record()}
+    store.write_tensors(part.file, kept)
     store.remove(part.checkpoint)
+    return done
+
+
+def _finished(method: Method, part: Chunk, store: Store) -> Done | None:
+    """A chunk that the store has whole."""
+    try:
+        saved = _saved(part, part.file, store, "cpu")
+        require(saved["x"].shape == (len(part.seeds), *method.target.space.shape), "x")
+        return Done(part, saved["x"], from_json(Meter, saved["cost"]))
+    except (KeyError, TypeError, AttributeError, InputError):
+        return None
+
+
+def _begun(method: Method, part: Chunk, store: Store) -> tuple[tuple[Any, Tensor] | None, Meter]:
+    """The state and the random streams of a chunk that was begun, and its cost so far."""
+    space = method.target.space
+    try:
+        saved = _saved(part, part.checkpoint, store, space.device)
+        state = method.sampler.state_type(**saved["state"])
+        # The streams of random numbers are states of generators, which live on the CPU whatever
+        # the device; there is one a sample, or one a population.
+        streams = saved["rng"].cpu()
+        units = len({seed // method.sampler.shared for seed in part.seeds})
+        require(len(streams) == len(state.x) == units, "streams")
+        require(space.check(state.x, "x").dtype == space.dtype, "x")
+        return (state, streams), from_json(Meter, saved["cost"])
+    except (KeyError, TypeError, AttributeError, InputError, ShapeError):
+        return None, Meter()
+
+
+def _saved(part: Chunk, name: str, store: Store, device: torch.device | str) -> dict[str, Any]:
+    """What an earlier attempt left in a file, if it is whole and of the same seeds."""
+    saved = store.read_tensors(name, device) or {}
+    return saved if saved.get("seeds") == list(part.seeds) else {}
 
 
 def device_of(name: str) -> str:
-    """The name of a device, if PyTorch has it.
+    """The name of a device, if posteria runs on it and PyTorch has it.
 
     Raises:
         InputError: If not.
@@ -178,9 +268,12 @@ def device_of(name: str) -> str:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"{name!r} is not a device; try cpu or cuda.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"{name!r} is not a device; there are cpu and cuda.") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise InputError(f"posteria runs on cpu and cuda; {name!r} is neither.")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= there:
         raise InputError(
-            "This machine has no CUDA device that PyTorch can use; run with --device cpu."
+            f"PyTorch finds {there or 'no'} CUDA devices on this machine, not {name!r}; run with --device cpu."
         )
     return name

@@ -1,165 +1,212 @@
-"""Draw from a prior with a label raised to a power: from a request to a folder of results."""
+"""Draw from a prior with a label raised to a power: what is prepared, and what is made of the samples."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from ..core.errors import CapabilityError, InputError
 from ..core.rng import Rng
-from ..core.space import Space
 from ..diffusion.denoiser import Label
 from ..diffusion.network import Network
 from ..guidance import CFG
 from ..guidance.classifiers.classifier import CleanClassifier
 from ..guidance.classifiers.classifier_guidance import classified
+from ..modalities import Modality, modality_of
 from ..priors import load_prior, prior_sha256
 from ..priors.classifier import CLASSIFIERS
 from ..samplers import Guided, PosteriorSampler, rebuild_sampler
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
-from .engine import Chunk, Cost, chunks, device_of, draw
-from .generate_results import Results, summarise
-from .models import MODELS, Models, load_judge, sha256_of, wants
-from .plan import REFERENCE, Drawing
-from .record import finished, job_of, read_record
-from .rules import check, choose_rules, fitted, unfitted
+from .engine import Drawn, Method, device_of
+from .job import Job, run
+from .job import repeat as repeat_of
+from .models import MODELS, Models, load_judge, wants
+from .report import Page
+from .request import REFERENCE, Generate
+from .results import Results, divergence, shown
+from .scores import Generated, Scores, levels_in_words, score
+from .settings import check, choose_rules, fitted, unfitted
 from .store import Store
+
+__all__ = ["Generation", "Request", "prepare", "repeat", "run"]
+
+Request = Generate
+repeat = partial(repeat_of, Generate)
 
 # Draws the reference: the conditional law itself.
 CONDITIONAL = Guided(rule=CFG(weight=1.0))
+# Samples of one rule in the figure that shows the rules side by side.
+ACROSS = 12
+# Samples of one rule that are shown.
+SHOWN = 64
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a user asks for; see `posteria generate --help`.
-
-    `samplers` holds the `repr` of samplers by name, in place of `rules` and their settings.
-    """
-
-    rules: tuple[str, ...] = ("cfg",)
-    prior: str = "digits"
-    size: tuple[int, int] | None = None
-    label: int | None = None
-    weight: float = 2.0
-    solver: str | None = None
-    steps: int | None = None
-    settings: dict[str, str] = field(default_factory=dict)
-    weak: str | None = None
-    tuned: str | None = None
-    classifier: str | None = None
-    samplers: dict[str, str] | None = None
-    samples: int = 16
-    reference: int | None = None
-    seed: int = 0
-    chunk: int = 16
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Method:
-    """One of the ways in which a label is raised to a power.
+class Generation(Job):
+    """Draws that are ready to be made.
 
     Args:
-        sampler: With its models.
-        target: The tilted law, or the prior tilted by a classifier.
-        seeds: One a sample.
-    """
-
-    sampler: Sampler[Any]
-    target: Tilted | Posterior
-    seeds: range
-
-
-@dataclass(frozen=True)
-class Job:
-    """Draws that are ready to be made: everything has been checked.
-
-    Args:
-        plan: What is drawn.
+        request: What is done.
         methods: By the name of their rule; the reference is the last.
-        space: Of the samples.
-        judge: The classifier that looks at the samples, if there is one.
-        spent: What other models than the prior have cost so far.
+        notes: See `Job`.
+        modality: Of the samples.
+        judge: The classifier that judges the samples, if there is one.
     """
 
-    plan: Drawing
-    methods: Mapping[str, Method]
-    space: Space
+    numbers: ClassVar[type[Results]] = Generated
+    request: Generate
+    modality: Modality
     judge: CleanClassifier | None
-    spent: Callable[[], Cost]
+
+    @property
+    def title(self) -> str:
+        """See `Job`."""
+        return self.request.title
+
+    def fitted(self, store: Store) -> Self:
+        """See `Job`; coefficients are kept beside the results."""
+        methods = dict(self.methods)
+        for name, method in methods.items():
+            if unfitted(method.sampler) and isinstance(method.target, Tilted):
+                kept = _kept(store, f"{name}.json")
+                if kept is None:
+                    kept = fitted(method.sampler, method.target)
+                    store.write_json(f"{name}.json", repr(kept))
+                methods[name] = replace(method, sampler=kept)
+        return replace(self, methods=methods)
 
     @property
     def judged(self) -> list[str]:
         """The rules that are guided by the classifier that judges them."""
-        same = (
-            self.plan.judge is not None and self.plan.models.get("classifier") == self.plan.judge
-        )
         return [
             name
             for name, method in self.methods.items()
-            if same
-            and (isinstance(method.target, Posterior) or wants(method.sampler, "classifier"))
+            if isinstance(method.target, Posterior) or wants(method.sampler, "classifier")
         ]
 
+    def results(self, drawn: Mapping[str, Drawn]) -> Generated:
+        """See `Job`."""
+        request, device = (
+            self.request,
+            torch.device(self.methods[self.request.rules[0]].target.space.device),
+        )
+        reference = drawn[REFERENCE].x.to(device) if REFERENCE in drawn else None
+        scores = {}
+        for name, each in drawn.items():
+            compared = None if name == REFERENCE else reference
+            measured: dict[str, Any] = score(
+                each.x.to(device), compared, request.label or 0, self.judge
+            )
+            sampler = self.methods[name].sampler
+            scores[name] = Scores(
+                **measured,
+                cost=each.cost,
+                seconds=each.meter.seconds,
+                shared=sampler.shared,
+                levels=levels_in_words(sampler),
+            )
+        lost = [divergence(each.x, f"of {name} ") for name, each in drawn.items()]
+        return Generated(
+            diverged=" ".join(sentence for sentence in lost if sentence) or None,
+            scores=scores,
+            samples=request.samples,
+            reference=request.reference or 0,
+            features="pixels" if self.judge is None else "features of that classifier",
+            judge=request.classifier,
+            judged=self.judged,
+        )
 
-def prepare(request: Request) -> Job:
+    def arrays(self, drawn: Mapping[str, Drawn]) -> dict[str, np.ndarray]:
+        """See `Job`."""
+        return {"seeds": np.array(self.request.seeds)}
+
+    def page(self, drawn: Mapping[str, Drawn]) -> Page:
+        """See `Job`."""
+        request, figures = self.request, []
+        finite = {name: shown(each.x) for name, each in drawn.items()}
+        if len(request.rules) > 1:
+            across = min(ACROSS, request.samples)
+            rows = {name: finite[name][:across] for name in request.rules}
+            caption = f"each rule on the seeds {request.seeds[0]} to {request.seeds[across - 1]}"
+            figures.append(self.modality.compare("compare.png", rows, caption))
+        for name, x in finite.items():
+            array = self.methods[name].array
+            file = "samples.png" if array == "samples" else f"samples-{name}.png"
+            figures.append(self.modality.sheet(file, x, f"{min(len(x), SHOWN)} samples, {name}"))
+        several = ", of each rule on the same seeds" if len(request.rules) > 1 else ""
+        return Page(
+            title=self.title,
+            intro=[
+                f"{request.samples} samples of label {request.label} raised to the power {request.weight}, "
+                f"p(x | c)^w p(x)^(1 - w), from the prior {request.prior}{several}.",
+                *self.notes,
+            ],
+            figures=figures,
+            facts={
+                **{f"SHA-256 of {name}": value[:16] for name, value in request.hashes.items()},
+                "seeds": f"{request.seeds[0]} to {request.seeds[-1]}",
+            },
+            code=[f"{name}: {sampler}" for name, sampler in request.samplers.items()],
+        )
+
+
+def _kept(store: Store, name: str) -> Sampler[Any] | None:
+    """A fitted sampler that an earlier attempt has left whole."""
+    try:
+        return rebuild_sampler(store.read_json(name) or "")
+    except InputError:
+        return None
+
+
+def prepare(request: Generate) -> Generation:
     """Check a request and load what it needs.
 
     Raises:
         PosteriaError: With a sentence on what is wrong and what to do.
     """
-    several = len(request.rules) > 1
+    request.check()
     reference = request.reference
     if reference is None:
-        reference = request.samples if several else 0
-    if request.samples < 1 or request.chunk < 1 or reference < 0:
-        raise InputError(
-            "The numbers of samples and of samples in a chunk are at least 1, and --reference at least 0."
-        )
-    if request.samplers is None:
+        reference = request.samples if len(request.rules) > 1 else 0
+    if request.samplers:
+        samplers = {name: rebuild_sampler(text) for name, text in request.samplers.items()}
+    else:
         samplers = choose_rules(request.rules, request.solver, request.steps, request.settings)
         samplers |= {REFERENCE: CONDITIONAL} if reference else {}
-    else:
-        samplers = {name: rebuild_sampler(text) for name, text in request.samplers.items()}
-    device = device_of(request.device)
-    prior = load_prior(request.prior, device=device, size=request.size)
-    label = _label(request, prior)
-    target = Tilted(prior, Label(label), request.weight)
-    named = _models(request, samplers)
-    models = Models(named, target, request.size)
-    plan = Drawing(
-        prior=request.prior,
-        prior_sha256=prior_sha256(request.prior),
-        size=request.size,
-        label=label,
-        weight=request.weight,
+    prior = load_prior(request.prior, device=device_of(request.device), size=request.size)
+    target = Tilted(prior, Label(_label(request, prior)), request.weight)
+    names = _models(request, samplers)
+    models = Models(names, target, request.size)
+    judge = _classifier(request)
+    settled = replace(
+        request,
         samplers={name: repr(sampler) for name, sampler in samplers.items()},
-        models=named,
-        models_sha256=models.sha256,
-        judge=_classifier(request),
-        seed=request.seed,
-        samples=request.samples,
         reference=reference,
-        chunk=min(request.chunk, max(request.samples, reference)),
-        device=torch.device(device).type,
-    )
-    Rng([request.seed, (plan.reference_seeds or plan.seeds)[-1]])
+        classifier=judge,
+        solver=None,
+        steps=None,
+        settings={},
+        device=torch.device(request.device).type,
+    ).identified({"prior": prior_sha256(request.prior), **models.sha256})
+    Rng([request.seed, (settled.reference_seeds or settled.seeds)[-1]])
     methods = {
         name: Method(
             models.into(sampler),
             _target_of(sampler, target, models),
-            plan.reference_seeds if name == REFERENCE else plan.seeds,
+            settled.reference_seeds if name == REFERENCE else settled.seeds,
+            "samples" if (name,) == request.rules else name,
+            models.meter,
         )
         for name, sampler in samplers.items()
     }
     for method in methods.values():
         _check(method, models)
-    judge = None if plan.judge is None else load_judge(plan.judge, target.space)
-    return Job(plan, methods, target.space, judge, models.spent)
+    seen = None if judge is None else load_judge(judge, target.space)
+    return Generation(settled, methods, (), modality_of(prior.space, request.prior), seen)
 
 
 def _check(method: Method, models: Models) -> None:
@@ -223,97 +270,3 @@ def _models(request: Request, samplers: Mapping[str, Sampler[Any]]) -> dict[str,
             rules = ", ".join(name for name in samplers if name != REFERENCE)
             raise InputError(f"Nothing in this run ({rules}) uses the model of --{model}.")
     return {model: name for model, name in given.items() if model in wanted and name is not None}
-
-
-def run(job: Job, store: Store, advance: Callable[[int, int], None]) -> tuple[Results, bool]:
-    """Draw the samples, or go on where an earlier attempt was killed, and write the results; see `restore.run`."""
-
-    def work() -> Results:
-        ready = _fit_all(job, store)
-        return summarise(ready, *_draw_all(ready, store, advance), store)
-
-    return finished(store, job.plan, Results.from_record, work)
-
-
-def _fit_all(job: Job, store: Store) -> Job:
-    """The job, with coefficients for the rules that need some; they are kept beside the results."""
-    methods = dict(job.methods)
-    for name, method in methods.items():
-        if unfitted(method.sampler) and isinstance(method.target, Tilted):
-            kept = store.read_json(f"{name}.json")
-            if kept is None:
-                kept = repr(fitted(method.sampler, method.target))
-                store.write_json(f"{name}.json", kept)
-            methods[name] = replace(method, sampler=rebuild_sampler(kept))
-    return replace(job, methods=methods)
-
-
-def _draw_all(
-    job: Job, store: Store, advance: Callable[[int, int], None]
-) -> tuple[dict[str, Tensor], dict[str, Cost]]:
-    """The samples and the cost of each sampler, and of the reference."""
-    work: list[tuple[str, Chunk]] = []
-    for name, method in job.methods.items():
-        for part in chunks(method.sampler, method.seeds, job.plan.chunk):
-            work.append((name, Chunk(len(work), part.seeds)))
-    steps = {name: len(method.sampler.moves()) for name, method in job.methods.items()}
-    total, done = sum(steps[name] for name, _ in work), 0
-    drawn: dict[str, list[tuple[Tensor, Cost]]] = {name: [] for name in job.methods}
-    for name, part in work:
-
-        def step(_: Chunk, count: int, before: int = done) -> None:
-            advance(before + count, total)
-
-        method = job.methods[name]
-        drawn[name].append(draw(method.sampler, method.target, [part], store, step, job.spent))
-        done += steps[name]
-    samples = {name: torch.cat([x for x, _ in parts]) for name, parts in drawn.items()}
-    return samples, {name: _mean_cost(parts) for name, parts in drawn.items()}
-
-
-def _mean_cost(parts: list[tuple[Tensor, Cost]]) -> Cost:
-    """The mean cost of a sample, and the seconds of all."""
-    n = sum(len(x) for x, _ in parts)
-
-    def mean(what: str) -> float:
-        total: float = sum(len(x) * getattr(cost, what) for x, cost in parts)
-        return total / n if total % n else total // n
-
-    seconds = sum(cost.seconds for _, cost in parts)
-    return Cost(mean("forward"), mean("backward"), mean("operator"), seconds)
-
-
-def repeat(path: Path) -> Request:
-    """The request that a `run.json` records.
-
-    Raises:
-        InputError: If it is no record of such a run, or weights have changed since.
-    """
-    record = read_record(path)
-    job = job_of(record)
-    if job != Drawing.job:
-        raise InputError(f"{path} is the record of a run of `posteria {job}`.")
-    try:
-        plan = Drawing(**record["plan"])
-    except (TypeError, KeyError) as error:
-        raise InputError(f"{path} is not the record of a run.") from error
-    request = Request(
-        rules=plan.rules,
-        prior=plan.prior,
-        size=None if plan.size is None else (plan.size[0], plan.size[1]),
-        label=plan.label,
-        weight=plan.weight,
-        weak=plan.models.get("weak"),
-        tuned=plan.models.get("tuned"),
-        classifier=plan.models.get("classifier", plan.judge),
-        samplers=plan.samplers,
-        samples=plan.samples,
-        reference=plan.reference,
-        seed=plan.seed,
-        chunk=plan.chunk,
-        device=plan.device,
-    )
-    found = {model: sha256_of(model, name) for model, name in plan.models.items()}
-    if (plan.prior_sha256, plan.models_sha256) != (prior_sha256(plan.prior), found):
-        raise InputError(f"{path} was made with other weights than its models have now.")
-    return request

@@ -14,7 +14,6 @@ from ..guidance.classifiers.classifier import CleanClassifier
 from ..priors import load_prior, prior_sha256
 from ..priors.classifier import CLASSIFIERS, load_classifier
 from ..target import Tilted
-from .engine import Cost
 
 T = TypeVar("T")
 # The fields of rules and samplers that a model serves.
@@ -59,6 +58,9 @@ class Models:
         target: The tilted law.
         size: Height and width, if not those that the priors were trained at.
 
+    Attributes:
+        meter: What has been asked of them so far, by all samples together.
+
     Raises:
         InputError: If there is none of that name.
     """
@@ -68,10 +70,10 @@ class Models:
     ) -> None:
         self.target = target
         self.sha256 = {model: sha256_of(model, name) for model, name in names.items()}
-        self._meter = Meter()
+        self.meter = Meter()
         device = target.space.device
         self._priors = {
-            model: Counted(load_prior(name, device=device, size=size), self._meter)
+            model: Counted(load_prior(name, device=device, size=size), self.meter)
             for model, name in names.items()
             if model != "classifier"
         }
@@ -80,7 +82,7 @@ class Models:
 
     def _counted(self, classifier: CleanClassifier) -> CleanClassifier:
         def logits(x: Tensor) -> Tensor:
-            self._meter.others += len(x)
+            self.meter.others += len(x)
             return classifier.logits(x)
 
         return CleanClassifier(logits, classifier.space, classifier.labels)
@@ -91,7 +93,7 @@ class Models:
 
         def score(x: Tensor, sigma: float) -> Tensor:
             if sigma > 0:
-                x = Counted(self.target.unconditional, self._meter)(x, sigma)
+                x = Counted(self.target.unconditional, self.meter)(x, sigma)
             return classifier.log_prob(label, x)
 
         return score
@@ -110,7 +112,3 @@ class Models:
             elif dataclasses.is_dataclass(value) and any(wants(value, m) for m in self.sha256):
                 changes[field.name] = self.into(value)
         return dataclasses.replace(owner, **changes) if changes else owner  # type: ignore[type-var]
-
-    def spent(self) -> Cost:
-        """What has been asked of them so far, by all samples together."""
-        return Cost(self._meter.forward, self._meter.backward, self._meter.others)

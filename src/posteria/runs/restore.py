@@ -1,290 +1,340 @@
-"""Restore a picture from a partial measurement: from a request to a folder of results."""
+"""Restore a signal from a partial measurement: what is prepared, and what is made of the samples."""
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import CapabilityError, InputError, expect
+from ..core.errors import InputError, expect
+from ..core.meter import Cost
 from ..core.rng import Rng
 from ..diffusion.denoiser import Denoiser, Label
 from ..likelihood import GaussianLikelihood
-from ..operators import Inpainting, Operator
+from ..metrics.registry import METRICS
+from ..modalities import Degradation, Modality, Outcome, Signal, modality_of
+from ..modalities.arrays import is_array
+from ..operators import Operator
 from ..priors import SHIPPED, load_prior, prior_sha256
-from ..problems.image import TASKS, Options, build_operator
-from ..samplers import PosteriorSampler, at_budget, choose, rebuild_sampler
+from ..samplers import PosteriorSampler, at_budget, choose
 from ..samplers.base import Sampler
 from ..target import Posterior
-from .engine import Chunk, chunks, device_of, draw
-from .pictures import read_array, read_mask, read_picture
-from .plan import Plan, choose_sampler, sha256
-from .record import finished, read_record
-from .results import Results, summarise
-from .store import Store
+from .engine import Drawn, Method, device_of
+from .job import Job, run
+from .job import repeat as repeat_of
+from .report import Page
+from .request import AUTO, Restore
+from .results import Results, count, divergence, shown, spread, usable
+from .settings import choose_sampler
+from .store import sha256
 
-ARRAYS = {".npy", ".npz"}
-# The name under which the sampler is chosen by what is measured.
-AUTO = "auto"
+__all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
+
+Request = Restore
+repeat = partial(repeat_of, Restore)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored(Results):
+    """The numbers of a restoration; None in place of a number that is not finite.
+
+    Args:
+        sigma: The noise level.
+        residual: Root mean square of `(y - A(x)) / sigma` of each sample; near 1 where the sample
+            explains the measurement.
+        metrics: Of each sample against the truth, by name; empty where it is not known.
+        metrics_mean: Of the mean of the samples.
+        std: The mean over entries of the standard deviation of the samples, in data units; None for
+            one sample.
+        cost: Of a sample.
+        seconds: Of sampling, for all samples, over all attempts.
+        shared: Samples that a population would give for its cost; 1 without populations.
+    """
+
+    sigma: float
+    residual: list[float | None]
+    metrics: dict[str, list[float | None]]
+    metrics_mean: dict[str, float | None]
+    std: float | None
+    cost: Cost
+    seconds: float
+    shared: int = 1
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """See `Results`."""
+        rows = [[f"residual / sigma (sigma = {self.sigma:g})", spread(self.residual, 3)]]
+        for name, values in self.metrics.items():
+            metric = METRICS[name]
+            of_mean = spread([self.metrics_mean[name]], metric.digits)
+            rows += [
+                [
+                    f"{metric.label} of the samples",
+                    f"{spread(values, metric.digits)} {metric.unit}",
+                ],
+                [f"{metric.label} of their mean", f"{of_mean} {metric.unit}"],
+            ]
+        if self.std is not None:
+            rows.append(["standard deviation, mean over entries", f"{self.std:.3f}"])
+        rows += [
+            ["evaluations of the prior, per sample", self._evaluations()],
+            ["applications of the operator, per sample", count(self.cost.operator) or "0"],
+            ["seconds of sampling", f"{self.seconds:.1f}"],
+        ]
+        if self.cost.memory:
+            rows.append(["peak memory", f"{self.cost.memory:.0f} MiB"])
+        return [], [[name, value.strip()] for name, value in rows]
+
+    def _evaluations(self) -> str:
+        def of(samples: int) -> str:
+            forward, backward = self.cost.forward * samples, self.cost.backward * samples
+            return f"{count(forward) or '0'} + {count(backward) or '0'} vjps"
+
+        if self.shared == 1:
+            return of(1)
+        return (
+            f"{of(1)} (its share of a population of {self.shared}, which costs {of(self.shared)})"
+        )
+
+    def warnings(self) -> list[str]:
+        """See `Results`; the residual is judged by the mean that the table shows."""
+        known = [value for value in self.residual if value is not None]
+        middle = float(np.mean(known)) if known else 1.0
+        if 0.7 <= middle <= 1.3:
+            return super().warnings()
+        side, fault = (
+            ("farther from", "do not explain it")
+            if middle > 1.3
+            else ("nearer to", "fit its noise")
+        )
+        return [
+            *super().warnings(),
+            f"The samples are {side} the measurement than its noise allows (residual {middle:.3f} sigma): "
+            f"they {fault}. Try another sampler, more steps, the noise level that it really has, or a prior "
+            "that knows such signals.",
+        ]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a user asks for; see `posteria restore --help`."""
+class Restoration(Job):
+    """A restoration that is ready to run.
 
-    input: Path | None = None
-    input_kind: str | None = None
-    task: str = "inpaint"
-    mask: str | Tensor = "box"
-    options: Options = field(default_factory=Options)
-    sigma: float = 0.05
-    prior: str = "digits"
-    size: tuple[int, int] | None = None
-    label: int | None = None
-    sampler: str | Sampler[Any] = "mgdm"
-    preset: str | None = None
-    steps: int | None = None
-    budget: int | None = None
-    settings: dict[str, str] = field(default_factory=dict)
-    samples: int = 8
-    seed: int = 0
-    data_seed: int | None = None
-    chunk: int = 8
-    fit: bool = False
-    device: str = "cpu"
+    Args:
+        request: What is done.
+        methods: The one sampler.
+        notes: See `Job`.
+        modality: Of the signal.
+        degradation: What was measured, and how.
+        truth: The signal that the measurement was simulated from.
+        name: Of the input.
+    """
 
-
-@dataclass(frozen=True)
-class Job:
-    """A restoration that is ready to run: everything has been checked."""
-
-    plan: Plan
-    sampler: Sampler[Any]
-    target: Posterior
-    operator: Operator
+    numbers: ClassVar[type[Results]] = Restored
+    request: Restore
+    modality: Modality
+    degradation: Degradation
     truth: Tensor | None
-    why: str | None = None
+    name: str
 
     @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What the run was given, as it is kept beside its results."""
-        kept = {"measurement": self.target.y.cpu().numpy()}
-        if self.truth is not None:
-            kept["truth"] = self.truth.cpu().numpy()
-        if isinstance(self.operator, Inpainting):
-            kept["mask"] = self.operator.mask.cpu().numpy()
-        return kept
+    def target(self) -> Posterior:
+        """What is sampled."""
+        return expect(self.methods["samples"].target, Posterior, by=self)
+
+    @property
+    def operator(self) -> Operator:
+        """What was measured."""
+        return expect(self.target.likelihood, GaussianLikelihood, by=self).operator
+
+    @property
+    def title(self) -> str:
+        """See `Job`."""
+        return f"{self.request.task} of {self.name}"
+
+    @property
+    def given(self) -> dict[str, np.ndarray]:
+        """See `Job`."""
+        arrays = {"measurement": self.target.y, **self.degradation.arrays}
+        arrays |= {} if self.truth is None else {"truth": self.truth}
+        return {name: value.cpu().numpy() for name, value in arrays.items()}
+
+    def results(self, drawn: Mapping[str, Drawn]) -> Restored:
+        """See `Job`."""
+        x = drawn["samples"].x
+        good = usable(x)
+        all_good, several = bool(good.all()), len(x) > 1
+        z = (self.target.y.cpu() - self.operator(x[good])).double() / self.request.sigma
+        residual = self.operator.codomain.flatten(z).square().mean(-1).sqrt()
+        metrics, of_mean = (
+            self._metrics(x, good),
+            self._metrics(x.mean(0, keepdim=True), good.all(0, keepdim=True)),
+        )
+        return Restored(
+            diverged=divergence(x),
+            sigma=self.request.sigma,
+            residual=_spaced(residual, good),
+            metrics=metrics,
+            metrics_mean={name: values[0] for name, values in of_mean.items()},
+            std=x.std(0).mean().item() if several and all_good else None,
+            cost=drawn["samples"].cost,
+            seconds=drawn["samples"].meter.seconds,
+            shared=self.methods["samples"].sampler.shared,
+        )
+
+    def _metrics(self, x: Tensor, good: Tensor) -> dict[str, list[float | None]]:
+        """The metrics of good samples against the truth, if that is known."""
+        if self.truth is None:
+            return {}
+        found = self.modality.metrics(self.truth.cpu(), torch.where(_wide(good, x), x, 0.0))
+        return {name: _spaced(values[good], good) for name, values in found.items()}
+
+    def arrays(self, drawn: Mapping[str, Drawn]) -> dict[str, np.ndarray]:
+        """See `Job`."""
+        x = drawn["samples"].x
+        arrays = {
+            "seeds": torch.tensor(list(self.request.seeds)),
+            "measurement": self.target.y.cpu(),
+            "mean": x.mean(0),
+            "std": x.std(0) if len(x) > 1 else torch.zeros_like(x[0]),
+            **({} if self.truth is None else {"truth": self.truth.cpu()}),
+        }
+        return {name: value.numpy() for name, value in arrays.items()}
+
+    def page(self, drawn: Mapping[str, Drawn]) -> Page:
+        """See `Job`."""
+        request = self.request
+        outcome = Outcome(
+            shown(drawn["samples"].x),
+            request.seeds,
+            self.operator,
+            self.target.y.cpu(),
+            request.sigma,
+            None if self.truth is None else self.truth.cpu(),
+        )
+        label = "" if request.label is None else f" with label {request.label}"
+        options = [f"{name} {value}" for name, value in request.options.items()]
+        return Page(
+            title=self.title,
+            intro=[
+                f"Samples of the signals that are consistent with the measurement under the prior "
+                f"{request.prior}{label}: seeds {request.seeds[0]} to {request.seeds[-1]}.",
+                *self.notes,
+            ],
+            figures=self.modality.figures(outcome),
+            facts={
+                "task": ", ".join([request.task, *options]),
+                "noise level": f"{request.sigma} in data units",
+                "input": f"{self.name}, {request.input_kind}",
+                **{f"SHA-256 of {name}": value[:16] for name, value in request.hashes.items()},
+            },
+            code=[request.sampler],
+        )
 
 
-def prepare(request: Request) -> Job:
+def _wide(values: Tensor, x: Tensor) -> Tensor:
+    """One value for each sample `[n]`, as wide as the samples `[n, *event]`."""
+    return values.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _spaced(values: Tensor, good: Tensor) -> list[float | None]:
+    """One value for each sample, None for those that are not good."""
+    known = iter(values.tolist())
+    return [next(known) if each else None for each in good.tolist()]
+
+
+def prepare(request: Restore) -> Restoration:
     """Check a request and load what it needs.
 
     Raises:
         PosteriaError: With a sentence on what is wrong and what to do.
     """
-    if request.samples < 1 or request.chunk < 1:
-        raise InputError("The numbers of samples and of samples in a chunk are at least 1.")
-    if not 0 < request.sigma < float("inf"):
-        raise InputError(
-            f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {request.sigma} is not."
-        )
-    if request.budget is not None and request.steps is not None:
-        raise InputError("Give --steps or --budget, not both: a budget sets the steps.")
-    sampler = request.sampler
-    if isinstance(sampler, str) and sampler == AUTO:
-        if request.preset or request.steps or request.settings:
-            raise InputError(
-                "--sampler auto chooses the settings as well; give it a --budget, or name a sampler."
-            )
-    elif isinstance(sampler, str):
-        sampler = choose_sampler(sampler, request.preset, request.steps, request.settings)
-    if request.task not in TASKS:
-        build_operator(request.task, (1, 1, 1), request.options)
-    device = device_of(request.device)
-    prior = load_prior(request.prior, device=device, size=request.size)
-    shape = _picture_shape(prior.space.shape, request.prior)
+    request.check()
+    sampler = (
+        None
+        if request.sampler == AUTO
+        else choose_sampler(request.sampler, request.preset, request.steps, request.settings)
+    )
+    prior = load_prior(request.prior, device=device_of(request.device), size=request.size)
+    modality = modality_of(prior.space, request.prior)
     data_seed = request.seed if request.data_seed is None else request.data_seed
-    options, mask_sha256 = _with_mask(request, data_seed, shape)
-    operator = build_operator(request.task, shape, options)
-    likelihood = GaussianLikelihood(operator, std=request.sigma)
-    given, kind, name = _given(request, shape)
+    path = Path(request.input) if request.input is not None else _example(request.prior)
+    kind = request.input_kind or ("measurement" if is_array(path) else "clean")
+    read = partial(
+        modality.read, path, prior.space.shape, taker=f"the prior {request.prior!r} takes"
+    )
+    fitted = read(fit=True) if request.fit and not is_array(path) else None
+    degradation = modality.degradation(
+        request.task, prior.space.shape, request.options, seed=data_seed, like=fitted
+    )
+    likelihood = GaussianLikelihood(degradation.operator, std=request.sigma)
+    given: Signal
     if kind == "clean":
-        truth, y = given, likelihood.sample(given[None], Rng([data_seed], stream=1))[0]
+        given = fitted or read()
+        truth: Tensor | None = given.x
+        y = likelihood.sample(given.x[None], Rng([data_seed], stream=1))[0]
     else:
-        truth, y = None, _measured(given, operator, request)
+        taker = f"the task {request.task!r} on the prior {request.prior!r} measures"
+        given = modality.read_measurement(
+            path, degradation, taker=taker, std=request.sigma, fit=request.fit
+        )
+        truth, y = None, given.x
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
     target = Posterior(member, likelihood, y)
     sampler, why = _within(sampler, target, request)
-    sampler.check(target, range(request.samples))
-    Rng([request.seed, request.seed + request.samples - 1])
-    plain = {k: v for k, v in dataclasses.asdict(options).items() if not isinstance(v, Tensor)}
-    plan = Plan(
-        input_sha256=sha256(np.ascontiguousarray(given.numpy()).tobytes()),
+    sampler.check(target, request.seeds)
+    Rng([request.seeds[0], request.seeds[-1]])
+    files = {name: request.options[name] for name in degradation.arrays}
+    hashes = {"input": given.x, **degradation.arrays}
+    settled = replace(
+        request,
+        input=str(path),
         input_kind=kind,
-        input_name=name,
-        task=request.task,
-        options={k: v for k, v in plain.items() if k in TASKS[request.task].uses},
-        mask_sha256=mask_sha256,
-        sigma=request.sigma,
+        options={**degradation.options, **files},
         data_seed=data_seed,
-        prior=request.prior,
-        prior_sha256=prior_sha256(request.prior),
-        size=request.size,
-        label=request.label,
         sampler=repr(sampler),
-        seed=request.seed,
-        samples=request.samples,
-        chunk=min(request.chunk, request.samples),
-        device=torch.device(device).type,
+        preset=None,
+        budget=None,
+        steps=None,
+        settings={},
+        device=torch.device(request.device).type,
+    ).identified({
+        **{name: sha256(x.float().contiguous().numpy().tobytes()) for name, x in hashes.items()},
+        "prior": prior_sha256(request.prior),
+    })
+    notes = [f"Sampler: {why}."] if why else []
+    if truth is not None:
+        notes.append(_simulated(given.name, settled))
+    method = {"samples": Method(sampler, target, request.seeds)}
+    return Restoration(settled, method, tuple(notes), modality, degradation, truth, given.name)
+
+
+def _simulated(name: str, request: Restore) -> str:
+    options = ", ".join(f"{key} {value}" for key, value in request.options.items())
+    task = f"{request.task} ({options})" if options else request.task
+    return (
+        f"The measurement was simulated from {name}: {task}, with added noise of standard deviation "
+        f"{request.sigma:g}. If {name} is the measurement itself, say --input-kind measurement."
     )
-    return Job(plan, sampler, target, operator, truth, why)
+
+
+def _example(prior: str) -> Path:
+    if prior not in SHIPPED:
+        raise InputError(f"The prior {prior!r} ships with no picture; name a file to restore.")
+    return SHIPPED[prior].examples[0]
 
 
 def _within(
-    sampler: Sampler[Any] | str, target: Posterior, request: Request
+    sampler: Sampler[Any] | None, target: Posterior, request: Restore
 ) -> tuple[Sampler[Any], str | None]:
     """The sampler, with as many steps as the budget buys, and why it was chosen if it was."""
-    if isinstance(sampler, str):
+    if sampler is None:
         choice = choose(target, 1000 if request.budget is None else request.budget)
         return choice.sampler, choice.why
     if request.budget is None:
         return sampler, None
-    sampler.check(target, range(request.samples))
-    return at_budget(
-        expect(sampler, PosteriorSampler, by="--budget"), target, request.budget
-    ), None
-
-
-def _picture_shape(shape: tuple[int, ...], prior: str) -> tuple[int, int, int]:
-    if len(shape) != 3 or shape[0] not in {1, 3}:
-        raise CapabilityError(
-            f"restore works on pictures; the prior {prior!r} draws events of shape {shape}."
-        )
-    return shape[0], shape[1], shape[2]
-
-
-def _with_mask(
-    request: Request, data_seed: int, shape: tuple[int, int, int]
-) -> tuple[Options, str | None]:
-    """The options with the mask that the request names; a name with a suffix is a file."""
-    mask, options = request.mask, dataclasses.replace(request.options, seed=data_seed)
-    if request.task != "inpaint" or (isinstance(mask, str) and not Path(mask).suffix):
-        return dataclasses.replace(options, mask=mask), None
-    if isinstance(mask, str):
-        mask = read_mask(Path(mask), *shape[1:])
-    return dataclasses.replace(options, mask=mask), sha256(mask.float().numpy().tobytes())
-
-
-def _given(request: Request, shape: tuple[int, int, int]) -> tuple[Tensor, str, str]:
-    """What the user gives, its kind, and its name."""
-    path = request.input
-    if path is None:
-        if request.input_kind == "measurement":
-            raise InputError("A measurement has to be given: name its file.")
-        if request.prior not in SHIPPED:
-            raise InputError(
-                f"The prior {request.prior!r} ships with no picture; name a file to restore."
-            )
-        path = SHIPPED[request.prior].examples[0]
-    array = path.suffix in ARRAYS
-    kind = request.input_kind or ("measurement" if array else "clean")
-    if kind not in {"clean", "measurement"}:
-        raise InputError(f"--input-kind is 'clean' or 'measurement'; {kind!r} is neither.")
-    if not array:
-        return read_picture(path, shape, request.prior, request.fit), kind, path.name
-    given = torch.from_numpy(
-        read_array(path, "measurement" if kind == "measurement" else "truth")
-    ).float()
-    if kind == "clean":
-        if tuple(given.shape) != shape:
-            raise InputError(
-                f"{path.name} has shape {tuple(given.shape)}; the prior {request.prior!r} takes {shape}."
-            )
-        if not given.isfinite().all():
-            raise InputError(f"{path.name} holds values that are NaN or infinite.")
-    return given, kind, path.name
-
-
-def _measured(given: Tensor, operator: Operator, request: Request) -> Tensor:
-    """The measurement itself; for inpainting, a picture with holes is one too."""
-    if tuple(given.shape) == operator.codomain.shape:
-        return given
-    if isinstance(operator, Inpainting) and tuple(given.shape) == operator.domain.shape:
-        return operator(given)
-    name = "the file" if request.input is None else request.input.name
-    raise InputError(
-        f"The measurement in {name} has shape {tuple(given.shape)}; the task {request.task!r} on the prior "
-        f"{request.prior!r} measures shape {operator.codomain.shape}."
-    )
-
-
-def run(job: Job, store: Store, advance: Callable[[int, int], None]) -> tuple[Results, bool]:
-    """Draw the samples, or go on where an earlier attempt was killed, and write the results.
-
-    Args:
-        job: What to do.
-        store: Where.
-        advance: Called with the number of finished steps and that of all steps.
-
-    Returns:
-        The results, and whether they were there already.
-
-    Raises:
-        InputError: If the folder holds another run or other files.
-        StoreError: If it cannot be written to.
-    """
-
-    def work() -> Results:
-        store.write_arrays("input.npz", job.arrays)
-        parts = chunks(job.sampler, job.plan.seeds, job.plan.chunk)
-        steps = job.sampler.schedule.steps
-
-        def step(part: Chunk, count: int) -> None:
-            advance(part.index * steps + count, len(parts) * steps)
-
-        samples, cost = draw(job.sampler, job.target, parts, store, step)
-        return summarise(job, samples, cost, store)
-
-    return finished(store, job.plan, Results.from_record, work)
-
-
-def repeat(path: Path) -> Request:
-    """The request that a `run.json` records; `input.npz` lies beside it.
-
-    Raises:
-        InputError: If it is no record of a run.
-    """
-    record = read_record(path)
-    try:
-        plan = Plan(**record["plan"])
-    except (TypeError, KeyError) as error:
-        raise InputError(f"{path} is not the record of a run.") from error
-    if plan.prior_sha256 != prior_sha256(plan.prior):
-        raise InputError(
-            f"{path} was made with other weights than the prior {plan.prior!r} has now."
-        )
-    mask = plan.options.pop("mask", "box")
-    kept = path.parent / "input.npz"
-    if plan.mask_sha256 is not None:
-        mask = torch.from_numpy(read_array(kept, "mask"))[0]
-    return Request(
-        input=kept,
-        input_kind=plan.input_kind,
-        task=plan.task,
-        mask=mask,
-        options=Options(**plan.options),
-        sigma=plan.sigma,
-        prior=plan.prior,
-        size=None if plan.size is None else (plan.size[0], plan.size[1]),
-        label=plan.label,
-        sampler=rebuild_sampler(plan.sampler),
-        samples=plan.samples,
-        seed=plan.seed,
-        data_seed=plan.data_seed,
-        chunk=plan.chunk,
-        device=plan.device,
-    )
+    sampler.check(target, request.seeds)
+    posterior = expect(sampler, PosteriorSampler, by="--budget")
+    return at_budget(posterior, target, request.budget), None

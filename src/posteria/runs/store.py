@@ -1,14 +1,15 @@
 """A folder of results in which every file is whole or absent, whenever the program was killed."""
 
 import errno
-import fcntl
+import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -26,15 +27,24 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def sha256(content: bytes) -> str:
+    """The hash by which contents are compared."""
+    return hashlib.sha256(content).hexdigest()
+
+
 class Store:
     """The folder of one run.
 
     Args:
         folder: Made if it does not exist.
+
+    Attributes:
+        written: SHA-256 of the files that were written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.written: dict[str, str] = {}
 
     def path(self, name: str) -> Path:
         """A file of the run."""
@@ -56,12 +66,32 @@ class Store:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            if temporary.is_file():
+                temporary.unlink()
             raise StoreError(f"{target} cannot be written: {_reason(error)}.") from error
+        self.written[name] = sha256(content)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None if there is none.
+
+        Raises:
+            InputError: If it cannot be read.
+        """
+        try:
+            return self.path(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise InputError(f"{self.path(name)} cannot be read: {_reason(error)}.") from error
+
+    def holds(self, name: str, sha: str) -> bool:
+        """Whether a file is there with a content of this SHA-256."""
+        content = self.read(name) if self.path(name).is_file() else None
+        return content is not None and sha256(content) == sha
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file."""
-        self.write(name, (json.dumps(content, indent=2) + "\n").encode())
+        """Write a JSON file, whose numbers are finite."""
+        self.write(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file; None if there is none.
@@ -69,11 +99,10 @@ class Store:
         Raises:
             InputError: If it is damaged.
         """
-        if not self.path(name).exists():
-            return None
+        content = self.read(name)
         try:
-            return json.loads(self.path(name).read_text())
-        except ValueError as error:
+            return None if content is None else json.loads(content)
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{self.path(name)} is damaged; choose another output folder."
             ) from error
@@ -84,10 +113,14 @@ class Store:
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         self.write(name, buffer.getvalue())
 
-    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Read an .npz file."""
-        with np.load(self.path(name), allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+    def read_arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        """Read an .npz file; None if there is none or it is damaged."""
+        try:
+            with np.load(self.path(name), allow_pickle=False) as arrays:
+                return {key: arrays[key] for key in arrays.files}
+        # A damaged archive fails in zipfile, zlib, struct or NumPy, each in its own ways.
+        except Exception:
+            return None
 
     def write_tensors(self, name: str, content: dict[str, Any]) -> None:
         """Write tensors and numbers as PyTorch writes them."""
@@ -95,28 +128,46 @@ class Store:
         torch.save(content, buffer)
         self.write(name, buffer.getvalue())
 
-    def read_tensors(self, name: str, device: torch.device | str) -> dict[str, Any]:
-        """Read what `write_tensors` wrote; runs no code from the file."""
-        content: dict[str, Any] = torch.load(
-            self.path(name), map_location=device, weights_only=True
-        )
-        return content
+    def read_tensors(self, name: str, device: torch.device | str) -> dict[str, Any] | None:
+        """Read what `write_tensors` wrote; None if there is none or it is damaged. Runs no code from the file."""
+        if not self.path(name).is_file():
+            return None
+        try:
+            content = torch.load(self.path(name), map_location=device, weights_only=True)
+        # A damaged file fails in zipfile, pickle or PyTorch, each in its own ways.
+        except Exception:
+            return None
+        return content if isinstance(content, dict) else None
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder of files."""
+        """Remove a file or a folder.
+
+        Raises:
+            StoreError: If it cannot be removed.
+        """
         path = self.path(name)
-        if path.is_dir():
-            for inner in path.iterdir():
-                inner.unlink()
-            path.rmdir()
-        else:
-            path.unlink(missing_ok=True)
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be removed: {_reason(error)}.") from error
 
     def foreign_files(self) -> list[str]:
-        """What lies in the folder when it holds no run of ours."""
-        if not self.folder.exists() or self.path("run.json").exists():
-            return []
-        return sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
+        """What lies in the folder when it holds no run of ours.
+
+        Raises:
+            InputError: If it is no folder, or cannot be read.
+        """
+        try:
+            if not self.folder.exists() or self.path("run.json").exists():
+                return []
+            return sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
+        except NotADirectoryError as error:
+            raise InputError(f"{self.folder} is a file; --out takes a folder.") from error
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be read: {_reason(error)}.") from error
 
     @contextmanager
     def locked(self) -> Generator[None]:
@@ -132,7 +183,7 @@ class Store:
             raise StoreError(f"{self.folder} cannot be written to: {_reason(error)}.") from error
         with lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(lock)
             except OSError as error:
                 raise StoreError(
                     f"Another process is writing to {self.folder}; wait for it or choose another folder."
@@ -140,4 +191,24 @@ class Store:
             try:
                 yield
             finally:
-                self.path(".lock").unlink(missing_ok=True)
+                _unlink(self.path(".lock"))
+
+
+def _lock(file: IO[str]) -> None:
+    """Take a lock that ends with the process, or raise `OSError`."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file; Windows keeps one that is open."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return

@@ -1,18 +1,31 @@
-"""From words to samplers of a tilted law."""
+"""From words to samplers."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
-from ..core.errors import InputError, require, unknown
+import torch
+
+from ..analytic import Gaussian
+from ..core.errors import CapabilityError, InputError, require, unknown
+from ..core.record import alternatives, described, suits
 from ..diffusion.schedule import levels_of
 from ..diffusion.solver import DDIM, SOLVERS, Heun, Solver
 from ..guidance import RULES
 from ..guidance.tilted.linear_ag import LinearAG
-from ..samplers import POSTERIOR_SAMPLERS, SAMPLERS, TILTED_SAMPLERS, Guided, TiltedGibbs
+from ..likelihood import FunctionLikelihood
+from ..samplers import (
+    POSTERIOR_SAMPLERS,
+    SAMPLERS,
+    TILTED_SAMPLERS,
+    Guided,
+    TiltedGibbs,
+    rebuild_part,
+    rebuild_sampler,
+)
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
-from .plan import setting, settings_of
+from .request import AUTO
 
 # Rules that are made for another solver than the others, which makes one evaluation a step.
 SUITED: dict[str, Solver] = {"cfgpp": DDIM(), "linear_ag": DDIM(), "dynamic": DDIM()}
@@ -21,6 +34,76 @@ FOR_NETWORKS: dict[str, Sampler[Any]] = {"tilted": TiltedGibbs.published("pictur
 # Seeds of the trajectories to which LinearAG is fitted: the last there are, because they should not
 # be those of samples.
 TRAJECTORIES = range(2**32 - 32, 2**32)
+
+
+def choose_sampler(
+    name: str, preset: str | None, steps: int | None, settings: Mapping[str, str]
+) -> Sampler[Any]:
+    """A sampler of a posterior.
+
+    Args:
+        name: In `POSTERIOR_SAMPLERS`, or the sampler's `repr`.
+        preset: Name of published settings.
+        steps: Steps of the schedule, if not the sampler's own.
+        settings: Further settings by the sampler's own names, each as its `repr`.
+
+    Raises:
+        InputError: For an unknown name, or a value that does not suit it.
+    """
+    if "(" in name:
+        require(preset is None, f"{name} has settings of its own; leave --preset out.")
+        sampler = rebuild_sampler(name)
+    elif name in POSTERIOR_SAMPLERS:
+        kind = POSTERIOR_SAMPLERS[name]
+        sampler = kind() if preset is None else kind.published(preset)
+    else:
+        raise unknown("sampler", name, [*POSTERIOR_SAMPLERS, AUTO])
+    changes = {key: setting(sampler, name, key, text) for key, text in settings.items()}
+    return _with_steps(sampler, steps, changes)
+
+
+def _with_steps(
+    sampler: Sampler[Any], steps: int | None, changes: Mapping[str, Any]
+) -> Sampler[Any]:
+    if steps is not None:
+        schedule = changes.get("schedule", sampler.schedule)
+        changes = {**changes, "schedule": dataclasses.replace(schedule, steps=steps)}
+    return dataclasses.replace(sampler, **changes)
+
+
+def settings_of(owner: Any) -> list[str]:
+    """The names of a dataclass' fields."""
+    return [field.name for field in dataclasses.fields(owner)]
+
+
+def setting(owner: Any, name: str, key: str, text: str) -> Any:
+    """The value of a setting, of the kind that a dataclass' field has.
+
+    Args:
+        owner: A sampler, or a part of one.
+        name: What it is called.
+        key: Name of the field.
+        text: The value's `repr`.
+
+    Raises:
+        InputError: If there is no such field, or the value does not suit it.
+    """
+    known = settings_of(owner)
+    if key not in known:
+        raise unknown(f"setting of {name}", key, known)
+    hint = get_type_hints(type(owner))[key]
+    kinds = alternatives(hint)
+    try:
+        value = rebuild_part(text)
+    except InputError:
+        value = text
+    if float in kinds and type(value) is int:
+        value = float(value)
+    if not any(suits(value, kind) for kind in kinds):
+        raise InputError(
+            f"{key} takes {described(hint)}, such as {getattr(owner, key)!r}; {text!r} is not one."
+        )
+    return value
 
 
 def choose_rules(
@@ -41,7 +124,7 @@ def choose_rules(
         require(rules.count(name) == 1, f"The rule {name!r} was named twice.")
     plain = {name: choose_rule(name, None, None, {}) for name in rules}
     chosen: dict[str, dict[str, str]] = {name: {} for name in rules}
-    # What is said of one rule goes before what is said of all.
+    # A setting of one rule overrides that of all.
     for key, text in sorted(settings.items(), key=lambda item: "." in item[0]):
         rule, _, own = key.rpartition(".")
         if rule and rule not in chosen:
@@ -91,15 +174,22 @@ def choose_rule(
         if "solver" not in settings_of(sampler):
             raise InputError(f"{name} has a scheme of its own; leave --solver out.")
         changes["solver"] = SOLVERS[solver]()
-    if steps is not None:
-        schedule = changes.get("schedule", sampler.schedule)
-        changes["schedule"] = dataclasses.replace(schedule, steps=steps)
-    return dataclasses.replace(sampler, **changes)
+    return _with_steps(sampler, steps, changes)
 
 
 def by_classifier() -> list[str]:
     """The samplers of a posterior that take any likelihood, here a classifier's p(c | x) to a power."""
-    return [name for name, kind in POSTERIOR_SAMPLERS.items() if kind.needs.startswith("any")]
+    return [name for name, kind in POSTERIOR_SAMPLERS.items() if _takes_any_likelihood(kind())]
+
+
+def _takes_any_likelihood(sampler: Sampler[Any]) -> bool:
+    likelihood = FunctionLikelihood(lambda y, x: -x.square().sum(-1))
+    prior = Gaussian(torch.zeros(1), torch.eye(1))
+    try:
+        sampler.check(Posterior(prior, likelihood, torch.zeros(1)), (0,))
+    except CapabilityError:
+        return False
+    return True
 
 
 def _known(sampler: Sampler[Any]) -> list[str]:

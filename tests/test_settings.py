@@ -3,7 +3,7 @@
 import pytest
 
 import posteria as po
-from posteria.runs.plan import choose_sampler
+from posteria.runs.settings import choose_sampler
 
 
 def test_settings_are_values_of_the_sampler() -> None:

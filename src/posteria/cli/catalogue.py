@@ -1,0 +1,149 @@
+"""What `posteria list` prints."""
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..core.errors import unknown
+from ..guidance import RULES
+from ..modalities import MODALITIES
+from ..priors import SHIPPED
+from ..runs.settings import by_classifier
+from ..samplers import POSTERIOR_SAMPLERS, TILTED_SAMPLERS
+from .output import say, say_json
+
+AUTO = (
+    "--sampler auto chooses: exact for up to 16 measurements, mgps for more, and mgdm for noise that is not "
+    "Gaussian. Why: docs/samplers.md"
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One of the lists.
+
+    Args:
+        title: Above its table.
+        rows: What its table shows, by name.
+        notes: Below it.
+        kinds: Classes whose documentation and settings can be shown, by name.
+    """
+
+    title: str
+    rows: dict[str, dict[str, str]]
+    notes: list[str] = field(default_factory=list)
+    kinds: dict[str, type] = field(default_factory=dict)
+
+
+def print_catalogue(what: str | None, name: str | None, as_json: bool) -> None:
+    """Print all lists, one of them, or one entry.
+
+    Args:
+        what: The list.
+        name: The entry.
+        as_json: As JSON.
+
+    Raises:
+        InputError: If there is no such entry.
+    """
+    lists = {what: LISTS[what]()} if what else {key: make() for key, make in LISTS.items()}
+    if name is not None and what is not None:
+        if name not in lists[what].rows:
+            raise unknown(what.removesuffix("s"), name, lists[what].rows)
+        _print_entry(lists[what], name, as_json)
+    elif as_json:
+        say_json({key: listing.rows for key, listing in lists.items()})
+    else:
+        for listing in lists.values():
+            _print_table(listing)
+
+
+def _print_entry(listing: Listing, name: str, as_json: bool) -> None:
+    row, kind = listing.rows[name], listing.kinds.get(name)
+    settings = [] if kind is None else repr(kind())
+    if as_json:
+        say_json({"name": name, **row, "settings": settings})
+        return
+    say(name)
+    for head, text in row.items():
+        say(f"{head}: {text}")
+    if kind is not None:
+        say(f"settings, each of which --set changes: {settings}\n\n{inspect.getdoc(kind)}")
+
+
+def _print_table(listing: Listing) -> None:
+    heads = list(next(iter(listing.rows.values())))
+    table = Table("name", *heads, title=listing.title, title_justify="left")
+    for name, row in listing.rows.items():
+        table.add_row(name, *(row[head] for head in heads))
+    Console().print(table, markup=False)
+    for note in listing.notes:
+        say(note)
+
+
+def _priors() -> Listing:
+    rows = {
+        p.name: {"draws": p.about, "": f"{len(p.examples)} held-out pictures"}
+        for p in SHIPPED.values()
+    }
+    rows["diffusers:NAME"] = {
+        "draws": "any pixel model in diffusers' format: a folder or a hub name",
+        "": "",
+    }
+    return Listing("Priors", rows)
+
+
+def _samplers() -> Listing:
+    rows = {
+        name: {
+            "method": _first_line(kind),
+            "needs": kind.needs,
+            "published settings (--preset)": ", ".join(kind.presets()),
+        }
+        for name, kind in POSTERIOR_SAMPLERS.items()
+    }
+    notes = [AUTO, "Settings of one of them: `posteria list samplers NAME`."]
+    return Listing("Samplers", rows, notes, dict(POSTERIOR_SAMPLERS))
+
+
+def _rules() -> Listing:
+    kinds: dict[str, Any] = {**RULES, **TILTED_SAMPLERS}
+    rows = {
+        name: {"method": _first_line(kind), "needs": kind.needs} for name, kind in kinds.items()
+    }
+    note = (
+        "Samplers of a posterior that take any likelihood draw with a classifier's probability of the label: "
+        f"{', '.join(by_classifier())}."
+    )
+    return Listing("Rules (posteria generate)", rows, [note], kinds)
+
+
+def _operators() -> Listing:
+    rows = {
+        name: {
+            "what happens": task.about,
+            "options": " ".join(f"--{_flag(option)}" for option in task.options),
+        }
+        for modality in MODALITIES.values()
+        for name, task in modality.tasks.items()
+    }
+    return Listing("Operators", rows)
+
+
+LISTS = {
+    "priors": _priors,
+    "samplers": _samplers,
+    "rules": _rules,
+    "operators": _operators,
+}
+
+
+def _flag(option: str) -> str:
+    return "data-seed" if option == "seed" else option
+
+
+def _first_line(kind: type) -> str:
+    return (inspect.getdoc(kind) or "").split("\n")[0]

@@ -1,0 +1,154 @@
+"""What a run prints: progress on standard error, the table on standard output."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..core.record import as_json
+
+if TYPE_CHECKING:
+    from ..runs.job import Job
+    from ..runs.results import Results
+
+# What a run whose samples are not finite ends with.
+DIVERGED = 3
+# Seconds between two lines of progress where no bar can be shown.
+EVERY = 30.0
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    print(text)
+
+
+def say_json(content: Any) -> None:
+    """Print JSON."""
+    print(json.dumps(as_json(content), indent=2, allow_nan=False))
+
+
+@dataclass(frozen=True)
+class Output:
+    """How much is printed.
+
+    Args:
+        quiet: Nothing but errors.
+        as_json: JSON instead of text.
+    """
+
+    quiet: bool
+    as_json: bool
+
+    def do(self, job: "Job", out: Path) -> None:
+        """Run a job and print what comes of it; raises `typer.Exit` where the samples are not finite."""
+        from ..runs.job import run
+        from ..runs.store import Store
+
+        if not (self.quiet or self.as_json):
+            for note in job.notes:
+                say(note)
+        with self.progress(job.title) as advance:
+            results, before = run(job, Store(out), advance)
+        if self.as_json:
+            say_json(_content(results, out, before))
+        elif not self.quiet:
+            _print(results, out, before)
+        if results.diverged is not None:
+            sentence = results.diverged[0].lower() + results.diverged[1:]
+            print(f"posteria: {sentence}", file=sys.stderr)
+            raise typer.Exit(DIVERGED)
+
+    @contextmanager
+    def progress(self, title: str) -> Generator[Callable[[int, int], None]]:
+        """Shows how far a run is: a bar on a terminal, and else a line now and then."""
+        if self.quiet or (self.as_json and not sys.stderr.isatty()):
+            yield lambda done, total: None
+        elif sys.stderr.isatty():
+            with _bar(title) as advance:
+                yield advance
+        else:
+            yield _Lines(title)
+
+
+def _content(results: "Results", out: Path, before: bool) -> dict[str, Any]:
+    heads, rows = results.table()
+    return {
+        "out": str(out),
+        "finished_before": before,
+        "warnings": results.warnings(),
+        "heads": heads,
+        "rows": rows,
+        "results": results,
+    }
+
+
+def _print(results: "Results", out: Path, before: bool) -> None:
+    heads, rows = results.table()
+    say_rows([heads, *rows] if heads else rows)
+    for sentence in (*results.legend(), *results.warnings()):
+        say(sentence)
+    if before:
+        say("This run was finished before; nothing was drawn again.")
+    say(f"Results: {out}; look at {out / 'report.html'}")
+
+
+def say_rows(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns; plain, so that a narrow window breaks lines and does not cut columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [value.ljust(width) for value, width in zip(row, widths, strict=True)]
+        say("  ".join(cells).rstrip())
+
+
+@contextmanager
+def _bar(title: str) -> Generator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Lines:
+    """Progress for a log: a line at the start, at the end, and now and then."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.started = time.monotonic()
+        self.first: tuple[float, int] | None = None
+        self.last, self.done = self.started - EVERY, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        self.first = self.first or (now, done)
+        if now - self.last < EVERY and not (done == total > self.done):
+            return
+        self.done = done
+        self.last = now
+        since, before = self.first
+        left = ""
+        if before < done < total:
+            left = f", about {(now - since) * (total - done) / (done - before):.0f} s left"
+        text = f"{self.title}: {100 * done // total}% after {now - self.started:.0f} s{left}"
+        print(text, file=sys.stderr, flush=True)

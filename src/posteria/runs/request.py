@@ -1,0 +1,235 @@
+"""What a person asks for. Once it is checked it is the record of a run: the same request gives the same samples."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from ..core.errors import InputError, require
+from ..core.record import as_json
+
+# The sampler that is chosen by what is measured.
+AUTO = "auto"
+# Options of tasks that may name a file.
+FILES = ("mask", "kernel")
+# Draws from the conditional law with which rules are compared, by the name beside theirs.
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What every command takes.
+
+    What is left open is filled in when the request is prepared: seeds, defaults, the sampler as its `repr`, the
+    hashes of what it reads.
+
+    Args:
+        prior: Name of the prior.
+        size: Height and width, if not those that the prior was trained at.
+        label: Class that the prior is conditioned on.
+        steps: Steps of the noise schedule, if not the sampler's own.
+        settings: Further settings by name, each as its `repr`.
+        samples: Number of samples.
+        seed: Seed of the first sample; the others count up from it.
+        chunk: Samples drawn in one batch; what an earlier attempt had, or `batch`.
+        device: Where they are drawn.
+        hashes: SHA-256 of the input and the weights; those of a record have to be those that are found.
+
+    Attributes:
+        command: The command that carries it out.
+        batch: The default of `chunk`.
+        free: Fields on which no sample depends; a file may be moved or renamed, its content may not change.
+        grows: Fields that may be larger when a run goes on.
+    """
+
+    command: ClassVar[str]
+    batch: ClassVar[int] = 8
+    free: ClassVar[frozenset[str]] = frozenset()
+    grows: ClassVar[tuple[str, ...]] = ("samples",)
+
+    prior: str = "digits"
+    size: tuple[int, int] | None = None
+    label: int | None = None
+    steps: int | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    samples: int = 8
+    seed: int = 0
+    chunk: int | None = None
+    device: str = "cpu"
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise `InputError` for what is wrong whatever the prior is; loads nothing."""
+        require(
+            self.samples >= 1 and (self.chunk is None or self.chunk >= 1),
+            "The numbers of samples and of samples in a chunk are at least 1.",
+        )
+
+    @property
+    def seeds(self) -> range:
+        """One seed a sample."""
+        return range(self.seed, self.seed + self.samples)
+
+    def identified(self, found: Mapping[str, str]) -> Self:
+        """The request with the hashes that were found.
+
+        Raises:
+            InputError: If it is a record with other ones.
+        """
+        for name, value in self.hashes.items():
+            if found.get(name) != value:
+                raise InputError(
+                    f"The record was made with {described(name)} of SHA-256 {value[:12]}..., and there is now "
+                    f"one of {found.get(name, 'nothing')[:12]}...."
+                )
+        return replace(self, hashes=dict(found))
+
+    def law(self) -> dict[str, Any]:
+        """The fields on which the law of a sample depends."""
+        fields: dict[str, Any] = as_json(self)
+        return {k: v for k, v in fields.items() if k not in {*self.free, *self.grows}}
+
+    def differences(self, other: "Request") -> list[str]:
+        """What makes another run of it."""
+        own, theirs = self.law(), other.law()
+        names = [name for name in own if name != "hashes" and own[name] != theirs[name]]
+        changed = {
+            k for k in {*self.hashes, *other.hashes} if self.hashes.get(k) != other.hashes.get(k)
+        }
+        return names + [described(name) for name in sorted(changed)]
+
+    def repeated(self, folder: Path) -> Self:
+        """The request to repeat a run whose results are in a folder."""
+        return self
+
+
+def described(name: str) -> str:
+    """What a hash is of."""
+    models = {"prior": "prior", "weak": "weak prior", "tuned": "tuned prior"}
+    models["classifier"] = "classifier"
+    return f"weights of the {models[name]}" if name in models else name
+
+
+def existing(paths: Iterable[str | None]) -> None:
+    """Raise `InputError` unless there are these files."""
+    for path in paths:
+        require(path is None or Path(path).exists(), f"There is no file {path}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restore(Request):
+    """To restore a signal from a measurement; see `posteria restore --help`.
+
+    Args:
+        input: A file; by default one that ships with the prior.
+        input_kind: `clean` (the measurement is simulated from it) or `measurement`.
+        task: Name of the measurement in the prior's modality.
+        options: Settings of the task by name.
+        sigma: Standard deviation of the noise in data units.
+        sampler: Its name, its `repr`, or `auto`.
+        preset: Name of published settings.
+        budget: Evaluations and vjps of the prior per sample, from which the steps follow.
+        data_seed: Seed of simulated noise and of what the task draws; by default `seed`.
+        fit: Convert the input to what the prior takes.
+    """
+
+    command: ClassVar[str] = "restore"
+    free: ClassVar[frozenset[str]] = frozenset({"input", "fit"})
+
+    input: str | None = None
+    input_kind: str | None = None
+    task: str = "inpaint"
+    options: dict[str, Any] = field(default_factory=dict)
+    sigma: float = 0.05
+    sampler: str = "mgdm"
+    preset: str | None = None
+    budget: int | None = None
+    data_seed: int | None = None
+    fit: bool = False
+
+    def check(self) -> None:
+        """See `Request`."""
+        super().check()
+        files = [str(self.options.get(name, "")) for name in FILES]
+        existing([self.input, *(file for file in files if Path(file).suffix)])
+        require(
+            0 < self.sigma < float("inf"),
+            f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {self.sigma} is not.",
+        )
+        if self.input_kind not in {None, "clean", "measurement"}:
+            raise InputError(
+                f"--input-kind is 'clean' or 'measurement'; {self.input_kind!r} is neither."
+            )
+        require(
+            self.input is not None or self.input_kind != "measurement",
+            "A measurement has to be given: name its file.",
+        )
+        require(
+            self.budget is None or self.steps is None,
+            "Give --steps or --budget, not both: a budget sets the steps.",
+        )
+        require(
+            self.sampler != AUTO or not (self.preset or self.steps or self.settings),
+            "--sampler auto chooses the settings as well; give it a --budget, or name a sampler.",
+        )
+
+    def law(self) -> dict[str, Any]:
+        """See `Request`; a file that an option names is known by its content."""
+        law = super().law()
+        law["options"] = {k: v for k, v in law["options"].items() if k not in self.hashes}
+        return law
+
+    def repeated(self, folder: Path) -> Self:
+        """See `Request`; what was read is kept beside the results."""
+        kept = str(folder / "input.npz")
+        files = {name: kept for name in self.options if name in self.hashes}
+        return replace(self, input=kept, fit=False, options={**self.options, **files})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Request):
+    """To draw from p(x | label)^weight p(x)^(1 - weight); see `posteria generate --help`.
+
+    Args:
+        rules: Names of rules or samplers.
+        weight: The power of the label.
+        solver: Name of a solver; by default what suits the rule.
+        weak: Name of a weaker prior, for rules that push away from one.
+        tuned: Name of a tuned prior, for rules that follow one.
+        classifier: Name of a classifier that judges the samples, and guides; by default the prior's own.
+        reference: Draws from the conditional law to compare with; their seeds follow those of the samples.
+        samplers: The `repr` of each rule's sampler, without its models, in place of `solver`, `steps` and `settings`.
+    """
+
+    command: ClassVar[str] = "generate"
+    batch: ClassVar[int] = 16
+    grows: ClassVar[tuple[str, ...]] = ("samples", "reference")
+
+    rules: tuple[str, ...] = ("cfg",)
+    weight: float = 2.0
+    solver: str | None = None
+    weak: str | None = None
+    tuned: str | None = None
+    classifier: str | None = None
+    samples: int = 16
+    reference: int | None = None
+    samplers: dict[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """See `Request`."""
+        super().check()
+        require(
+            self.reference is None or self.reference >= 0, "--reference is a number of at least 0."
+        )
+
+    @property
+    def reference_seeds(self) -> range:
+        """Seeds of the reference, disjoint from the samples' seeds, so that they share no noise."""
+        first = self.seed + self.samples
+        return range(first, first + (self.reference or 0))
+
+    @property
+    def title(self) -> str:
+        """The run in a few words."""
+        what = self.rules[0] if len(self.rules) == 1 else f"{len(self.rules)} rules"
+        return f"label {self.label} of {self.prior}, {what}"
