@@ -20,6 +20,7 @@ from lib.show import (
     at_budget,
     equals,
     exact_mean,
+    inner,
     mean_of,
     ranking,
     short,
@@ -69,12 +70,6 @@ TOGETHER = {
 def spaced(number: int) -> str:
     """A number with a space between its thousands."""
     return f"{number:,}".replace(",", " ")
-
-
-def inner(name: str) -> str:
-    """The first parameter in a name of benchopt: `box` of `mnist[box,std=0.05]`."""
-    found = re.search(r"\[([^,\]]*)", name)
-    return found[1] if found else name
 
 
 def read(results: Path = RESULTS) -> dict[str, Frame]:

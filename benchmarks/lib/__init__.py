@@ -2,12 +2,11 @@
 
 from .budget import BUDGETS, budgeted, next_budget, refusal, sampler_named
 from .code import code_hash
-from .measure import Draws, Peak, measure, seeds_of
+from .measure import Draws, measure, seeds_of
 
 __all__ = [
     "BUDGETS",
     "Draws",
-    "Peak",
     "budgeted",
     "code_hash",
     "measure",

@@ -1,19 +1,18 @@
 """Draw samples and say what they cost."""
 
 import math
-import resource
-import sys
+import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from posteria.core.meter import Meter, Watch
+from posteria.core.meter import Meter, peak_memory
 from posteria.diffusion.denoiser import Counted
 from posteria.diffusion.scale import prior_draws
 from posteria.samplers.base import Sampler
@@ -78,82 +77,34 @@ def measure(
     before = replace(meter)
     counted = Counted(target.prior, meter)
     metered, device = replace(target, prior=counted), torch.device(target.space.device)
-    with Peak(device) as peak:
-        watch = Watch(meter, len(seeds))
-        state = deque(sampler.iterate(metered, seeds), maxlen=1)[0]
-        samples = sampler.draws(metered, state, seeds)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        watch.read()
-    spent, particles = meter - before, isinstance(state, ParticleState)
-    cost = spent.cost(sampler.worked(target, seeds))
+    held, started = reset_peak(device), time.perf_counter()
+    state = deque(sampler.iterate(metered, seeds), maxlen=1)[0]
+    samples = sampler.draws(metered, state, seeds)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds, memory = time.perf_counter() - started, max(0.0, peak_memory(device) - held)
+    cost = (meter - before).cost(sampler.worked(target, seeds))
+    particles = isinstance(state, ParticleState)
     return Draws(
         samples.cpu(),
         cost.forward,
         cost.backward,
-        spent.seconds,
-        peak.mib,
+        seconds,
+        memory,
         float(state.log_evidence[0]) if particles else math.nan,
     )
 
 
-class Peak:
-    """The most memory that is held in a `with` block beyond what was held before it, in MiB.
+def reset_peak(device: torch.device) -> float:
+    """Begin the peak of memory anew, where the system can, and say what is held now, in MiB.
 
-    On a GPU it is that of tensors. On the CPU it is the process's resident memory: what is freed and
-    used again does not show, so it is a lower bound, 0 for little problems. Where the system has no
-    peak that can be reset (not Linux), the process's highest peak so far counts.
-
-    Args:
-        device: Where the tensors are.
-
-    Attributes:
-        mib: The peak, once the block has ended.
+    On the CPU it is the process's resident memory: what is freed and used again does not show, so a peak is a
+    lower bound, 0 for little problems.
     """
-
-    mib: float = math.nan
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def __enter__(self) -> Self:
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            _reset_high_water()
-        self._before = self._held()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.mib = max(0.0, self._held() - self._before)
-
-    def _held(self) -> float:
-        """The highest so far; just after a reset, what is held now."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device) / 2**20
-        return _high_water()
-
-
-PROC = Path("/proc/self")
-
-
-def _reset_high_water() -> None:
-    try:
-        (PROC / "clear_refs").write_text("5")
-    except OSError:
-        # Not Linux, or not allowed.
-        return
-
-
-def _high_water() -> float:
-    try:
-        lines = (PROC / "status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
-    except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        # Not Linux, or not allowed: the process's highest so far counts.
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory(device)

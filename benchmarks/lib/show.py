@@ -88,6 +88,12 @@ def short(name: str) -> str:
     return found[1] if found else name
 
 
+def inner(name: str) -> str:
+    """The first parameter in a name of benchopt: `box` of `mnist[box,std=0.05]`."""
+    found = re.search(r"\[([^,\]]*)", name)
+    return found[1] if found else name
+
+
 def mean_of(values: Iterable[float]) -> Mean:
     """The mean of the values that are numbers."""
     known = [float(value) for value in values if value is not None and math.isfinite(value)]

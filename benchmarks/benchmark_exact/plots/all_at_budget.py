@@ -1,21 +1,13 @@
 """Every sampler on every problem at one budget."""
 
+from functools import partial
 from typing import Any
 
 from benchopt import BasePlot
 from typing_extensions import override
 
-from lib.show import METRICS, Frame, at_budget, exact_mean, measured
-
-
-def budgets(df: Frame) -> list[int]:
-    """The budgets of a run."""
-    return sorted({int(stop) for stop in df["stop_val"] if stop >= 100})
-
-
-def problem_of(dataset: str) -> str:
-    """The problem of a dataset: `radius` of `toy[radius]`."""
-    return dataset.removeprefix("toy[").removesuffix("]")
+from lib.plots import budgets
+from lib.show import METRICS, Frame, at_budget, exact_mean, inner, measured
 
 
 class Plot(BasePlot):
@@ -23,7 +15,7 @@ class Plot(BasePlot):
 
     name = "all_at_budget"
     type = "table"
-    options = {"metric": measured, "budget": budgets}
+    options = {"metric": measured, "budget": partial(budgets, least=100)}
 
     @override
     def plot(self, df: Frame, metric: str, budget: int) -> list[list[str]]:
@@ -43,7 +35,7 @@ class Plot(BasePlot):
     def get_metadata(self, df: Frame, metric: str, budget: int) -> dict[str, Any]:
         return {
             "title": f"{METRICS[metric].label}, {budget} evaluations and vjps a sample",
-            "columns": ["sampler", *map(problem_of, sorted(df["dataset_name"].unique()))],
+            "columns": ["sampler", *map(inner, sorted(df["dataset_name"].unique()))],
             "default_order_ascending": True,
             "default_order_column": 0,
         }

@@ -5,7 +5,7 @@ from typing import Any
 from benchopt import BasePlot
 from typing_extensions import override
 
-from lib.show import METRICS, Frame, at_budget, exact_mean, measured, table_of_best
+from lib.show import METRICS, Frame, at_budget, exact_mean, inner, measured, table_of_best
 
 BUDGETS = (100, 500, 2000, 10_000)
 
@@ -22,8 +22,7 @@ class Plot(BasePlot):
         table = []
         for dataset, rows in df.groupby("dataset_name"):
             best = [table_of_best(at_budget(rows, metric, n), METRICS[metric]) for n in BUDGETS]
-            problem = str(dataset).removeprefix("toy[").removesuffix("]")
-            table.append([problem, *best, str(exact_mean(rows, metric))])
+            table.append([inner(str(dataset)), *best, str(exact_mean(rows, metric))])
         return table
 
     @override

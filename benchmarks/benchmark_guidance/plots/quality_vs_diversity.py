@@ -5,6 +5,8 @@ from typing import Any
 from benchopt import BasePlot
 from typing_extensions import override
 
+from lib.plots import budgets as budgets_of
+from lib.plots import chosen
 from lib.show import mean_of, short
 
 # Across, and up.
@@ -30,8 +32,7 @@ def family(dataset: str) -> str:
 
 def budgets(df: Any) -> list[int]:
     """The budgets at which there are digits, the largest first."""
-    known = df[df["dataset_name"].map(family).astype(bool) & (df["stop_val"] > 0)]
-    return sorted(map(int, known["stop_val"].unique()), reverse=True) or [0]
+    return budgets_of(df[df["dataset_name"].map(family).astype(bool)])
 
 
 class Plot(BasePlot):
@@ -46,11 +47,8 @@ class Plot(BasePlot):
         self, df: Any, digits: str, objective: str, budget: int, pair: str
     ) -> list[dict[str, Any]]:
         across, up = (f"objective_{name}" for name in PAIRS[pair])
-        df = df[
-            (df["dataset_name"].map(family) == digits)
-            & (df["objective_name"] == objective)
-            & (df["stop_val"] == budget)
-        ]
+        df = chosen(df, objective_name=objective, stop_val=budget)
+        df = df[df["dataset_name"].map(family) == digits]
         df = df[df[across].notna() & df[up].notna()]
         traces = []
         for name, rows in df.groupby("solver_name"):

@@ -6,6 +6,7 @@ import numpy as np
 from benchopt import BasePlot
 from typing_extensions import override
 
+from lib.plots import chosen
 from lib.show import short
 
 SHOWN = {"four samples": "samples", "mean": "mean", "standard deviation": "std"}
@@ -37,7 +38,7 @@ class Plot(BasePlot):
     def plot(
         self, df: Any, dataset: str, objective: str, picture: int, shown: str
     ) -> list[dict[str, Any]]:
-        df = df[(df["dataset_name"] == dataset) & (df["objective_name"] == objective)]
+        df = chosen(df, dataset_name=dataset, objective_name=objective)
         rows = [
             (short(row["solver_name"]), row["objective_psnr"], row["final_results"][picture])
             for _, row in df.sort_values("objective_distance").iterrows()

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from benchopt import BasePlot
 from typing_extensions import override
 
-from lib.show import curve, flat, short
+from lib.plots import Curves, chosen, line
+from lib.show import Frame, flat, short
 
 METRICS = {
     "distance": "sliced Wasserstein distance to the truths",
@@ -19,44 +19,35 @@ METRICS = {
 RIGHT = {"residual": 1.0, "coverage": 0.9}
 
 
-class Plot(BasePlot):
+class Plot(Curves):
     """A curve over budgets for each solver, with a standard error: over repetitions, or over the pictures of one."""
 
     name = "Metric vs NFE"
-    type = "scatter"
     options = {"dataset": ..., "objective": ..., "metric": list(METRICS)}
 
     @override
-    def plot(self, df: Any, dataset: str, objective: str, metric: str) -> list[dict[str, Any]]:
-        df = df[(df["dataset_name"] == dataset) & (df["objective_name"] == objective)]
-        column, error = f"objective_{metric}", f"objective_{metric}_se"
+    def plot(self, df: Frame, dataset: str, objective: str, metric: str) -> list[dict[str, Any]]:
+        df, column = (
+            chosen(df, dataset_name=dataset, objective_name=objective),
+            f"objective_{metric}",
+        )
         df = df[df[column].notna()]
-        traces = []
-        for name, rows in df.groupby("solver_name"):
-            points = curve(rows, "objective_nfe", column)
-            if error in rows and rows["idx_rep"].nunique() == 1 and points["x"]:
-                errors = rows.sort_values("stop_val")[error].fillna(0.0).tolist()
-                pairs = list(zip(points["y"], errors, strict=True))
-                points["y_low"] = [y - e for y, e in pairs]
-                points["y_high"] = [y + e for y, e in pairs]
-            label = short(str(name))
-            traces.append({"label": label, **points, **self.get_style(label)})
+        traces = self.curves(df, "objective_nfe", column)
+        if df["idx_rep"].nunique() == 1 and f"{column}_se" in df:
+            for trace in traces:
+                rows = df[df["solver_name"].map(short) == trace["label"]].sort_values("stop_val")
+                errors = rows[f"{column}_se"].fillna(0.0)
+                pairs = list(zip(trace["y"], errors, strict=True))
+                trace["y_low"] = [y - e for y, e in pairs]
+                trace["y_high"] = [y + e for y, e in pairs]
         ends = [float(df["objective_nfe"].min()), float(df["objective_nfe"].max())]
         if metric in RIGHT and traces:
-            right = {"label": "right", "x": ends, "y": [RIGHT[metric]] * 2}
-            traces.append({**right, "color": GREY, "marker": 0})
+            traces.append(line("right", {"x": ends, "y": [RIGHT[metric]] * 2}))
         if metric == "distance" and traces and df["objective_floor"].notna().any():
-            line = flat(df, "objective_floor", ends)
-            traces.append({"label": "two sets of truths", **line, "color": GREY, "marker": 0})
+            traces.append(line("two sets of truths", flat(df, "objective_floor", ends)))
         return traces
 
     @override
-    def get_metadata(self, df: Any, dataset: str, objective: str, metric: str) -> dict[str, str]:
-        return {
-            "title": dataset,
-            "xlabel": "evaluations and vjps of the prior, per sample",
-            "ylabel": METRICS[metric],
-        }
-
-
-GREY = (0.4, 0.4, 0.4, 1.0)
+    def get_metadata(self, df: Frame, dataset: str, objective: str, metric: str) -> dict[str, str]:
+        across = "evaluations and vjps of the prior, per sample"
+        return {"title": dataset, "xlabel": across, "ylabel": METRICS[metric]}
