@@ -6,7 +6,7 @@ from typing import Any
 from posteria.core.errors import CapabilityError, InputError, expect, unknown
 from posteria.samplers import rebuild_sampler
 from posteria.samplers.base import Sampler
-from posteria.samplers.choose import at_budget
+from posteria.samplers.budget import at_budget
 from posteria.samplers.posterior import PosteriorSampler
 from posteria.samplers.registry import SAMPLERS
 from posteria.target import Posterior

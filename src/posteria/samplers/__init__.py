@@ -1,7 +1,8 @@
 """Samplers."""
 
 from .base import Sampler
-from .choose import Choice, at_budget, choose, cost
+from .budget import at_budget, cost
+from .choose import Choice, choose
 from .dps import DPS
 from .fitted.dcps import DCPS
 from .fitted.gaussian_vi import InnerSteps

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from ..core.errors import require, unknown
+from ..core.errors import CapabilityError, require, unknown
 from ..core.rng import Rng
 from ..core.space import Space
 from ..diffusion.schedule import Schedule, Table, levels_of
@@ -44,6 +44,19 @@ class Sampler(abc.ABC, Generic[S]):
     @abc.abstractmethod
     def step(self, target: Any, state: S, sigma: float, sigma_next: float, rng: Rng) -> S:
         """The state at `sigma_next`, from that at `sigma`."""
+
+    def evaluations(self, target: Any) -> int:
+        """Evaluations and vjps of the prior for one sample, or for the population that shares them, by arithmetic.
+
+        What is measured once a prior is left out.
+
+        Raises:
+            CapabilityError: If the sampler does not declare its cost.
+        """
+        raise CapabilityError(
+            f"{type(self).__name__} does not declare its cost, so that a budget cannot choose its steps: give it a "
+            "method `evaluations(target)`, or set its steps."
+        )
 
     def iterate(
         self, target: Any, seeds: Sequence[int], resume: tuple[S, Tensor] | None = None

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import expect, require
 from ..core.rng import Rng
@@ -63,6 +64,10 @@ class DPS(PosteriorSampler[State]):
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
         expect(posterior.likelihood, GaussianLikelihood, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return 2 * self.schedule.steps - 1
 
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import require
 from ..core.rng import Rng
@@ -63,6 +64,10 @@ class LGD(PosteriorSampler[ScaledState]):
         """The fewest and the most draws of the paper, for data of unit scale: 999 evaluations and 999 vjps."""
         paper = partial(cls, schedule=Table(steps=999), prior_std=1.0, reach=None, order=1)
         return {"mc10": paper(points=10), "mc100": paper(points=100)}
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return 2 * self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
         """See `Sampler`."""

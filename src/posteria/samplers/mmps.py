@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import expect, require
 from ..core.rng import Rng
@@ -64,6 +65,11 @@ class MMPS(PosteriorSampler[State]):
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
         expect(posterior.likelihood, GaussianLikelihood, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        measurement = expect(target.likelihood, GaussianLikelihood, by=self).operator.codomain
+        return self.schedule.steps * (1 + min(self.iterations, measurement.size))
 
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import require
 from ..core.rng import Rng
@@ -71,6 +72,10 @@ class PiGDM(PosteriorSampler[ScaledState]):
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
         linear(posterior, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return 2 * self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
         """See `Sampler`."""

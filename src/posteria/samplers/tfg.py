@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import require
 from ..core.rng import Rng
@@ -276,6 +277,13 @@ class TFG(PosteriorSampler[State]):
             "imagenet_label": imagenet,
             "gaussian_deblur": blur,
         }
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        low, high = self.between or (0.0, math.inf)
+        repeated = sum(low <= sigma <= high for sigma in levels_of(self.schedule)[:-1])
+        times = self.schedule.steps + repeated * (self.repeats - 1)
+        return times * (2 if self.rho.size else 1)
 
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core import linalg
 from ..core.rng import Rng
@@ -52,6 +53,10 @@ class TMPD(PosteriorSampler[State]):
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
         linear(posterior, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return 3 * self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""

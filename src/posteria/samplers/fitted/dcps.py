@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -103,6 +104,22 @@ class DCPS(PosteriorSampler[ScaledState]):
         """See `PosteriorSampler`."""
         linear(posterior, by=self)
 
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return 1 + sum(map(self._of_step, range(self.schedule.steps - 1)))
+
+    def _of_step(self, count: int) -> int:
+        """Evaluations and vjps of a step above the lowest level."""
+        tau, begins = self._block(count)
+        jumps = levels_of(self.schedule)[count + 1] > tau
+        return 1 + 2 * self.langevin * begins + 2 * self.inner * jumps
+
+    def _block(self, count: int) -> tuple[float, bool]:
+        """The level at which the block of a step ends, and whether it begins with the step."""
+        # Where blocks end, as indices of levels; 0 is where the first begins.
+        ends = [self.schedule.steps * k // self.blocks for k in range(self.blocks + 1)]
+        return levels_of(self.schedule)[min(end for end in ends if end > count)], count in ends
+
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
         """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
@@ -116,11 +133,9 @@ class DCPS(PosteriorSampler[ScaledState]):
         if sigma_next == 0:
             x0 = target.prior(x, sigma)
             return replace(state, x=x0, x0=x0, sigma=sigma, count=count)
-        # Where blocks end, as indices of levels; 0 is where the first begins.
-        ends = [self.schedule.steps * k // self.blocks for k in range(self.blocks + 1)]
-        tau = levels_of(self.schedule)[min(end for end in ends if end > state.count)]
+        tau, begins = self._block(state.count)
         score = self._score(target, tau, std)
-        if state.count in ends:
+        if begins:
             for _ in range(self.langevin):
                 x = self._langevin(target, x, score, (tau, sigma), std, rng)
 

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import pairwise
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.level import Level, at_least, like, root, spread
@@ -150,6 +151,30 @@ class MGDM(PosteriorSampler[State]):
             "ffhq_ldm": early(inner=InnerSteps(3, last=(29, 20), every=(10, 9, 20))),
         }
 
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return 1 + self.gibbs * sum(map(self._of_sweep, range(self.schedule.steps - 2)))
+
+    def _of_sweep(self, count: int) -> int:
+        """Evaluations and vjps of a sweep in a step before the last two."""
+        steps = self.inner(self.schedule.steps - count, self.schedule.steps)
+        return 2 * steps + len(self._run(self._time(count, Rng([0]))))
+
+    def _time(self, count: int, rng: Rng) -> Level:
+        """The earlier time of a step."""
+        levels = levels_of(self.schedule)
+        upper = self.schedule.time(levels[count + 2])
+        return self._above_zero(self.index.draw(upper, count / len(levels), rng))
+
+    def _run(self, time: Level) -> list[Level]:
+        """The levels of a run from a time to a clean signal, without the 0 at its end."""
+        levels: list[Level] = [
+            self.schedule.at(time * j / (self.points - 1)) for j in range(self.points - 1, 0, -1)
+        ]
+        if isinstance(time, Tensor):
+            return levels
+        return sorted({level for level in levels if level > 0}, reverse=True)
+
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""
         sigma = levels_of(self.schedule)[0]
@@ -160,12 +185,11 @@ class MGDM(PosteriorSampler[State]):
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
         """See `Sampler`."""
-        count, levels = state.count + 1, levels_of(self.schedule)
-        if count + 1 >= len(levels) or levels[count + 1] == 0:
+        count = state.count + 1
+        if state.count >= self.schedule.steps - 2:
             # The likelihood has been evaluated at the lowest level already.
             return State(x=state.x0, x0=state.x0, sigma=sigma, count=count)
-        upper = self.schedule.time(levels[count + 1])
-        time = self._above_zero(self.index.draw(upper, state.count / len(levels), rng))
+        time = self._time(state.count, rng)
         tau = self.schedule.at(time)
         steps = self.inner(self.schedule.steps - state.count, self.schedule.steps)
         lr = self.early[1] if self.early and state.count < self.early[0] else self.lr
@@ -219,13 +243,8 @@ class MGDM(PosteriorSampler[State]):
 
     def _clean(self, target: Posterior, x: Tensor, time: Level, rng: Rng) -> Tensor:
         """Run the diffusion from a time to a clean signal."""
-        levels: list[Level] = [
-            self.schedule.at(time * j / (self.points - 1)) for j in range(self.points - 1, 0, -1)
-        ]
-        if not isinstance(time, Tensor):
-            levels = sorted({level for level in levels if level > 0}, reverse=True)
         x0 = x
-        for tau, tau_next in pairwise([*levels, 0.0]):
+        for tau, tau_next in pairwise([*self._run(time), 0.0]):
             x0 = target.prior(x, like(tau, x))
             x = bridge_step(target.space, x0, x, (0.0, tau_next, tau), rng, self.eta)
         return x0

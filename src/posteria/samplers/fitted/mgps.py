@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -76,6 +77,24 @@ class MGPS(PosteriorSampler[State]):
             "imagenet": image(inner=InnerSteps(2, last=(10, 2), first=(5, 20), every=(20, 0, 10))),
         }
 
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return 2 + sum(map(self._of_step, range(self.schedule.steps - 1)))
+
+    def _of_step(self, count: int) -> int:
+        """Evaluations and vjps of a step above the lowest level."""
+        steps, warm, middle = self._settings(count)
+        above = middle > self.schedule.lowest
+        return 1 + 2 * steps * above + ((1 + steps) * above if warm else 1)
+
+    def _settings(self, count: int) -> tuple[int, bool, float]:
+        """Optimiser steps of a step, whether it is warm, and its midpoint."""
+        schedule, (sigma, sigma_next) = self.schedule, levels_of(self.schedule)[count : count + 2]
+        warm = self.warm is not None and schedule.time(sigma) >= self.warm
+        alpha = 1.0 if schedule.time(sigma_next) <= self.full_below else self.alpha
+        steps = self.inner(schedule.steps - count, schedule.steps)
+        return steps, warm, schedule.fraction(sigma_next, alpha)
+
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""
         sigma = levels_of(self.schedule)[0]
@@ -90,11 +109,7 @@ class MGPS(PosteriorSampler[State]):
         if sigma_next == 0:
             x0 = target.prior(state.x, sigma)
             return State(x=x0, x0=x0, sigma=sigma, count=count)
-        steps = self.inner(self.schedule.steps - state.count, self.schedule.steps)
-        warm = self.warm is not None and self.schedule.time(sigma) >= self.warm
-        time = self.schedule.time(sigma_next)
-        middle = self.schedule.fraction(sigma_next, 1.0 if time <= self.full_below else self.alpha)
-
+        steps, warm, middle = self._settings(state.count)
         x_middle = self._midpoint(target, state, (sigma, middle), steps, warm, rng)
         if warm:
             clean = self._clean(target, x_middle, middle, steps, rng)

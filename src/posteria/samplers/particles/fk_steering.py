@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import CapabilityError, ShapeError, require
 from ...core.rng import Rng
@@ -209,6 +210,10 @@ class FKSteering(PopulationSampler[FKState]):
     def looks(self) -> int:
         """Looks before the end of a run."""
         return sum(map(self.looks_at, range(self.schedule.steps)))
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return self.particles * self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> FKState:
         """See `Sampler`."""

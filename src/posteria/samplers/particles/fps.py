@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.rng import Rng
 from ...diffusion.kernel import bridge
@@ -87,6 +88,10 @@ class FPS(PopulationSampler[FilterState]):
             return seen, torch.zeros_like(seen.noise)
         start = torch.where(seen.noise.isfinite(), 0.0, torch.inf)
         return seen._replace(noise=start, anchor=start), seen.noise**2
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return self.particles * self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> FilterState:
         """See `Sampler`."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -95,6 +96,10 @@ class MCGDiff(PopulationSampler[GuidedState]):
         """Of the potentials at level `sigma`, `[size]`; a number only where the level is not below the anchor."""
         met = torch.maximum(seen.noise**2 - seen.anchor**2, self.kappa * (1 + seen.anchor**2))
         return sigma**2 - seen.anchor**2 + met
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return self.particles * self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> GuidedState:
         """See `Sampler`."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.rng import Rng
 from ...diffusion.kernel import bridge
@@ -76,6 +77,10 @@ class TDS(PopulationSampler[TDSState]):
         return {
             "images": cls(schedule=Table(steps=100), particles=4, threshold=1.0, prior_std=1.0)
         }
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return self.particles * 2 * self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> TDSState:
         """See `Sampler`."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import expect
 from ...core.linalg import LinearMap, function_times
@@ -159,6 +160,14 @@ class Twist(abc.ABC):
         """x_0 given x and y as the twist believes, or None if it cannot be drawn; arguments as in `look`."""
         return None
 
+    def vjps(self, target: Posterior) -> int:
+        """Products with the Jacobian of the prior that `look` takes for a particle."""
+        return 1
+
+    def last(self, target: Posterior) -> int:
+        """Those that a draw of x_0 takes."""
+        return KRYLOV
+
     def constant(self, target: Posterior, spread: Spread) -> float:
         """What `log_value` leaves out because it is the same for all particles; NaN if it is not known."""
         return 0.0
@@ -176,6 +185,10 @@ class Dense(Twist):
     A nonlinear A is linearised at D. Far from x_0 that says little; the mean of what it misses is
     added to A(D), and its variance to every entry.
     """
+
+    @override
+    def vjps(self, target: Posterior) -> int:
+        return _gaussian(target).operator.codomain.size
 
     def look(self, target: Posterior, x: Tensor, sigma: float, spread: Spread, rng: Rng) -> Look:
         """See `Twist`."""
@@ -223,6 +236,10 @@ class Dense(Twist):
 @dataclass(frozen=True)
 class Isotropic(Twist):
     """N(y; A D, std^2 + c A A^T) for a linear A, where c is the mean variance of x_0 given x. One vjp."""
+
+    @override
+    def last(self, target: Posterior) -> int:
+        return 2 * KRYLOV + 2
 
     def look(self, target: Posterior, x: Tensor, sigma: float, spread: Spread, rng: Rng) -> Look:
         """See `Twist`."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -17,7 +18,7 @@ from ...likelihood import GaussianLikelihood
 from ...operators.base import LinearOperator
 from ...target import Posterior
 from .population import ParticleState, PopulationSampler, finish, log_prob, paired, select, take
-from .resolution import measure
+from .resolution import PLACES, PROBES, measure
 from .twist import Dense, Isotropic, Look, MonteCarlo, Scalar, Spread, Twist, propose, signal_times
 
 # Draws of the prior from which its mean variances are measured.
@@ -110,6 +111,13 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         if likelihood.operator.codomain.size <= self.dense:
             return Dense()
         return Isotropic() if isinstance(likelihood.operator, LinearOperator) else Scalar()
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        twist, steps = self.twist(target), self.schedule.steps
+        each = steps * (1 + twist.vjps(target)) + 1 + twist.last(target)
+        places = min(PLACES, steps) * (1 + PROBES * self._curved(target))
+        return self.particles * each + DRAWS * places
 
     def _dense(self, target: Posterior) -> bool:
         """Whether x_0 is drawn with its whole covariance, so that levels may end where x pins it."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -55,6 +56,10 @@ class DDNM(PosteriorSampler[State]):
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
         spectral(posterior, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return (self.schedule.steps - 1) * self.travel + 1
 
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""

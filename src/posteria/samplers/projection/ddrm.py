@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -60,6 +61,10 @@ class DDRM(PosteriorSampler[State]):
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
         spectral(posterior, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import expect, require
 from ...core.rng import Rng
@@ -63,6 +64,15 @@ class RePaint(PosteriorSampler[State]):
         likelihood = expect(posterior.likelihood, GaussianLikelihood, by=self)
         return expect(likelihood.operator, Inpainting, by=self)
 
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        jumps = sum(map(self._jumps, range(1, self.schedule.steps)))
+        return self.schedule.steps + jumps * (self.repeats - 1) * self.jump
+
+    def _jumps(self, count: int) -> bool:
+        """Whether a stretch is made again after step `count`, of those above the lowest level."""
+        return (self.schedule.steps - 1 - count) % self.jump == 0 and count >= self.jump
+
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
@@ -74,8 +84,7 @@ class RePaint(PosteriorSampler[State]):
         """See `Sampler`."""
         x, x0 = self._down(target, state.x, sigma, sigma_next, rng)
         count = state.count + 1
-        above_lowest = self.schedule.steps - 1 - count
-        if sigma_next > 0 and above_lowest % self.jump == 0 and count >= self.jump:
+        if sigma_next > 0 and self._jumps(count):
             stretch = levels_of(self.schedule)[count - self.jump : count + 1]
             climb = math.sqrt(stretch[0] ** 2 - sigma_next**2)
             for _ in range(self.repeats - 1):

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -95,6 +96,10 @@ class ScoreSDE(PosteriorSampler[State]):
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
         spectral(posterior, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return self.schedule.steps * (1 + self.corrections)
 
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import expect, require
 from ...core.rng import Rng
@@ -98,6 +99,10 @@ class SDA(PosteriorSampler[SDAState]):
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
         expect(posterior.likelihood, GaussianLikelihood, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return 2 * (self.schedule.steps + (self.schedule.steps - 1) * self.corrections)
 
     def init(self, target: Posterior, rng: Rng) -> SDAState:
         """See `Sampler`."""

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import expect, require
 from ...core.rng import Rng
@@ -100,6 +101,10 @@ class DAPS(PosteriorSampler[ScaledState]):
         """See `PosteriorSampler`."""
         if self.tau is not None:
             expect(posterior.likelihood, GaussianLikelihood, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return self.schedule.steps * self.ode
 
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
         """See `Sampler`."""

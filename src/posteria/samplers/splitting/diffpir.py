@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core import linalg
 from ...core.errors import expect, require
@@ -90,6 +91,10 @@ class DiffPIR(PosteriorSampler[State]):
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
         expect(posterior.likelihood, GaussianLikelihood, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> State:
         """See `Sampler`."""

@@ -6,12 +6,13 @@ from itertools import pairwise
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
 from ...diffusion.kernel import reverse_step
 from ...diffusion.scale import ScaledState, check_prior_std, measured_std, spread_given
-from ...diffusion.schedule import Karras, LogLinear, Schedule
+from ...diffusion.schedule import Karras, LogLinear, Schedule, levels_of
 from ...diffusion.solver import State
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -85,6 +86,12 @@ class PnPDM(PosteriorSampler[ScaledState]):
             ),
         }
 
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        levels = levels_of(self.schedule)[:-1]
+        runs = [len(self._levels(rho)) - 1 for rho in levels]
+        return sum(runs) + (self.last - 1) * runs[-1]
+
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
         """See `Sampler`."""
         # In a state, x0 stands for the copy z.
@@ -103,14 +110,16 @@ class PnPDM(PosteriorSampler[ScaledState]):
 
     def _clean(self, target: Posterior, z: Tensor, rho: float, std: float, rng: Rng) -> Tensor:
         """Draw the clean signal given a copy at the level `rho`."""
-        if self.ladder is None:
-            grid = Karras(steps=self.points, sigma_min=LAST * rho, sigma_max=rho)
-            levels = grid.levels()
-        else:
-            levels = [rho, *(level for level in self.ladder.levels() if level < rho)]
+        levels = self._levels(rho)
         x = z
         for level, level_next in pairwise(levels):
             mean = target.prior(x, level)
             x0 = mean + spread_given(level, std) * rng.normal_like(x)
             x = reverse_step(x, x0, level, level_next, 1.0, rng)
         return x
+
+    def _levels(self, rho: float) -> list[float]:
+        """The levels of a run from `rho`."""
+        if self.ladder is None:
+            return Karras(steps=self.points, sigma_min=LAST * rho, sigma_max=rho).levels()
+        return [rho, *(level for level in self.ladder.levels() if level < rho)]

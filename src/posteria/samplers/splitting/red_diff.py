@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import expect, require, unknown
 from ...core.level import Level, like, spread
@@ -131,6 +132,10 @@ class REDDiff(PosteriorSampler[REDDiffState]):
             expect(posterior.likelihood, GaussianLikelihood, by=self)
         if self.pinv:
             linear(posterior, by=self)
+
+    @override
+    def evaluations(self, target: Posterior) -> int:
+        return self.schedule.steps
 
     def init(self, target: Posterior, rng: Rng) -> REDDiffState:
         """See `Sampler`."""

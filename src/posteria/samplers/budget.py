@@ -1,0 +1,75 @@
+"""What a sampler costs on a target, by what it declares, and how many steps a budget buys."""
+
+import dataclasses
+from typing import Any
+
+from ..core.errors import require
+from ..diffusion.schedule import Table
+from ..target import Posterior
+from .fitted.mgdm import MGDM
+from .posterior import PosteriorSampler
+
+# Fewest steps that a budget must buy.
+FEWEST = 5
+
+
+def cost(sampler: PosteriorSampler[Any], target: Posterior) -> int:
+    """Evaluations and vjps of the prior for one sample; for a population, its share of the whole.
+
+    Raises:
+        CapabilityError: If the sampler does not declare them, or cannot draw from the target.
+    """
+    measurement = target.likelihood.measurement
+    batch = [] if measurement is None else list(measurement.batch(target.y))
+    sampler.check(target, range(batch[0] if batch else 1))
+    return _cost(sampler, target)
+
+
+def _cost(sampler: PosteriorSampler[Any], target: Posterior) -> int:
+    return -(-sampler.evaluations(target) // sampler.shared)
+
+
+def at_budget(
+    sampler: PosteriorSampler[Any], target: Posterior, budget: int
+) -> PosteriorSampler[Any]:
+    """The sampler with as many steps as a budget of evaluations and vjps per sample buys.
+
+    Many levels make MGDM surer of itself than it should be, and sweeps at few levels much less so: what
+    would buy more levels than its own buys sweeps at half of them or a few more.
+
+    Raises:
+        InputError: If it does not buy 5 steps.
+        CapabilityError: If the sampler does not declare its cost, or cannot draw from the target.
+    """
+    if budget <= cost(sampler, target) or not isinstance(sampler, MGDM):
+        return _stepped(sampler, target, budget)
+    once = dataclasses.replace(sampler, gibbs=1)
+    half = max(FEWEST, sampler.schedule.steps // 2)
+    gibbs = budget // _cost(_with_steps(once, half), target)
+    # Each sweep costs the same.
+    schedule = _stepped(once, target, budget // gibbs).schedule
+    return dataclasses.replace(sampler, schedule=schedule, gibbs=gibbs)
+
+
+def _with_steps(sampler: PosteriorSampler[Any], steps: int) -> PosteriorSampler[Any]:
+    schedule = dataclasses.replace(sampler.schedule, steps=steps)
+    return dataclasses.replace(sampler, schedule=schedule)
+
+
+def _stepped(
+    sampler: PosteriorSampler[Any], target: Posterior, budget: int
+) -> PosteriorSampler[Any]:
+    """As `at_budget`, with all else as it is: the last of the step counts that are paid for, by halving."""
+    fewest = _with_steps(sampler, FEWEST)
+    least = _cost(fewest, target)
+    require(
+        least <= budget,
+        f"A budget of {budget} evaluations is too small for {type(sampler).__name__}: {FEWEST} steps cost {least}.",
+    )
+    most = sampler.schedule.most if isinstance(sampler.schedule, Table) else budget
+    low, high = FEWEST, max(most, FEWEST) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        paid = _cost(_with_steps(sampler, middle), target) <= budget
+        low, high = (middle, high) if paid else (low, middle)
+    return _with_steps(sampler, low)
