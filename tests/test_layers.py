@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,45 @@ def test_imports_point_down(path: Path) -> None:
     own = room(path)
     for other in imported_rooms(path) - {own}:
         assert LEVEL[other] < LEVEL[own], f"{own} imports {other}"
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file below the package."""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def run(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a file that run, those of its functions included; not what is for the type checker alone."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")):
+            yield child
+            yield from run(child)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The files of the package that a file imports, whenever it does."""
+    package = path.relative_to(SOURCE).parts[:-1]
+    found = set()
+    for node in run(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = package[: len(package) - (node.level - 1)]
+            base = ".".join([*above, *filter(None, [node.module])])
+            names = [f"{base}.{alias.name}".removeprefix(".") for alias in node.names]
+            found |= {name if name in MODULES else base for name in names}
+    return found & set(MODULES) - {module_of(path)}
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    # Catches: two files that need one another, of which neither can be read, tested or replaced by itself;
+    # an import inside a function that hides such a circle.
+    left = {name: imported_modules(path) for name, path in MODULES.items()}
+    while free := [name for name, needs in left.items() if not needs]:
+        left = {name: needs - {*free} for name, needs in left.items() if name not in free}
+    # What remains is in a circle, or above one.
+    assert not left
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))

@@ -3,4 +3,8 @@
 import sys
 from pathlib import Path
 
+from posteria.core.threads import wait_briefly
+
+# Before PyTorch is imported.
+wait_briefly()
 sys.path.append(str(Path(__file__).resolve().parents[2]))

@@ -13,7 +13,7 @@ from ..diffusion.denoiser import Denoiser, Family, Label
 from ..guidance.base import Look, Memory, Moment
 from ..guidance.tilted.cfgpp import CFGPlusPlus
 from ..target import Tilted
-from .guiders import rule_from
+from .fits import rule_from
 from .schedules import sigma_of
 
 
