@@ -288,6 +288,20 @@ def test_a_measurement_has_the_shape_of_the_operator(tmp_path: Path) -> None:
     )
 
 
+def test_a_measurement_with_holes_is_its_own_mask(tmp_path: Path) -> None:
+    # Catches: NaN in the holes, which is what a scientist has, that is no mask.
+    seen = torch.from_numpy(HOLE == 255)
+    values = np.where(HOLE == 255, RAMP / 127.5 - 1, np.nan)
+    np.save(tmp_path / "holes.npy", values)
+    np.save(tmp_path / "channel.npy", values[None])
+    Pillow.merge("LA", [Pillow.fromarray(RAMP), Pillow.fromarray(HOLE)]).save(tmp_path / "a.png")
+    for name in ("holes.npy", "channel.npy", "a.png"):
+        half = IMAGE.degradation("inpaint", GREY, {"mask": str(tmp_path / name)})
+        assert torch.equal(half.arrays["mask"], seen)
+        y = IMAGE.read_measurement(tmp_path / name, half, taker="it measures", std=0.05).x
+        assert torch.allclose(y.double(), WANT[seen], atol=1e-6)
+
+
 def test_a_kernel_of_one_s_own(tmp_path: Path) -> None:
     # Catches: a kernel that brightens the picture, is mirrored, or is read in the units of pictures.
     kernel = np.arange(15.0).reshape(3, 5)

@@ -202,7 +202,7 @@ def check_range(x: Tensor, name: str, most: float = 1.0) -> Tensor:
     low, high = float(known.min()), float(known.max())
     if low < -most * (1 + 1e-6) or high > most * (1 + 1e-6):
         raise InputError(
-            f"{name} holds values from {low:g} to {high:g}; black is -1 and white is 1. Scale it to that range."
+            f"{name} holds values from {low:g} to {high:g}; black is -1 and white is 1. Scale or clip it to that range."
         )
     if low == 0 and high > 0:
         raise InputError(
@@ -216,7 +216,8 @@ def read_mask(path: Path, height: int, width: int, like: Signal | None = None) -
     """Read a mask `[height, width]`: true where the picture is seen.
 
     White (or 1) is seen; black (or 0), and what is transparent, is missing. Where all that is not
-    transparent has one colour, the transparency alone decides.
+    transparent has one colour, or is no black and white, the transparency alone decides; so a
+    measurement with holes, transparent or NaN, is its own mask.
 
     Args:
         path: The file.
@@ -245,6 +246,11 @@ def read_mask(path: Path, height: int, width: int, like: Signal | None = None) -
 def _mask_of_array(path: Path) -> np.ndarray:
     mask = read_array(path, "mask")
     mask = mask[0] if mask.ndim == 3 and mask.shape[0] == 1 else mask
+    if mask.dtype.kind == "f":
+        missing = np.isnan(mask)
+        if missing.any() and not np.isin(mask[~missing], (0, 1)).all():
+            measured: np.ndarray = ~missing if missing.ndim == 2 else ~missing.any(0)
+            return measured
     top = 255 if mask.dtype == np.uint8 and mask.size and mask.max() > 1 else 1
     if not np.isin(mask, (0, top)).all():
         raise InputError(f"The mask {path.name} holds other values than 0 (missing) and 1 (seen).")
@@ -257,6 +263,8 @@ def _mask_of_picture(path: Path) -> np.ndarray:
     level = np.asarray(_recoloured(image, 1), dtype=np.float32) / (1 if image.mode == "F" else 255)
     opaque = np.ones(level.shape, dtype=bool) if alpha is None else alpha > 127
     between = ((level > 0.2) & (level < 0.8) & opaque).mean()
+    if between > GREY_SHARE and not opaque.all():
+        return opaque
     if between > GREY_SHARE:
         raise InputError(
             f"The mask {path.name} is grey in {between:.0%} of its pixels; white is seen and black is missing."

@@ -32,7 +32,7 @@ Shape = tuple[int, ...]
 OPTIONS: dict[str, Option] = {
     "mask": Option(
         "box",
-        "box, half, expand, random, or a FILE: white (or 1) is seen, black or transparent is missing.",
+        "box, half, expand, random, or a FILE: white (or 1) is seen, black, transparent or NaN is missing.",
         file=True,
     ),
     "share": Option(0.3, "Share of the pixels that is seen, of a random mask."),
