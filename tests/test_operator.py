@@ -13,6 +13,7 @@ from torch import Tensor
 
 import posteria as po
 from posteria.core.linalg import score
+from posteria.core.meter import Meter, Watch
 from posteria.operators import (
     JPEG,
     Blur,
@@ -332,6 +333,12 @@ def test_calls_are_counted() -> None:
     y, pullback = clip.vjp(x)
     pullback(y)
     assert clip.calls == 2
+    # Catches: a cost that rests on a copy starting at 0, which counts what came before it.
+    moved = clip.to(torch.float32, "cpu")
+    meter = Meter()
+    with Watch(meter, 3, moved):
+        moved(x.float())
+    assert (meter.operator, moved.calls, clip.calls) == (3, 3, 2)
 
 
 def _inference(x: Tensor) -> Tensor:

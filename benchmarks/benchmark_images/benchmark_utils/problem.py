@@ -2,27 +2,28 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import posteria as po
 from posteria.core.rng import Rng
-from posteria.problems.image import Options, build_operator
+from posteria.modalities import MODALITIES
 
 # Kinds of degradation by a short name each: the task of `posteria restore`, and its options.
-TASKS: dict[str, tuple[str, Options]] = {
-    "box": ("inpaint", Options(mask="box")),
-    "half": ("inpaint", Options(mask="half")),
-    "expand": ("inpaint", Options(mask="expand")),
-    "random": ("inpaint", Options(mask="random")),
-    "sr4": ("sr", Options(factor=4)),
-    "blur": ("blur", Options(blur=1.5)),
-    "motion": ("motion", Options(blur=1.5)),
-    "nonlinear": ("nonlinear-blur", Options(blur=1.5)),
-    "jpeg": ("jpeg", Options(quality=10)),
-    "hdr": ("hdr", Options()),
-    "phase": ("phase", Options()),
+TASKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "box": ("inpaint", {"mask": "box"}),
+    "half": ("inpaint", {"mask": "half"}),
+    "expand": ("inpaint", {"mask": "expand"}),
+    "random": ("inpaint", {"mask": "random"}),
+    "sr4": ("sr", {"factor": 4}),
+    "blur": ("blur", {"blur": 1.5}),
+    "motion": ("motion", {"blur": 1.5}),
+    "nonlinear": ("nonlinear-blur", {"blur": 1.5}),
+    "jpeg": ("jpeg", {"quality": 10}),
+    "hdr": ("hdr", {}),
+    "phase": ("phase", {}),
 }
 # Standard deviations of the noise, where pictures are in [-1, 1].
 NOISE = (0.05, 0.01)
@@ -77,7 +78,7 @@ def restoration(pictures: Pictures, draws: int) -> tuple[po.Posterior, list[int]
     """
     prior, truths = load(pictures.prior, pictures.device), pictures.truths
     kind, options = TASKS[pictures.task]
-    operator = build_operator(kind, (truths.shape[1], truths.shape[2], truths.shape[3]), options)
+    operator = MODALITIES["image"].degradation(kind, tuple(truths.shape[1:]), options).operator
     likelihood = po.GaussianLikelihood(operator, std=pictures.std)
     seeds = [(pictures.seed + i) % 2**32 for i in range(len(truths))]
     y = likelihood.sample(truths, Rng(seeds, stream=MEASURED))

@@ -29,7 +29,8 @@ class Operator(abc.ABC):
         codomain: Space of the measurement.
 
     Attributes:
-        calls: Applications of the operator and of its derivatives so far, each on a whole batch.
+        calls: Applications of the operator and of its derivatives so far, each on a whole batch. A cost
+            is a difference of two readings (`core.meter`): a copy goes on from the number of its original.
         shown: Names of the attributes that its `repr` shows.
     """
 
@@ -73,7 +74,6 @@ class Operator(abc.ABC):
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
         """The same operator in another dtype and on another device."""
         moved = copy.copy(self)
-        moved.calls = 0
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(moved, name, value.to(device, _kind(value, dtype)))
