@@ -620,6 +620,18 @@ def test_one_entry_of_a_list(
     assert "There is no sampler 'mgsp'" in capsys.readouterr().err
 
 
+def test_cite_prints_what_po_cite_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a rule's or a solver's name that is not known, a list that is cited in part.
+    assert posteria("cite", "mgdm", "apg", "heun", monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out == po.cite(po.MGDM(), po.APG(), po.Heun())
+    assert posteria("cite", monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out == po.cite()
+    assert posteria("cite", "mgdmm", monkeypatch=monkeypatch) == 1
+    assert "Did you mean 'mgdm'?" in capsys.readouterr().err
+
+
 def test_help_names_everything_without_loading_pytorch() -> None:
     # Catches: an import of PyTorch on the way to a help text, a version or a completion.
     code = """
@@ -640,7 +652,7 @@ finally:
         return done.stdout
 
     text = call("--help")
-    for word in ("restore", "generate", "list", "version", "Exit codes", "130 stopped"):
+    for word in ("restore", "generate", "list", "cite", "version", "Exit codes", "130 stopped"):
         assert word in text
     assert call("-h") == text
     assert call("--version").strip() == call("version").strip() == po.__version__

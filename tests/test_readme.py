@@ -91,11 +91,11 @@ def test_the_page_about_your_own_things_goes_to_arviz() -> None:
     assert dict(names["dataset"].sizes) | {"chain": 1, "draw": 8} == dict(names["dataset"].sizes)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/contributing")])
+@pytest.mark.parametrize("page", ["metric", "operator", "prior"])
 def test_the_pages_for_contributors_run(page: str) -> None:
     # Catches: an example after a contract that has changed since.
     names: dict[str, Any] = {}
-    for code in blocks(page):
+    for code in blocks(f"docs/contributing/{page}.md"):
         exec(code, names)
     tests = [value for name, value in names.items() if name.startswith("test_")]
     assert tests

@@ -324,6 +324,26 @@ def show(
     print_catalogue(what, name, as_json)
 
 
+@_command("cite", "Example: posteria cite mgdm heun.")
+def cite(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Samplers, rules and solvers; default: posteria itself."),
+    ] = None,
+) -> None:
+    """Print what to cite, as BibTeX."""
+    from ..citations import cite as bibtex
+    from ..guidance import RULES
+    from ..samplers import SAMPLERS
+    from ..solvers import SOLVERS
+
+    known: dict[str, type] = {**SAMPLERS, **RULES, **SOLVERS}
+    for name in names or []:
+        if name not in known:
+            raise unknown("sampler, rule or solver", name, known)
+    say(bibtex(*(known[name]() for name in names or [])).rstrip())
+
+
 @_command("version")
 def version() -> None:
     """Print the version."""
