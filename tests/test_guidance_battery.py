@@ -12,27 +12,34 @@ from posteria.guidance.base import Guidance, Look, Memory, Moment
 from posteria.testing import check_guidance, check_sampler, example_tilted
 
 TARGET = example_tilted()
-LAWS = [TARGET.prior.given(po.Label(k)) for k in range(3)]
-EXACT = po.BayesClassifier([law for law in LAWS if isinstance(law, po.GaussianMixture)])
-CLEAN = po.CleanClassifier(lambda x: EXACT(x), TARGET.space, 3)
 LEVELS = po.Karras(steps=12)
-RULES: dict[str, Guidance] = {
-    "cfg": po.CFG(3.0),
-    "rescale": po.Rescale(3.0),
-    "interval": po.Interval(3.0, low=0.3, high=3.0),
-    "cfgpp": po.CFGPlusPlus(lam=0.6),
-    "zero_star": po.ZeroStar(3.0),
-    "apg": po.APG(5.0, eta=0.2, radius=1.0, beta=-0.5),
-    "autoguidance": po.AutoGuidance(1.7, weak=LAWS[1]),
-    "rlg": po.RLG(1.7, tuned=LAWS[1]),
-    "ag": po.AdaptiveGuidance(threshold=0.99),
-    "linear_ag": po.LinearAG.fit(TARGET, LEVELS, range(900, 930)),
-    "dynamic": po.DynamicCFG(evaluators=(lambda x, sigma: EXACT.log_prob(0, x, sigma),)),
-    "gfcg": po.GFCG(classifier=EXACT),
-    "two_level": po.TwoLevel(delta=0.5),
-    "classifier": po.ClassifierGuidance(2.0, classifier=EXACT),
-    "elucd": po.EluCD(2.0, classifier=CLEAN, base="conditional"),
-}
+
+
+def rules(target: po.Tilted) -> dict[str, Guidance]:
+    """One of each, with the models of a target."""
+    laws = [target.prior.given(po.Label(k)) for k in range(3)]
+    exact = po.BayesClassifier([law for law in laws if isinstance(law, po.GaussianMixture)])
+    clean = po.CleanClassifier(lambda x: exact(x), target.space, 3)
+    return {
+        "cfg": po.CFG(3.0),
+        "rescale": po.Rescale(3.0),
+        "interval": po.Interval(3.0, low=0.3, high=3.0),
+        "cfgpp": po.CFGPlusPlus(lam=0.6),
+        "zero_star": po.ZeroStar(3.0),
+        "apg": po.APG(5.0, eta=0.2, radius=1.0, beta=-0.5),
+        "autoguidance": po.AutoGuidance(1.7, weak=laws[1]),
+        "rlg": po.RLG(1.7, tuned=laws[1]),
+        "ag": po.AdaptiveGuidance(threshold=0.99),
+        "linear_ag": po.LinearAG.fit(target, LEVELS, range(900, 930)),
+        "dynamic": po.DynamicCFG(evaluators=(lambda x, sigma: exact.log_prob(0, x, sigma),)),
+        "gfcg": po.GFCG(classifier=exact),
+        "two_level": po.TwoLevel(delta=0.5),
+        "classifier": po.ClassifierGuidance(2.0, classifier=exact),
+        "elucd": po.EluCD(2.0, classifier=clean, base="conditional"),
+    }
+
+
+RULES = rules(TARGET)
 SAMPLERS: dict[str, po.Sampler[Any]] = {
     "guided": po.Guided(schedule=LEVELS),
     "guided apg": po.Guided(schedule=LEVELS, rule=po.APG(3.0, beta=-0.5)),

@@ -142,7 +142,7 @@ def test_what_is_refused() -> None:
         Tilted(po.Family(None, {0: mixture()}), po.Label(0), 2.0)
     with pytest.raises(po.InputError, match="at least one member"):
         po.Family(mixture(), {})
-    with pytest.raises(po.ShapeError, match="signals of one shape"):
+    with pytest.raises(po.ShapeError, match="member of the family draws signals of shape"):
         po.Family(mixture(d=3), {0: mixture(d=4)})
     with pytest.raises(po.CapabilityError, match="needs a Conditional"):
         po.Counted(mixture()).given(po.Label(0))

@@ -159,9 +159,23 @@ class Coupled(po.DPS):
         )
 
 
+class Single(po.DPS):
+    """DPS with a threshold that float32 does not see."""
+
+    def step(
+        self, target: Any, state: po.State, sigma: float, sigma_next: float, rng: Rng
+    ) -> po.State:
+        moved = po.DPS.step(self, target, state, sigma, sigma_next, rng)
+        seen = torch.ones((), dtype=state.x.dtype) + 1e-9 > 1
+        return replace(moved, x=moved.x if seen or sigma_next > 0 else 2 * moved.x)
+
+
 def test_battery_finds_planted_bugs() -> None:
     with pytest.raises(AssertionError, match="depends on its batch"):
         check_sampler(Coupled(schedule=po.Table(steps=6)))
+    with pytest.raises(AssertionError, match="another law in float32"):
+        check_sampler(Single(schedule=po.Table(steps=6)))
+    check_sampler(po.DPS(schedule=po.Table(steps=6)))
 
 
 def test_a_chaotic_sampler_does_not_see_its_batch_either() -> None:

@@ -80,6 +80,26 @@ class Space:
         """Zeros, `[*batch, *event]`."""
         return torch.zeros(*batch, *self.shape, dtype=self.dtype, device=self.device)
 
+    def expect(self, other: "Space", whose: str) -> None:
+        """Raise unless signals of another space are signals of this one, as those of two models of one run.
+
+        Args:
+            other: Their space.
+            whose: Whose they are, with the verb: "The weak model draws".
+
+        Raises:
+            ShapeError: If they have another shape.
+            InputError: If they have another dtype.
+        """
+        if other.shape != self.shape:
+            raise ShapeError(
+                f"{whose} signals of shape {other.shape}; those of the prior have {self.shape}."
+            )
+        if other.dtype != self.dtype:
+            raise InputError(
+                f"{whose} signals of {other.dtype}; those of the prior are of {self.dtype}. Make both of one dtype."
+            )
+
     def check(self, x: Tensor, name: str) -> Tensor:
         """Return `x` if its last axes are the event shape.
 

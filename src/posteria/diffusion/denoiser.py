@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core import linalg
-from ..core.errors import CapabilityError, InputError, ShapeError, expect
+from ..core.errors import CapabilityError, InputError, expect
 from ..core.linalg import LinearMap
 from ..core.meter import Meter
 from ..core.space import Space
@@ -104,7 +104,7 @@ class Family(Conditional):
 
     Raises:
         InputError: If there is no member.
-        ShapeError: If members draw signals of different shapes.
+        ShapeError: If members draw signals of different shapes; `InputError` for different dtypes.
     """
 
     def __init__(
@@ -119,11 +119,7 @@ class Family(Conditional):
         self.space = next(iter(self.members.values())).space
         every = [*self.members.values(), *([] if unconditional is None else [unconditional])]
         for member in every:
-            if member.space.shape != self.space.shape:
-                raise ShapeError(
-                    "The members of a family draw signals of one shape; "
-                    f"these draw {self.space.shape} and {member.space.shape}."
-                )
+            self.space.expect(member.space, "A member of the family draws")
 
     @override
     def given(self, condition: Condition) -> Denoiser:

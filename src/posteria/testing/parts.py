@@ -170,7 +170,7 @@ def _check_level(
     for i in range(3):
         alone = denoise(x[i : i + 1])[0]
         same(alone, x0[i], tolerance, f"{name}: a sample alone and in a batch differ")
-    levels = torch.full((3,), sigma, dtype=torch.float64, device=space.device)
+    levels = torch.full((3,), sigma, dtype=space.dtype, device=space.device)
     same(prior(x, levels), x0, tolerance, f"{name}: a level a sample and one level differ")
     h = 1e-5 if space.dtype == torch.float64 else 1e-3 * (1 + sigma)
     slope = _difference(denoise, x, v, h)

@@ -65,7 +65,7 @@ def check_sampler(
     Sample i is a function of seed i alone, whatever the batch and its order; a run stopped at any
     step and resumed is the same run; every sample costs the same whatever the batch; the caller's
     gradient mode is left alone; the `repr` rebuilds the sampler; a target of the wrong kind is
-    refused by name.
+    refused by name. On the mixture, it draws the same law in float32.
 
     Args:
         sampler: The sampler.
@@ -73,7 +73,9 @@ def check_sampler(
         batches: Batch sizes to compare.
         tolerance: Largest difference, relative to the larger of 1 and the largest entry.
     """
-    target, name = example_posterior() if target is None else target, type(sampler).__name__
+    name, single = type(sampler).__name__, None
+    if target is None:
+        target, single = example_posterior(), example_posterior(dtype=torch.float32)
     largest = max(batches)
     seeds = list(range(100, 100 + largest))
     everything = sampler.sample(target, seeds=seeds)
@@ -100,6 +102,8 @@ def check_sampler(
     require(different > largest / 4, f"{name}: different seeds gave the same sample")
     _check_resume(sampler, target, few, three, name)
     _check_cost(sampler, target, name)
+    if single is not None:
+        _check_law(sampler.sample(single, seeds), everything, name)
     rebuilt = rebuild_sampler(repr(sampler), *_kinds(sampler))
     require(rebuilt == sampler, f"{name}: its repr does not rebuild it")
     try:
@@ -147,13 +151,23 @@ def _check_cost(sampler: Sampler[Any], target: Any, name: str) -> None:
     )
 
 
+def _check_law(single: Tensor, double: Tensor, name: str) -> None:
+    """Mean and standard deviation of each entry, up to half of it; noise is another in each dtype."""
+    require(
+        single.dtype == torch.float32,
+        f"{name} draws {single.dtype} from a prior of torch.float32",
+    )
+    x, std = single.double(), double.std(0)
+    near = (x.mean(0) - double.mean(0)).abs() < std / 2
+    alike = (x.std(0) / std - 1).abs() < 0.5
+    require(bool((near & alike).all()), f"{name} draws another law in float32 than in float64")
+
+
 def metered(target: Any) -> tuple[Any, Meter]:
     """The same target, or prior, with a meter of what its prior is asked for."""
-    if isinstance(target, Denoiser):
-        counted = Counted(target)
-        return counted, counted.meter
-    counted = Counted(target.prior)
-    return replace(target, prior=counted), counted.meter
+    law = isinstance(target, (Posterior, Tilted))
+    counted = Counted(target.prior if law else target)
+    return (replace(target, prior=counted) if law else counted), counted.meter
 
 
 def check_guidance(

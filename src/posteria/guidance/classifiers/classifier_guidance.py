@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core import linalg
-from ...core.errors import CapabilityError, ShapeError, expect, require
+from ...core.errors import CapabilityError, expect, require
 from ...core.linalg import LinearMap
 from ...diffusion.denoiser import Denoiser, Label
 from ...likelihood import FunctionLikelihood
@@ -113,11 +113,7 @@ def label_known_to(
         raise CapabilityError(f"{who} needs a classifier: {who}(classifier=...).")
     _ = target.unconditional if base == "unconditional" else target.conditional
     label = expect(target.condition, Label, by=by).label
-    if classifier.space.shape != target.space.shape:
-        raise ShapeError(
-            f"The prior draws signals of shape {target.space.shape}; the classifier knows signals "
-            f"of shape {classifier.space.shape}."
-        )
+    target.space.expect(classifier.space, "The classifier sees")
     require(
         0 <= label < classifier.labels,
         f"The classifier knows the labels 0 to {classifier.labels - 1}; {label} is none of them.",

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...core.errors import CapabilityError, ShapeError, expect, require
+from ...core.errors import CapabilityError, expect, require
 from ...diffusion.denoiser import Conditional, Label
 from ...target import Tilted
 from ..base import Pointwise
@@ -57,11 +57,7 @@ class GFCG(Pointwise):
         """See `Guidance`."""
         label = expect(target.condition, Label, by=self).label
         classifier = self._classifier()
-        if classifier.space.shape != target.space.shape:
-            raise ShapeError(
-                f"The classifier sees signals of shape {classifier.space.shape}, "
-                f"the target draws {target.space.shape}."
-            )
+        target.space.expect(classifier.space, "The classifier sees")
         require(
             0 <= label < classifier.labels,
             f"The classifier knows the labels 0 to {classifier.labels - 1}; the target's is {label}.",

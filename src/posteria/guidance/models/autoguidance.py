@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ...core.errors import CapabilityError, ShapeError
+from ...core.errors import CapabilityError
 from ...diffusion.denoiser import Conditional, Denoiser
 from ...target import Tilted
 from ..base import Pointwise
@@ -43,15 +43,10 @@ class AutoGuidance(Pointwise):
         Raises:
             CapabilityError: If there is no weak model.
             InputError: If it does not know the condition.
-            ShapeError: If it draws signals of another shape.
+            ShapeError: If it draws signals of another shape; `InputError` for another dtype.
         """
         _ = target.conditional
-        weak = self._member(target)
-        if weak.space.shape != target.space.shape:
-            raise ShapeError(
-                f"The weak model draws signals of shape {weak.space.shape}; "
-                f"the target's have {target.space.shape}."
-            )
+        target.space.expect(self._member(target).space, "The weak model draws")
 
     def _member(self, target: Tilted) -> Denoiser:
         if self.weak is None:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ...core.errors import CapabilityError, ShapeError, require
+from ...core.errors import CapabilityError, require
 from ...diffusion.denoiser import Conditional, Denoiser
 from ...target import Tilted
 from ..base import Pointwise
@@ -51,15 +51,10 @@ class RLG(Pointwise):
             CapabilityError: If there is no tuned model, or one of both has no unconditional member where
                 `guidance` needs it.
             InputError: If it does not know the condition.
-            ShapeError: If it draws signals of another shape.
+            ShapeError: If it draws signals of another shape; `InputError` for another dtype.
         """
         self._base(target)
-        tuned = self._tuned(target)
-        if tuned.space.shape != target.space.shape:
-            raise ShapeError(
-                f"The tuned model draws signals of shape {tuned.space.shape}; "
-                f"the target's have {target.space.shape}."
-            )
+        target.space.expect(self._tuned(target).space, "The tuned model draws")
 
     def _base(self, target: Tilted) -> Denoiser:
         return Tilted(target.prior, target.condition, self.guidance)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import CapabilityError, ShapeError, require
+from ...core.errors import CapabilityError, require
 from ...core.rng import Rng
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernel import bridge
@@ -195,11 +195,8 @@ class FKSteering(PopulationSampler[FKState]):
 
     def check_likelihood(self, posterior: Posterior) -> None:
         """See `PosteriorSampler`."""
-        if self.proposal is not None and self.proposal.space.shape != posterior.space.shape:
-            raise ShapeError(
-                f"The prior draws signals of shape {posterior.space.shape}; the proposal those of "
-                f"shape {self.proposal.space.shape}."
-            )
+        if self.proposal is not None:
+            posterior.space.expect(self.proposal.space, "The proposal draws")
 
     def looks_at(self, index: int) -> bool:
         """Whether the reward is looked at before step `index`."""
