@@ -1,0 +1,53 @@
+"""Metrics of samples against a known truth, and where metrics are found."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import posteria as po
+from posteria.metrics.image import psnr, ssim
+
+
+def test_psnr_and_ssim() -> None:
+    # Catches: a peak of 1 on data that spans 2, a mean over the batch before the logarithm.
+    truth = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = 0.1 * torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    x = (truth + noise * torch.tensor([1.0, 0.1])[:, None, None, None]).clamp(-1, 1)
+    expected = [-10 * math.log10(float(((row - truth) / 2).square().mean())) for row in x]
+    assert psnr(x, truth).tolist() == pytest.approx(expected, rel=1e-4)
+    values = ssim(x, truth)
+    assert 0.85 < values[0] < values[1] < 1
+    assert ssim(truth[None], truth).item() == pytest.approx(1)
+    assert np.allclose(ssim(x[:1], truth), values[:1], atol=1e-6)
+
+
+def test_pictures_are_paired_with_truths() -> None:
+    # Catches: every picture against all truths (9.4 dB for 26.4), a truth that is broadcast.
+    g = torch.Generator().manual_seed(0)
+    truth = torch.rand(3, 1, 28, 28, generator=g) * 2 - 1
+    x = truth + 0.1 * torch.randn(truth.shape, generator=g)
+    for metric in (psnr, ssim):
+        alone = [metric(a[None], b).item() for a, b in zip(x, truth, strict=True)]
+        assert metric(x, truth).tolist() == pytest.approx(alone, abs=1e-5)
+        assert metric(2 * x, 2 * truth).tolist() == pytest.approx(
+            metric((2 * x).clamp(-1, 1), (2 * truth).clamp(-1, 1)).tolist(), abs=1e-5
+        )
+        wrong = ((x, truth[:1]), (x, truth[0, 0]), (x[0], truth[0]), (x, truth[0, :, :9]))
+        for a, b in (*wrong, (x.expand(-1, 3, -1, -1), truth[0]), (x, truth[:, None])):
+            with pytest.raises(po.ShapeError, match="go with a truth"):
+                metric(a, b)
+        with pytest.raises(po.InputError, match="at least 1 picture; got 0"):
+            metric(x[:0], truth[0])
+    assert psnr(x[..., :5, :5], truth[..., :5, :5]).isfinite().all()
+    with pytest.raises(po.ShapeError, match="at least 6 pixels a side"):
+        ssim(x[..., :5, :5], truth[..., :5, :5])
+
+
+def test_the_room_has_every_metric() -> None:
+    # Catches: a metric that cannot be found from `po.metrics`.
+    assert po.metrics.calibration.crps is po.metrics.crps
+    for name in ("sliced_wasserstein", "precision_recall", "Flat", "psnr", "sbc_ranks"):
+        assert name in po.metrics.__all__ and callable(getattr(po.metrics, name))
+    assert po.metrics.METRICS["psnr"].function is psnr
