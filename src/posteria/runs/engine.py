@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError, expect, require
 from ..core.meter import Cost, Meter, Watch
@@ -92,11 +93,11 @@ class Executor(Protocol):
         ...
 
 
-class InProcess:
+class InProcess(Executor):
     """One chunk after another, in this process."""
 
+    @override
     def map(self, work: Callable[[Chunk], Done], chunks: Iterable[Chunk]) -> Iterator[Done]:
-        """See `Executor`."""
         return map(work, chunks)
 
 
@@ -257,23 +258,3 @@ def _saved(part: Chunk, name: str, store: Store, device: torch.device | str) -> 
     """What an earlier attempt left in a file, if it is whole and of the same seeds."""
     saved = store.read_tensors(name, device) or {}
     return saved if saved.get("seeds") == list(part.seeds) else {}
-
-
-def device_of(name: str) -> str:
-    """The name of a device, if posteria runs on it and PyTorch has it.
-
-    Raises:
-        InputError: If not.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"{name!r} is not a device; there are cpu and cuda.") from error
-    if device.type not in {"cpu", "cuda"}:
-        raise InputError(f"posteria runs on cpu and cuda; {name!r} is neither.")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= there:
-        raise InputError(
-            f"PyTorch finds {there or 'no'} CUDA devices on this machine, not {name!r}; run with --device cpu."
-        )
-    return name

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from ..core.errors import CapabilityError, InputError
-from ..core.rng import Rng
 from ..diffusion.denoiser import Label
 from ..diffusion.network import Network
 from ..guidance import CFG
@@ -21,7 +21,7 @@ from ..priors.classifier import CLASSIFIERS
 from ..samplers import Guided, PosteriorSampler, rebuild_sampler
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
-from .engine import Drawn, Method, device_of
+from .engine import Drawn, Method
 from .job import Job, run
 from .job import repeat as repeat_of
 from .models import MODELS, Models, load_judge, wants
@@ -29,7 +29,7 @@ from .report import Page
 from .request import REFERENCE, Generate
 from .results import Results, divergence, shown
 from .scores import Generated, Scores, levels_in_words, score
-from .settings import check, choose_rules, fitted, unfitted
+from .settings import check, choose_rules, device_of, fitted, unfitted
 from .store import Store
 
 __all__ = ["Generation", "Request", "prepare", "repeat", "run"]
@@ -52,7 +52,6 @@ class Generation(Job):
     Args:
         request: What is done.
         methods: By the name of their rule; the reference is the last.
-        notes: See `Job`.
         modality: Of the samples.
         judge: The classifier that judges the samples, if there is one.
     """
@@ -63,12 +62,12 @@ class Generation(Job):
     judge: CleanClassifier | None
 
     @property
+    @override
     def title(self) -> str:
-        """See `Job`."""
         return self.request.title
 
+    @override
     def fitted(self, store: Store) -> Self:
-        """See `Job`; coefficients are kept beside the results."""
         methods = dict(self.methods)
         for name, method in methods.items():
             if unfitted(method.sampler) and isinstance(method.target, Tilted):
@@ -88,8 +87,8 @@ class Generation(Job):
             if isinstance(method.target, Posterior) or wants(method.sampler, "classifier")
         ]
 
+    @override
     def results(self, drawn: Mapping[str, Drawn]) -> Generated:
-        """See `Job`."""
         request, device = (
             self.request,
             torch.device(self.methods[self.request.rules[0]].target.space.device),
@@ -120,12 +119,12 @@ class Generation(Job):
             judged=self.judged,
         )
 
+    @override
     def arrays(self, drawn: Mapping[str, Drawn]) -> dict[str, np.ndarray]:
-        """See `Job`."""
         return {"seeds": np.array(self.request.seeds)}
 
+    @override
     def page(self, drawn: Mapping[str, Drawn]) -> Page:
-        """See `Job`."""
         request, figures = self.request, []
         finite = {name: shown(each.x) for name, each in drawn.items()}
         if len(request.rules) > 1:
@@ -143,7 +142,6 @@ class Generation(Job):
             intro=[
                 f"{request.samples} samples of label {request.label} raised to the power {request.weight}, "
                 f"p(x | c)^w p(x)^(1 - w), from the prior {request.prior}{several}.",
-                *self.notes,
             ],
             figures=figures,
             facts={
@@ -192,7 +190,7 @@ def prepare(request: Generate) -> Generation:
         settings={},
         device=torch.device(request.device).type,
     ).identified({"prior": prior_sha256(request.prior), **models.sha256})
-    Rng([request.seed, (settled.reference_seeds or settled.seeds)[-1]])
+    settled.check()
     methods = {
         name: Method(
             models.into(sampler),
@@ -206,7 +204,7 @@ def prepare(request: Generate) -> Generation:
     for method in methods.values():
         _check(method, models)
     seen = None if judge is None else load_judge(judge, target.space)
-    return Generation(settled, methods, (), modality_of(prior.space, request.prior), seen)
+    return Generation(settled, methods, modality_of(prior.space, request.prior), seen)
 
 
 def _check(method: Method, models: Models) -> None:

@@ -29,7 +29,6 @@ class Job(abc.ABC):
     Args:
         request: What is done, with nothing left open.
         methods: What draws, by name.
-        notes: What a person should know before it starts, in sentences.
 
     Attributes:
         numbers: The class of its results.
@@ -39,12 +38,16 @@ class Job(abc.ABC):
 
     request: Request
     methods: Mapping[str, Method]
-    notes: tuple[str, ...]
 
     @property
     @abc.abstractmethod
     def title(self) -> str:
         """The job in a few words."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know before it starts, in sentences."""
+        return []
 
     @property
     def given(self) -> dict[str, np.ndarray]:

@@ -5,9 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ..core.errors import InputError, require
+from typing_extensions import override
+
+from ..core.errors import InputError
 from ..core.record import as_json
 
+# Seeds are below it.
+SEEDS = 2**32
 # The sampler that is chosen by what is measured.
 AUTO = "auto"
 # Options of tasks that may name a file.
@@ -60,15 +64,23 @@ class Request:
 
     def check(self) -> None:
         """Raise `InputError` for what is wrong whatever the prior is; loads nothing."""
-        require(
-            self.samples >= 1 and (self.chunk is None or self.chunk >= 1),
-            "The numbers of samples and of samples in a chunk are at least 1.",
-        )
+        if self.samples < 1 or (self.chunk is not None and self.chunk < 1):
+            raise InputError("The numbers of samples and of samples in a chunk are at least 1.")
+        last = max(self.drawn_seeds)
+        if self.seed < 0 or last >= SEEDS:
+            raise InputError(
+                f"A seed is an integer from 0 to below 2^32; these are {self.seed} to {last}."
+            )
 
     @property
     def seeds(self) -> range:
         """One seed a sample."""
         return range(self.seed, self.seed + self.samples)
+
+    @property
+    def drawn_seeds(self) -> range:
+        """All seeds of the run."""
+        return self.seeds
 
     def identified(self, found: Mapping[str, str]) -> Self:
         """The request with the hashes that were found.
@@ -113,7 +125,8 @@ def described(name: str) -> str:
 def existing(paths: Iterable[str | None]) -> None:
     """Raise `InputError` unless there are these files."""
     for path in paths:
-        require(path is None or Path(path).exists(), f"There is no file {path}.")
+        if path is not None and not Path(path).exists():
+            raise InputError(f"There is no file {path}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,40 +160,36 @@ class Restore(Request):
     data_seed: int | None = None
     fit: bool = False
 
+    @override
     def check(self) -> None:
-        """See `Request`."""
         super().check()
         files = [str(self.options.get(name, "")) for name in FILES]
         existing([self.input, *(file for file in files if Path(file).suffix)])
-        require(
-            0 < self.sigma < float("inf"),
-            f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {self.sigma} is not.",
-        )
+        if not 0 < self.sigma < float("inf"):
+            raise InputError(
+                f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {self.sigma} is not."
+            )
         if self.input_kind not in {None, "clean", "measurement"}:
             raise InputError(
                 f"--input-kind is 'clean' or 'measurement'; {self.input_kind!r} is neither."
             )
-        require(
-            self.input is not None or self.input_kind != "measurement",
-            "A measurement has to be given: name its file.",
-        )
-        require(
-            self.budget is None or self.steps is None,
-            "Give --steps or --budget, not both: a budget sets the steps.",
-        )
-        require(
-            self.sampler != AUTO or not (self.preset or self.steps or self.settings),
-            "--sampler auto chooses the settings as well; give it a --budget, or name a sampler.",
-        )
+        if self.input is None and self.input_kind == "measurement":
+            raise InputError("A measurement has to be given: name its file.")
+        if self.budget is not None and self.steps is not None:
+            raise InputError("Give --steps or --budget, not both: a budget sets the steps.")
+        if self.sampler == AUTO and (self.preset or self.steps or self.settings):
+            raise InputError(
+                "--sampler auto chooses the settings as well; give it a --budget, or name a sampler."
+            )
 
+    @override
     def law(self) -> dict[str, Any]:
-        """See `Request`; a file that an option names is known by its content."""
         law = super().law()
         law["options"] = {k: v for k, v in law["options"].items() if k not in self.hashes}
         return law
 
+    @override
     def repeated(self, folder: Path) -> Self:
-        """See `Request`; what was read is kept beside the results."""
         kept = str(folder / "input.npz")
         files = {name: kept for name in self.options if name in self.hashes}
         return replace(self, input=kept, fit=False, options={**self.options, **files})
@@ -215,18 +224,22 @@ class Generate(Request):
     reference: int | None = None
     samplers: dict[str, str] = field(default_factory=dict)
 
+    @override
     def check(self) -> None:
-        """See `Request`."""
+        if self.reference is not None and self.reference < 0:
+            raise InputError("--reference is a number of at least 0.")
         super().check()
-        require(
-            self.reference is None or self.reference >= 0, "--reference is a number of at least 0."
-        )
 
     @property
     def reference_seeds(self) -> range:
         """Seeds of the reference, disjoint from the samples' seeds, so that they share no noise."""
         first = self.seed + self.samples
         return range(first, first + (self.reference or 0))
+
+    @property
+    @override
+    def drawn_seeds(self) -> range:
+        return range(self.seed, self.seed + self.samples + (self.reference or 0))
 
     @property
     def title(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import InputError, expect
 from ..core.meter import Cost
@@ -16,20 +17,20 @@ from ..core.rng import Rng
 from ..diffusion.denoiser import Denoiser, Label
 from ..likelihood import GaussianLikelihood
 from ..metrics.registry import METRICS
-from ..modalities import Degradation, Modality, Outcome, Signal, modality_of
+from ..modalities import Degradation, Modality, Outcome, modality_of
 from ..modalities.arrays import is_array
 from ..operators import Operator
 from ..priors import SHIPPED, load_prior, prior_sha256
 from ..samplers import PosteriorSampler, at_budget, choose
 from ..samplers.base import Sampler
 from ..target import Posterior
-from .engine import Drawn, Method, device_of
+from .engine import Drawn, Method
 from .job import Job, run
 from .job import repeat as repeat_of
 from .report import Page
 from .request import AUTO, Restore
 from .results import Results, count, divergence, shown, spread, usable
-from .settings import choose_sampler
+from .settings import choose_sampler, device_of
 from .store import sha256
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
@@ -64,18 +65,15 @@ class Restored(Results):
     seconds: float
     shared: int = 1
 
+    @override
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """See `Results`."""
         rows = [[f"residual / sigma (sigma = {self.sigma:g})", spread(self.residual, 3)]]
         for name, values in self.metrics.items():
             metric = METRICS[name]
-            of_mean = spread([self.metrics_mean[name]], metric.digits)
+            of_mean = [self.metrics_mean[name]]
             rows += [
-                [
-                    f"{metric.label} of the samples",
-                    f"{spread(values, metric.digits)} {metric.unit}",
-                ],
-                [f"{metric.label} of their mean", f"{of_mean} {metric.unit}"],
+                [f"{metric.label} of the samples", spread(values, metric.digits, metric.unit)],
+                [f"{metric.label} of their mean", spread(of_mean, metric.digits, metric.unit)],
             ]
         if self.std is not None:
             rows.append(["standard deviation, mean over entries", f"{self.std:.3f}"])
@@ -86,7 +84,7 @@ class Restored(Results):
         ]
         if self.cost.memory:
             rows.append(["peak memory", f"{self.cost.memory:.0f} MiB"])
-        return [], [[name, value.strip()] for name, value in rows]
+        return [], rows
 
     def _evaluations(self) -> str:
         def of(samples: int) -> str:
@@ -99,8 +97,8 @@ class Restored(Results):
             f"{of(1)} (its share of a population of {self.shared}, which costs {of(self.shared)})"
         )
 
+    @override
     def warnings(self) -> list[str]:
-        """See `Results`; the residual is judged by the mean that the table shows."""
         known = [value for value in self.residual if value is not None]
         middle = float(np.mean(known)) if known else 1.0
         if 0.7 <= middle <= 1.3:
@@ -125,11 +123,11 @@ class Restoration(Job):
     Args:
         request: What is done.
         methods: The one sampler.
-        notes: See `Job`.
         modality: Of the signal.
         degradation: What was measured, and how.
         truth: The signal that the measurement was simulated from.
         name: Of the input.
+        why: Why the sampler was chosen, if it was.
     """
 
     numbers: ClassVar[type[Results]] = Restored
@@ -138,6 +136,7 @@ class Restoration(Job):
     degradation: Degradation
     truth: Tensor | None
     name: str
+    why: str | None
 
     @property
     def target(self) -> Posterior:
@@ -150,19 +149,33 @@ class Restoration(Job):
         return expect(self.target.likelihood, GaussianLikelihood, by=self).operator
 
     @property
+    @override
     def title(self) -> str:
-        """See `Job`."""
         return f"{self.request.task} of {self.name}"
 
     @property
+    @override
+    def notes(self) -> list[str]:
+        notes = [f"Sampler: {self.why}."] if self.why else []
+        if self.truth is not None:
+            options = ", ".join(f"{key} {value}" for key, value in self.request.options.items())
+            task = f"{self.request.task} ({options})" if options else self.request.task
+            notes.append(
+                f"The measurement was simulated from {self.name}: {task}, with added noise of standard "
+                f"deviation {self.request.sigma:g}. If {self.name} is the measurement itself, say "
+                "--input-kind measurement."
+            )
+        return notes
+
+    @property
+    @override
     def given(self) -> dict[str, np.ndarray]:
-        """See `Job`."""
         arrays = {"measurement": self.target.y, **self.degradation.arrays}
         arrays |= {} if self.truth is None else {"truth": self.truth}
         return {name: value.cpu().numpy() for name, value in arrays.items()}
 
+    @override
     def results(self, drawn: Mapping[str, Drawn]) -> Restored:
-        """See `Job`."""
         x = drawn["samples"].x
         good = usable(x)
         all_good, several = bool(good.all()), len(x) > 1
@@ -191,8 +204,8 @@ class Restoration(Job):
         found = self.modality.metrics(self.truth.cpu(), torch.where(_wide(good, x), x, 0.0))
         return {name: _spaced(values[good], good) for name, values in found.items()}
 
+    @override
     def arrays(self, drawn: Mapping[str, Drawn]) -> dict[str, np.ndarray]:
-        """See `Job`."""
         x = drawn["samples"].x
         arrays = {
             "seeds": torch.tensor(list(self.request.seeds)),
@@ -203,8 +216,8 @@ class Restoration(Job):
         }
         return {name: value.numpy() for name, value in arrays.items()}
 
+    @override
     def page(self, drawn: Mapping[str, Drawn]) -> Page:
-        """See `Job`."""
         request = self.request
         outcome = Outcome(
             shown(drawn["samples"].x),
@@ -252,72 +265,80 @@ def prepare(request: Restore) -> Restoration:
         PosteriaError: With a sentence on what is wrong and what to do.
     """
     request.check()
-    sampler = (
-        None
-        if request.sampler == AUTO
-        else choose_sampler(request.sampler, request.preset, request.steps, request.settings)
-    )
+    named = None if request.sampler == AUTO else _named(request)
     prior = load_prior(request.prior, device=device_of(request.device), size=request.size)
     modality = modality_of(prior.space, request.prior)
-    data_seed = request.seed if request.data_seed is None else request.data_seed
-    path = Path(request.input) if request.input is not None else _example(request.prior)
-    kind = request.input_kind or ("measurement" if is_array(path) else "clean")
-    read = partial(
-        modality.read, path, prior.space.shape, taker=f"the prior {request.prior!r} takes"
-    )
-    fitted = read(fit=True) if request.fit and not is_array(path) else None
-    degradation = modality.degradation(
-        request.task, prior.space.shape, request.options, seed=data_seed, like=fitted
-    )
-    likelihood = GaussianLikelihood(degradation.operator, std=request.sigma)
-    given: Signal
-    if kind == "clean":
-        given = fitted or read()
-        truth: Tensor | None = given.x
-        y = likelihood.sample(given.x[None], Rng([data_seed], stream=1))[0]
-    else:
-        taker = f"the task {request.task!r} on the prior {request.prior!r} measures"
-        given = modality.read_measurement(
-            path, degradation, taker=taker, std=request.sigma, fit=request.fit
-        )
-        truth, y = None, given.x
+    settled, given = _read(request, modality, prior.space.shape)
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
-    target = Posterior(member, likelihood, y)
-    sampler, why = _within(sampler, target, request)
+    target = Posterior(member, given.likelihood, given.y)
+    sampler, why = _within(named, target, request)
     sampler.check(target, request.seeds)
-    Rng([request.seeds[0], request.seeds[-1]])
-    files = {name: request.options[name] for name in degradation.arrays}
-    hashes = {"input": given.x, **degradation.arrays}
     settled = replace(
-        request,
-        input=str(path),
-        input_kind=kind,
-        options={**degradation.options, **files},
-        data_seed=data_seed,
+        settled,
         sampler=repr(sampler),
         preset=None,
         budget=None,
         steps=None,
         settings={},
         device=torch.device(request.device).type,
-    ).identified({
-        **{name: sha256(x.float().contiguous().numpy().tobytes()) for name, x in hashes.items()},
-        "prior": prior_sha256(request.prior),
-    })
-    notes = [f"Sampler: {why}."] if why else []
-    if truth is not None:
-        notes.append(_simulated(given.name, settled))
+    ).identified({**given.hashes(), "prior": prior_sha256(request.prior)})
     method = {"samples": Method(sampler, target, request.seeds)}
-    return Restoration(settled, method, tuple(notes), modality, degradation, truth, given.name)
+    return Restoration(settled, method, modality, given.degradation, given.truth, given.name, why)
 
 
-def _simulated(name: str, request: Restore) -> str:
-    options = ", ".join(f"{key} {value}" for key, value in request.options.items())
-    task = f"{request.task} ({options})" if options else request.task
-    return (
-        f"The measurement was simulated from {name}: {task}, with added noise of standard deviation "
-        f"{request.sigma:g}. If {name} is the measurement itself, say --input-kind measurement."
+@dataclass(frozen=True)
+class _Given:
+    """What was read and measured.
+
+    Args:
+        name: Of the input.
+        degradation: How it was measured.
+        likelihood: With its noise.
+        y: The measurement.
+        truth: What it was simulated from.
+    """
+
+    name: str
+    degradation: Degradation
+    likelihood: GaussianLikelihood
+    y: Tensor
+    truth: Tensor | None
+
+    def hashes(self) -> dict[str, str]:
+        """Of what was read."""
+        read = {"input": self.y if self.truth is None else self.truth, **self.degradation.arrays}
+        return {name: sha256(x.float().cpu().numpy().tobytes()) for name, x in read.items()}
+
+
+def _read(request: Restore, modality: Modality, shape: tuple[int, ...]) -> tuple[Restore, _Given]:
+    """What is given, and the request with what was left open about it."""
+    path = Path(request.input) if request.input is not None else _example(request.prior)
+    kind = request.input_kind or ("measurement" if is_array(path) else "clean")
+    seed = request.seed if request.data_seed is None else request.data_seed
+    read = partial(modality.read, path, shape, taker=f"the prior {request.prior!r} takes")
+    fitted = read(fit=True) if request.fit and not is_array(path) else None
+    degradation = modality.degradation(
+        request.task, shape, request.options, seed=seed, like=fitted
     )
+    likelihood = GaussianLikelihood(degradation.operator, std=request.sigma)
+    if kind == "clean":
+        signal = fitted or read()
+        y = likelihood.sample(signal.x[None], Rng([seed], stream=1))[0]
+        given = _Given(signal.name, degradation, likelihood, y, signal.x)
+    else:
+        taker = f"the task {request.task!r} on the prior {request.prior!r} measures"
+        signal = modality.read_measurement(
+            path, degradation, taker=taker, std=request.sigma, fit=request.fit
+        )
+        given = _Given(signal.name, degradation, likelihood, signal.x, None)
+    files = {name: request.options[name] for name in degradation.arrays}
+    options = {**degradation.options, **files}
+    settled = replace(request, input=str(path), input_kind=kind, options=options, data_seed=seed)
+    return settled, given
+
+
+def _named(request: Restore) -> Sampler[Any]:
+    return choose_sampler(request.sampler, request.preset, request.steps, request.settings)
 
 
 def _example(prior: str) -> Path:

@@ -62,13 +62,15 @@ def divergence(x: Tensor, of: str = "") -> str | None:
     )
 
 
-def spread(values: Sequence[float | None], digits: int) -> str:
-    """Mean and standard deviation of what is known."""
+def spread(values: Sequence[float | None], digits: int, unit: str = "") -> str:
+    """Mean and standard deviation of what is known, with their unit."""
     known = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
     if not len(known):
         return "not finite"
     text = f"{float(known.mean()):.{digits}f}"
-    return text if len(known) < 2 else f"{text} ± {float(known.std()):.{digits}f}"
+    if len(known) > 1:
+        text += f" ± {float(known.std()):.{digits}f}"
+    return f"{text} {unit}".rstrip()
 
 
 def count(value: float) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.meter import Cost
 from ..guidance.classifiers.classifier import CleanClassifier
@@ -114,8 +115,8 @@ class Generated(Results):
     judge: str | None
     judged: list[str]
 
+    @override
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """See `Results`; a row for each of several rules."""
         entries = {name: scores.entries() for name, scores in self.scores.items()}
         first = next(iter(entries.values()))
         known = [what for what in first if any(row[what] for row in entries.values())]
@@ -125,8 +126,8 @@ class Generated(Results):
             [name, *(row[what] for what in known)] for name, row in entries.items()
         ]
 
+    @override
     def legend(self) -> list[str]:
-        """See `Results`."""
         lines = []
         if self.judge is not None:
             lines.append(

@@ -36,6 +36,26 @@ FOR_NETWORKS: dict[str, Sampler[Any]] = {"tilted": TiltedGibbs.published("pictur
 TRAJECTORIES = range(2**32 - 32, 2**32)
 
 
+def device_of(name: str) -> str:
+    """The name of a device, if posteria runs on it and PyTorch has it.
+
+    Raises:
+        InputError: If not.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name!r} is not a device; there are cpu and cuda.") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise InputError(f"posteria runs on cpu and cuda; {name!r} is neither.")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= there:
+        raise InputError(
+            f"PyTorch finds {there or 'no'} CUDA devices on this machine, not {name!r}; run with --device cpu."
+        )
+    return name
+
+
 def choose_sampler(
     name: str, preset: str | None, steps: int | None, settings: Mapping[str, str]
 ) -> Sampler[Any]:
