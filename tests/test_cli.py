@@ -331,6 +331,7 @@ WRONG = {
     "--task denoise --mask half": "There is no option of the task 'denoise' 'mask'",
     "--size 0x0": "--size takes HEIGHTxWIDTH",
     "--sampler DPS( ": "does not describe an object of posteria",
+    "--sampler CFGiG()": "CFGiG() does not sample posteriors",
     "--sampler DPS() --preset gmm": "has settings of its own; leave --preset out",
     "--sampler auto --steps 5": "--sampler auto chooses the settings as well",
     "--budget 100 --steps 5": "Give --steps or --budget, not both",

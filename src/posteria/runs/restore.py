@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ from ..modalities import Degradation, Modality, Outcome, modality_of
 from ..modalities.arrays import is_array
 from ..operators import Operator
 from ..priors import SHIPPED, load_prior, prior_sha256
-from ..samplers import PosteriorSampler, at_budget, choose
-from ..samplers.base import Sampler
+from ..samplers import at_budget, choose
 from ..target import Posterior
 from .engine import Drawn, Method
 from .job import Job, run
@@ -265,13 +264,22 @@ def prepare(request: Restore) -> Restoration:
         PosteriaError: With a sentence on what is wrong and what to do.
     """
     request.check()
-    named = None if request.sampler == AUTO else _named(request)
+    named = (
+        None
+        if request.sampler == AUTO
+        else choose_sampler(request.sampler, request.preset, request.steps, request.settings)
+    )
     prior = load_prior(request.prior, device=device_of(request.device), size=request.size)
     modality = modality_of(prior.space, request.prior)
     settled, given = _read(request, modality, prior.space.shape)
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
     target = Posterior(member, given.likelihood, given.y)
-    sampler, why = _within(named, target, request)
+    why, sampler = None, named
+    if sampler is None:
+        choice = choose(target, 1000 if request.budget is None else request.budget)
+        why, sampler = choice.why, choice.sampler
+    elif request.budget is not None:
+        sampler = at_budget(sampler, target, request.budget)
     sampler.check(target, request.seeds)
     settled = replace(
         settled,
@@ -337,25 +345,7 @@ def _read(request: Restore, modality: Modality, shape: tuple[int, ...]) -> tuple
     return settled, given
 
 
-def _named(request: Restore) -> Sampler[Any]:
-    return choose_sampler(request.sampler, request.preset, request.steps, request.settings)
-
-
 def _example(prior: str) -> Path:
     if prior not in SHIPPED:
         raise InputError(f"The prior {prior!r} ships with no picture; name a file to restore.")
     return SHIPPED[prior].examples[0]
-
-
-def _within(
-    sampler: Sampler[Any] | None, target: Posterior, request: Restore
-) -> tuple[Sampler[Any], str | None]:
-    """The sampler, with as many steps as the budget buys, and why it was chosen if it was."""
-    if sampler is None:
-        choice = choose(target, 1000 if request.budget is None else request.budget)
-        return choice.sampler, choice.why
-    if request.budget is None:
-        return sampler, None
-    sampler.check(target, request.seeds)
-    posterior = expect(sampler, PosteriorSampler, by="--budget")
-    return at_budget(posterior, target, request.budget), None

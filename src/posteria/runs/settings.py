@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 
@@ -19,6 +19,7 @@ from ..samplers import (
     SAMPLERS,
     TILTED_SAMPLERS,
     Guided,
+    PosteriorSampler,
     TiltedGibbs,
     rebuild_part,
     rebuild_sampler,
@@ -27,6 +28,7 @@ from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
 from .request import AUTO
 
+S = TypeVar("S", bound=Sampler[Any])
 # Rules that are made for another solver than the others, which makes one evaluation a step.
 SUITED: dict[str, Solver] = {"cfgpp": DDIM(), "linear_ag": DDIM(), "dynamic": DDIM()}
 # Samplers whose defaults are made for few dimensions.
@@ -58,7 +60,7 @@ def device_of(name: str) -> str:
 
 def choose_sampler(
     name: str, preset: str | None, steps: int | None, settings: Mapping[str, str]
-) -> Sampler[Any]:
+) -> PosteriorSampler[Any]:
     """A sampler of a posterior.
 
     Args:
@@ -71,8 +73,12 @@ def choose_sampler(
         InputError: For an unknown name, or a value that does not suit it.
     """
     if "(" in name:
-        require(preset is None, f"{name} has settings of its own; leave --preset out.")
-        sampler = rebuild_sampler(name)
+        if preset is not None:
+            raise InputError(f"{name} has settings of its own; leave --preset out.")
+        rebuilt = rebuild_sampler(name)
+        if not isinstance(rebuilt, PosteriorSampler):
+            raise InputError(f"{name} does not sample posteriors; see `posteria list samplers`.")
+        sampler: PosteriorSampler[Any] = rebuilt
     elif name in POSTERIOR_SAMPLERS:
         kind = POSTERIOR_SAMPLERS[name]
         sampler = kind() if preset is None else kind.published(preset)
@@ -82,9 +88,7 @@ def choose_sampler(
     return _with_steps(sampler, steps, changes)
 
 
-def _with_steps(
-    sampler: Sampler[Any], steps: int | None, changes: Mapping[str, Any]
-) -> Sampler[Any]:
+def _with_steps(sampler: S, steps: int | None, changes: Mapping[str, Any]) -> S:
     if steps is not None:
         schedule = changes.get("schedule", sampler.schedule)
         changes = {**changes, "schedule": dataclasses.replace(schedule, steps=steps)}

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from ..core.errors import require
+from ..core.errors import InputError
 from ..diffusion.schedule import Table
 from ..target import Posterior
 from .fitted.mgdm import MGDM
@@ -62,10 +62,10 @@ def _stepped(
     """As `at_budget`, with all else as it is: the last of the step counts that are paid for, by halving."""
     fewest = _with_steps(sampler, FEWEST)
     least = _cost(fewest, target)
-    require(
-        least <= budget,
-        f"A budget of {budget} evaluations is too small for {type(sampler).__name__}: {FEWEST} steps cost {least}.",
-    )
+    if least > budget:
+        raise InputError(
+            f"A budget of {budget} evaluations is too small for {type(sampler).__name__}: {FEWEST} steps cost {least}."
+        )
     most = sampler.schedule.most if isinstance(sampler.schedule, Table) else budget
     low, high = FEWEST, max(most, FEWEST) + 1
     while high - low > 1:

@@ -156,7 +156,9 @@ def _recoloured(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_values(path: Path, shape: Shape, *, name: str, taker: str) -> Tensor:
+def read_values(
+    path: Path, shape: Shape, *, name: str, taker: str, also: Shape | None = None
+) -> Tensor:
     """Read an array as `shape`, where unsigned integers are scaled by their depth to [-1, 1].
 
     A picture may lack its one channel, or have its channels last.
@@ -166,6 +168,7 @@ def read_values(path: Path, shape: Shape, *, name: str, taker: str) -> Tensor:
         shape: What is taken.
         name: Which array of several.
         taker: Who takes it, for errors.
+        also: Another shape that is taken as it is.
 
     Raises:
         InputError: If it cannot be read, has another shape, or integers of no known range.
@@ -187,6 +190,8 @@ def read_values(path: Path, shape: Shape, *, name: str, taker: str) -> Tensor:
     for layout in layouts:
         if tuple(layout.shape) == shape:
             return layout
+    if also is not None and tuple(x.shape) == also:
+        return x
     raise InputError(f"{path.name} has shape {tuple(x.shape)}; {taker} {shape}.")
 
 

@@ -57,7 +57,8 @@ class Image(Modality):
             signal = read_picture(path, shape, taker=taker, fit=fit, holes=True)
             y = signal.x
         else:
-            y = self._values(path, degradation, taker)
+            name, listed_as = "measurement", operator.codomain.shape
+            y = read_values(path, shape, name=name, taker=taker, also=listed_as)
             if task.alike:
                 # Noise of 10 standard deviations is none; half of the range more is for operators
                 # that overshoot.
@@ -66,16 +67,6 @@ class Image(Modality):
         if listed and tuple(y.shape) == operator.domain.shape:
             y = operator(y)
         return Signal(y, signal.name, signal.meta)
-
-    def _values(self, path: Path, degradation: Degradation, taker: str) -> Tensor:
-        """An array in the shape of the measurement, or of the picture with holes."""
-        operator = degradation.operator
-        try:
-            return read_values(path, operator.codomain.shape, name="measurement", taker=taker)
-        except InputError:
-            if not isinstance(operator, Inpainting):
-                raise
-            return read_values(path, operator.domain.shape, name="measurement", taker=taker)
 
     @override
     def read_option(
