@@ -49,7 +49,7 @@ def of_the_toy(problem: TiltedProblem) -> dict[str, Sampler[Any]]:
         raise TypeError("the toy is a pair of mixtures")
     # A weaker model of the class: its modes are three times as wide.
     weak = GaussianMixture(law.weights, law.means, 3 * law.covariances)
-    rules: dict[str, po.guidance.Guidance] = {
+    rules: dict[str, po.guidance.TiltedRule] = {
         "conditional law, w = 1": po.CFG(1.0),
         "CFG": po.CFG(),
         "interval (.19, 3]": po.guidance.Interval(low=0.19, high=3.0),
@@ -127,7 +127,7 @@ WEIGHTS = (1.5, 2.0, 3.0, 5.0)
 def of_digits(factor: int) -> dict[str, list[Sampler[Any]]]:
     """What is compared on digits, with its strengths; about 62 evaluations of networks a sample, times `factor`."""
 
-    def guided(rule: po.guidance.Guidance, levels: int, solver: po.solvers.Solver) -> po.Guided:
+    def guided(rule: po.guidance.TiltedRule, levels: int, solver: po.solvers.Solver) -> po.Guided:
         return po.Guided(rule=rule, schedule=po.Karras(steps=factor * levels), solver=solver)
 
     def gibbs_of(weight: float, star: float) -> po.CFGiG:

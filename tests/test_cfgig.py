@@ -15,7 +15,7 @@ from posteria.analytic.tilted import TiltedQuadrature, tilted_gaussian
 from posteria.core.rng import Rng
 from posteria.diffusion.denoiser import Counted, Family
 from posteria.diffusion.schedule import levels_of
-from posteria.guidance.base import Guidance, Look, Memory, Moment
+from posteria.guidance.base import Estimate, Memory, StepInfo, TiltedRule
 from posteria.guidance.tilted.cfg import CFG, cfg
 from posteria.guidance.tilted.two_level import TwoLevel
 from posteria.problems.tilted import cfgig_toy, rare_mode, wasserstein_1d
@@ -258,19 +258,19 @@ def test_one_round_from_the_top_is_guidance() -> None:
 
 
 @dataclass(frozen=True)
-class Wary(Guidance):
+class Wary(TiltedRule):
     """A rule that remembers how often it was asked, and guides the less for it."""
 
     def init(self, target: Tilted, x: Tensor) -> Memory:
         return {"asked": torch.zeros(len(x), dtype=F64), "last": x}
 
-    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
+    def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
         asked = memory["asked"] + 1
-        assert bool((asked <= 2 * moment.steps).all()) and moment.steps == 4
-        assert moment.index == int(asked[0]) // 2
-        share = (1 / asked)[:, None] * (1 + moment.following)
-        x0 = cfg(target, x, moment.sigma, self.strength(target))
-        return Look(x0 + 1e-3 * share * (memory["last"] - x0), {"asked": asked, "last": x0})
+        assert bool((asked <= 2 * info.steps).all()) and info.steps == 4
+        assert info.index == int(asked[0]) // 2
+        share = (1 / asked)[:, None] * (1 + info.sigma_next)
+        x0 = cfg(target, x, info.sigma, self.strength(target))
+        return Estimate(x0 + 1e-3 * share * (memory["last"] - x0), {"asked": asked, "last": x0})
 
 
 SMALL = CFGiG(schedule=po.Karras(steps=14, sigma_min=0.02), initial=6)
@@ -281,7 +281,7 @@ RUNS = [(rule, solver()) for rule in (CFG(), TwoLevel()) for solver in po.SOLVER
 
 # The counts of `Wary` are those of Heun's method.
 @pytest.mark.parametrize(("rule", "solver"), [*RUNS, (Wary(), po.Heun())], ids=repr)
-def test_a_run_stopped_anywhere_is_the_same_run(rule: Guidance, solver: po.Solver) -> None:
+def test_a_run_stopped_anywhere_is_the_same_run(rule: TiltedRule, solver: po.Solver) -> None:
     # Catches: a round that is told from the state's level and not from its count, noise that is drawn again,
     # memory that is changed in place. And in a batch a sample is what it is alone.
     sampler, seeds = replace(SMALL, rule=rule, solver=solver), [3, 7, 11]

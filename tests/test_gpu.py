@@ -50,7 +50,7 @@ def test_samplers_of_tilted_laws(name: str) -> None:
 @pytest.mark.parametrize(
     "rule", [po.CFG(), po.APG(3.0, beta=-0.5), po.AdaptiveGuidance(threshold=0.99)]
 )
-def test_rules(rule: po.Guidance) -> None:
+def test_rules(rule: po.guidance.TiltedRule) -> None:
     check_guidance(rule, tilted_on_gpu())
 
 

@@ -16,7 +16,7 @@ import posteria as po
 from posteria.core.meter import Cost, Meter
 from posteria.diffusion.kernel import reverse_step
 from posteria.diffusion.schedule import levels_of
-from posteria.guidance.base import Guidance, Moment
+from posteria.guidance.base import StepInfo, TiltedRule
 from posteria.guidance.classifiers.classifier import BayesClassifier, Classifier
 from posteria.guidance.classifiers.gfcg import GFCG
 from posteria.guidance.tilted.adaptive import AdaptiveGuidance
@@ -69,7 +69,7 @@ class Leaky:
     def quality(self, x: Tensor, sigma: float) -> Tensor:
         return (self.free.noised(sigma) if sigma else self.free).log_prob(x)
 
-    def judge(self, rule: Guidance, n: int = 1000) -> tuple[float, float]:
+    def judge(self, rule: TiltedRule, n: int = 1000) -> tuple[float, float]:
         """Share of samples that Bayes' rule gives to the class, and their Frechet distance to it."""
         x = last(rule, self.target, range(n), steps=30).x
         law = self.classes[0]
@@ -91,15 +91,17 @@ def square_root(a: Tensor) -> Tensor:
 leaky = cache(Leaky)
 
 
-def sampler(rule: Guidance, steps: int = 20) -> po.Guided:
+def sampler(rule: TiltedRule, steps: int = 20) -> po.Guided:
     return po.Guided(rule=rule, solver=po.DDIM(), schedule=po.Table(steps=steps))
 
 
-def states(rule: Guidance, target: po.Tilted, seeds: range, steps: int = 20) -> list[GuidedState]:
+def states(
+    rule: TiltedRule, target: po.Tilted, seeds: range, steps: int = 20
+) -> list[GuidedState]:
     return list(sampler(rule, steps).iterate(target, seeds))
 
 
-def last(rule: Guidance, target: po.Tilted, seeds: range, steps: int = 20) -> GuidedState:
+def last(rule: TiltedRule, target: po.Tilted, seeds: range, steps: int = 20) -> GuidedState:
     return deque(sampler(rule, steps).iterate(target, seeds), maxlen=1)[0]
 
 
@@ -121,7 +123,7 @@ def metered(rule: Guidance, target: po.Tilted, seeds: range) -> tuple[GuidedStat
 # The same for all rules -------------------------------------------------------------------------
 
 
-def all_rules() -> dict[str, tuple[Guidance, po.Tilted, int]]:
+def all_rules() -> dict[str, tuple[TiltedRule, po.Tilted, int]]:
     """A rule of each kind, a target on which its samples take different ways, and the steps."""
     toy = leaky()
     evaluators = (toy.align, toy.quality)
@@ -155,9 +157,9 @@ def test_any_batch_shape(name: str) -> None:
     pair = x.reshape(2, 3, 8)
     memory, memory_pair = rule.init(target, x), rule.init(target, pair)
     for index, (sigma, following) in enumerate(pairwise(levels)):
-        moment = Moment(sigma, following, index, steps)
-        x0, memory = rule(target, x, moment, memory)
-        x0_pair, memory_pair = rule(target, pair, moment, memory_pair)
+        info = StepInfo(sigma, following, index, steps)
+        x0, memory, _ = rule(target, x, info, memory)
+        x0_pair, memory_pair, _ = rule(target, pair, info, memory_pair)
         torch.testing.assert_close(x0_pair, x0.reshape(2, 3, 8), rtol=0, atol=1e-10)
         x = x0 + following / sigma * (x - x0)
         pair = x0_pair + following / sigma * (pair - x0_pair)
@@ -237,7 +239,8 @@ def test_adaptive_guidance_ends_after_the_first_agreement_that_follows_a_disagre
     memory = rule.init(target, x)
     for index in range(6):
         sigma = 6.0 - index
-        x0, memory = rule(watched, x, Moment(sigma, sigma - 1, index, 6), memory)
+        info = StepInfo(sigma, sigma - 1, index, 6)
+        x0, memory, _ = rule(watched, x, info, memory)
         before = calls[index - 1] if index else 0
         plain = target.conditional(x, sigma)
         expected = target(x, sigma) if calls[index] - before == 2 else plain
@@ -465,7 +468,7 @@ def test_the_evaluator_that_moves_decides(
         "latest": torch.tensor([latest], dtype=F64),
         "seen": torch.tensor([2]),
     }
-    x0, after = rule(toy.target, x, Moment(2.0, 1.0, 2, 5), memory)
+    x0, after, _ = rule(toy.target, x, StepInfo(2.0, 1.0, 2, 5), memory)
     expected = replace(toy.target, weight=9.0 if largest else 1.0)(x, 2.0)
     torch.testing.assert_close(x0, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(after["earlier"], memory["latest"], rtol=0, atol=0)
@@ -663,5 +666,5 @@ def law_of(d: int) -> po.Gaussian:
     return po.Gaussian(torch.zeros(d, dtype=F64), torch.eye(d, dtype=F64))
 
 
-def run(rule: Guidance, target: po.Tilted) -> Tensor:
+def run(rule: TiltedRule, target: po.Tilted) -> Tensor:
     return sampler(rule).sample(target, [0])

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from posteria.guidance.base import Guidance, Look, Memory, Moment
+from posteria.guidance.base import Estimate, Memory, StepInfo, TiltedRule
 from posteria.testing import check_guidance, check_sampler, example_tilted
 
 TARGET = example_tilted()
 LEVELS = po.Karras(steps=12)
 
 
-def rules(target: po.Tilted) -> dict[str, Guidance]:
+def rules(target: po.Tilted) -> dict[str, TiltedRule]:
     """One of each, with the models of a target."""
     laws = [target.prior.given(po.Label(k)) for k in range(3)]
     exact = po.BayesClassifier([law for law in laws if isinstance(law, po.GaussianMixture)])
@@ -93,15 +93,15 @@ class Coupled(po.CFG):
 
 
 @dataclass(frozen=True)
-class Careless(Guidance):
+class Careless(TiltedRule):
     """A memory that is changed in place."""
 
     def init(self, target: po.Tilted, x: Tensor) -> Memory:
         return {"sum": torch.zeros_like(x)}
 
-    def __call__(self, target: po.Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
+    def __call__(self, target: po.Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
         memory["sum"] += x
-        return Look(target.conditional(x, moment.sigma), memory)
+        return Estimate(target.conditional(x, info.sigma), memory)
 
 
 def test_the_battery_finds_planted_bugs() -> None:

@@ -16,17 +16,12 @@ from posteria.core.meter import Meter
 from posteria.core.rng import Rng
 from posteria.core.space import Space
 from posteria.diffusion.denoiser import Condition
-from posteria.guidance.base import Guidance, Moment
+from posteria.guidance.base import StepInfo, TiltedRule
 from posteria.guidance.classifiers.classifier import BayesClassifier, Classifier, CleanClassifier
 from posteria.guidance.classifiers.classifier_guidance import ClassifierGuidance, classified
 from posteria.guidance.classifiers.elucd import EluCD, softened
-from posteria.guidance.models.experts import Experts
-from posteria.guidance.tilted.cfg import cfg
-from posteria.likelihood import FunctionLikelihood
-from posteria.metrics.distribution import sliced_wasserstein
-from posteria.samplers.guided import Guided
-from posteria.samplers.tfg import (
-    TFG,
+from posteria.guidance.likelihood.smoothed import smoothed_score
+from posteria.guidance.likelihood.strength import (
     Bayes,
     Decreasing,
     Even,
@@ -34,8 +29,13 @@ from posteria.samplers.tfg import (
     Fixed,
     Increasing,
     Move,
-    smoothed_score,
 )
+from posteria.guidance.models.experts import Experts
+from posteria.guidance.tilted.cfg import cfg
+from posteria.likelihood import FunctionLikelihood
+from posteria.metrics.distribution import sliced_wasserstein
+from posteria.samplers.guided import Guided
+from posteria.samplers.tfg import TFG
 from posteria.target import Tilted
 from posteria.testing import check_sampler, example_posterior
 
@@ -144,7 +144,7 @@ def test_a_weight_of_zero_costs_no_gradient() -> None:
     classifier, target = Linear((2,)), tilted(0, 1.0)
     x = normal(3, 2)
     for rule in (ClassifierGuidance(0.0, classifier), EluCD(0.0, classifier)):
-        rule(target, x, Moment(1.0, 0.5, 0, 4), rule.init(target, x))
+        rule(target, x, StepInfo(1.0, 0.5, 0, 4), rule.init(target, x))
     ClassifierGuidance(1.0, classifier, "conditional").at(target, x, 1.0)
     assert classifier.calls == 0
 
@@ -177,7 +177,7 @@ def clean(d: int = 2) -> CleanClassifier:
     return CleanClassifier(lambda x: bayes(d)(x), Space((d,), F64), 3)
 
 
-REFUSED: list[tuple[Guidance, Tilted, type[Exception], str]] = [
+REFUSED: list[tuple[TiltedRule, Tilted, type[Exception], str]] = [
     (ClassifierGuidance(), tilted(), po.CapabilityError, "ClassifierGuidance.classifier="),
     (EluCD(), tilted(), po.CapabilityError, "EluCD needs a classifier: EluCD.classifier="),
     (ClassifierGuidance(classifier=clean()), tilted(), po.CapabilityError, "EluCD and TFG"),
@@ -204,7 +204,7 @@ REFUSED: list[tuple[Guidance, Tilted, type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("rule", "target", "kind", "words"), REFUSED)
-def test_rules_refuse(rule: Guidance, target: Tilted, kind: type[Exception], words: str) -> None:
+def test_rules_refuse(rule: TiltedRule, target: Tilted, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         Guided(schedule=STEPS, rule=rule).sample(target, seeds=[0])
     assert isinstance(target.prior, po.Family) or counted(target).forward == 0
@@ -244,7 +244,7 @@ def test_the_direction_of_elucd_in_closed_form(t1: float, t2: float) -> None:
     classifier, x = Linear((2,)), normal(6, 2)
     rule = EluCD(3.0, classifier, t1, t2, gamma=0.0)
     target, sigma = tilted(1), 0.8
-    at_x, _ = rule(target, x, Moment(sigma, 0.5, 3, 9), rule.init(target, x))
+    at_x, _, _ = rule(target, x, StepInfo(sigma, 0.5, 3, 9), rule.init(target, x))
     slope = classifier.slope(x, sigma, 1, t1, t2)
     free = target.unconditional(x, sigma)
     assert torch.allclose(at_x, free + 3 * sigma**2 * slope, rtol=0, atol=1e-10)
@@ -257,7 +257,7 @@ def test_elucd_asks_a_clean_classifier_about_the_estimate_only() -> None:
     seen = CleanClassifier(lambda x: noisy(x), noisy.space, 3)
     target, x, sigma = tilted(2), normal(6, 2), 1.7
     rule = EluCD(2.0, seen, gamma=0.0)
-    guided, _ = rule(target, x, Moment(sigma, 0.5, 3, 9), rule.init(target, x))
+    guided, _, _ = rule(target, x, StepInfo(sigma, 0.5, 3, 9), rule.init(target, x))
     free = everything()(x, sigma)
     slope = noisy.slope(free, 0.0, 2, 1.0, 0.5)
     size = sigma**2 / math.sqrt(1 + sigma**2)
@@ -293,9 +293,9 @@ def test_an_ancestral_step_of_elucd_in_the_units_of_the_paper() -> None:
         # Step i alone, from the iterate of the run with the sine.
         rule = EluCD(classifier=classifier, gamma=0.3)
         memory = {"peak": torch.full((3,), peak, dtype=F64)}
-        moment = Moment(sigma, following, i, 20)
-        with_sine, _ = rule(target, x, moment, memory)
-        without, _ = replace(rule, gamma=0.0)(target, x, moment, memory)
+        info = StepInfo(sigma, following, i, 20)
+        with_sine, _, _ = rule(target, x, info, memory)
+        without, _ = replace(rule, gamma=0.0)(target, x, info, memory)
         slope = linear.slope(everything()(x, sigma), 0.0, 1, 1.0, 0.5)
         moved = 1.5 * 0.3 * peak * math.sin(math.pi * (20 - i) / 20) * slope
         weight = 1 - (following / sigma) ** 2
@@ -606,7 +606,8 @@ def test_the_gradient_on_a_gaussian() -> None:
         x = torch.full((len(seeds), 1), math.sqrt(2), dtype=F64)
         x0, pullback = prior.vjp(x, sigma)
         sampler = TFG.lgd(points) if points else TFG.dps()
-        cloud = sampler.cloud(target, sigma, Rng(seeds))
+        info = StepInfo(sigma, 0.0, 0, 1, rng=Rng(seeds))
+        cloud = sampler.rule.cloud(target, info)
         return float(pullback(smoothed_score(target, x0, cloud)).mean()) / a
 
     exact = a * (2 - a) / (0.25 + 0.5)

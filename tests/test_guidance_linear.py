@@ -15,7 +15,7 @@ from posteria.core.meter import Cost, Meter
 from posteria.core.rebuild import rebuild
 from posteria.diffusion.kernel import bridge
 from posteria.diffusion.schedule import levels_of
-from posteria.guidance.base import Guidance, Moment, Pointwise
+from posteria.guidance.base import Pointwise, StepInfo, TiltedRule
 from posteria.guidance.models.autoguidance import AutoGuidance
 from posteria.guidance.models.rlg import RLG
 from posteria.guidance.tilted.apg import APG
@@ -43,7 +43,7 @@ OTHERS = pair(mixture(seed=9), mixture(seed=13))
 
 
 def draw(
-    rule: Guidance,
+    rule: TiltedRule,
     family: po.Conditional,
     schedule: po.Schedule,
     solver: po.Solver,
@@ -64,8 +64,8 @@ def slope(v: float, v_u: float, weight: float, low: float, high: float) -> float
     return math.sqrt(given**weight * free ** (1 - weight))
 
 
-def moment(sigma: float = 0.8, following: float = 0.5, index: int = 3) -> Moment:
-    return Moment(sigma, following, index, steps=10)
+def info(sigma: float = 0.8, following: float = 0.5, index: int = 3) -> StepInfo:
+    return StepInfo(sigma, following, index, steps=10)
 
 
 class Watched(po.Denoiser):
@@ -223,7 +223,7 @@ def test_cfgpp_weights_are_the_published_ones() -> None:
     # Catches: `following` taken from the step before, or from above.
     levels = levels_of(po.Table(steps=50))
     rule = CFGPlusPlus(lam=0.6)
-    weights = [rule.weight_at(Moment.of(levels, levels[k])) for k in (0, 25, 49)]
+    weights = [rule.weight_at(StepInfo.of(levels, levels[k])) for k in (0, 25, 49)]
     assert weights == pytest.approx([3.3, 5.85, 0.6], abs=0.02)
 
 
@@ -266,7 +266,7 @@ def test_zero_star_is_its_algorithm_in_the_coordinates_of_flow_matching(zero_ste
 
 
 @pytest.mark.parametrize("rule", [ZeroStar(7.0, zero_init_steps=0), APG(7.0)])
-def test_one_dimension_has_no_direction_to_guide_in(rule: Guidance) -> None:
+def test_one_dimension_has_no_direction_to_guide_in(rule: TiltedRule) -> None:
     # Catches: a projection on the difference in place of a member; a norm over the batch.
     family = pair(iso(4.0), iso(1.0, 1.5))
     drawn = draw(rule, family, SHORT, po.Heun())
@@ -317,9 +317,9 @@ def test_apg_pushes_at_a_right_angle_and_no_further_than_the_radius() -> None:
     x = 2 * po.Rng(range(50)).normal(target.space)
     given = target.conditional(x, sigma)
     push = given - target.unconditional(x, sigma)
-    orthogonal = (APG()(target, x, moment(), {}).x0 - given) / 5
+    orthogonal = (APG()(target, x, info(), {}).x0 - given) / 5
     assert (orthogonal * given).sum(-1).abs().max() < 1e-12
-    capped = (APG(eta=1.0, radius=1.8)(target, x, moment(), {}).x0 - given) / 5
+    capped = (APG(eta=1.0, radius=1.8)(target, x, info(), {}).x0 - given) / 5
     expected = push.norm(dim=-1).clamp(max=1.8)
     torch.testing.assert_close(capped.norm(dim=-1), expected)
     assert 10 < int((expected < 1.8).sum()) < 40
@@ -346,7 +346,7 @@ def test_apg_remembers_what_it_was_pushed_by() -> None:
     kept = {name: value.clone() for name, value in memory.items()}
     first = memory
     for sigma in (1.5, 0.9, 0.4):
-        x0, memory = rule(target, x, moment(sigma), memory)
+        x0, memory, _ = rule(target, x, info(sigma), memory)
         pushes.append(given(x, sigma) - free(x, sigma))
         for row in range(5):
             center = given(x, sigma)[row]
@@ -375,7 +375,7 @@ def test_apg_survives_an_estimate_of_zero() -> None:
     target = po.Tilted(pair(iso(4.0, d=3), iso(1.0, d=3)), LABEL, 3.0)
     x = torch.zeros(2, 3, dtype=F64)
     rule = APG(radius=1.0, beta=-0.5)
-    x0, _ = rule(target, x, moment(), rule.init(target, x))
+    x0, _, _ = rule(target, x, info(), rule.init(target, x))
     assert torch.equal(x0, x)
 
 
@@ -412,7 +412,7 @@ def test_rlg_guides_both_models_first() -> None:
 
 # What holds for all.
 
-Build = Callable[[po.Denoiser], Guidance]
+Build = Callable[[po.Denoiser], TiltedRule]
 EVERY: dict[str, Build] = {
     "rescale": lambda other: Rescale(3.0),
     "interval": lambda other: Interval(3.0, low=0.3, high=3.0),
@@ -560,7 +560,7 @@ def test_a_rule_comes_back_from_its_repr(name: str) -> None:
     ],
 )
 def test_settings_that_mean_nothing_are_refused(
-    build: Callable[[], Guidance], sentence: str
+    build: Callable[[], TiltedRule], sentence: str
 ) -> None:
     with pytest.raises(po.InputError, match=sentence):
         build()
@@ -591,7 +591,7 @@ WIDE = mixture(d=5)
     ],
 )
 def test_what_cannot_be_sampled_is_refused_before_any_work(
-    rule: Guidance, error: type[Exception], sentence: str
+    rule: TiltedRule, error: type[Exception], sentence: str
 ) -> None:
     # Catches: a failure in the middle of a run.
     alone = "unconditional" in sentence

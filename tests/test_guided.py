@@ -11,7 +11,7 @@ from torch import Tensor
 
 import posteria as po
 from posteria.core import linalg
-from posteria.guidance.base import Guidance, Look, Memory, Moment
+from posteria.guidance.base import Estimate, Memory, StepInfo, TiltedRule
 from posteria.guidance.classifiers.classifier import BayesClassifier
 from posteria.samplers.guided import Guided
 from posteria.target import Tilted
@@ -72,17 +72,17 @@ def test_the_rule_of_an_affine_pair_in_closed_form() -> None:
 
 
 @dataclass(frozen=True)
-class Average(Guidance):
+class Average(TiltedRule):
     """A rule with a memory: the mean of all estimates so far."""
 
     def init(self, target: Tilted, x: Tensor) -> Memory:
         return {"sum": torch.zeros_like(x), "count": torch.zeros(len(x), dtype=F64)}
 
-    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
-        total = memory["sum"] + target.conditional(x, moment.sigma)
+    def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
+        total = memory["sum"] + target.conditional(x, info.sigma)
         count = memory["count"] + 1
-        assert (count == moment.index + 1).all()
-        return Look(total / count[:, None], {"sum": total, "count": count})
+        assert (count == info.index + 1).all()
+        return Estimate(total / count[:, None], {"sum": total, "count": count})
 
 
 def test_memory_is_in_the_state() -> None:
@@ -99,8 +99,8 @@ def test_memory_is_in_the_state() -> None:
 def test_where_a_rule_is() -> None:
     # Catches: an off-by-one in the next level, on which CFG++ depends.
     levels = [4.0, 2.0, 1.0, 0.0]
-    assert Moment.of(levels, 4.0) == Moment(4.0, 2.0, 0, 3)
-    assert Moment.of(levels, 1.0) == Moment(1.0, 0.0, 2, 3)
+    assert StepInfo.of(levels, 4.0) == StepInfo(4.0, 2.0, 0, 3)
+    assert StepInfo.of(levels, 1.0) == StepInfo(1.0, 0.0, 2, 3)
 
 
 def test_guided_restoration() -> None:
@@ -148,7 +148,7 @@ def test_what_is_refused() -> None:
         po.Counted(mixture()).given(po.Label(0))
     with pytest.raises(po.InputError, match="weight is a number"):
         po.CFG(float("nan"))
-    with pytest.raises(po.CapabilityError, match="Guided needs a Tilted"):
+    with pytest.raises(po.CapabilityError, match="CFG needs a Tilted"):
         Guided().sample(mixture(), seeds=[0])  # type: ignore[arg-type]
     # Without the unconditional member the conditional law itself can still be drawn.
     alone = Tilted(po.Family(None, {0: mixture()}), po.Label(0), 1.0)

@@ -35,7 +35,7 @@ from helpers import normal
 from torch import Tensor, nn
 
 import posteria as po
-from posteria.guidance.base import Guidance, Moment
+from posteria.guidance.base import StepInfo, TiltedRule
 from posteria.guidance.models.autoguidance import AutoGuidance
 from posteria.guidance.tilted.adaptive import AdaptiveGuidance
 from posteria.guidance.tilted.two_level import TwoLevel
@@ -180,7 +180,7 @@ def toy(scheduler: Any) -> po.Network:
     return po.Network(Toy(), space, reading_of(scheduler), labels=2, null_label=0)
 
 
-RULES: list[tuple[Guidance, list[Any]]] = [
+RULES: list[tuple[TiltedRule, list[Any]]] = [
     (po.CFG(3.0), [EPSILON, VELOCITY, CLEAN, flow(), EDMEulerScheduler()]),
     (po.Interval(3.0, low=0.3, high=5.0), [EPSILON, VELOCITY, flow(), EDMEulerScheduler()]),
     (po.APG(3.0, eta=1.0, radius=0.7, beta=-0.5), [EPSILON, VELOCITY, flow()]),
@@ -196,7 +196,7 @@ RULES: list[tuple[Guidance, list[Any]]] = [
 @pytest.mark.parametrize(
     ("rule", "scheduler"), [(rule, scheduler) for rule, kinds in RULES for scheduler in kinds]
 )
-def test_a_guider_is_the_rule_without_the_latents(rule: Guidance, scheduler: Any) -> None:
+def test_a_guider_is_the_rule_without_the_latents(rule: TiltedRule, scheduler: Any) -> None:
     # Catches: a rule that depends on the latents and is exported all the same, a wrong level, a
     # memory in the units of one step, rows of a memory that change places.
     prior = toy(scheduler)
@@ -209,8 +209,8 @@ def test_a_guider_is_the_rule_without_the_latents(rule: Guidance, scheduler: Any
         sigma = min(sigma, 1e6)
         x = (1 + sigma) * normal(3, 2, 4, 4, seed=i)
         memory = memory or rule.init(target, x)
-        moment = Moment(sigma, levels[i + 1], i, 12)
-        want, memory = rule(target, x, moment, memory)
+        info = StepInfo(sigma, levels[i + 1], i, 12)
+        want, memory, _ = rule(target, x, info, memory)
         _, skip, out = prior.parametrisation.coefficients(sigma)
         guider.set_state(step=i, num_inference_steps=12, timestep=t)
         members = (prior.given(po.Label(1)), prior)[: guider.num_conditions]
@@ -248,7 +248,7 @@ def test_the_unconditional_pass_is_made_only_where_a_rule_asks() -> None:
 
 
 @pytest.mark.parametrize("rule", [po.CFG(2.0), po.CFGPlusPlus(lam=0.4)])
-def test_a_loop_of_diffusers_with_a_guider_is_ours(rule: Guidance) -> None:
+def test_a_loop_of_diffusers_with_a_guider_is_ours(rule: TiltedRule) -> None:
     # Catches: CFG++ with the level of another step, which no test of a single step sees.
     scheduler = ddim()
     prior = toy(scheduler)
@@ -400,7 +400,7 @@ def continued(sampler: Any, target: po.Denoiser, x: Tensor) -> Tensor:
     rng = po.Rng(range(len(x)))
     state = GuidedState(x=x, x0=x, memory={})
     rule = getattr(sampler, "rule", None)
-    if isinstance(rule, Guidance) and isinstance(target, po.Tilted):
+    if isinstance(rule, TiltedRule) and isinstance(target, po.Tilted):
         state = GuidedState(x=x, x0=x, memory=rule.init(target, x))
     *_, last = sampler.iterate(target, range(len(x)), (state, rng.state()))
     return last.x

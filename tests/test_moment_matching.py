@@ -1,6 +1,7 @@
 """PiGDM, MMPS, TMPD and LGD: Gaussians around the denoised signal, with more or less of its covariance."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,12 +11,11 @@ from helpers import F64, gaussian, linear_posterior, mixture, normal, random_cov
 from torch import Tensor
 
 import posteria as po
+from posteria.guidance import StepInfo
+from posteria.guidance.likelihood.smoothed import smoothed_score
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
-from posteria.samplers.lgd import LGD
-from posteria.samplers.mmps import MMPS
-from posteria.samplers.pigdm import PiGDM
-from posteria.samplers.tmpd import TMPD
+from posteria.samplers.ruled import LGD, MMPS, TMPD, PiGDM, RuledSampler
 from posteria.testing import check_sampler, example_posterior
 
 TEN = po.Table(steps=10)
@@ -49,6 +49,12 @@ def correlated(scale: float = 1.0, d: int = 8) -> po.Posterior:
     return po.Posterior(prior, likelihood, 2 * scale * normal(4, seed=2))
 
 
+def estimate(sampler: RuledSampler, target: po.Posterior, x: Tensor, sigma: float) -> Tensor:
+    """E[x_0 | x, y] by the rule of a sampler."""
+    rule = sampler.rule
+    return rule(rule.arrange(target), x, StepInfo(sigma, 0.0, 0, 1), {}).x0
+
+
 def exact(target: po.Posterior) -> po.Gaussian:
     assert isinstance(target.prior, po.Gaussian)
     return target.prior.posterior(target.likelihood, target.y)
@@ -71,7 +77,7 @@ def test_moments_of_a_gaussian_are_matched(kind: str, sigma: float) -> None:
         likelihood = po.GaussianLikelihood(operator, likelihood.std)
     x = 3 * (1 + sigma) * normal(5, 8)
     target = po.Posterior(target.prior, likelihood, target.y)
-    got = MMPS(tolerance=0).guided(target, x, sigma)
+    got = estimate(MMPS(tolerance=0), target, x, sigma)
     assert torch.allclose(got, answer(x, sigma), rtol=1e-7, atol=1e-7)
 
 
@@ -83,12 +89,13 @@ def test_other_covariances_are_exact_where_they_say_so() -> None:
     for sigma in (0.05, 1.0, 30.0):
         prior = po.Gaussian(normal(6), 0.09 * torch.eye(6, dtype=F64))
         target = po.Posterior(prior, likelihood, y)
-        variance = 1 / (1 / 0.09 + 1 / sigma**2)
-        x0, guidance = PiGDM().guidance(target, x, sigma, variance)
-        assert torch.allclose(x0 + sigma**2 * guidance, exact(target)(x, sigma), atol=1e-9)
+        got = estimate(PiGDM(prior_std=0.3), target, x, sigma)
+        assert torch.allclose(got, exact(target)(x, sigma), atol=1e-9)
         prior = po.Gaussian(normal(6), torch.diag(torch.linspace(0.1, 3, 6, dtype=F64)))
         target = po.Posterior(prior, likelihood, y)
-        assert torch.allclose(TMPD().guided(target, x, sigma), exact(target)(x, sigma), atol=1e-6)
+        assert torch.allclose(
+            estimate(TMPD(), target, x, sigma), exact(target)(x, sigma), atol=1e-6
+        )
 
 
 SOLVERS: list[tuple[float, int, po.Solver]] = [
@@ -158,7 +165,7 @@ def test_a_jacobian_that_is_no_covariance() -> None:
     # bound in a direction along which a network's Jacobian is negative.
     likelihood = po.GaussianLikelihood(po.operators.Identity((3,)), std=0.5)
     target, x = po.Posterior(Backwards(), likelihood, normal(3)), normal(4, 3, seed=1)
-    got = MMPS().guided(target, x, 0.5)
+    got = estimate(MMPS(), target, x, 0.5)
     assert torch.allclose(got, -x - (target.y + x) / 2, atol=1e-12)
 
 
@@ -174,7 +181,7 @@ def test_rows_that_sum_to_less_than_zero() -> None:
     rows[3] = rows.mean()
     x0 = prior(x, sigma)
     expected = x0 + sigma**2 * ((target.y - x0) / (0.01 + rows)) @ jacobian
-    assert torch.allclose(TMPD().guided(target, x, sigma), expected, rtol=1e-6)
+    assert torch.allclose(estimate(TMPD(), target, x, sigma), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["pigdm", "pigdm published"])
@@ -203,9 +210,10 @@ def test_the_published_update_of_pigdm() -> None:
     a, std = likelihood.operator.matrix(), 0.5
     abar, abar_next = 1 / (1 + sigma**2), 1 / (1 + after**2)
     sampler = PiGDM(prior_std=1.0, eta=0.0, order=1, strength=1.0)
+    target, _ = sampler.arrange(target, [0, 1])
     state = sampler.init(target, po.Rng([0, 1]))
     x_vp = normal(2, 4, seed=3)
-    state = type(state)(x=x_vp / math.sqrt(abar), x0=state.x0, prior_std=1.0)
+    state = replace(state, x=x_vp / math.sqrt(abar))
     got = sampler.step(target, state, sigma, after, po.Rng([0, 1])).x * math.sqrt(abar_next)
 
     z = x_vp.clone().requires_grad_()
@@ -228,7 +236,8 @@ def test_lgd_in_one_dimension() -> None:
 
     def guidance(points: int, seeds: int, r: float = math.sqrt(0.5)) -> float:
         x0 = torch.full((seeds, 1), math.sqrt(0.5), dtype=F64)
-        score = LGD(points=points).score(target, x0, r, po.Rng(range(seeds)))
+        cloud = r * po.Rng(range(seeds)).normal(target.space, points)
+        score = smoothed_score(target, x0, cloud)
         return float(math.sqrt(0.5) * score.mean())
 
     assert guidance(1, 2, r=0.0) == pytest.approx(3.657, abs=1e-3)

@@ -13,7 +13,7 @@ _TO_ROOMS = {
     "guidance": [
         *("AdaptiveGuidance", "AutoGuidance", "BayesClassifier", "CFGPlusPlus", "Classifier"),
         *("ClassifierGuidance", "CleanClassifier", "DynamicCFG", "EluCD", "Experts", "GFCG"),
-        *("Guidance", "Interval", "LinearAG", "RLG", "RULES", "Rescale", "TwoLevel", "ZeroStar"),
+        *("Interval", "LinearAG", "RLG", "RULES", "Rescale", "TwoLevel", "ZeroStar"),
         "classified",
     ],
     "likelihood": ["Likelihood"],
@@ -35,6 +35,10 @@ _TO_ROOMS = {
 # builds, and whatever has been renamed since, such as "samplers.Old": "samplers.New".
 MOVED: dict[str, str] = {
     **{name: f"{room}.{name}" for room, names in _TO_ROOMS.items() for name in names},
+    "Guidance": "guidance.TiltedRule",
+    "guidance.Guidance": "guidance.TiltedRule",
+    "guidance.Look": "guidance.Estimate",
+    "guidance.Moment": "guidance.StepInfo",
 }
 
 

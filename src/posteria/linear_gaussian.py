@@ -10,9 +10,11 @@ from torch import Tensor
 from .core import linalg
 from .core.errors import CapabilityError, expect
 from .core.rng import Rng
+from .core.space import Space
+from .diffusion.denoiser import Denoiser
 from .likelihood import GaussianLikelihood
 from .operators import Matrix
-from .operators.base import LinearOperator, SVDOperator
+from .operators.base import LinearOperator, Operator, SVDOperator
 from .target import Posterior
 
 # Most entries of a signal and of a measurement for which an operator is decomposed.
@@ -49,6 +51,59 @@ class Spectral(NamedTuple):
         rank = min(len(self.operator.singular_values), len(self.s))
         coefficients = self.operator.ut(y)[..., :rank]
         return torch.nn.functional.pad(coefficients, (0, len(self.s) - rank))
+
+
+class GaussianProblem(NamedTuple):
+    """A posterior with Gaussian noise, narrowed once a run."""
+
+    prior: Denoiser
+    operator: Operator
+    std: float | Tensor
+    y: Tensor
+
+    @property
+    def space(self) -> Space:
+        """Space of the samples."""
+        return self.prior.space
+
+
+class LinearProblem(NamedTuple):
+    """A posterior with a linear operator and Gaussian noise, narrowed once a run."""
+
+    prior: Denoiser
+    operator: LinearOperator
+    std: float | Tensor
+    y: Tensor
+
+    @property
+    def space(self) -> Space:
+        """Space of the samples."""
+        return self.prior.space
+
+    @property
+    def likelihood(self) -> Linear:
+        """The measurement alone."""
+        return Linear(self.operator, self.std)
+
+
+def gaussian_problem(target: Posterior, by: object) -> GaussianProblem:
+    """The target, narrowed to Gaussian noise.
+
+    Raises:
+        CapabilityError: If it has another.
+    """
+    likelihood = expect(target.likelihood, GaussianLikelihood, by=by)
+    return GaussianProblem(target.prior, likelihood.operator, likelihood.std, target.y)
+
+
+def linear_problem(target: Posterior, by: object) -> LinearProblem:
+    """The target, narrowed to a linear operator and Gaussian noise.
+
+    Raises:
+        CapabilityError: If it is of another kind.
+    """
+    operator, std = linear(target, by)
+    return LinearProblem(target.prior, operator, std, target.y)
 
 
 def linear(target: Posterior, by: object) -> Linear:

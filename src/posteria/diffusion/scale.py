@@ -4,6 +4,7 @@ import math
 import weakref
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +22,26 @@ STEPS = 12
 # The least standard deviation, since it is divided by.
 LEAST = 1e-12
 
+
+class _Measured(NamedTuple):
+    """What is known of a prior: its draws by their number, and what they say of it."""
+
+    prior: weakref.ref[Denoiser]
+    draws: dict[int, Tensor]
+    scale: list[Scale]
+
+
 # By the identity of a prior, which need not be hashable and is not changed by being measured.
-_measured: dict[int, tuple[weakref.ref[Denoiser], dict[int, Tensor]]] = {}
+_measured: dict[int, _Measured] = {}
+
+
+def _of(prior: Denoiser) -> _Measured:
+    base, key = prior.base, id(prior.base)
+    entry = _measured.get(key)
+    if entry is None or entry.prior() is not base:
+        forget = weakref.ref(base, lambda _: _measured.pop(key, None))
+        entry = _measured[key] = _Measured(forget, {}, [])
+    return entry
 
 
 @torch.no_grad()
@@ -33,14 +52,10 @@ def prior_draws(prior: Denoiser, draws: int = 32) -> Tensor:
     changes the weights of a network makes a new prior of it. What wraps the prior counts them where
     they are drawn.
     """
-    base = prior.base
-    entry = _measured.get(id(base))
-    if entry is None or entry[0]() is not base:
-        key = id(base)
-        entry = _measured[key] = (weakref.ref(base, lambda _: _measured.pop(key, None)), {})
-    if draws not in entry[1]:
-        entry[1][draws] = _draw(prior, draws)
-    return entry[1][draws]
+    known = _of(prior).draws
+    if draws not in known:
+        known[draws] = _draw(prior, draws)
+    return known[draws]
 
 
 def _draw(prior: Denoiser, draws: int) -> Tensor:
@@ -60,8 +75,11 @@ def prior_scale(prior: Denoiser) -> Scale:
     """
     if prior.base.scale is not None:
         return prior.base.scale
-    x = prior_draws(prior)
-    return Scale(x.mean(0), max(float(x.var(0).mean().sqrt()), LEAST))
+    known = _of(prior).scale
+    if not known:
+        x = prior_draws(prior)
+        known.append(Scale(x.mean(0), max(float(x.var(0).mean().sqrt()), LEAST)))
+    return known[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,16 @@
-"""Guidance rules: what stands in for the denoiser of a tilted law."""
+"""Rules: what stands in for the denoiser of a tilted law or of a posterior."""
 
-from .base import Guidance, Look, Memory, Moment, Pointwise
+from .base import Estimate, LikelihoodRule, Memory, Pointwise, Rule, StepInfo, TiltedRule
 from .classifiers.classifier import BayesClassifier, Classifier, CleanClassifier
 from .classifiers.classifier_guidance import ClassifierGuidance, classified
 from .classifiers.elucd import EluCD, softened
 from .classifiers.gfcg import GFCG
+from .likelihood import DPS, LGD, MMPS, TFG, TMPD, PiGDM
 from .models.autoguidance import AutoGuidance
 from .models.experts import Experts
 from .models.rlg import RLG
-from .registry import RULES
+from .nested import Nested
+from .registry import LIKELIHOOD_RULES, RULES
 from .tilted.adaptive import AdaptiveGuidance
 from .tilted.apg import APG
 from .tilted.cfg import CFG
@@ -23,9 +25,15 @@ from .tilted.zero_star import ZeroStar
 __all__ = [
     "APG",
     "CFG",
+    "DPS",
     "GFCG",
+    "LGD",
+    "LIKELIHOOD_RULES",
+    "MMPS",
     "RLG",
     "RULES",
+    "TFG",
+    "TMPD",
     "AdaptiveGuidance",
     "AutoGuidance",
     "BayesClassifier",
@@ -35,15 +43,19 @@ __all__ = [
     "CleanClassifier",
     "DynamicCFG",
     "EluCD",
+    "Estimate",
     "Experts",
-    "Guidance",
     "Interval",
+    "LikelihoodRule",
     "LinearAG",
-    "Look",
     "Memory",
-    "Moment",
+    "Nested",
+    "PiGDM",
     "Pointwise",
     "Rescale",
+    "Rule",
+    "StepInfo",
+    "TiltedRule",
     "TwoLevel",
     "ZeroStar",
     "classified",

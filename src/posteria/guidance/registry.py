@@ -1,9 +1,10 @@
 """The rules, by name."""
 
-from .base import Guidance
+from .base import LikelihoodRule, TiltedRule
 from .classifiers.classifier_guidance import ClassifierGuidance
 from .classifiers.elucd import EluCD
 from .classifiers.gfcg import GFCG
+from .likelihood import DPS, LGD, MMPS, TFG, TMPD, PiGDM
 from .models.autoguidance import AutoGuidance
 from .models.rlg import RLG
 from .tilted.adaptive import AdaptiveGuidance
@@ -17,7 +18,16 @@ from .tilted.rescale import Rescale
 from .tilted.two_level import TwoLevel
 from .tilted.zero_star import ZeroStar
 
-RULES: dict[str, type[Guidance]] = {
+LIKELIHOOD_RULES: dict[str, type[LikelihoodRule]] = {
+    "mmps": MMPS,
+    "pigdm": PiGDM,
+    "tmpd": TMPD,
+    "lgd": LGD,
+    "dps": DPS,
+    "tfg": TFG,
+}
+
+RULES: dict[str, type[TiltedRule]] = {
     "cfg": CFG,
     "rescale": Rescale,
     "interval": Interval,

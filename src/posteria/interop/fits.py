@@ -7,7 +7,7 @@ from ..core.errors import CapabilityError
 from ..core.rebuild import rebuild
 from ..diffusion import betas, network
 from ..diffusion.network import Clean, Epsilon, FlowMatching, Parametrisation
-from ..guidance.base import Guidance
+from ..guidance.base import TiltedRule
 from ..guidance.tilted.adaptive import AdaptiveGuidance
 from ..guidance.tilted.apg import APG
 from ..guidance.tilted.cfg import CFG
@@ -28,7 +28,7 @@ def _alike(a: Parametrisation, b: Parametrisation) -> bool:
 
 # A guider sees the outputs F of the network alone, where D = skip x + out F. What a rule says of the
 # F must be what it says of the D, whatever x is.
-FITS: dict[type[Guidance], tuple[Fits, str]] = {
+FITS: dict[type[TiltedRule], tuple[Fits, str]] = {
     CFG: (lambda rule, reading: True, ""),
     Interval: (lambda rule, reading: True, ""),
     CFGPlusPlus: (lambda rule, reading: True, ""),
@@ -51,7 +51,7 @@ FITS: dict[type[Guidance], tuple[Fits, str]] = {
 }
 
 
-def rule_from(text: str, scheduler: dict[str, Any] | None) -> tuple[Guidance, Parametrisation]:
+def rule_from(text: str, scheduler: dict[str, Any] | None) -> tuple[TiltedRule, Parametrisation]:
     """A rule from its `repr`, and what the network predicts.
 
     Raises:
@@ -66,7 +66,7 @@ def rule_from(text: str, scheduler: dict[str, Any] | None) -> tuple[Guidance, Pa
     name = text.partition("(")[0]
     if name not in {kind.__name__ for kind in FITS}:
         raise CapabilityError(_refusal(name, "the latents or other models or evaluations"))
-    rule: Guidance = rebuild(text, {kind.__name__: kind for kind in kinds})
+    rule: TiltedRule = rebuild(text, {kind.__name__: kind for kind in kinds})
     if scheduler is None:
         if not isinstance(rule, CFG):
             raise CapabilityError(

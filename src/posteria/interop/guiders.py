@@ -3,12 +3,12 @@
 from typing import Any
 
 from ..core.errors import CapabilityError
-from ..guidance.base import Guidance
+from ..guidance.base import TiltedRule
 from .schedules import config_of
 
 
 def to_diffusers(
-    rule: Guidance,
+    rule: TiltedRule,
     *,
     scheduler: Any = None,
     weight: float | None = None,

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.errors import CapabilityError, require
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser, Family, Label
-from ..guidance.base import Look, Memory, Moment
+from ..guidance.base import Estimate, Memory, StepInfo
 from ..guidance.tilted.cfgpp import CFGPlusPlus
 from ..target import Tilted
 from .fits import rule_from
@@ -165,7 +165,7 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
         self._memory, self._space = [look.memory for look in looks], space
         return (torch.cat([look.x0 for look in looks]) / out).to(given.dtype)
 
-    def _ask(self, target: Tilted, x: Tensor, memory: Memory | None) -> Look:
+    def _ask(self, target: Tilted, x: Tensor, memory: Memory | None) -> Estimate:
         if memory is None:
             memory = self.rule.init(target, x)
         return self.rule(target, x, self._moment, memory)
@@ -175,10 +175,10 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
         return Tilted(family, Label(0), self.guidance_scale)
 
     @property
-    def _moment(self) -> Moment:
+    def _moment(self) -> StepInfo:
         following = self._following if isinstance(self.rule, CFGPlusPlus) else 0.0
         sigma = sigma_of(self.reading, _number(self._timestep))
-        return Moment(sigma, following, self._step, self._num_inference_steps)
+        return StepInfo(sigma, following, self._step, self._num_inference_steps)
 
     @property
     def _following(self) -> float:

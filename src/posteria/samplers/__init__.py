@@ -9,14 +9,11 @@ from .fitted.gaussian_vi import InnerSteps
 from .fitted.mgdm import MGDM, Deterministic, IndexLaw, Midpoint, Mix, Uniform
 from .fitted.mgps import MGPS
 from .guided import Guided, TiltedSampler
-from .lgd import LGD
-from .mmps import MMPS
 from .particles.fk_steering import FKSteering, rewarded
 from .particles.fps import FPS
 from .particles.mcgdiff import MCGDiff
 from .particles.tds import TDS
 from .particles.twisted import TwistedSMC
-from .pigdm import PiGDM
 from .posterior import PosteriorSampler
 from .projection.ddnm import DDNM
 from .projection.ddrm import DDRM
@@ -30,6 +27,7 @@ from .registry import (
     rebuild_part,
     rebuild_sampler,
 )
+from .ruled import DPS, LGD, MMPS, TMPD, PiGDM
 from .splitting.daps import DAPS
 from .splitting.diffpir import DiffPIR
 from .splitting.langevin import Langevin
@@ -38,7 +36,6 @@ from .splitting.red_diff import REDDiff
 from .tfg import TFG
 from .tilted.cfgig import CFGiG
 from .tilted.tilted_gibbs import TiltedGibbs
-from .tmpd import TMPD
 from .unconditional import Unconditional
 
 __all__ = [

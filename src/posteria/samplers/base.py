@@ -28,10 +28,12 @@ class Sampler(abc.ABC, Generic[S]):
 
     Attributes:
         state_type: The class of its states, by which a run is resumed from a file.
+        needs: What it asks of the target, in a few words.
     """
 
     schedule: Schedule = field(default_factory=Table)
     state_type: ClassVar[type[State]] = State
+    needs: ClassVar[str] = "a prior"
 
     @abc.abstractmethod
     def check(self, target: Any, seeds: Sequence[int]) -> Space:

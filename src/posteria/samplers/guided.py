@@ -1,19 +1,20 @@
-"""A guidance rule with a solver."""
+"""A rule with a solver."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import expect
 from ..core.rng import Rng
 from ..core.space import Space
 from ..diffusion.schedule import Karras, Schedule, levels_of
 from ..diffusion.solver import Heun, Solver, State
-from ..guidance.base import Guidance, Memory, Moment
+from ..guidance.base import Memory, Rule, StepInfo
 from ..guidance.tilted.cfg import CFG
-from ..target import Tilted
+from ..target import Posterior, Tilted
 from .base import S, Sampler
 
 
@@ -34,8 +35,8 @@ class TiltedSampler(Sampler[S]):
 
     needs: ClassVar[str] = "a tilted law"
 
+    @override
     def check(self, target: Tilted, seeds: Sequence[int]) -> Space:
-        """See `Sampler`."""
         tilted = expect(target, Tilted, by=self)
         self.check_tilted(tilted)
         return tilted.space
@@ -45,43 +46,65 @@ class TiltedSampler(Sampler[S]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guided(TiltedSampler[GuidedState]):
-    """Any guidance rule with any solver of the reverse process.
+class Guided(Sampler[GuidedState]):
+    """Any rule, of a tilted law or of a posterior, with any solver of the reverse process.
 
     Args:
         schedule: The noise levels.
-        rule: Such as `CFG()` or `APG(4.0)`.
+        rule: Such as `CFG()` or `APG(4.0)` for a `Tilted`, `guidance.MMPS()` for a `Posterior`, or
+            `guidance.Nested(MMPS(), APG(4.0))` for a posterior whose prior is a tilted law. A sampler that is
+            short for a rule, such as `posteria.MMPS()`, stands for it.
         solver: `DDIM()`, `DDPM()`, `Heun()` or `DPMpp2M()`. The memory of a rule advances with each of
             its evaluations.
     """
 
     schedule: Schedule = field(default_factory=lambda: Karras(steps=32))
-    rule: Guidance = field(default_factory=CFG)
+    rule: Rule = field(default_factory=CFG)
     solver: Solver = field(default_factory=Heun)
     state_type: ClassVar[type[State]] = GuidedState
-    needs: ClassVar[str] = "a tilted law; the rule may need more"
+    needs: ClassVar[str] = "what its rule needs"
 
-    def check_tilted(self, target: Tilted) -> None:
-        """See `TiltedSampler`."""
+    def __post_init__(self) -> None:
+        short = getattr(self.rule, "as_rule", None)
+        if short is not None:
+            object.__setattr__(self, "rule", short())
+        expect(self.rule, Rule, by=self)
+
+    @override
+    def check(self, target: Any, seeds: Sequence[int]) -> Space:
         self.rule.check(target)
+        if isinstance(target, Posterior):
+            target.check_seeds(len(seeds))
+        space: Space = target.space
+        return space
 
-    def init(self, target: Tilted, rng: Rng) -> GuidedState:
-        """See `Sampler`."""
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
-        return GuidedState(x=x, x0=x, memory=self.rule.init(target, x))
+    @override
+    def arrange(self, target: Any, seeds: Sequence[int]) -> tuple[Any, Rng]:
+        target, rng = super().arrange(target, seeds)
+        return self.rule.arrange(target), rng
 
+    @override
+    def init(self, target: Any, rng: Rng) -> GuidedState:
+        return guided_start(self.rule, target, levels_of(self.schedule)[0], rng)
+
+    @override
     def step(
-        self, target: Tilted, state: GuidedState, sigma: float, sigma_next: float, rng: Rng
+        self, target: Any, state: GuidedState, sigma: float, sigma_next: float, rng: Rng
     ) -> GuidedState:
-        """See `Sampler`."""
         levels = levels_of(self.schedule)
         return guided_step(self.rule, self.solver, target, state, (sigma, sigma_next), levels, rng)
 
 
+def guided_start(rule: Rule, target: Any, sigma: float, rng: Rng) -> GuidedState:
+    """The state at the highest level, with what the rule remembers before its first evaluation."""
+    x = sigma * rng.normal(target.space)
+    return GuidedState(x=x, x0=x, memory=rule.init(target, x))
+
+
 def guided_step(
-    rule: Guidance,
+    rule: Rule,
     solver: Solver,
-    target: Tilted,
+    target: Any,
     state: GuidedState,
     move: tuple[float, float],
     levels: Sequence[float],
@@ -89,21 +112,26 @@ def guided_step(
 ) -> GuidedState:
     """One step of a solver with a rule in place of a denoiser.
 
+    Where a solver evaluates twice, the iterate is pushed as the rule said at the level that it leaves.
+
     Args:
         rule: The rule.
         solver: The solver.
-        target: The tilted law.
+        target: The target, as the rule has arranged it.
         state: Where the sampler stands.
         move: The level it is at and the next.
         levels: All levels of the schedule, by which the rule knows where it is.
         rng: The streams.
     """
-    memory = state.memory
+    memory: Memory = state.memory
+    pushes: list[Tensor | None] = []
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         nonlocal memory
-        x0, memory = rule(target, x, Moment.of(levels, sigma), memory)
+        x0, memory, push = rule(target, x, StepInfo.of(levels, sigma, rng), memory)
+        pushes.append(push)
         return x0
 
     moved = solver(denoise, state, *move, rng)
-    return GuidedState(x=moved.x, x0=moved.x0, sigma=moved.sigma, count=moved.count, memory=memory)
+    x = moved.x if pushes[0] is None else moved.x + pushes[0]
+    return GuidedState(x=x, x0=moved.x0, sigma=moved.sigma, count=moved.count, memory=memory)

@@ -5,36 +5,33 @@ from typing import Any
 from ..core.rebuild import rebuild
 from ..diffusion import betas, network, schedule, solver
 from ..guidance import RULES
+from ..guidance.likelihood.strength import Bayes, Decreasing, Even, Faded, Fixed, Increasing
 from .base import Sampler
-from .dps import DPS
 from .fitted.dcps import DCPS
 from .fitted.gaussian_vi import InnerSteps
 from .fitted.mgdm import MGDM, Deterministic, Midpoint, Mix, Uniform
 from .fitted.mgps import MGPS
-from .guided import Guided, TiltedSampler
-from .lgd import LGD
-from .mmps import MMPS
+from .guided import Guided
 from .particles.fk_steering import Difference, FKSteering, Max, Sum
 from .particles.fps import FPS
 from .particles.mcgdiff import MCGDiff
 from .particles.tds import TDS
 from .particles.twisted import TwistedSMC
-from .pigdm import PiGDM
 from .posterior import PosteriorSampler
 from .projection.ddnm import DDNM
 from .projection.ddrm import DDRM
 from .projection.repaint import RePaint
 from .projection.score_sde import ScoreSDE
 from .projection.sda import SDA
+from .ruled import DPS, LGD, MMPS, TMPD, PiGDM
 from .splitting.daps import DAPS
 from .splitting.diffpir import DiffPIR
 from .splitting.langevin import Langevin
 from .splitting.pnp_dm import PnPDM
 from .splitting.red_diff import REDDiff
-from .tfg import TFG, Bayes, Decreasing, Even, Faded, Fixed, Increasing
+from .tfg import TFG
 from .tilted.cfgig import CFGiG
 from .tilted.tilted_gibbs import TiltedGibbs
-from .tmpd import TMPD
 from .unconditional import Unconditional
 
 POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
@@ -63,7 +60,7 @@ POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
     "fk": FKSteering,
 }
 
-TILTED_SAMPLERS: dict[str, type[TiltedSampler[Any]]] = {
+TILTED_SAMPLERS: dict[str, type[Sampler[Any]]] = {
     "guided": Guided,
     "cfgig": CFGiG,
     "tilted": TiltedGibbs,

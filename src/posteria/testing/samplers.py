@@ -14,7 +14,7 @@ from ..core.space import Space
 from ..diffusion.denoiser import Condition, Counted, Denoiser, Family, Label
 from ..diffusion.schedule import Karras, Schedule
 from ..diffusion.solver import DDIM, Solver
-from ..guidance.base import Guidance, Moment
+from ..guidance.base import StepInfo, TiltedRule
 from ..likelihood import GaussianLikelihood
 from ..operators import Function, Matrix, Operator
 from ..samplers import Guided, rebuild_sampler
@@ -171,7 +171,7 @@ def metered(target: Any) -> tuple[Any, Meter]:
 
 
 def check_guidance(
-    rule: Guidance,
+    rule: TiltedRule,
     target: Tilted | None = None,
     *,
     solver: Solver | None = None,
@@ -205,13 +205,13 @@ def check_guidance(
 
 
 def _check_memory(
-    rule: Guidance, target: Tilted, schedule: Schedule, x: Tensor, name: str
+    rule: TiltedRule, target: Tilted, schedule: Schedule, x: Tensor, name: str
 ) -> None:
     levels = schedule.levels()
     memory = rule.init(target, x)
     for level in levels[:3]:
         before = {key: value.clone() for key, value in memory.items()}
-        look = rule(target, x, Moment.of(levels, level), memory)
+        look = rule(target, x, StepInfo.of(levels, level), memory)
         unchanged = all(torch.equal(before[key], memory[key]) for key in before)
         require(unchanged, f"{name} changes its memory in place")
         rows = all(value.shape[:1] == x.shape[:1] for value in look.memory.values())

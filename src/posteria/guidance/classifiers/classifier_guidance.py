@@ -55,7 +55,7 @@ class ClassifierGuidance(Pointwise):
         return {**given, "imagenet256_unconditional": cls(weight=10.0)}
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         label_known_to(self.classifier, target, self, self.base)
         if self.classifier is not None and not self.classifier.noisy:
             raise CapabilityError(

@@ -11,13 +11,13 @@ from torch import Tensor
 from ...core import linalg
 from ...core.errors import require
 from ...target import Tilted
-from ..base import Guidance, Look, Memory, Moment
+from ..base import Estimate, Memory, StepInfo, TiltedRule
 from .classifier import Classifier
 from .classifier_guidance import Base, check_base, guided_member, label_known_to
 
 
 @dataclass(frozen=True)
-class EluCD(Guidance):
+class EluCD(TiltedRule):
     """EluCD (Ma et al., 2024, arXiv:2310.11311): a clean classifier is asked about the estimate.
 
     The gradient of `t1 f_c - logsumexp(t2 f)`, with f the logits, is taken at the denoised signal
@@ -68,38 +68,38 @@ class EluCD(Guidance):
         return {"imagenet128": cls(weight=2.0, base="conditional")}
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         label_known_to(self.classifier, target, self, self.base)
 
     def init(self, target: Tilted, x: Tensor) -> Memory:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         return {"peak": x.new_zeros(len(x))}
 
     def direction(self, logits: Tensor, label: int) -> Tensor:
         """`t1 f_c - logsumexp(t2 f)`, `[*batch, labels]` to `[*batch]`."""
         return self.t1 * logits[..., label] - (self.t2 * logits).logsumexp(-1)
 
-    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
-        """See `Guidance`."""
+    def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
+        """See `TiltedRule`."""
         classifier, label = label_known_to(self.classifier, target, self, self.base)
-        sigma = moment.sigma
+        sigma = info.sigma
         x0, weight = guided_member(target, x, sigma, self.base, self.strength(target))
         # What an ancestral step puts on the estimate, and its variance, in the paper's units.
-        share = 1 - (moment.following / sigma) ** 2
-        variance = share * moment.following**2 / (1 + moment.following**2)
-        share = share / math.hypot(1, moment.following)
+        share = 1 - (info.sigma_next / sigma) ** 2
+        variance = share * info.sigma_next**2 / (1 + info.sigma_next**2)
+        share = share / math.hypot(1, info.sigma_next)
         memory = {"peak": memory["peak"].clamp(min=variance)}
         if weight == 0:
-            return Look(x0, memory)
+            return Estimate(x0, memory)
         # The gradient at the iterate in the paper's units is larger by that unit.
         where, level, unit = (x, sigma, math.hypot(1, sigma)) if classifier.noisy else (x0, 0.0, 1)
         slope = linalg.score(
             lambda z: self.direction(classifier(z, level), label), where, classifier
         )
-        sine = math.sin(math.pi * (1 - moment.index / moment.steps))
+        sine = math.sin(math.pi * (1 - info.index / info.steps))
         size = sigma**2 / math.hypot(1, sigma) + self.gamma * sine / share * memory["peak"]
         step = target.space.per_sample(weight * unit * size)
-        return Look(x0 + (step * slope).to(x.dtype), memory)
+        return Estimate(x0 + (step * slope).to(x.dtype), memory)
 
 
 def softened(network: torch.nn.Module, beta: float = 3.0) -> torch.nn.Module:

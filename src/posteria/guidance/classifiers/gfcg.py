@@ -54,7 +54,7 @@ class GFCG(Pointwise):
         )
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         label = expect(target.condition, Label, by=self).label
         classifier = self._classifier()
         target.space.expect(classifier.space, "The classifier sees")

@@ -38,7 +38,7 @@ class AutoGuidance(Pointwise):
     needs: ClassVar[str] = "a weaker model of the same condition"
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`.
+        """See `TiltedRule`.
 
         Raises:
             CapabilityError: If there is no weak model.

@@ -45,7 +45,7 @@ class RLG(Pointwise):
         )
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`.
+        """See `TiltedRule`.
 
         Raises:
             CapabilityError: If there is no tuned model, or one of both has no unconditional member where

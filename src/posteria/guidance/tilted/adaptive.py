@@ -9,11 +9,11 @@ from torch import Tensor
 from ...core.errors import require
 from ...core.space import Space
 from ...target import Tilted
-from ..base import Guidance, Look, Memory, Moment
+from ..base import Estimate, Memory, StepInfo, TiltedRule
 
 
 @dataclass(frozen=True)
-class AdaptiveGuidance(Guidance):
+class AdaptiveGuidance(TiltedRule):
     """AG (Castillo et al., 2025, arXiv:2312.12487): CFG until the two members agree, then the conditional one alone.
 
     They agree where the cosine between their predictions of the noise, `(x - D) / sigma`, reaches `threshold`
@@ -46,7 +46,7 @@ class AdaptiveGuidance(Guidance):
         )
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         super().check(target)
         weight = self.strength(target)
         require(
@@ -61,14 +61,14 @@ class AdaptiveGuidance(Guidance):
         armed = off if self.armed else ~off
         return {"armed": armed, "ended": off}
 
-    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
-        """See `Guidance`."""
-        space, weight, sigma = target.space, self.strength(target), moment.sigma
+    def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
+        """See `TiltedRule`."""
+        space, weight, sigma = target.space, self.strength(target), info.sigma
         given = target.conditional(x, sigma)
         armed, ended = memory["armed"], memory["ended"]
         rows = (~ended).flatten().nonzero()[:, 0]
         if weight == 1 or len(rows) == 0:
-            return Look(given, {"armed": armed, "ended": ended})
+            return Estimate(given, {"armed": armed, "ended": ended})
         flat = given.reshape(-1, *space.shape)
         x_here = x.reshape(-1, *space.shape).index_select(0, rows)
         given_here = flat.index_select(0, rows)
@@ -80,7 +80,7 @@ class AdaptiveGuidance(Guidance):
             "ended": _put(ended, rows, armed_here & agree),
         }
         x0 = flat.index_copy(0, rows, free_here.lerp(given_here, weight))
-        return Look(x0.reshape(x.shape), memory)
+        return Estimate(x0.reshape(x.shape), memory)
 
 
 def _cosine(space: Space, x: Tensor, y: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ from torch import Tensor
 from ...core.errors import require
 from ...core.space import Space
 from ...target import Tilted
-from ..base import Guidance, Look, Memory, Moment
+from ..base import Estimate, Memory, StepInfo, TiltedRule
 
 
 @dataclass(frozen=True)
-class APG(Guidance):
+class APG(TiltedRule):
     """Adaptive projected guidance (Sadat et al., 2025, arXiv:2410.02416), algorithm 1.
 
     Of the push `D_c - D_u`, in order: a running sum with a negative coefficient is taken, its norm
@@ -62,23 +62,23 @@ class APG(Guidance):
         }
 
     def init(self, target: Tilted, x: Tensor) -> Memory:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         return {"push": torch.zeros_like(x)} if self.beta else {}
 
-    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
-        """See `Guidance`."""
+    def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
+        """See `TiltedRule`."""
         weight, space = self.strength(target), target.space
-        given = target.conditional(x, moment.sigma)
+        given = target.conditional(x, info.sigma)
         if weight == 1:
-            return Look(given, memory)
-        push = given - target.unconditional(x, moment.sigma)
+            return Estimate(given, memory)
+        push = given - target.unconditional(x, info.sigma)
         if self.beta:
             push = push + self.beta * memory["push"]
             memory = {**memory, "push": push}
         if self.radius is not None:
             push = push * (self.radius / space.norm(push).clamp(min=self.radius))
         along = _projection(space, push, given)
-        return Look(given + (weight - 1) * (push - (1 - self.eta) * along), memory)
+        return Estimate(given + (weight - 1) * (push - (1 - self.eta) * along), memory)
 
 
 def _projection(space: Space, v: Tensor, onto: Tensor) -> Tensor:

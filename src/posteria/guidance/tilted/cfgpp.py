@@ -8,12 +8,12 @@ from torch import Tensor
 from ...core.errors import require
 from ...diffusion.kernel import bridge
 from ...target import Tilted
-from ..base import Guidance, Look, Memory, Moment
+from ..base import Estimate, Memory, StepInfo, TiltedRule
 from .cfg import cfg
 
 
 @dataclass(frozen=True)
-class CFGPlusPlus(Guidance):
+class CFGPlusPlus(TiltedRule):
     """CFG++ (Chung et al., 2025, arXiv:2406.08070): a step to a guided estimate, with unguided noise.
 
     With `D_lam = D_u + lam (D_c - D_u)` the paper's step is `D_lam + kept (x - D_u)`, where the
@@ -53,14 +53,14 @@ class CFGPlusPlus(Guidance):
         return {"sd": cls(lam=0.6), "sdxl-lightning": cls(lam=1.0)}
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         _ = target.conditional, target.unconditional
 
-    def weight_at(self, moment: Moment) -> float:
-        """The weight of CFG that makes the step from `moment.sigma` to `moment.following` the paper's."""
-        kept, _ = bridge(0.0, moment.following, moment.sigma, self.eta)
+    def weight_at(self, info: StepInfo) -> float:
+        """The weight of CFG that makes the step from `info.sigma` to `info.sigma_next` the paper's."""
+        kept, _ = bridge(0.0, info.sigma_next, info.sigma, self.eta)
         return self.lam / (1 - kept)
 
-    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
-        """See `Guidance`."""
-        return Look(cfg(target, x, moment.sigma, self.weight_at(moment)), memory)
+    def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
+        """See `TiltedRule`."""
+        return Estimate(cfg(target, x, info.sigma, self.weight_at(info)), memory)

@@ -10,14 +10,14 @@ from torch import Tensor
 from ...core.errors import CapabilityError, ShapeError, require
 from ...diffusion.kernel import bridge
 from ...target import Tilted
-from ..base import Guidance, Look, Memory, Moment
+from ..base import Estimate, Memory, StepInfo, TiltedRule
 
 # Scores of noisy states: takes `x` `[*batch, *event]` and a noise level to `[*batch]`, the larger the better.
 Evaluator = Callable[[Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
-class DynamicCFG(Guidance):
+class DynamicCFG(TiltedRule):
     """Dynamic classifier-free guidance (Papalampidi et al., 2026, arXiv:2509.16131): a greedy choice of the weight.
 
     At each step the DDIM move to the next level is made with every weight of `weights`, evaluators
@@ -73,7 +73,7 @@ class DynamicCFG(Guidance):
         )
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         _ = target.conditional, target.unconditional
         if not self.evaluators:
             raise CapabilityError("DynamicCFG needs evaluators: DynamicCFG(evaluators=(score,)).")
@@ -85,22 +85,22 @@ class DynamicCFG(Guidance):
         seen = torch.zeros(batch, dtype=torch.long, device=x.device)
         return {"latest": none, "earlier": none, "seen": seen}
 
-    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
-        """See `Guidance`."""
+    def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
+        """See `TiltedRule`."""
         space, batch = target.space, target.space.batch(x)
-        given = target.conditional(x, moment.sigma)
-        free = target.unconditional(x, moment.sigma)
+        given = target.conditional(x, info.sigma)
+        free = target.unconditional(x, info.sigma)
         # The deterministic DDIM move, of which `kept` is the share of the noise that stays.
-        kept, _ = bridge(0.0, moment.following, moment.sigma, eta=0.0)
+        kept, _ = bridge(0.0, info.sigma_next, info.sigma, eta=0.0)
         guesses = [free.lerp(given, weight) for weight in self.weights]
-        moves = [self._scores(x0 + kept * (x - x0), moment.following, batch) for x0 in guesses]
+        moves = [self._scores(x0 + kept * (x - x0), info.sigma_next, batch) for x0 in guesses]
         scores = torch.stack(moves)
         best = (self._importance(memory) * scores).sum(-1).argmax(0)
         latest = torch.take_along_dim(scores, best[None, ..., None], 0)[0]
         chosen = torch.tensor(self.weights, dtype=x.dtype, device=x.device)[best]
         x0 = free + space.per_sample(chosen) * (given - free)
         seen = memory["seen"] + 1
-        return Look(x0, {"latest": latest, "earlier": memory["latest"], "seen": seen})
+        return Estimate(x0, {"latest": latest, "earlier": memory["latest"], "seen": seen})
 
     def _scores(self, x: Tensor, sigma: float, batch: torch.Size) -> Tensor:
         """The scores of states, `[*batch, evaluators]` in float64."""

@@ -14,13 +14,13 @@ from ...core.rng import Rng
 from ...diffusion.kernel import reverse_step
 from ...diffusion.schedule import Schedule, levels_of
 from ...target import Tilted
-from ..base import Guidance, Look, Memory, Moment
+from ..base import Estimate, Memory, StepInfo, TiltedRule
 
 Rows = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
-class LinearAG(Guidance):
+class LinearAG(TiltedRule):
     """LinearAG (Castillo et al., 2025, arXiv:2312.12487): CFG with every second unconditional prediction estimated.
 
     At the first `guided` levels a step of CFG takes turns with one in which the unconditional
@@ -116,7 +116,7 @@ class LinearAG(Guidance):
         )
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         super().check(target)
         require(
             bool(self.levels), "LinearAG needs coefficients: take LinearAG.fit(target, schedule)."
@@ -133,19 +133,19 @@ class LinearAG(Guidance):
         none = x.new_zeros(*batch, 0, *event)
         return {"given": none, "free": none}
 
-    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
-        """See `Guidance`.
+    def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
+        """See `TiltedRule`.
 
         Raises:
             InputError: If the levels are not those of the fit, or the solver makes several
                 evaluations a step.
         """
-        level, sigma, weight = moment.index, moment.sigma, self.strength(target)
+        level, sigma, weight = info.index, info.sigma, self.strength(target)
         axis = len(target.space.batch(x))
-        self._check_moment(moment)
+        self._check_moment(info)
         x0 = target.conditional(x, sigma)
         if level >= self.guided or weight == 1:
-            return Look(x0, memory)
+            return Estimate(x0, memory)
         seen = memory["free"].shape[axis]
         require(
             level == seen,
@@ -160,7 +160,7 @@ class LinearAG(Guidance):
             free = target.unconditional(x, sigma)
             noise = (x - free) / sigma
         past = torch.cat([memory["free"], noise.unsqueeze(axis)], axis)
-        return Look(free.lerp(x0, weight), {"given": given, "free": past})
+        return Estimate(free.lerp(x0, weight), {"given": given, "free": past})
 
     def estimate(self, given: Tensor, free: Tensor, level: int, axis: int = 1) -> Tensor:
         """The unconditional prediction of the noise at an estimated level, `[*batch, *event]`.
@@ -179,16 +179,16 @@ class LinearAG(Guidance):
             out = out + coefficient * prediction
         return out
 
-    def _check_moment(self, moment: Moment) -> None:
-        steps, level = len(self.levels), moment.index
+    def _check_moment(self, info: StepInfo) -> None:
+        steps, level = len(self.levels), info.index
         again = "fit it again: LinearAG.fit(target, schedule)."
         require(
-            moment.steps == steps,
-            f"LinearAG was fitted to {steps} steps and this schedule has {moment.steps}; {again}",
+            info.steps == steps,
+            f"LinearAG was fitted to {steps} steps and this schedule has {info.steps}; {again}",
         )
         require(
-            level < steps and math.isclose(moment.sigma, self.levels[level], rel_tol=1e-6),
-            f"LinearAG was fitted to other levels than this one, sigma={moment.sigma:.6g}; {again}",
+            level < steps and math.isclose(info.sigma, self.levels[level], rel_tol=1e-6),
+            f"LinearAG was fitted to other levels than this one, sigma={info.sigma:.6g}; {again}",
         )
 
 

@@ -40,7 +40,7 @@ class TwoLevel(Pointwise):
             require(self.weight > 1, _above_one(self.weight))
 
     def check(self, target: Tilted) -> None:
-        """See `Guidance`."""
+        """See `TiltedRule`."""
         super().check(target)
         require(self.strength(target) > 1, _above_one(self.strength(target)))
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ...core.errors import require
 from ...target import Tilted
-from ..base import Guidance, Look, Memory, Moment
+from ..base import Estimate, Memory, StepInfo, TiltedRule
 
 
 @dataclass(frozen=True)
-class ZeroStar(Guidance):
+class ZeroStar(TiltedRule):
     """CFG-Zero* (Fan et al., 2025, arXiv:2503.18886), for flow matching.
 
     The unconditional velocity u_u is scaled to fit the conditional one in the least squares, by
@@ -49,22 +49,22 @@ class ZeroStar(Guidance):
             f"zero_init_steps is at least 0; zero_init_steps={self.zero_init_steps}.",
         )
 
-    def __call__(self, target: Tilted, x: Tensor, moment: Moment, memory: Memory) -> Look:
-        """See `Guidance`."""
+    def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
+        """See `TiltedRule`."""
         require(
-            self.zero_init_steps < moment.steps,
-            f"zero_init_steps={self.zero_init_steps} leaves no step of {moment.steps} to be made.",
+            self.zero_init_steps < info.steps,
+            f"zero_init_steps={self.zero_init_steps} leaves no step of {info.steps} to be made.",
         )
-        z = x / (1 + moment.sigma)
-        if moment.index < self.zero_init_steps:
-            return Look(z, memory)
+        z = x / (1 + info.sigma)
+        if info.index < self.zero_init_steps:
+            return Estimate(z, memory)
         weight, space = self.strength(target), target.space
-        x0 = target.conditional(x, moment.sigma)
+        x0 = target.conditional(x, info.sigma)
         if weight == 1:
-            return Look(x0, memory)
-        given, free = x0 - z, target.unconditional(x, moment.sigma) - z
+            return Estimate(x0, memory)
+        given, free = x0 - z, target.unconditional(x, info.sigma) - z
         square = space.dot(free, free)
         share = torch.where(
             square > 0, space.dot(given, free) / torch.where(square > 0, square, 1), 0
         )
-        return Look(z + (share * free).lerp(given, weight), memory)
+        return Estimate(z + (share * free).lerp(given, weight), memory)

@@ -9,7 +9,7 @@ from ...core.errors import CapabilityError, require
 from ...core.rng import Rng
 from ...diffusion.schedule import Karras, RangeSchedule, Schedule, levels_of
 from ...diffusion.solver import Heun, Solver, State
-from ...guidance.base import Guidance
+from ...guidance.base import TiltedRule
 from ...guidance.tilted.cfg import CFG
 from ...guidance.tilted.two_level import TwoLevel
 from ...target import Tilted
@@ -48,7 +48,7 @@ class CFGiG(TiltedSampler[GuidedState]):
     sigma_star: float = 1.0
     initial: int | None = None
     initial_weight: float = 1.0
-    rule: Guidance = field(default_factory=CFG)
+    rule: TiltedRule = field(default_factory=CFG)
     solver: Solver = field(default_factory=Heun)
     state_type: ClassVar[type[State]] = GuidedState
     needs: ClassVar[str] = "a tilted law; the rule may need more"
@@ -128,7 +128,7 @@ class CFGiG(TiltedSampler[GuidedState]):
         levels, move = self._grid(state.count), (sigma, sigma_next)
         since = state.count - self._first
         if since < 0:
-            rule: Guidance = CFG(self.initial_weight)
+            rule: TiltedRule = CFG(self.initial_weight)
         else:
             rule = self.rule
             if since % self._levels_a_round == 0:

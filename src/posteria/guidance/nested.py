@@ -1,0 +1,119 @@
+"""A rule of a tilted law inside a rule of a posterior: guided restoration."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+from typing_extensions import override
+
+from ..core import linalg
+from ..core.errors import expect
+from ..core.level import Level
+from ..core.linalg import LinearMap
+from ..diffusion.denoiser import Denoiser
+from ..target import Posterior, Tilted
+from .base import Estimate, LikelihoodRule, Memory, Rule, StepInfo, TiltedRule
+
+
+@dataclass(frozen=True)
+class Nested(Rule):
+    """A rule of a posterior whose prior is a tilted law, which a rule of its own stands in for.
+
+    What the outer rule differentiates is the inner one's estimate. With CFG inside it is the outer rule on
+    the `Tilted` as a prior, to the bit. The density is p(x | c)^w p(x)^(1 - w) p(y | x), as far as both
+    rules stand for it.
+
+    Args:
+        likelihood: The rule of the posterior, such as `MMPS()`; a sampler that is short for one stands
+            for it.
+        prior: The rule of the tilted law, such as `APG(4.0)`. It must not push the iterate.
+    """
+
+    likelihood: LikelihoodRule
+    prior: TiltedRule
+
+    needs: ClassVar[str] = "what its rules need"
+
+    def __post_init__(self) -> None:
+        short = getattr(self.likelihood, "as_rule", None)
+        if short is not None:
+            object.__setattr__(self, "likelihood", short())
+        expect(self.likelihood, LikelihoodRule, by=self)
+        expect(self.prior, TiltedRule, by=self)
+
+    @override
+    def check(self, target: Posterior) -> None:
+        self.likelihood.check(target)
+        self.prior.check(expect(target.prior, Tilted, by=self))
+
+    @override
+    def arrange(self, target: Posterior) -> Any:
+        # What the outer rule works with, and the law that the inner one stands in for.
+        return _Arranged(self.likelihood.arrange(target), expect(target.prior, Tilted, by=self))
+
+    @override
+    def init(self, target: "_Arranged", x: Tensor) -> Memory:
+        inner = self.prior.init(target.law, x)
+        outer = self.likelihood.init(target.problem, x)
+        return _joined(inner, outer)
+
+    @override
+    def __call__(self, target: "_Arranged", x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
+        inner, outer = (_part(memory, name) for name in ("inner", "outer"))
+        prior = _Inner(self.prior, target.law, info, inner)
+        said = self.likelihood(target.with_prior(prior), x, info, outer)
+        return said._replace(memory=_joined(prior.memory, said.memory))
+
+
+class _Arranged:
+    """A target as `Nested` sees it.
+
+    Args:
+        problem: As the outer rule has arranged it.
+        law: The prior.
+    """
+
+    def __init__(self, problem: Any, law: Tilted) -> None:
+        self.problem, self.law, self.space = problem, law, law.space
+
+    def with_prior(self, prior: Denoiser) -> Any:
+        """The outer rule's problem with another denoiser in the prior's place."""
+        if isinstance(self.problem, Posterior):
+            return replace(self.problem, prior=prior)
+        return self.problem._replace(prior=prior)
+
+
+class _Inner(Denoiser):
+    """The inner rule at one evaluation of the outer one, as its prior."""
+
+    def __init__(self, rule: TiltedRule, law: Tilted, info: StepInfo, memory: Memory) -> None:
+        self.rule, self.law, self.info, self.space = rule, law, info, law.space
+        self.before = self.memory = memory
+
+    @property
+    @override
+    def base(self) -> Denoiser:
+        return self.law.base
+
+    def _estimate(self, x: Tensor) -> Tensor:
+        said = self.rule(self.law, x, self.info, self.before)
+        self.memory = {name: value.detach() for name, value in said.memory.items()}
+        return said.x0
+
+    @override
+    def __call__(self, x: Tensor, sigma: Level) -> Tensor:
+        return self._estimate(x)
+
+    @override
+    def vjp(self, x: Tensor, sigma: Level) -> tuple[Tensor, LinearMap]:
+        return linalg.vjp(self._estimate, x, self.rule)
+
+
+def _joined(inner: Memory, outer: Memory) -> Memory:
+    return {f"inner.{k}": v for k, v in inner.items()} | {
+        f"outer.{k}": v for k, v in outer.items()
+    }
+
+
+def _part(memory: Memory, name: str) -> Memory:
+    return {k.removeprefix(f"{name}."): v for k, v in memory.items() if k.startswith(f"{name}.")}
