@@ -114,7 +114,7 @@ def counted(target: po.Tilted) -> tuple[po.Tilted, po.Counted]:
     return po.Tilted(prior, target.condition, target.weight), prior
 
 
-def metered(rule: Guidance, target: po.Tilted, seeds: range) -> tuple[GuidedState, Cost]:
+def metered(rule: TiltedRule, target: po.Tilted, seeds: range) -> tuple[GuidedState, Cost]:
     """The last state, and what a sample has cost."""
     watched, prior = counted(target)
     return last(rule, watched, seeds), prior.meter.cost(len(seeds))

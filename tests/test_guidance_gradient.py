@@ -295,7 +295,7 @@ def test_an_ancestral_step_of_elucd_in_the_units_of_the_paper() -> None:
         memory = {"peak": torch.full((3,), peak, dtype=F64)}
         info = StepInfo(sigma, following, i, 20)
         with_sine, _, _ = rule(target, x, info, memory)
-        without, _ = replace(rule, gamma=0.0)(target, x, info, memory)
+        without, _, _ = replace(rule, gamma=0.0)(target, x, info, memory)
         slope = linear.slope(everything()(x, sigma), 0.0, 1, 1.0, 0.5)
         moved = 1.5 * 0.3 * peak * math.sin(math.pi * (20 - i) / 20) * slope
         weight = 1 - (following / sigma) ** 2

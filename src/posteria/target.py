@@ -1,18 +1,29 @@
 """What is sampled."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .core.errors import ShapeError, expect, require
 from .core.linalg import LinearMap
+from .core.meter import Meter
 from .core.rebuild import brief
 from .core.space import Space
-from .diffusion.denoiser import Condition, Conditional, Denoiser
+from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser
 from .likelihood import Likelihood
+
+
+def metered(target: Any) -> tuple[Any, Meter]:
+    """The same target, a posterior, a tilted law or a prior, with a meter of what its prior is asked for."""
+    if not isinstance(target, Posterior | Tilted):
+        counted = Counted(target)
+        return counted, counted.meter
+    counted = Counted(target.prior)
+    return replace(target, prior=counted), counted.meter
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,20 +3,53 @@
 import abc
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from ..core.errors import CapabilityError, require, unknown
+from ..core.meter import Cost, Watch
 from ..core.rng import Rng
 from ..core.space import Space
 from ..diffusion.schedule import Schedule, Table, levels_of
 from ..diffusion.solver import State
+from ..target import metered
 
 S = TypeVar("S", bound=State)
+
+# Integers in [0, 2^32), or a number n for 0, ..., n - 1.
+Seeds = Sequence[int] | int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Samples:
+    """What a run drew.
+
+    Args:
+        x: The samples, `[n, *event]`.
+        seeds: One a sample.
+        cost: What each of them cost.
+        log_evidence: Estimates of log p(y), one a population, `[populations]`; None for single samples.
+        ess: Effective size of each population at the end, before its last resampling, `[populations]`.
+        ancestors: Number of different particles of the first level from which those of the last one
+            descend, `[populations]`; None where it is not followed.
+    """
+
+    x: Tensor
+    seeds: tuple[int, ...]
+    cost: Cost
+    log_evidence: Tensor | None = None
+    ess: Tensor | None = None
+    ancestors: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self)} of shape {tuple(self.x.shape[1:])}, {self.cost})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +72,11 @@ class Sampler(abc.ABC, Generic[S]):
     def check(self, target: Any, seeds: Sequence[int]) -> Space:
         """The space of the samples; raises before any work if the sampler cannot draw from `target`."""
 
-    @abc.abstractmethod
     def init(self, target: Any, rng: Rng) -> S:
-        """The state at the highest level."""
+        """The state at the highest level, where the iterate is noise."""
+        x = levels_of(self.schedule)[0] * rng.normal(target.space)
+        state: Any = self.state_type(x=x, x0=x)
+        return cast(S, state)
 
     @abc.abstractmethod
     def step(self, target: Any, state: S, sigma: float, sigma_next: float, rng: Rng) -> S:
@@ -61,13 +96,14 @@ class Sampler(abc.ABC, Generic[S]):
         )
 
     def iterate(
-        self, target: Any, seeds: Sequence[int], resume: tuple[S, Tensor] | None = None
+        self, target: Any, seeds: Seeds, resume: tuple[S, Tensor] | None = None
     ) -> Iterator[S]:
         """The states after each step, one by one.
 
         Args:
             target: What to draw from.
-            seeds: One integer in [0, 2^32) a sample; sample i is a function of `seeds[i]` alone.
+            seeds: One integer in [0, 2^32) a sample; sample i is a function of `seeds[i]` alone. A number n
+                stands for `range(n)`.
             resume: A state and the random streams to continue from, as `checkpoints` gives them.
         """
         for state, _ in self.checkpoints(target, seeds, resume):
@@ -76,9 +112,10 @@ class Sampler(abc.ABC, Generic[S]):
     @torch.inference_mode(False)
     @torch.no_grad()
     def checkpoints(
-        self, target: Any, seeds: Sequence[int], resume: tuple[S, Tensor] | None = None
+        self, target: Any, seeds: Seeds, resume: tuple[S, Tensor] | None = None
     ) -> Iterator[tuple[S, Rng]]:
         """As `iterate`, with the random streams as they stand after each step."""
+        seeds = listed(seeds)
         self.check(target, seeds)
         target, rng = self.arrange(target, seeds)
         if resume is None:
@@ -94,14 +131,48 @@ class Sampler(abc.ABC, Generic[S]):
         """The steps, each from one level to the next."""
         return list(pairwise(levels_of(self.schedule)))
 
-    def sample(self, target: Any, seeds: Sequence[int]) -> Tensor:
-        """Draws, `[len(seeds), *event]`."""
-        last = deque(self.iterate(target, seeds), maxlen=1)[0]
-        return self.draws(target, last, seeds)
+    def sample(self, target: Any, seeds: Seeds) -> Tensor:
+        """Draws, `[len(seeds), *event]`; an integer n stands for the seeds 0, ..., n - 1.
+
+        Raises:
+            PosteriaError: If the sampler cannot draw from `target`, or a seed is none.
+        """
+        return self.draws(target, self._last(target, seeds), listed(seeds))
+
+    def run(self, target: Any, seeds: Seeds) -> Samples:
+        """Draws with what they cost and what a population says of itself.
+
+        Raises:
+            PosteriaError: As `sample`.
+        """
+        seeds = listed(seeds)
+        self.check(target, seeds)
+        watched, meter = metered(target)
+        operator = getattr(getattr(watched, "likelihood", None), "operator", None)
+        worked = self.worked(target, seeds)
+        with Watch(meter, worked, operator, target.space.device):
+            state = self._last(watched, seeds)
+        return Samples(
+            x=self.draws(target, state, seeds),
+            seeds=tuple(seeds),
+            cost=meter.cost(worked),
+            **self.diagnostics(state),
+        )
+
+    def _last(self, target: Any, seeds: Seeds) -> S:
+        return deque(self.iterate(target, seeds), maxlen=1)[0]
+
+    def diagnostics(self, state: S) -> dict[str, Tensor]:
+        """What a last state says of itself, by the names of `Samples`."""
+        return {}
+
+    def with_steps(self, steps: int) -> Self:
+        """The same sampler with another number of steps."""
+        return replace(self, schedule=replace(self.schedule, steps=steps))
 
     def arrange(self, target: Any, seeds: Sequence[int]) -> tuple[Any, Rng]:
         """The target as `init` and `step` see it, and their random streams: one a sample, or one a population."""
-        return target, Rng(seeds, self.check(target, seeds).device)
+        return target, Rng(seeds, target.space.device)
 
     def draws(self, target: Any, state: S, seeds: Sequence[int]) -> Tensor:
         """The samples of `seeds` that a last state holds, `[len(seeds), *event]`."""
@@ -139,3 +210,8 @@ class Sampler(abc.ABC, Generic[S]):
     def presets(cls) -> dict[str, Self]:
         """The published settings, by name."""
         return {}
+
+
+def listed(seeds: Seeds) -> Sequence[int]:
+    """The seeds one by one."""
+    return range(seeds) if isinstance(seeds, int) else seeds

@@ -7,7 +7,7 @@ from ..core.errors import expect
 from ..core.rng import Rng
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser
-from ..diffusion.schedule import Karras, Schedule, levels_of
+from ..diffusion.schedule import Karras, Schedule
 from ..diffusion.solver import Heun, Solver, State
 from .base import Sampler
 
@@ -27,11 +27,6 @@ class Unconditional(Sampler[State]):
     def check(self, target: Denoiser, seeds: Sequence[int]) -> Space:
         """See `Sampler`."""
         return expect(target, Denoiser, by=self).space
-
-    def init(self, target: Denoiser, rng: Rng) -> State:
-        """See `Sampler`."""
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
-        return State(x=x, x0=x)
 
     def step(
         self, target: Denoiser, state: State, sigma: float, sigma_next: float, rng: Rng

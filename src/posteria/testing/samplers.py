@@ -1,6 +1,6 @@
 """What every sampler and every guidance rule must satisfy."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from itertools import chain, islice
 from typing import Any
 
@@ -9,9 +9,8 @@ from torch import Tensor
 
 from ..analytic import GaussianMixture
 from ..core.errors import CapabilityError
-from ..core.meter import Meter
 from ..core.space import Space
-from ..diffusion.denoiser import Condition, Counted, Denoiser, Family, Label
+from ..diffusion.denoiser import Condition, Denoiser, Family, Label
 from ..diffusion.schedule import Karras, Schedule
 from ..diffusion.solver import DDIM, Solver
 from ..guidance.base import StepInfo, TiltedRule
@@ -19,7 +18,7 @@ from ..likelihood import GaussianLikelihood
 from ..operators import Function, Matrix, Operator
 from ..samplers import Guided, rebuild_sampler
 from ..samplers.base import Sampler
-from ..target import Posterior, Tilted
+from ..target import Posterior, Tilted, metered
 from .parts import normal, require, same
 
 
@@ -161,13 +160,6 @@ def _check_law(single: Tensor, double: Tensor, name: str) -> None:
     near = (x.mean(0) - double.mean(0)).abs() < std / 2
     alike = (x.std(0) / std - 1).abs() < 0.5
     require(bool((near & alike).all()), f"{name} draws another law in float32 than in float64")
-
-
-def metered(target: Any) -> tuple[Any, Meter]:
-    """The same target, or prior, with a meter of what its prior is asked for."""
-    law = isinstance(target, (Posterior, Tilted))
-    counted = Counted(target.prior if law else target)
-    return (replace(target, prior=counted) if law else counted), counted.meter
 
 
 def check_guidance(

@@ -11,7 +11,7 @@ from typing_extensions import override
 from ...core.errors import require
 from ...core.rng import Rng
 from ...diffusion.kernel import bridge
-from ...diffusion.schedule import Karras, Schedule, Table, levels_of
+from ...diffusion.schedule import Karras, Schedule, Table
 from ...diffusion.solver import State
 from ...linear_gaussian import spectral
 from ...target import Posterior
@@ -60,11 +60,6 @@ class DDNM(PosteriorSampler[State]):
     @override
     def evaluations(self, target: Posterior) -> int:
         return (self.schedule.steps - 1) * self.travel + 1
-
-    def init(self, target: Posterior, rng: Rng) -> State:
-        """See `Sampler`."""
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
-        return State(x=x, x0=x)
 
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng

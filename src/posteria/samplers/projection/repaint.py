@@ -73,11 +73,6 @@ class RePaint(PosteriorSampler[State]):
         """Whether a stretch is made again after step `count`, of those above the lowest level."""
         return (self.schedule.steps - 1 - count) % self.jump == 0 and count >= self.jump
 
-    def init(self, target: Posterior, rng: Rng) -> State:
-        """See `Sampler`."""
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
-        return State(x=x, x0=x)
-
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:

@@ -13,7 +13,7 @@ from ...core.errors import require
 from ...core.rng import Rng
 from ...core.space import Space
 from ...diffusion.kernel import reverse_step
-from ...diffusion.schedule import Karras, LogLinear, Schedule, levels_of
+from ...diffusion.schedule import Karras, LogLinear, Schedule
 from ...diffusion.solver import State
 from ...linear_gaussian import spectral
 from ...operators.base import SVDOperator
@@ -100,11 +100,6 @@ class ScoreSDE(PosteriorSampler[State]):
     @override
     def evaluations(self, target: Posterior) -> int:
         return self.schedule.steps * (1 + self.corrections)
-
-    def init(self, target: Posterior, rng: Rng) -> State:
-        """See `Sampler`."""
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
-        return State(x=x, x0=x)
 
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng

@@ -12,7 +12,7 @@ from typing_extensions import override
 from ...core import linalg
 from ...core.errors import expect, require
 from ...core.rng import Rng
-from ...diffusion.schedule import Schedule, Table, levels_of
+from ...diffusion.schedule import Schedule, Table
 from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
 from ...linear_gaussian import Linear, posterior_mean, several
@@ -95,11 +95,6 @@ class DiffPIR(PosteriorSampler[State]):
     @override
     def evaluations(self, target: Posterior) -> int:
         return self.schedule.steps
-
-    def init(self, target: Posterior, rng: Rng) -> State:
-        """See `Sampler`."""
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
-        return State(x=x, x0=x)
 
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
