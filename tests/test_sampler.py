@@ -154,9 +154,7 @@ class Coupled(po.DPS):
         self, target: Any, state: po.State, sigma: float, sigma_next: float, rng: Rng
     ) -> po.State:
         moved = po.DPS.step(self, target, state, sigma, sigma_next, rng)
-        return po.State(
-            x=moved.x * (1 + 1e-3 * state.x.norm()), x0=moved.x0, sigma=sigma, count=moved.count
-        )
+        return replace(moved, x=moved.x * (1 + 1e-3 * state.x.norm()))
 
 
 class Single(po.DPS):
