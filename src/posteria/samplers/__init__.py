@@ -3,7 +3,6 @@
 from .base import Sampler
 from .budget import at_budget, cost
 from .choose import Choice, choose
-from .dps import DPS
 from .fitted.dcps import DCPS
 from .fitted.gaussian_vi import InnerSteps
 from .fitted.mgdm import MGDM, Deterministic, IndexLaw, Midpoint, Mix, Uniform
