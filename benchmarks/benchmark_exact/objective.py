@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchopt import BaseObjective
 from torch import Tensor
 from typing_extensions import override
 
 from lib import code_hash, seeds_of
-from lib.criterion import BudgetCriterion
-from lib.solver import spent
+from lib.solver import Measured, spent
 from posteria.analytic import GaussianMixture
 from posteria.metrics.calibration import energy_score, interval_coverage, sbc_ranks
 from posteria.metrics.distribution import (
@@ -41,15 +39,12 @@ def held(x: Tensor, draws: Tensor) -> float:
     return interval_coverage(x[:, None].expand(-1, len(draws), *draws.shape[1:]), draws)
 
 
-class Objective(BaseObjective):
+class Objective(Measured):
     """Samples against exact draws, and the truth against samples."""
 
     name = "exact"
     url = "https://github.com/posteria/benchmark_exact"
-    requirements = ["pip::posteria"]
-    min_benchopt_version = "1.10"
     sampling_strategy = "iteration"
-    stopping_criterion = BudgetCriterion()
     parameters = {"samples": [512], "code": [code_hash(Path(__file__).parent)]}
     parameter_template = "samples={samples}"
     test_dataset_name = "toy"

@@ -7,36 +7,28 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_utils.tilts import Tilt, distance, floor, mass, shares
-from benchopt import BaseObjective
 from torch import Tensor
 from typing_extensions import override
 
 import posteria as po
 from lib import code_hash
 from lib.digits import scores
-from lib.solver import spent
+from lib.solver import Measured, spent
 from posteria.core.errors import expect
 
 EXACT = ("distance", "ratio", "mass_error", "spread")
 DIGITS = ("agreement", "precision", "recall", "density", "coverage", "frechet")
 
 
-class Objective(BaseObjective):
+class Objective(Measured):
     """Distance to the law, or precision and recall (of k neighbours) and the like of features."""
 
     name = "tilted"
     url = "https://github.com/posteria/benchmark_guidance"
-    requirements = ["pip::posteria"]
-    min_benchopt_version = "1.10"
     # The hash makes results out of date when the package changes; benchopt does not see that.
     parameters = {"k": [3], "code": [code_hash(Path(__file__).parent)]}
     parameter_template = "k={k}"
     test_dataset_name = "exact"
-
-    @override
-    def skip(self, tilt: Tilt | None, reason: str = "") -> tuple[bool, str | None]:
-        # Pictures that are not on this machine.
-        return (True, reason) if tilt is None else (False, None)
 
     @override
     def set_data(self, tilt: Tilt, reason: str = "") -> None:

@@ -9,35 +9,27 @@ import torch
 from benchmark_utils.problem import Pictures, few_of, restoration
 from benchmark_utils.sampling import OfPictures
 from benchmark_utils.sheets import covered, finite, show
-from benchopt import BaseObjective
 from torch import Tensor
 from typing_extensions import override
 
 from lib import code_hash
-from lib.solver import spent
+from lib.solver import Measured, spent
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.metrics.image import psnr, ssim
 
 NUMBERS = ("psnr", "psnr_se", "ssim", "ssim_se", "residual", "residual_se", "distance")
 
 
-class Objective(BaseObjective):
+class Objective(Measured):
     """One sample of the posterior of each picture, and `draws` of a few."""
 
     name = "pictures"
     url = "https://github.com/posteria/benchmark_images"
-    requirements = ["pip::posteria"]
-    min_benchopt_version = "1.10"
     # The hash makes results out of date when the package changes; benchopt does not see that.
     parameters = {"draws": [19], "code": [code_hash(Path(__file__).parent)]}
     parameter_template = "draws={draws}"
     test_dataset_name = "shipped"
     test_config = {"draws": 3}
-
-    @override
-    def skip(self, pictures: Pictures | None, reason: str = "") -> tuple[bool, str | None]:
-        # Pictures that are not on this machine.
-        return (True, reason) if pictures is None else (False, None)
 
     @override
     def set_data(self, pictures: Pictures, reason: str = "") -> None:

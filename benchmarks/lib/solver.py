@@ -4,7 +4,7 @@ import abc
 import math
 from typing import Any, ClassVar
 
-from benchopt import BaseSolver
+from benchopt import BaseObjective, BaseSolver
 from typing_extensions import override
 
 from .budget import next_budget
@@ -50,6 +50,18 @@ class Budgeted(BaseSolver):
     @override
     def get_result(self) -> dict[str, Any]:
         return self.result
+
+
+class Measured(BaseObjective):
+    """An objective whose data may not be on this machine; then it is None, and there is a reason."""
+
+    requirements: ClassVar = ["pip::posteria"]
+    min_benchopt_version = "1.10"
+    stopping_criterion = BudgetCriterion()
+
+    @override
+    def skip(self, reason: str = "", **data: Any) -> tuple[bool, str | None]:
+        return (True, reason) if None in data.values() else (False, None)
 
 
 def nothing(why: str) -> dict[str, Any]:

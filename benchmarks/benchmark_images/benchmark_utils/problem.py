@@ -58,6 +58,29 @@ class Pictures:
     device: str = "cpu"
 
 
+def given(
+    dataset: Any, prior: str, truths: Tensor, others: Tensor | None = None, batch: int = 64
+) -> dict[str, Any]:
+    """What a dataset of benchopt gives: pictures, and how its parameters say that they are measured."""
+    pictures = Pictures(
+        prior=prior,
+        task=dataset.task,
+        std=dataset.std,
+        truths=truths,
+        others=truths[:0] if others is None else others,
+        seed=dataset.get_seed(use_dataset=True, use_repetition=True),
+        few=dataset.few,
+        batch=batch,
+        device=dataset.device,
+    )
+    return {"pictures": pictures}
+
+
+def missing(why: str) -> dict[str, Any]:
+    """What a dataset gives that is not on this machine."""
+    return {"pictures": None, "reason": why}
+
+
 @lru_cache(maxsize=2)
 def load(prior: str, device: str = "cpu") -> po.Network:
     """A prior, loaded once in a process."""

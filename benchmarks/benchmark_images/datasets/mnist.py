@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_utils.problem import NOISE, TASKS, Pictures
+from benchmark_utils.problem import NOISE, TASKS, given, missing
 from benchopt import BaseDataset
 from benchopt.config import get_data_path
 from typing_extensions import override
@@ -28,22 +28,11 @@ class Dataset(BaseDataset):
     def get_data(self) -> dict[str, Any]:
         path = get_data_path("mnist")
         if not path.is_file():
-            return {
-                "pictures": None,
-                "reason": f"There is no {path}: set the data path 'mnist', or BENCHOPT_DATA_HOME.",
-            }
+            return missing(
+                f"There is no {path}: set the data path 'mnist', or BENCHOPT_DATA_HOME."
+            )
         bytes_ = np.load(path)["x_test"]
         # Every other one is a truth, and those between are what truths are compared with.
         bytes_ = bytes_[:: len(bytes_) // (2 * self.count)][: 2 * self.count]
         every = torch.from_numpy(bytes_).float()[:, None] / 127.5 - 1
-        pictures = Pictures(
-            prior="digits",
-            task=self.task,
-            std=self.std,
-            truths=every[::2],
-            others=every[1::2],
-            seed=self.get_seed(use_dataset=True, use_repetition=True),
-            few=self.few,
-            device=self.device,
-        )
-        return {"pictures": pictures}
+        return given(self, "digits", every[::2], every[1::2])

@@ -4,7 +4,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from benchmark_utils.problem import NOISE, TASKS, Pictures, load
+from benchmark_utils.problem import NOISE, TASKS, given, load, missing
 from benchopt import BaseDataset
 from benchopt.config import get_data_path
 from typing_extensions import override
@@ -40,30 +40,15 @@ class Dataset(BaseDataset):
             path for kind in ("png", "jpg", "jpeg") for path in folder.glob(f"*.{kind}")
         )
         if not found:
-            reason = f"There are no pictures in {folder}: set the data path 'pictures'."
-            return {"pictures": None, "reason": reason}
+            return missing(f"There are no pictures in {folder}: set the data path 'pictures'.")
         if self.device == "cuda" and not torch.cuda.is_available():
-            return {
-                "pictures": None,
-                "reason": "There is no GPU; choose device=cpu for weeks of work.",
-            }
+            return missing("There is no GPU; choose device=cpu for weeks of work.")
         try:
             shape = load(self.prior, self.device).space.shape
         except PosteriaError as error:
-            return {"pictures": None, "reason": str(error)}
+            return missing(str(error))
         truths = [
             MODALITIES["image"].read(path, shape, taker=self.prior, fit=True).x
             for path in islice(found, self.count)
         ]
-        pictures = Pictures(
-            prior=self.prior,
-            task=self.task,
-            std=self.std,
-            truths=torch.stack(truths),
-            others=torch.zeros(0, *shape),
-            seed=self.get_seed(use_dataset=True, use_repetition=True),
-            few=self.few,
-            batch=self.batch,
-            device=self.device,
-        )
-        return {"pictures": pictures}
+        return given(self, self.prior, torch.stack(truths), batch=self.batch)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from benchmark_utils.problem import NOISE, TASKS, Pictures
+from benchmark_utils.problem import NOISE, TASKS, given
 from benchopt import BaseDataset
 from typing_extensions import override
 
@@ -34,14 +34,4 @@ class Dataset(BaseDataset):
             MODALITIES["image"].read(path, shipped.shape, taker=self.prior, fit=False).x
             for path in paths
         ]
-        pictures = Pictures(
-            prior=self.prior,
-            task=self.task,
-            std=self.std,
-            truths=torch.stack(truths),
-            others=torch.zeros(0, *shipped.shape),
-            seed=self.get_seed(use_dataset=True, use_repetition=True),
-            few=self.few,
-            device=self.device,
-        )
-        return {"pictures": pictures}
+        return given(self, self.prior, torch.stack(truths))
