@@ -25,8 +25,8 @@ from posteria.metrics.diversity import (
 from posteria.metrics.features import Penultimate
 from posteria.modalities import MODALITIES
 from posteria.priors import SHIPPED, classifier
+from posteria.priors.card import file_sha256
 from posteria.priors.classifier import CLASSIFIERS, DigitsNet, load_classifier
-from posteria.priors.shipped import file_sha256
 
 # The classifier that ships
 

@@ -227,7 +227,7 @@ def test_other_models_are_part_of_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], posteria: Command
 ) -> None:
     weak = tmp_path / "weak"
-    shutil.copytree(SHIPPED["digits"].folder, weak)
+    shutil.copytree(SHIPPED["digits"].folder, weak, ignore=shutil.ignore_patterns("card.toml"))
     words = [*QUICK, "--rule", "autoguidance", "--weak", weak, "--out", tmp_path / "run"]
     assert posteria(*words) == 0
     # The weak model is the prior itself, so that this is the conditional law.
@@ -368,7 +368,9 @@ WRONG = {
 
 def write_inputs(folder: Path) -> None:
     for name, extra in (("blind", {"patch": 2}), ("seeing", {"patch": 2, "null_label": 10})):
-        shutil.copytree(SHIPPED["digits"].folder, folder / name)
+        shutil.copytree(
+            SHIPPED["digits"].folder, folder / name, ignore=shutil.ignore_patterns("card.toml")
+        )
         (folder / name / "posteria.json").write_text(json.dumps(extra))
     (folder / "full").mkdir()
     (folder / "full" / "thesis.tex").write_text("mine")

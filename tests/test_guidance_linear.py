@@ -122,9 +122,11 @@ def test_rescale_of_a_unit_gaussian_is_cfg_of_a_smaller_weight(
     torch.testing.assert_close(rescaled, expected, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("output", [po.Velocity(), po.Epsilon(), po.Clean(), po.FlowMatching()])
+@pytest.mark.parametrize(
+    "output", [po.Velocity(), po.Epsilon(), po.diffusion.X0(), po.FlowMatching()]
+)
 def test_rescale_gives_the_output_the_spread_of_the_conditional_one(
-    output: po.Velocity | po.Epsilon | po.Clean | po.FlowMatching,
+    output: po.Velocity | po.Epsilon | po.diffusion.X0 | po.FlowMatching,
 ) -> None:
     # Catches: one spread for the whole batch, a norm in place of a standard deviation, a conversion
     # to the output and back that does not fit.

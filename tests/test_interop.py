@@ -39,7 +39,8 @@ from posteria.guidance.base import StepInfo, TiltedRule
 from posteria.guidance.models.autoguidance import AutoGuidance
 from posteria.guidance.tilted.adaptive import AdaptiveGuidance
 from posteria.guidance.tilted.two_level import TwoLevel
-from posteria.interop import (
+from posteria.interop import to_diffusers
+from posteria.priors import (
     Embeddings,
     GivenLevels,
     Prompt,
@@ -47,9 +48,9 @@ from posteria.interop import (
     from_diffusers,
     sample_pipeline,
     schedule_of,
-    to_diffusers,
 )
-from posteria.interop.schedules import reading_of, sigma_of
+from posteria.priors.readers.schedulers import reading_of
+from posteria.priors.readers.schedules import sigma_of
 from posteria.samplers.guided import GuidedState
 from posteria.samplers.tilted.cfgig import CFGiG
 
@@ -59,6 +60,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 # The table of Stable Diffusion, without the noise that its DDIM leaves in the result.
 TABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 LEADING = {**TABLE, "timestep_spacing": "leading", "steps_offset": 1}
+
+
+# As a pipeline is saved with it: no object, from which levels could be taken.
+NAMED = {**LEADING, "_class_name": "DDIMScheduler", "num_train_timesteps": 1000}
 
 
 def ddim(prediction: str = "epsilon") -> DDIMScheduler:
@@ -306,7 +311,7 @@ def test_half_precision_does_not_overflow() -> None:
         (lambda: to_diffusers(po.CFG()), "CFG has no weight of its own"),
         (lambda: to_diffusers(po.APG(0.5, eta=1.0), scheduler=EPSILON), "at least 1"),
         (
-            lambda: run(to_diffusers(po.CFGPlusPlus(), scheduler=dict(LEADING)), TIMES),
+            lambda: run(to_diffusers(po.CFGPlusPlus(), scheduler=NAMED), TIMES),
             "guider.follow",
         ),
         (lambda: to_diffusers(po.CFG(2.0)).forward(torch.zeros(1, 1), None), "set_state"),
@@ -336,11 +341,15 @@ def vae() -> AutoencoderKL:
 
 @cache
 def pixels(classes: int | None = None) -> UNet2DModel:
+    return channels(2, 2, classes)
+
+
+def channels(given: int, made: int, classes: int | None = None) -> UNet2DModel:
     torch.manual_seed(0)
     return UNet2DModel(
         sample_size=8,
-        in_channels=2,
-        out_channels=2,
+        in_channels=given,
+        out_channels=made,
         block_out_channels=(8, 8),
         layers_per_block=1,
         norm_num_groups=4,
@@ -625,6 +634,50 @@ def test_the_autoencoder_is_asked_as_the_pipelines_do() -> None:
     assert seen[-1].dtype == torch.float16
 
 
+def test_a_pipeline_is_not_changed() -> None:
+    # Catches: weights that are frozen or a mode that is flipped in the caller's pipeline.
+    unet = channels(2, 2).train()
+    prior = from_diffusers({"unet": unet, "scheduler": ddim()})
+    _, pullback = prior.vjp(torch.ones(1, 2, 8, 8), 1.0)
+    pullback(torch.ones(1, 2, 8, 8))
+    assert unet.training
+    assert all(p.requires_grad and p.grad is None for p in unet.parameters())
+
+
+def test_decoded_images_are_no_operator() -> None:
+    # Catches: a decoder behind no_grad whose derivative counts as 0, so that DPS draws the prior.
+    parts = {"unet": text_unet(), "scheduler": ddim(), "vae": vae()}
+    prior = text_prior(ddim())
+    operator = po.operators.Function(lambda z: 2 * decode(parts, z) - 1, prior.space)
+    y = torch.zeros(operator.codomain.shape)
+    target = po.Posterior(prior, po.GaussianLikelihood(operator, 0.05), y)
+    with pytest.raises(po.CapabilityError, match="has no derivative"):
+        po.DPS(schedule=po.Karras(steps=2, sigma_max=10.0)).sample(target, [0])
+
+
+@pytest.mark.parametrize("name", ["from_diffusers", "Prompt", "schedule_of", "decode"])
+def test_old_names_work_for_one_version(name: str) -> None:
+    with pytest.warns(
+        DeprecationWarning, match=f"posteria.interop.{name} is now posteria.priors.{name}"
+    ):
+        assert getattr(po.interop, name) is getattr(po.priors, name)
+
+
+def test_offloaded_weights() -> None:
+    # Catches: the space of a network whose weights lie on "meta" between its calls.
+    accelerate = pytest.importorskip("accelerate")
+    parts = {"unet": pixels(), "scheduler": ddim()}
+    x = normal(2, 2, 8, 8).float()
+    want, pull = from_diffusers(parts).vjp(x, 1.0)
+    unet = channels(2, 2)
+    accelerate.cpu_offload(unet, execution_device=torch.device("cpu"))
+    prior = from_diffusers({"unet": unet, "scheduler": ddim()})
+    assert prior.space.device == torch.device("cpu")
+    got, pullback = prior.vjp(x, 1.0)
+    assert torch.equal(got, want)
+    torch.testing.assert_close(pullback(x), pull(x))
+
+
 def test_the_derivative_of_a_wrapped_network() -> None:
     # Catches: a network behind no_grad, which no sampler of a posterior can use.
     member = text_prior(ddim()).given(Embeddings(TOKENS))
@@ -676,7 +729,9 @@ def refused() -> Iterator[tuple[str, Callable[[], object], str]]:
 
     def unet(**config: Any) -> Any:
         own = text_unet()
-        made = SimpleNamespace(config={**own.config, **config}, parameters=own.parameters)
+        made = SimpleNamespace(
+            config={**own.config, **config}, parameters=own.parameters, modules=own.modules
+        )
         made.config = type(own.config)(made.config)
         return type("UNet2DConditionModel", (), vars(made))()
 
@@ -709,9 +764,14 @@ def refused() -> Iterator[tuple[str, Callable[[], object], str]]:
         "the last of the 4 classes",
     )
     yield (
-        "zero-snr",
-        lambda: schedule_of(EulerDiscreteScheduler(rescale_betas_zero_snr=True), 5),
-        "cannot read a EulerDiscreteScheduler",
+        "kind",
+        lambda: reading_of(dict(LEADING)),
+        "cannot read a scheduler without a _class_name",
+    )
+    yield (
+        "channels",
+        lambda: from_diffusers({"unet": channels(6, 3), "scheduler": ddim()}),
+        "takes 6 channels and gives 3",
     )
     yield (
         "continuous",

@@ -1,14 +1,17 @@
 """Loading priors: against diffusers' own schedulers on tiny networks, and the ones that ship."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import (
+    DDIMScheduler,
     DDPMScheduler,
     EDMEulerScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     ScoreSdeVeScheduler,
     UNet2DModel,
@@ -16,8 +19,9 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 
 import posteria as po
+from posteria.diffusion.scale import prior_scale
 from posteria.modalities import MODALITIES
-from posteria.priors import SHIPPED
+from posteria.priors import READERS, SHIPPED, card_of, prior_sha256
 from posteria.testing import check_denoiser
 
 
@@ -138,38 +142,274 @@ def test_folded_networks_and_the_null_label(tmp_path: Path) -> None:
         assert torch.allclose(half(x, 1.0), prior(x, 1.0), atol=0.1)
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
-    folder = save(tmp_path / "good", tiny(), DDPMScheduler())
-    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler])
+def test_tables_whose_last_step_leaves_no_signal(kind: type, tmp_path: Path) -> None:
+    # Catches: a table that is rescaled and read as if it were not.
+    scheduler = kind(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    unet = tiny()
+    prior = po.load_prior(str(save(tmp_path, unet, scheduler)))
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for step in (0, 300, 900, 990):
+        abar = scheduler.alphas_cumprod[step].double()
+        sigma, root = float(((1 - abar) / abar).sqrt()), float(abar.sqrt())
+        with torch.no_grad():
+            expected = root * x - (1 - root**2) ** 0.5 * unet(x, step).sample
+            ours = prior(x / root, sigma)
+        assert torch.allclose(ours, expected, rtol=2e-3, atol=2e-3 * float(expected.abs().max()))
+
+
+def test_a_table_of_embeddings_for_timesteps(tmp_path: Path) -> None:
+    # Catches: fractional steps for a network that has embeddings of whole ones.
+    unet = tiny(time_embedding_type="learned", num_train_timesteps=1000)
+    scheduler = DDPMScheduler()
+    prior = po.load_prior(str(save(tmp_path, unet, scheduler)))
+    x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    sigma = po.schedules.LinearBetas().sigmas[500]
+    with torch.no_grad():
+        expected = x - sigma * unet(x / (1 + sigma**2) ** 0.5, torch.tensor([500])).sample
+        assert torch.allclose(prior(x, sigma * 1.0001), expected, rtol=1e-2, atol=1e-2)
+    save(tmp_path, unet, EDMEulerScheduler())
+    with pytest.raises(po.CapabilityError, match="table of embeddings for whole timesteps"):
+        po.load_prior(str(tmp_path))
+
+
+# Files of weights
+
+
+def renamed(folder: Path, names: Callable[[str], str]) -> Path:
+    """The weights in a folder under other names."""
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({names(key): value for key, value in load_file(path).items()}, path)
+    return folder
+
+
+def old(key: str) -> str:
+    """The names of attention before diffusers 0.17."""
+    pairs = (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn"))
+    for new, before in pairs:
+        key = key.replace(f".{new}.", f".{before}.")
+    return key
+
+
+@pytest.mark.parametrize("layout", ["old", "shards", "fp16", "bin", "non_ema"])
+def test_layouts_of_weights(layout: str, tmp_path: Path) -> None:
+    # Catches: weights that diffusers reads and posteria refuses, or takes from another file.
+    attention = {
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+    }
+    unet = tiny(**attention)
+    folder = save(tmp_path, unet, DDPMScheduler())
+    if layout == "old":
+        renamed(folder, old)
+        assert any("proj_attn" in key for key in load_file(weights(folder)))
+    elif layout != "non_ema":
+        weights(folder).unlink()
+        unet.save_pretrained(
+            folder / "unet",
+            max_shard_size="10KB" if layout == "shards" else "10GB",
+            safe_serialization=layout != "bin",
+            variant="fp16" if layout == "fp16" else None,
+        )
+        assert not weights(folder).exists()
+    else:
+        tiny(1, **attention).save_pretrained(folder / "unet", variant="non_ema")
+    x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        want = x - unet(x / 2**0.5, torch.tensor(po.diffusion.Epsilon().time(1.0))).sample
+        assert torch.allclose(po.load_prior(str(folder))(x, 1.0), want, atol=1e-5)
+    assert po.load_prior(str(folder), sha256=prior_sha256(str(folder)))
     with pytest.raises(po.InputError, match="is not the file it should be"):
         po.load_prior(str(folder), sha256="1" * 64)
-    zero = save(tmp_path / "zero", tiny(), DDPMScheduler(rescale_betas_zero_snr=True))
-    with pytest.raises(po.CapabilityError, match="posteria cannot read a DDPMScheduler"):
-        po.load_prior(str(zero))
-    score = save(tmp_path / "score", tiny(), ScoreSdeVeScheduler())
-    with pytest.raises(po.CapabilityError, match="cannot read a ScoreSdeVeScheduler"):
-        po.load_prior(str(score))
-    # Copies: what is loaded is mapped from the file, which is cut short below.
-    state = {name: value.clone() for name, value in load_file(weights).items()}
-    save_file({k: v for k, v in list(state.items())[1:]}, weights)
-    with pytest.raises(po.InputError, match=r"does not hold the weights of its config\.json"):
-        po.load_prior(str(folder))
-    weights.write_bytes(b"cut short")
+
+
+def weights(folder: Path) -> Path:
+    return folder / "unet" / "diffusion_pytorch_model.safetensors"
+
+
+def test_every_shard_counts(tmp_path: Path) -> None:
+    # Catches: a hash of the first file only.
+    folder = save(tmp_path, tiny(), DDPMScheduler())
+    weights(folder).unlink()
+    tiny().save_pretrained(folder / "unet", max_shard_size="10KB")
+    before = prior_sha256(str(folder))
+    last = max((folder / "unet").glob("*.safetensors"))
+    save_file({key: value + 1 for key, value in load_file(last).items()}, last)
+    assert prior_sha256(str(folder)) != before
+
+
+class Trap:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("this has run",))
+
+
+def test_weights_that_are_refused(tmp_path: Path, capsys: Any) -> None:
+    folder = save(tmp_path, tiny(), DDPMScheduler())
+    path, state = weights(folder), load_file(weights(folder))
+    lacking, more = dict(list(state.items())[1:]), {**state, "head": torch.ones(1)}
+    smaller = {key: value[:1].contiguous() for key, value in state.items()}
+    for wrong, words in ((lacking, "1 missing"), (more, "1 unexpected"), (smaller, "config.json")):
+        save_file(wrong, path)
+        with pytest.raises(
+            po.InputError, match=r"does not hold the weights of its config\.json"
+        ) as caught:
+            po.load_prior(str(folder))
+        assert words in str(caught.value)
+    path.write_bytes(b"cut short")
     with pytest.raises(po.InputError, match="is damaged or incomplete"):
         po.load_prior(str(folder))
-    weights.unlink()
-    torch.save(state, folder / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(po.InputError, match="is a pickle, which can run code"):
+    path.unlink()
+    torch.save({**state, "trap": Trap()}, path.with_suffix(".bin"))
+    with pytest.raises(po.InputError, match="is damaged or incomplete"):
         po.load_prior(str(folder))
-    config = folder / "unet" / "config.json"
-    config.write_text(config.read_text().replace("UNet2DModel", "DiTTransformer2DModel"))
-    with pytest.raises(po.CapabilityError, match="holds a DiTTransformer2DModel"):
+    assert "this has run" not in capsys.readouterr().out
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(po.InputError, match=r"has no diffusion_pytorch_model\.safetensors"):
         po.load_prior(str(folder))
-    config.write_text("{")
+    for variant in ("bf16", "fp16"):
+        tiny().save_pretrained(folder / "unet", variant=variant)
+    with pytest.raises(po.InputError, match="the variants bf16, fp16"):
+        po.load_prior(str(folder))
+
+
+def test_networks_that_are_refused(tmp_path: Path) -> None:
+    for name, changes, words in (
+        ("six", {"in_channels": 6}, "takes 6 channels and gives 3"),
+        ("timestep", {"class_embed_type": "timestep"}, "class_embed_type='timestep'"),
+        ("sizeless", {"sample_size": None}, "no size of its own"),
+    ):
+        folder = save(tmp_path / name, tiny(**changes), DDPMScheduler())
+        with pytest.raises(po.PosteriaError, match=words):
+            po.load_prior(str(folder))
+    assert po.load_prior(str(folder), size=(8, 8)).space.shape == (3, 8, 8)
+    score = save(tmp_path / "score", tiny(), ScoreSdeVeScheduler())
+    with pytest.raises(
+        po.CapabilityError,
+        match=r"cannot read a ScoreSdeVeScheduler: it reads .* posteria\.Network",
+    ):
+        po.load_prior(str(score))
+    unet = score / "unet" / "config.json"
+    unet.write_text(unet.read_text().replace("UNet2DModel", "UNet2DConditionModel"))
+    with pytest.raises(po.CapabilityError, match=r"holds a UNet2DConditionModel.*from_diffusers"):
+        po.load_prior(str(score))
+    unet.write_text("{")
     with pytest.raises(po.InputError, match="cannot be read"):
+        po.load_prior(str(score))
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("part", ["vae", "vqvae", "transformer", "text_encoder"])
+def test_a_network_of_latents_is_not_one_of_pixels(part: str, named: bool, tmp_path: Path) -> None:
+    # Catches: a latent diffusion model that is run on pixels of the size of its latents.
+    folder = save(tmp_path, tiny(), DDIMScheduler())
+    if named:
+        index = {
+            "_class_name": "P",
+            "unet": ["diffusers", "UNet2DModel"],
+            part: ["diffusers", "A"],
+        }
+        (folder / "model_index.json").write_text(json.dumps(index))
+    else:
+        (folder / part).mkdir()
+        (folder / part / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    with pytest.raises(po.CapabilityError, match=rf"holds .*{part}.*from_diffusers"):
         po.load_prior(str(folder))
+
+
+def test_names_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(po.InputError, match="no folder 'nobody/nothing'"):
         po.load_prior("diffusers:nobody/nothing")
+    with pytest.raises(po.InputError, match="Did you mean 'digits'"):
+        po.load_prior("digit")
+    checkpoint = tmp_path / "ffhq_10m.pt"
+    checkpoint.write_bytes(b"")
+    with pytest.raises(po.InputError, match=r"is a file; .*posteria\.Network"):
+        po.load_prior(str(checkpoint))
+    edm = save(tmp_path / "edm", tiny(), EDMEulerScheduler())
+    with pytest.raises(po.CapabilityError, match="shift=1 is for networks with a DDPM table"):
+        po.load_prior(str(edm), shift=1)
+    table = save(tmp_path / "table", tiny(), DDPMScheduler())
+    assert po.load_prior(str(table), shift=1).parametrisation.shift == 1
+
+
+# Cards and readers
+
+
+def test_a_reader_is_a_file_and_a_line(tmp_path: Path, monkeypatch: Any) -> None:
+    # Catches: a door that knows of pixels only, so that every new kind of prior changes it.
+    def read(files: Path, *, device: Any, dtype: Any, size: Any) -> po.diffusion.Conditional:
+        scale = float((files / "scale.txt").read_text())
+        return po.Network(lambda x, t: scale * x, po.Space((2,)), po.diffusion.X0())
+
+    monkeypatch.setitem(READERS, "waveform", read)
+    (tmp_path / "scale.txt").write_text("0.5")
+    card = ['name = "mine"', 'reader = "waveform"', 'modality = "audio"', "[data]", "shape = [2]"]
+    (tmp_path / "card.toml").write_text("\n".join([*card, "rate = 16000.0"]))
+    (tmp_path / "diffusion_pytorch_model.bin").write_bytes(b"")
+    assert card_of(str(tmp_path)).data.rate == 16000
+    prior = po.load_prior(str(tmp_path))
+    assert prior(torch.ones(1, 2), 0.0).tolist() == [[0.5, 0.5]]
+    assert repr(prior) == "Network(mine: audio by the reader 'waveform')"
+    assert po.load_prior(f"waveform:{tmp_path}")(torch.ones(1, 2), 0.0).tolist() == [[0.5, 0.5]]
+    (tmp_path / "card.toml").write_text('name = "mine"\nreader = "none"\npath = "."')
+    with pytest.raises(po.InputError, match="is not the card of a prior"):
+        po.load_prior(str(tmp_path))
+    (tmp_path / "card.toml").write_text('name = "mine"\nreader = "wave"')
+    with pytest.raises(po.InputError, match=r"no reader 'wave'.*Did you mean 'waveform'"):
+        po.load_prior(str(tmp_path))
+
+
+def test_a_shipped_prior_is_its_card() -> None:
+    text = repr(po.load_prior("digits"))
+    assert text.startswith("Network(digits: handwritten digits (MNIST)")
+    assert SHIPPED["digits"].sha256[:12] in text
+    assert "\n" not in text
+    for card in SHIPPED.values():
+        assert all((card.about, card.licence, card.cite, card.notes, card.sha256))
+        assert (card.where, card.modality) == ("package", "image")
+
+
+def test_the_scale_of_a_shipped_prior_is_in_its_files() -> None:
+    # Catches: a scale of other weights, of another class, or measured again in every run.
+    prior = po.load_prior("digits")
+    members = {None: prior, 1: prior.given(po.Label(1))}
+    fresh = po.load_prior("digits", size=(32, 32))
+    assert fresh.scale is None
+    for label, member in members.items():
+        counted = po.diffusion.Counted(member)
+        known = prior_scale(counted)
+        assert counted.meter.forward == 0
+        member.scale = None
+        measured = prior_scale(member)
+        assert known.std == pytest.approx(measured.std, rel=1e-4), label
+        assert torch.allclose(known.mean, measured.mean, atol=1e-3)
+    assert prior.given(po.Label(2)).scale is not None
+    emoji = po.load_prior("emoji").scale
+    assert emoji is not None
+    assert emoji.mean.shape == (3, 64, 64)
+
+
+def test_what_is_fetched_from_the_hub(tmp_path: Path, monkeypatch: Any) -> None:
+    # Catches: gigabytes of an autoencoder and a text encoder, fetched before they are refused.
+    asked: list[list[str]] = []
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path / name)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    save(tmp_path / "pixels", tiny(), DDPMScheduler())
+    assert repr(po.load_prior("diffusers:pixels")).startswith("Network(pixels: image")
+    assert asked == [["*.json"], ["*.json", "*.safetensors"]]
+    latents = save(tmp_path / "latents", tiny(), DDPMScheduler())
+    (latents / "vae").mkdir()
+    (latents / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    asked.clear()
+    with pytest.raises(po.CapabilityError, match="latents, which its vae decodes"):
+        po.load_prior("diffusers:latents")
+    assert asked == [["*.json"]]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

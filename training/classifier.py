@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data import Pictures, digits
+from posteria.priors.card import file_sha256
 from posteria.priors.classifier import DigitsNet
 from posteria.priors.load import load_prior
-from posteria.priors.shipped import file_sha256
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ import posteria as po
 from data import DATA, Pictures
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.modalities.image.pixels import grid, png, to_bytes
-from posteria.priors.folder import load_folder
 from train import RECIPES, Recipe, build
 
 LICENCES = {
@@ -161,7 +160,7 @@ def main() -> None:
         (out / "examples" / f"{i}-{file}.png").write_bytes(png(to_bytes(picture)))
     print(f"sha256 {sha256}")
     if options.samples:
-        prior = load_folder(out, device="cpu", dtype=torch.float32)
+        prior = po.load_prior(str(out))
         seeds = range(options.samples)
         batches = [SAMPLER.sample(prior, seeds[i : i + 50]) for i in range(0, len(seeds), 50)]
         samples = torch.cat(batches).clamp(-1, 1)

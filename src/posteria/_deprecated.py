@@ -7,7 +7,7 @@ from typing import Any
 _TO_ROOMS = {
     "analytic": ["TiltedQuadrature", "tilted_gaussian"],
     "diffusion": [
-        *("Clean", "Condition", "Conditional", "Counted"),
+        *("Condition", "Conditional", "Counted"),
         *("EDM", "Epsilon", "FlowMatching", "Velocity"),
     ],
     "guidance": [
@@ -31,6 +31,11 @@ _TO_ROOMS = {
     "solvers": ["DDPM", "DPMpp2M", "SOLVERS", "Solver", "State"],
 }
 
+_FROM_INTEROP = [
+    *("Embeddings", "GivenLevels", "Prompt", "decode", "from_diffusers", "sample_pipeline"),
+    "schedule_of",
+]
+
 # From the old name to the new one, both as they follow `posteria.`: flat names of 0.1.0's first
 # builds, and whatever has been renamed since, such as "samplers.Old": "samplers.New".
 MOVED: dict[str, str] = {
@@ -39,6 +44,8 @@ MOVED: dict[str, str] = {
     "guidance.Guidance": "guidance.TiltedRule",
     "guidance.Look": "guidance.Estimate",
     "guidance.Moment": "guidance.StepInfo",
+    **{f"interop.{name}": f"priors.{name}" for name in _FROM_INTEROP},
+    "Clean": "diffusion.X0",
 }
 
 

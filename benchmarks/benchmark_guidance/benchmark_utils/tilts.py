@@ -154,7 +154,7 @@ def mass(problem: TiltedProblem) -> Mass | None:
 
 
 @lru_cache(maxsize=1)
-def load(prior: str, device: str = "cpu") -> po.Network:
+def load(prior: str, device: str = "cpu") -> po.diffusion.Conditional:
     """A prior, loaded once in a process."""
     return po.load_prior(prior, device=device)
 

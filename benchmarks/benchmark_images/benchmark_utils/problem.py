@@ -82,7 +82,7 @@ def missing(why: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2)
-def load(prior: str, device: str = "cpu") -> po.Network:
+def load(prior: str, device: str = "cpu") -> po.diffusion.Conditional:
     """A prior, loaded once in a process."""
     return po.load_prior(prior, device=device)
 

@@ -8,7 +8,7 @@ from benchopt import BaseDataset
 from typing_extensions import override
 
 from posteria.modalities import MODALITIES
-from posteria.priors.shipped import SHIPPED
+from posteria.priors import SHIPPED
 
 
 class Dataset(BaseDataset):

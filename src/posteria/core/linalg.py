@@ -98,6 +98,17 @@ def jvp(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, what: object = "Thi
     return torch.zeros_like(y) if out is None else out
 
 
+def connected(y: Tensor, x: Tensor, what: object) -> Tensor:
+    """`y`, which `what` has made of `x`.
+
+    Raises:
+        NoDerivativeError: If autograd follows `x` and has lost it on the way.
+    """
+    if torch.is_grad_enabled() and x.requires_grad and not y.requires_grad:
+        raise NoDerivativeError(what)
+    return y
+
+
 def score(
     log_prob: Callable[[Tensor], Tensor], x: Tensor, what: object = "This log-density"
 ) -> Tensor:

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from .errors import InputError
 
+# Classes by the names that they had in records that were written before.
+RENAMED = {"Clean": "X0"}
+
 
 def brief(value: object) -> str:
     """The shape of a tensor, the name of a function, and the `repr` of anything else."""
@@ -36,10 +39,11 @@ def rebuild(text: str, kinds: Mapping[str, type]) -> Any:
 
 def _build(node: ast.expr, kinds: Mapping[str, type]) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if node.func.id not in kinds:
-            raise ValueError(f"there is no class {node.func.id!r}")
+        name = RENAMED.get(node.func.id, node.func.id)
+        if name not in kinds:
+            raise ValueError(f"there is no class {name!r}")
         keywords = {k.arg: _build(k.value, kinds) for k in node.keywords if k.arg is not None}
-        return kinds[node.func.id](*(_build(a, kinds) for a in node.args), **keywords)
+        return kinds[name](*(_build(a, kinds) for a in node.args), **keywords)
     if isinstance(node, ast.Tuple):
         return tuple(_build(item, kinds) for item in node.elts)
     return ast.literal_eval(node)

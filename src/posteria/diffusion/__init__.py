@@ -1,11 +1,11 @@
 """Priors as denoisers, noise schedules, and the moves between noise levels."""
 
 from .denoiser import Condition, Conditional, Counted, Denoiser, Family, Label
-from .network import EDM, Clean, Epsilon, FlowMatching, Network, Parametrisation, Velocity
+from .network import EDM, X0, Epsilon, FlowMatching, Network, Parametrisation, Velocity
 
 __all__ = [
     "EDM",
-    "Clean",
+    "X0",
     "Condition",
     "Conditional",
     "Counted",

@@ -95,3 +95,14 @@ class GivenBetas(Betas):
     def values(self) -> np.ndarray:
         """See the base class."""
         return np.array(self.betas, dtype=np.float64)
+
+
+def zero_terminal_snr(betas: Betas) -> GivenBetas:
+    """The table whose last step leaves no signal (Lin et al., 2023, arXiv:2305.08891), algorithm 1.
+
+    The square roots of abar are shifted so that the last is 0, and scaled so that the first stays.
+    """
+    roots = np.sqrt(np.cumprod(1 - betas.values()))
+    roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+    abar = np.square(roots)
+    return GivenBetas(tuple((1 - abar / np.concatenate([[1.0], abar[:-1]])).tolist()))

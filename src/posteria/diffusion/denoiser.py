@@ -75,7 +75,15 @@ class Label(Condition):
 
 
 class Conditional(Denoiser):
-    """A family of priors; as a denoiser it is the unconditional member."""
+    """A family of priors; as a denoiser it is the unconditional member.
+
+    Attributes:
+        labels: Number of classes that it knows as `Label`, 0 if none.
+        about: What it is, in a line, if that is known.
+    """
+
+    labels: int = 0
+    about: str = ""
 
     @abc.abstractmethod
     def given(self, condition: Condition) -> Denoiser:

@@ -3,21 +3,22 @@
 import abc
 import copy
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from ..core.errors import CapabilityError, InputError
+from ..core import linalg
+from ..core.errors import CapabilityError, InputError, PosteriaError, ShapeError
+from ..core.level import Level, hypot, spread
+from ..core.linalg import LinearMap
 from ..core.space import Space
 from .betas import Betas, LinearBetas
 from .denoiser import Condition, Conditional, Denoiser, Label
-
-Level = float | Tensor
-
-
-def _hypot(a: float, sigma: Level) -> Level:
-    return (sigma**2 + a**2).sqrt() if isinstance(sigma, Tensor) else math.hypot(a, sigma)
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,19 @@ class Parametrisation(abc.ABC):
 
     @abc.abstractmethod
     def time(self, sigma: Level) -> Level:
-        """What the network is told of the noise level."""
+        """The number that the network is given for the noise level."""
 
 
 @dataclass(frozen=True)
 class Discrete(Parametrisation):
-    """A network trained on a DDPM table, which is told the index of its training step.
+    """A network trained on a DDPM table, which is conditioned on the index of its training step.
 
     Args:
         betas: The table of the checkpoint.
-        shift: Added to the index. 0 tells the network the step at which it saw this noise level. 1
+        shift: Added to the index. At 0 the network is given the step at which it saw this noise level. 1
             reproduces the official code of MGPS and MGDM, whose table has a 1 in front, so that
-            the network is told the step after it.
-        whole: Round the index to a whole number, for a network with a table of embeddings;
+            the network is given the step after it.
+        whole: Give the nearest index as an integer, for a network with a table of embeddings;
             sinusoidal embeddings take any real number.
     """
 
@@ -50,8 +51,8 @@ class Discrete(Parametrisation):
     shift: int = 0
     whole: bool = False
 
+    @override
     def time(self, sigma: Level) -> Level:
-        """See the base class."""
         last = len(self.betas.sigmas) - 1
         index = self.betas.index(sigma)
         if isinstance(index, Tensor):
@@ -65,28 +66,28 @@ class Discrete(Parametrisation):
 class Epsilon(Discrete):
     """The network predicts the noise: `x_0 = x - sigma * F`."""
 
+    @override
     def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
-        """See the base class."""
-        return 1 / _hypot(1, sigma), 1.0, -sigma
+        return 1 / hypot(1, sigma), 1.0, -sigma
 
 
 @dataclass(frozen=True)
 class Velocity(Discrete):
     """The network predicts `v = (noise - sigma * x_0) / sqrt(1 + sigma^2)` (arXiv:2202.00512)."""
 
+    @override
     def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
-        """See the base class."""
-        root = _hypot(1, sigma)
+        root = hypot(1, sigma)
         return 1 / root, 1 / root**2, -sigma / root
 
 
 @dataclass(frozen=True)
-class Clean(Discrete):
-    """The network predicts the clean signal itself."""
+class X0(Discrete):
+    """The network predicts the clean signal `x_0` itself."""
 
+    @override
     def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
-        """See the base class."""
-        return 1 / _hypot(1, sigma), 0.0, 1.0
+        return 1 / hypot(1, sigma), 0.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -94,17 +95,17 @@ class FlowMatching(Parametrisation):
     """The network predicts `noise - x_0` at `x / (1 + sigma)` and `t = sigma / (1 + sigma)` (arXiv:2210.02747).
 
     Args:
-        time_scale: The network is told `time_scale * t`; diffusers' networks want 1000.
+        time_scale: The network is given `time_scale * t`; diffusers' networks want 1000.
     """
 
     time_scale: float = 1000.0
 
+    @override
     def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
-        """See the base class."""
         return 1 / (1 + sigma), 1 / (1 + sigma), -sigma / (1 + sigma)
 
+    @override
     def time(self, sigma: Level) -> Level:
-        """See the base class."""
         return self.time_scale * sigma / (1 + sigma)
 
 
@@ -120,102 +121,239 @@ class EDM(Parametrisation):
     sigma_data: float = 0.5
     sign: int = 1
 
+    @override
     def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
-        """See the base class."""
-        root = _hypot(self.sigma_data, sigma)
+        root = hypot(self.sigma_data, sigma)
         skip = self.sigma_data**2 / root**2
         return 1 / root, skip, self.sign * sigma * self.sigma_data / root
 
+    @override
     def time(self, sigma: Level) -> Level:
-        """See the base class."""
         if isinstance(sigma, Tensor):
             return sigma.clamp(min=1e-30).log() / 4
         return math.log(max(sigma, 1e-30)) / 4
 
 
 class Network(Conditional):
-    """Any network as a prior. Its weights are frozen and it is put in evaluation mode.
+    """Any network as a prior. Nothing of the module is changed: not its mode, its weights or its device.
 
     Args:
-        module: Called as `module(x, time)`, or as `module(x, time, label)` if it knows labels,
-            with `x` as `[n, *event]` in the module's dtype, `time` as `[n]` and `label` as
-            integers `[n]`. Outputs with more channels than `x` (a learned variance) are cut to the
-            first ones.
+        module: A module or a function, called as `module(x, time)`, or as `module(x, time, label)` if it
+            knows labels, with `x` as `[n, *event]` in the dtype of the module's weights (a function: of the
+            space), `time` as `[n]` and `label` as integers `[n]`. It returns a tensor like `x`, an object with
+            one as `sample`, or a tuple that begins with one. Where the output has twice the channels of `x`
+            the second half is a learned variance and is left out.
         space: Event shape, and the dtype and device in which samplers work.
-        parametrisation: What the network predicts and how it is told the noise level.
+        parametrisation: What the network predicts and how it is conditioned on the noise level.
         labels: Number of classes that the network knows, 0 for none.
         null_label: The label that stands for "no label"; None if the network has no unconditional
             branch.
+
+    Raises:
+        InputError: If the module is on another device than the space. When it is evaluated: if it is
+            in training mode and draws numbers or looks at its batch then.
+        CapabilityError: When it is evaluated: if it fails, or returns no tensor; when it is
+            differentiated: if its output is not connected to its input.
+        ShapeError: When it is evaluated: if its output has another shape.
     """
 
     def __init__(
         self,
-        module: nn.Module,
+        module: Callable[..., Any],
         space: Space,
         parametrisation: Parametrisation,
         *,
         labels: int = 0,
         null_label: int | None = None,
     ) -> None:
-        self.module = module.to(space.device).eval().requires_grad_(False)
+        self.module = module
         self.space = space
         self.parametrisation = parametrisation
         self.labels = labels
         self.label = null_label
-        weights = next((p for p in module.parameters() if p.is_floating_point()), None)
-        self._dtype = space.dtype if weights is None else weights.dtype
-        self._time_dtype = torch.float64 if self._dtype == torch.float64 else torch.float32
+        self.dtype, device = space.dtype, None
+        self._training: list[nn.Module] = []
+        if isinstance(module, nn.Module):
+            self.dtype, device = dtype_of(module) or space.dtype, device_of(module)
+            self._training = [layer for layer in module.modules() if _needs_evaluation(layer)]
+        here = torch.device(space.device).type
+        if device is not None and device.type != here:
+            raise InputError(
+                f"The network is on {device.type} and its space on {here}; move it with module.to({here!r}), "
+                f"or say Space(..., device={device.type!r})."
+            )
+        # A member is one object, so that what is measured of it is measured once.
+        self._members: dict[int, Network] = {}
 
+    @override
+    def __repr__(self) -> str:
+        if self.about:
+            return f"Network({self.about})"
+        module = getattr(self.module, "__name__", type(self.module).__name__)
+        return f"Network({module}, {self.space}, {self.parametrisation!r})"
+
+    @override
     def given(self, condition: Condition) -> Denoiser:
-        """The network with its label set.
-
-        Raises:
-            CapabilityError: If the network knows no labels, or the condition is not a `Label`.
-            InputError: If there is no such label.
-        """
         if not self.labels or not isinstance(condition, Label):
             raise CapabilityError(
                 f"This network cannot be given {condition!r}; it knows no such condition."
             )
-        if not 0 <= condition.label < self.labels:
+        label = condition.label
+        if not 0 <= label < self.labels:
             raise InputError(
-                f"The label is an integer from 0 to {self.labels - 1}; {condition.label} is not."
+                f"The label is an integer from 0 to {self.labels - 1}; {label} is not."
             )
-        member = copy.copy(self)
-        member.label = condition.label
-        return member
+        if label not in self._members:
+            member = self._members[label] = copy.copy(self)
+            member.label, member.scale = label, None
+        return self._members[label]
 
+    @override
     def unconditional(self) -> Denoiser:
-        """See `Conditional`."""
         if self.labels and self.label is None:
             raise CapabilityError(
                 "This network has no unconditional branch; use prior.given(Label(k))."
             )
         return self
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
-        self.unconditional()
-        batch = self.space.batch(x)
-        if isinstance(sigma, Tensor):
-            sigma = sigma.double().expand(batch)
-        scale, skip, out = (
-            self.space.per_sample(c.to(x.dtype)) if isinstance(c, Tensor) else c
-            for c in self.parametrisation.coefficients(sigma)
-        )
-        return skip * x + out * self._evaluate(scale * x, self.parametrisation.time(sigma), batch)
+        sigma, (scale, skip, out) = self._levels(x, sigma)
+        return skip * x + out * self._evaluate(scale * x, sigma)
 
-    def _evaluate(self, x: Tensor, time: Level, batch: torch.Size) -> Tensor:
-        flat = x.reshape(-1, *self.space.shape).to(self._dtype)
-        if isinstance(time, Tensor):
-            times = time.reshape(-1).to(flat.device, self._time_dtype)
-        else:
-            times = torch.full((len(flat),), time, dtype=self._time_dtype, device=flat.device)
+    @override
+    def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
+        sigma, (scale, skip, out) = self._levels(x, sigma)
+        # Of the network alone: `skip * x` would stay connected to x where the network is not.
+        output, pullback = linalg.vjp(lambda z: self._evaluate(z, sigma), scale * x, WHAT)
+
+        def transposed(v: Tensor) -> Tensor:
+            v_out = out * v
+            # Within the range of half precision, whatever the cotangent. The factor is a power
+            # of two, so that nothing is rounded.
+            unit = self._unit(v_out) if self.dtype == torch.float16 else 1.0
+            return skip * v + scale * (pullback(v_out / unit) * unit)
+
+        return skip * x + out * output, transposed
+
+    def _unit(self, v: Tensor) -> Level:
+        """A power of two like the largest entry of each sample."""
+        largest = self.space.flatten(v).abs().amax(-1)
+        exponent = largest.clamp(min=torch.finfo(v.dtype).tiny).log2().ceil()
+        return self.space.per_sample(exponent.exp2())
+
+    def _levels(self, x: Tensor, sigma: Level) -> tuple[Level, tuple[Level, ...]]:
+        """The level in double precision, one a sample, and `scale`, `skip` and `out` for `x`."""
+        self.unconditional()
+        if isinstance(sigma, Tensor):
+            sigma = sigma.double().expand(self.space.batch(x))
+        coefficients = self.parametrisation.coefficients(sigma)
+        return sigma, tuple(spread(c, self.space, x) for c in coefficients)
+
+    def _evaluate(self, x: Tensor, sigma: Level) -> Tensor:
+        """The network itself, `[*batch, *event]` to the same."""
+        flat = x.reshape(-1, *self.space.shape).to(self.dtype)
+        arguments = [flat, self._times(flat, sigma)]
         if self.labels:
-            label = torch.full((len(flat),), self.label or 0, dtype=torch.long, device=flat.device)
-            output = self.module(flat, times, label)
-        else:
-            output = self.module(flat, times)
-        if self.space.shape and output.shape[1] > self.space.shape[0]:
-            output = output[:, : self.space.shape[0]]
-        return torch.as_tensor(output).to(x.dtype).reshape(*batch, *self.space.shape)
+            arguments.append(torch.full_like(arguments[1], self.label or 0, dtype=torch.long))
+        output = self._called(arguments)
+        if self.space.shape and output.shape[1:2] == (2 * flat.shape[1],):
+            output = output[:, : flat.shape[1]]
+        if output.shape != flat.shape:
+            raise ShapeError(
+                f"The network gave {tuple(output.shape)} for an input of {tuple(flat.shape)}; its output has "
+                f"the shape of its input, or twice its channels. {TRY}"
+            )
+        return linalg.connected(output, flat, WHAT).to(x.dtype).reshape(x.shape)
+
+    def _times(self, flat: Tensor, sigma: Level) -> Tensor:
+        time = self.parametrisation.time(sigma)
+        dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+        if isinstance(self.parametrisation, Discrete) and self.parametrisation.whole:
+            dtype = torch.long
+        if isinstance(time, Tensor):
+            return time.reshape(-1).to(flat.device, dtype)
+        return torch.full((len(flat),), time, dtype=dtype, device=flat.device)
+
+    def _called(self, arguments: list[Tensor]) -> Tensor:
+        training = next((layer for layer in self._training if layer.training), None)
+        if training is not None:
+            raise InputError(
+                f"The network is in training mode, where its {type(training).__name__} draws numbers or looks at "
+                "its batch, so that a sample is no function of its seed; call module.eval() first."
+            )
+        try:
+            output = self.module(*arguments)
+        except (PosteriaError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if "Inference tensor" in str(error):
+                raise
+            # Which of them a network raises is its own affair; it is said in full, with what was given.
+            given = ", ".join(
+                f"{name} {tuple(a.shape)} in {str(a.dtype).removeprefix('torch.')}"
+                for name, a in zip(("x", "time", "label"), arguments, strict=False)
+            )
+            reason = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}"
+            raise CapabilityError(
+                f"The network failed when it was called with {given} in this order ({reason.splitlines()[0]}). "
+                f"Give Network a function with these arguments that calls it. {TRY}"
+            ) from error
+        return _tensor_of(output).to(arguments[0].device)
+
+
+WHAT = "This network"
+TRY = "posteria.testing.check_denoiser(prior) tries what a sampler will ask."
+
+
+def dtype_of(module: nn.Module) -> torch.dtype | None:
+    """The dtype of a module's weights; None if it has none."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def device_of(module: nn.Module) -> torch.device | None:
+    """Where a module computes: where its weights are, or are brought by the hooks of accelerate.
+
+    Raises:
+        CapabilityError: If its weights are nowhere.
+    """
+    for layer in module.modules():
+        device = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    device = next((p.device for p in module.parameters() if p.is_floating_point()), None)
+    if device is not None and device.type == "meta":
+        raise CapabilityError(
+            "The weights of this network are on the device 'meta', where there are no numbers: load them first."
+        )
+    return device
+
+
+def _needs_evaluation(layer: nn.Module) -> bool:
+    """Whether a layer, in training mode, draws numbers or makes samples depend on each other."""
+    if isinstance(layer, nn.modules.dropout._DropoutNd):
+        return layer.p > 0
+    return isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.AlphaDropout)
+
+
+def _tensor_of(output: Any) -> Tensor:
+    """The tensor in what a network returns.
+
+    Raises:
+        CapabilityError: If there is none, or several and none of them is `sample`.
+    """
+    found = output
+    if isinstance(output, Mapping):
+        found = output.get("sample", next(iter(output.values())) if len(output) == 1 else None)
+    elif isinstance(output, tuple | list):
+        found = output[0] if output else None
+    elif not isinstance(output, Tensor):
+        found = getattr(output, "sample", output)
+    if isinstance(found, Tensor | np.ndarray):
+        return torch.as_tensor(found)
+    names = f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+    raise CapabilityError(
+        f"The network returned a {type(output).__name__}{names}, in which posteria finds no output; a network "
+        "returns a tensor, an object with one as `sample`, or a tuple that begins with one. Give Network a "
+        f"function that does. {TRY}"
+    )

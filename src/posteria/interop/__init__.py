@@ -1,18 +1,13 @@
-"""posteria inside diffusers: rules as its guiders, and its pipelines as priors."""
+"""What posteria gives to others: rules as guiders of diffusers."""
+
+from typing import Any
 
 from .guiders import to_diffusers
-from .parts import decode
-from .pipelines import from_diffusers, sample_pipeline
-from .schedules import GivenLevels, schedule_of
-from .texts import Embeddings, Prompt
 
-__all__ = [
-    "Embeddings",
-    "GivenLevels",
-    "Prompt",
-    "decode",
-    "from_diffusers",
-    "sample_pipeline",
-    "schedule_of",
-    "to_diffusers",
-]
+__all__ = ["to_diffusers"]
+
+
+def __getattr__(name: str) -> Any:
+    from .._deprecated import moved
+
+    return moved(__name__, name)

@@ -6,7 +6,7 @@ from typing import Any
 from ..core.errors import CapabilityError
 from ..core.rebuild import rebuild
 from ..diffusion import betas, network
-from ..diffusion.network import Clean, Epsilon, FlowMatching, Parametrisation
+from ..diffusion.network import X0, Epsilon, FlowMatching, Parametrisation
 from ..guidance.base import TiltedRule
 from ..guidance.tilted.adaptive import AdaptiveGuidance
 from ..guidance.tilted.apg import APG
@@ -15,7 +15,7 @@ from ..guidance.tilted.cfgpp import CFGPlusPlus
 from ..guidance.tilted.interval import Interval
 from ..guidance.tilted.rescale import Rescale
 from ..guidance.tilted.zero_star import ZeroStar
-from .schedules import reading_of
+from ..priors.readers.schedulers import reading_of
 
 # What a rule may be asked: whether it can do without the latents, for what a network predicts.
 Fits = Callable[[Any, Parametrisation], bool]
@@ -33,7 +33,7 @@ FITS: dict[type[TiltedRule], tuple[Fits, str]] = {
     Interval: (lambda rule, reading: True, ""),
     CFGPlusPlus: (lambda rule, reading: True, ""),
     APG: (
-        lambda rule, reading: rule.eta == 1 or _alike(Clean(), reading),
+        lambda rule, reading: rule.eta == 1 or _alike(X0(), reading),
         "eta=1, or a network that predicts the clean signal",
     ),
     Rescale: (
@@ -60,7 +60,7 @@ def rule_from(text: str, scheduler: dict[str, Any] | None) -> tuple[TiltedRule, 
     """
     kinds: tuple[type, ...] = (
         *FITS,
-        *(network.Epsilon, network.Velocity, network.Clean, network.FlowMatching, network.EDM),
+        *(network.Epsilon, network.Velocity, network.X0, network.FlowMatching, network.EDM),
         *(betas.LinearBetas, betas.ScaledLinearBetas, betas.CosineBetas, betas.GivenBetas),
     )
     name = text.partition("(")[0]
@@ -74,7 +74,7 @@ def rule_from(text: str, scheduler: dict[str, Any] | None) -> tuple[TiltedRule, 
                 "to_diffusers(rule, scheduler=pipe.scheduler)."
             )
         # The rule says the same of any output; this reading leaves numbers as they are.
-        return rule, Clean()
+        return rule, X0()
     reading = reading_of(scheduler)
     fits, needs = FITS[type(rule)]
     if not fits(rule, reading):

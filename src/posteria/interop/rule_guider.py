@@ -1,4 +1,4 @@
-"""The guider that asks a rule. Imports diffusers, so that only `to_diffusers` imports it."""
+"""The guider that evaluates a rule. Imports diffusers, so that only `to_diffusers` imports it."""
 
 from typing import Any
 
@@ -6,41 +6,42 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.guiders.guider_utils import BaseGuidance, GuiderOutput
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import CapabilityError, require
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser, Family, Label
 from ..guidance.base import Estimate, Memory, StepInfo
 from ..guidance.tilted.cfgpp import CFGPlusPlus
+from ..priors.readers.schedules import sigma_of
 from ..target import Tilted
 from .fits import rule_from
-from .schedules import sigma_of
 
 
-class Said(Denoiser):
-    """A denoiser that says what a network has said already.
+class Fixed(Denoiser):
+    """A denoiser whose estimate is given, because the network has been evaluated already.
 
     Args:
-        value: What it says; None if the network was not asked.
+        value: The estimate; None if the network was not evaluated.
         space: Its space.
     """
 
     def __init__(self, value: Tensor | None, space: Space) -> None:
         self.value = value
         self.space = space
-        self.asked = False
+        self.used = False
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
-        self.asked = True
+        self.used = True
         return torch.zeros_like(x) if self.value is None else self.value
 
 
 class RuleGuider(BaseGuidance):  # type: ignore[misc]
-    """A guidance rule that is asked at `x = 0`, where an output F of the network is the estimate `out F`.
+    """A guidance rule that is evaluated at `x = 0`, where an output F of the network is the estimate `out F`.
 
     Rules for which that is the same as at the latents are those that `to_diffusers` takes. Each
-    sample is asked about by itself.
+    sample is treated by itself.
 
     Args:
         rule: The `repr` of the rule.
@@ -122,11 +123,11 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
     def num_conditions(self) -> int:
         """Passes of the step that was announced; between two steps, the most that one may take.
 
-        A pipeline asks before its first step, to know whether it needs a negative prompt.
+        A pipeline reads it before its first step, to know whether it needs a negative prompt.
         """
         if not self._awaits:
             return 2 if self._enabled else 1
-        return 2 if not self._alone and self._asks_unconditional() else 1
+        return 2 if not self._alone and self._uses_unconditional() else 1
 
     @property
     def _alone(self) -> bool:
@@ -135,20 +136,20 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
             return True
         require(
             self._num_inference_steps is not None,
-            "A guider is told where it is before it is asked: guider.set_state(step, steps, timestep).",
+            "A guider needs its place in the run before it is evaluated: guider.set_state(step, steps, timestep).",
         )
         first, last = (
             int(share * self._num_inference_steps) for share in (self._start, self._stop)
         )
         return not first <= self._step < last
 
-    def _asks_unconditional(self) -> bool:
-        """Whether the rule, as it stands, will ask the unconditional member about any sample."""
+    def _uses_unconditional(self) -> bool:
+        """Whether the rule, as it stands, will evaluate the unconditional member for any sample."""
         memories: list[Memory] | list[None] = self._memory or [None]
         for memory in memories:
             target = self._target(None, None, self._space)
-            self._ask(target, self._space.zeros(1), memory)
-            if isinstance(target.unconditional, Said) and target.unconditional.asked:
+            self._evaluate(target, self._space.zeros(1), memory)
+            if isinstance(target.unconditional, Fixed) and target.unconditional.used:
                 return True
         return False
 
@@ -159,19 +160,21 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
         space = Space(tuple(given.shape[1:]), wide, given.device)
         x, looks = space.zeros(1), []
         for row in range(len(given)):
-            said = [None if f is None else out * f[row : row + 1].to(wide) for f in (given, free)]
+            outputs = [
+                None if f is None else out * f[row : row + 1].to(wide) for f in (given, free)
+            ]
             memory = self._memory[row] if self._memory else None
-            looks.append(self._ask(self._target(said[0], said[1], space), x, memory))
+            looks.append(self._evaluate(self._target(outputs[0], outputs[1], space), x, memory))
         self._memory, self._space = [look.memory for look in looks], space
         return (torch.cat([look.x0 for look in looks]) / out).to(given.dtype)
 
-    def _ask(self, target: Tilted, x: Tensor, memory: Memory | None) -> Estimate:
+    def _evaluate(self, target: Tilted, x: Tensor, memory: Memory | None) -> Estimate:
         if memory is None:
             memory = self.rule.init(target, x)
         return self.rule(target, x, self._moment, memory)
 
     def _target(self, given: Tensor | None, free: Tensor | None, space: Space) -> Tilted:
-        family = Family(Said(free, space), {0: Said(given, space)})
+        family = Family(Fixed(free, space), {0: Fixed(given, space)})
         return Tilted(family, Label(0), self.guidance_scale)
 
     @property
@@ -182,10 +185,10 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
 
     @property
     def _following(self) -> float:
-        """The level at which the network is asked next; 0 after the last."""
+        """The level at which the network is evaluated next; 0 after the last."""
         if self._scheduler is None:
             raise CapabilityError(
-                "CFGPlusPlus depends on the level of the next step; tell the guider the pipeline's scheduler: "
+                "CFGPlusPlus depends on the level of the next step; give the guider the pipeline's scheduler: "
                 "guider.follow(pipe.scheduler)."
             )
         now = _number(self._timestep)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..core.errors import InputError, unknown
 from ..core.space import Space
 from ..guidance.classifiers.classifier import CleanClassifier
-from .shipped import WEIGHTS, check_hash
+from .card import WEIGHTS, check_hash
 
 
 class DigitsNet(nn.Module):
@@ -123,7 +123,7 @@ def load_classifier(
 def _read(path: Path, sha256: str) -> dict[str, Tensor]:
     if not path.exists():
         raise InputError(f"{path} is missing; reinstall posteria.")
-    check_hash(path, sha256)
+    check_hash([path], sha256)
     from safetensors.torch import load_file
 
     weights: dict[str, Tensor] = load_file(path)

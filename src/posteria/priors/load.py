@@ -1,13 +1,17 @@
-"""`load_prior`: from a name to a denoiser."""
+"""`load_prior`: from a name to a card, its reader, and a denoiser."""
 
+import dataclasses
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
-from ..core.errors import InputError, unknown
-from ..diffusion.network import Network
-from .folder import load_folder, weights_of
-from .shipped import SHIPPED, file_sha256
+from ..core.errors import CapabilityError, InputError, unknown
+from ..diffusion.denoiser import Conditional, Label, Scale
+from ..diffusion.network import Discrete, Network
+from .card import SHIPPED, Card, check_hash, files_sha256, read_card
+from .readers.folder import weight_files
+from .readers.registry import READERS, reader_of
 
 
 def load_prior(
@@ -18,7 +22,7 @@ def load_prior(
     size: tuple[int, int] | None = None,
     sha256: str | None = None,
     shift: int = 0,
-) -> Network:
+) -> Conditional:
     """Load a trained prior.
 
     Args:
@@ -28,18 +32,26 @@ def load_prior(
         device: Where the network and the samples live.
         dtype: Of the network; samples are in float32 at least.
         size: Height and width, if another than the network was trained at.
-        sha256: The weights must have this SHA-256.
+        sha256: The weights must have this SHA-256; of several files, that of their hashes in order.
         shift: For networks with a DDPM table; see `posteria.diffusion.Epsilon`.
 
     Raises:
         InputError: If there is no such prior, or its files are missing, damaged or not the
             expected ones.
-        CapabilityError: If it is not a pixel model that posteria can read.
+        CapabilityError: If it is of a kind that no reader reads.
     """
-    folder = _where(name)
-    if name in SHIPPED:
-        sha256 = SHIPPED[name].sha256
-    return load_folder(folder, device=device, dtype=dtype, size=size, sha256=sha256, shift=shift)
+    card = card_of(name)
+    files = _files(card)
+    for expected in {sha256, card.sha256} - {None}:
+        check_hash(weight_files(files), str(expected))
+    prior = READERS[card.reader](files, device=device, dtype=dtype, size=size)
+    prior.about = str(card)
+    if shift:
+        _shift(prior, shift)
+    # Of the weights of the card, and of no others.
+    if size is None and card.sha256 is not None and (files / "scale.safetensors").exists():
+        _tell_scale(prior, files / "scale.safetensors")
+    return prior
 
 
 def prior_sha256(name: str) -> str:
@@ -48,32 +60,79 @@ def prior_sha256(name: str) -> str:
     Args:
         name: As for `load_prior`, with the same errors.
     """
-    return file_sha256(weights_of(_where(name)))
+    return files_sha256(weight_files(_files(card_of(name))))
 
 
-def _where(name: str) -> Path:
-    """The folder of a prior."""
+def card_of(name: str) -> Card:
+    """The card of a prior: a shipped one's, the file `card.toml` in its folder, or one made of what is there.
+
+    Args:
+        name: As for `load_prior`.
+
+    Raises:
+        InputError: If there is no such prior.
+        CapabilityError: If it is of a kind that no reader reads.
+    """
     if name in SHIPPED:
-        return SHIPPED[name].folder
-    if name.startswith("diffusers:"):
-        return _folder(name.removeprefix("diffusers:"))
-    if Path(name).is_dir():
-        return Path(name)
-    raise unknown("prior", name, [*SHIPPED, "diffusers:FOLDER-OR-NAME"])
+        return SHIPPED[name]
+    kind, colon, path = name.partition(":")
+    if colon and kind == "diffusers" and not Path(path).exists():
+        return Card(name=path, reader="pixel", path=path, where="hub")
+    if colon and kind in READERS:
+        return Card(name=name, reader=kind, path=path)
+    folder = Path(path if colon and kind == "diffusers" else name)
+    if folder.is_file():
+        raise InputError(
+            f"{name} is a file; posteria reads folders in diffusers' format. Load the network with its own "
+            "code and wrap it: posteria.Network(module, space, parametrisation)."
+        )
+    if not folder.is_dir():
+        raise unknown("prior", name, [*SHIPPED, "diffusers:FOLDER-OR-NAME"])
+    if (folder / "card.toml").exists():
+        card = read_card(folder / "card.toml")
+        if card.reader not in READERS:
+            raise unknown("reader", card.reader, READERS)
+        return card
+    return Card(name=folder.name, reader=reader_of(folder), path=str(folder))
 
 
-def _folder(name: str) -> Path:
-    """A local folder, or a copy of one on the hub."""
-    if Path(name).is_dir():
-        return Path(name)
+def _files(card: Card) -> Path:
+    """The files of a prior, fetched if they are on the hub: first what says of which kind it is."""
+    if card.where != "hub":
+        return card.folder
+    folder = _fetch(card.path, ["*.json"])
+    if reader_of(folder) == card.reader:
+        folder = _fetch(card.path, ["*.json", "*.safetensors"])
+        if not any(folder.rglob("*.safetensors")):
+            folder = _fetch(card.path, ["*.json", "*.bin"])
+    return folder
+
+
+def _fetch(name: str, patterns: list[str]) -> Path:
+    """A copy of some files on the hub."""
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "unet/*.json", "unet/*.safetensors", "scheduler/*.json"]
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except (
-        Exception
-    ) as error:  # The hub raises a dozen kinds, and which ones changes with its version.
+    # The hub raises a dozen kinds, and which ones changes with its version.
+    except Exception as error:
         raise InputError(
             f"There is no folder {name!r}, and the hub did not give a model of that name ({type(error).__name__})."
         ) from error
+
+
+def _shift(prior: Conditional, shift: int) -> None:
+    """Let the network see the training step `shift` after that of each level."""
+    if not isinstance(prior, Network) or not isinstance(prior.parametrisation, Discrete):
+        raise CapabilityError(
+            f"shift={shift} is for networks with a DDPM table; this is {prior!r}."
+        )
+    prior.parametrisation = dataclasses.replace(prior.parametrisation, shift=shift)
+
+
+def _tell_scale(prior: Conditional, path: Path) -> None:
+    """Tell a prior and its members the mean and spread that `posteria.diffusion.scale` has measured of them."""
+    known = load_file(path)
+    members = [prior.given(Label(k)) for k in range(prior.labels)]
+    for member, mean, std in zip([prior, *members], known["mean"], known["std"], strict=True):
+        member.scale = Scale(mean.to(prior.space.device, prior.space.dtype), float(std))

@@ -10,8 +10,7 @@ import torch
 from typing_extensions import override
 
 from ..core.errors import CapabilityError, InputError
-from ..diffusion.denoiser import Label
-from ..diffusion.network import Network
+from ..diffusion.denoiser import Conditional, Label
 from ..guidance import CFG
 from ..guidance.classifiers.classifier import CleanClassifier
 from ..guidance.classifiers.classifier_guidance import classified
@@ -232,7 +231,7 @@ def _target_of(sampler: Sampler[Any], target: Tilted, models: Models) -> Tilted 
     return classified(target, models.classifier)
 
 
-def _label(request: Request, prior: Network) -> int:
+def _label(request: Request, prior: Conditional) -> int:
     """The label; a prior without any has nothing to be guided by."""
     if not prior.labels:
         raise CapabilityError(

@@ -74,7 +74,7 @@ PARTS: tuple[type, ...] = (
     *(betas.LinearBetas, betas.ScaledLinearBetas, betas.CosineBetas, betas.GivenBetas),
     *solver.SOLVERS.values(),
     *(InnerSteps, Langevin, Deterministic, Midpoint, Mix, Uniform, Unconditional),
-    *(network.Epsilon, network.Velocity, network.Clean, network.FlowMatching, network.EDM),
+    *(network.Epsilon, network.Velocity, network.X0, network.FlowMatching, network.EDM),
     *(Even, Increasing, Decreasing, Fixed, Faded, Bayes, Difference, Max, Sum),
     *RULES.values(),
 )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser
+from ..diffusion.network import Network
 from ..likelihood import Likelihood
 from ..operators import LinearOperator, Operator, SVDOperator
 
@@ -128,6 +129,15 @@ def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor) -> None:
     same(a.u(rebuilt), a(x), 1e-9, f"{name}: U S V^T is not A")
 
 
+# Relative errors allowed, by the precision in which a prior computes.
+TOLERANCES = {
+    torch.float64: 1e-8,
+    torch.float32: 1e-3,
+    torch.float16: 2e-2,
+    torch.bfloat16: 1e-1,
+}
+
+
 def check_denoiser(
     prior: Denoiser,
     *,
@@ -135,46 +145,96 @@ def check_denoiser(
     tolerance: float | None = None,
     seed: int = 0,
 ) -> None:
-    """Check a prior.
+    """Check a prior on what samplers ask of it.
 
-    Batches act row by row, a noise level is a number or one a sample, the dtype is kept, and `vjp`
-    is the transpose of the derivative.
+    Batches of any shape act row by row; a noise level is a number, or a tensor with one for each
+    sample in the dtype of the signals; the shape and the dtype are kept; and `vjp` is linear, whatever the size of
+    what it is given, and the transpose of the derivative (which in half precision no difference can tell).
 
     Args:
         prior: The prior.
         sigmas: Noise levels to try.
-        tolerance: Relative error allowed; by default 1e-8 in float64 and 1e-3 in float32.
+        tolerance: Relative error allowed; by default 1e-8 in float64, 1e-3 in float32, and for a network in
+            half precision 2e-2 (float16) or 1e-1 (bfloat16).
         seed: Seed of the trials.
+
+    Raises:
+        AssertionError: At the first property that does not hold, with a sentence that says which.
     """
-    space = prior.space
-    tolerance = tolerance or (1e-8 if space.dtype == torch.float64 else 1e-3)
+    precision = prior.dtype if isinstance(prior, Network) else prior.space.dtype
+    tolerance = tolerance or TOLERANCES[precision]
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for sigma in sigmas:
             _check_level(prior, sigma, tolerance, generator)
+        _check_levels(prior, sigmas, tolerance, generator)
+        if precision in {torch.float64, torch.float32}:
+            for sigma in sigmas:
+                _check_slope(prior, sigma, tolerance, generator)
+
+
+def _denoised(prior: Denoiser, x: Tensor, sigma: float | Tensor) -> Tensor:
+    """What a prior makes of signals, with whatever it raises in a sentence."""
+    level = str(sigma)
+    if isinstance(sigma, Tensor):
+        level = f"a tensor {tuple(sigma.shape)} in {sigma.dtype}"
+    name = f"{type(prior).__name__} at x {tuple(x.shape)} in {x.dtype} with the level {level}"
+    try:
+        x0 = prior(x, sigma)
+    except Exception as error:
+        raise AssertionError(f"{name} fails: {type(error).__name__}: {error}") from error
+    require(isinstance(x0, Tensor), f"{name} gives a {type(x0).__name__}, not a tensor")
+    require(
+        x0.shape == x.shape and x0.dtype == x.dtype,
+        f"{name} changes shape or dtype: it gives {tuple(x0.shape)} in {x0.dtype}",
+    )
+    return x0
 
 
 def _check_level(
     prior: Denoiser, sigma: float, tolerance: float, generator: torch.Generator
 ) -> None:
+    """One level, as a number and as a tensor, and the map that `vjp` gives."""
     space, name = prior.space, f"{type(prior).__name__} at level {sigma}"
+    x, u = (1 + sigma) * normal(generator, space, 3), normal(generator, space, 3)
+    x0 = _denoised(prior, x, sigma)
+    for i in range(3):
+        alone = _denoised(prior, x[i : i + 1], sigma)[0]
+        same(alone, x0[i], tolerance, f"{name}: a sample alone and in a batch differ")
+    level = torch.full((3,), sigma, dtype=space.dtype, device=space.device)
+    several = _denoised(prior, x, level)
+    same(several, x0, tolerance, f"{name}: a level a sample and one level differ")
+    value, pullback = prior.vjp(x, sigma)
+    same(value, x0, tolerance, f"{name}: vjp and the denoiser give different values")
+    large = 2.0**20
+    back, scaled = pullback(u), pullback(large * u) / large
+    same(scaled, back, tolerance, f"{name}: vjp of a large vector is not that of a small one")
 
-    def denoise(z: Tensor) -> Tensor:
-        return prior(z, sigma)
 
+def _check_levels(
+    prior: Denoiser, sigmas: tuple[float, ...], tolerance: float, generator: torch.Generator
+) -> None:
+    """Several levels at once, and no batch or two axes of it."""
+    space, name, n = prior.space, type(prior).__name__, len(sigmas)
+    levels = torch.tensor(sigmas, dtype=space.dtype, device=space.device)
+    x = normal(generator, space, 2, n)
+    x0 = _denoised(prior, x, levels.expand(2, n))
+    for i, sigma in enumerate(sigmas):
+        one = _denoised(prior, x[0, i], levels[i])
+        same(one, x0[0, i], tolerance, f"{name}: levels {sigmas} at once and level {sigma} differ")
+
+
+def _check_slope(
+    prior: Denoiser, sigma: float, tolerance: float, generator: torch.Generator
+) -> None:
+    """The map that `vjp` gives is the transpose of the derivative."""
+    space, name = prior.space, f"{type(prior).__name__} at level {sigma}"
     x = (1 + sigma) * normal(generator, space, 3)
     v, u = normal(generator, space, 3), normal(generator, space, 3)
-    x0, pullback = prior.vjp(x, sigma)
-    require(x0.shape == x.shape and x0.dtype == x.dtype, f"{name} changes shape or dtype")
-    same(denoise(x), x0, tolerance, f"{name}: vjp and the denoiser give different values")
-    for i in range(3):
-        alone = denoise(x[i : i + 1])[0]
-        same(alone, x0[i], tolerance, f"{name}: a sample alone and in a batch differ")
-    levels = torch.full((3,), sigma, dtype=space.dtype, device=space.device)
-    same(prior(x, levels), x0, tolerance, f"{name}: a level a sample and one level differ")
+    back = prior.vjp(x, sigma)[1](u)
     h = 1e-5 if space.dtype == torch.float64 else 1e-3 * (1 + sigma)
-    slope = _difference(denoise, x, v, h)
-    left, right = space.dot(slope, u).flatten(), space.dot(v, pullback(u)).flatten()
+    slope = _difference(lambda z: prior(z, sigma), x, v, h)
+    left, right = space.dot(slope, u).flatten(), space.dot(v, back).flatten()
     same(left, right, max(30 * tolerance, 1e-6), f"{name}: vjp is not the derivative")
 
 

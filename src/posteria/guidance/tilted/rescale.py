@@ -24,7 +24,7 @@ class Rescale(Pointwise):
     It is not the same on every kind of output. The paper's networks predict the velocity v, which
     is the default here; diffusers rescales whatever the network predicts. At low noise v is nearly
     the noise, whose spread is 1 whatever the signal, so that the rule does next to nothing there;
-    on estimates of the clean signal (`Clean()`) it acts at every level. Where the prior is N(0, I),
+    on estimates of the clean signal (`X0()`) it acts at every level. Where the prior is N(0, I),
     whose velocity is 0, it is CFG with the weight `phi + (1 - phi) weight`. It does nothing to a
     signal of one entry or against a shift of all entries by the same amount, and where guidance has
     narrowed the spread it drives it up.
@@ -32,7 +32,7 @@ class Rescale(Pointwise):
     Args:
         weight: The power of the condition, at least 1; by default the target's.
         phi: Share of the rescaled output, 0 (plain CFG) to 1.
-        output: What is rescaled: `Velocity()`, `Epsilon()`, `Clean()` or `FlowMatching()`; of its
+        output: What is rescaled: `Velocity()`, `Epsilon()`, `X0()` or `FlowMatching()`; of its
             fields only the kind matters.
     """
 

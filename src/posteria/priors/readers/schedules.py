@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from ..core.errors import CapabilityError, InputError, require
-from ..core.level import Level
-from ..diffusion.network import EDM, Discrete, FlowMatching, Parametrisation
-from ..diffusion.schedule import Karras, LogLinear, Schedule
-from ..priors.folder import parametrisation_of
+from ...core.errors import CapabilityError, InputError, require
+from ...core.level import Level
+from ...diffusion.network import EDM, Discrete, FlowMatching, Parametrisation
+from ...diffusion.schedule import Karras, LogLinear, Schedule
+from .schedulers import reading_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,8 @@ class GivenLevels(Schedule):
             "The levels of a schedule are finite, above 0 and decreasing; these are not.",
         )
 
+    @override
     def at(self, u: Level) -> Level:
-        """See `Schedule`; between two levels, on a straight line in their logarithms."""
         places = np.linspace(0, 1, len(self.above))
         logs = np.log(self.above[::-1])
         if isinstance(u, Tensor):
@@ -45,40 +46,14 @@ class GivenLevels(Schedule):
             return torch.as_tensor(value, dtype=torch.float64, device=u.device)
         return float(np.exp(np.interp(u, places, logs)))
 
+    @override
     def time(self, sigma: float) -> float:
-        """See `Schedule`."""
         places = np.linspace(0, 1, len(self.above))
         return float(np.interp(math.log(max(sigma, 1e-300)), np.log(self.above[::-1]), places))
 
+    @override
     def levels(self) -> list[float]:
-        """See `Schedule`."""
         return [*self.above, 0.0]
-
-
-def config_of(scheduler: Any) -> dict[str, Any]:
-    """A scheduler's configuration with the name of its class; a dictionary is taken as it is."""
-    if isinstance(scheduler, dict):
-        return dict(scheduler)
-    entries = {key: value for key, value in scheduler.config.items() if not key.startswith("_")}
-    return {**entries, "_class_name": type(scheduler).__name__}
-
-
-def reading_of(scheduler: Any) -> Parametrisation:
-    """What the network of a scheduler predicts and how it is told the noise level.
-
-    Args:
-        scheduler: A scheduler of diffusers, or its configuration with `_class_name`.
-
-    Raises:
-        CapabilityError: If it is of a kind that has no such reading.
-    """
-    config = config_of(scheduler)
-    if config.get("timestep_type") == "continuous":
-        raise CapabilityError(
-            f"posteria cannot read a {config['_class_name']} with timestep_type='continuous', whose networks are "
-            "told a logarithm of the noise level; wrap the network with posteria.Network(..., EDM(...))."
-        )
-    return parametrisation_of(config)
 
 
 def sigma_of(reading: Parametrisation, time: float) -> float:
@@ -100,14 +75,14 @@ def sigma_of(reading: Parametrisation, time: float) -> float:
 def schedule_of(scheduler: Any, steps: int) -> Schedule:
     """The noise levels that a scheduler of diffusers visits.
 
-    They are those of the timesteps that its network is told, and 0 at the end. Levels of Karras et al. are
+    They are those of the timesteps that its network is given, and 0 at the end. Levels of Karras et al. are
     a `Karras` schedule and exponential ones a `LogLinear` one, so that the levels of samplers that
     choose their own range (`CFGiG`) can be of that kind. All others are `GivenLevels`.
 
     A loop of diffusers does the same but for three things. Schedulers with
     `set_alpha_to_one=False` leave the noise of the first training step in their result, whereas here
     the last estimate is the result. `DDIMScheduler` with `timestep_spacing="linspace"` steps to
-    other levels than its network is told next. Those that clip or threshold estimates do so in their step, which is
+    other levels than its network is given next. Those that clip or threshold estimates do so in their step, which is
     no part of a denoiser.
 
     Args:
@@ -145,7 +120,7 @@ def schedule_of(scheduler: Any, steps: int) -> Schedule:
 def _levels(scheduler: Any, reading: Parametrisation) -> list[float]:
     """The levels above 0, decreasing, each once."""
     if isinstance(getattr(scheduler, "sigmas", None), Tensor):
-        # Those at which the network is asked, without the end of the last step.
+        # Those at which the network is evaluated, without the end of the last step.
         given = scheduler.sigmas.double()[: len(scheduler.timesteps)].tolist()
         if isinstance(reading, FlowMatching):
             given = [share / (1 - share) if share < 1 else math.inf for share in given]

@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..core.errors import CapabilityError, require
-from ..core.space import Space
+from ...core.errors import CapabilityError, require
+from ...core.space import Space
+from ...diffusion.network import device_of, dtype_of
 
 
 class Parts:
@@ -68,39 +68,6 @@ class Parts:
                 f"Height and width are multiples of {factor}; size={size}.",
             )
             sides = size[0] // factor, size[1] // factor
-        weights = next(p for p in self.network.parameters() if p.is_floating_point())
-        dtype = torch.promote_types(weights.dtype, torch.float32)
-        return Space((int(config.in_channels), *sides), dtype, weights.device)
-
-
-def decode(pipeline: Any, x: Tensor) -> Tensor:
-    """The images of samples of a pipeline's prior, in [0, 1], as the pipeline itself makes them.
-
-    Args:
-        pipeline: As for `from_diffusers`.
-        x: `[n, channels, height, width]`: pixels in [-1, 1], or latents.
-
-    Returns:
-        `[n, channels, height, width]` in pixels.
-    """
-    vae = Parts(pipeline).vae
-    if vae is not None:
-        # Some autoencoders overflow in float16.
-        own = vae.dtype
-        wide = own == torch.float16 and bool(vae.config.get("force_upcast", False))
-        dtype = torch.float32 if wide else own
-        latents = _unscaled(vae.config, x).to(vae.device, dtype)
-        with torch.no_grad():
-            x = vae.to(dtype).decode(latents, return_dict=False)[0].to(x)
-        vae.to(own)
-    return (x / 2 + 0.5).clamp(0, 1)
-
-
-def _unscaled(config: Any, x: Tensor) -> Tensor:
-    """Latents as the autoencoder has them, from those that the network sees."""
-    scale = float(config.get("scaling_factor", 1.0))
-    mean, std = config.get("latents_mean"), config.get("latents_std")
-    if mean is not None and std is not None:
-        mean, std = (torch.tensor(value).to(x)[:, None, None] for value in (mean, std))
-        return x * std / scale + mean
-    return x / scale + float(config.get("shift_factor") or 0.0)
+        dtype = torch.promote_types(dtype_of(self.network) or torch.float32, torch.float32)
+        device = device_of(self.network) or torch.device("cpu")
+        return Space((int(config.in_channels), *sides), dtype, device)

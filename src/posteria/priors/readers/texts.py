@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from ..core.errors import CapabilityError, InputError, ShapeError
-from ..core.space import Space
-from ..diffusion.denoiser import Condition, Conditional, Denoiser
-from ..diffusion.network import Network, Parametrisation
+from ...core.errors import CapabilityError, InputError, ShapeError
+from ...core.space import Space
+from ...diffusion.denoiser import Condition, Conditional, Denoiser
+from ...diffusion.network import Network, Parametrisation, device_of, dtype_of
 from .parts import Parts
 
 
@@ -57,16 +58,16 @@ class TextPrior(Conditional):
         self._null = null
         self._known: dict[Condition | None, Denoiser] = {}
 
+    @override
     def given(self, condition: Condition) -> Denoiser:
-        """See `Conditional`; `condition` is a `Prompt` or `Embeddings`. A prompt is encoded once."""
         if not isinstance(condition, Prompt | Embeddings):
             raise CapabilityError(
                 f"This network is given a text, Prompt('...') or Embeddings(...); it cannot be given {condition!r}."
             )
         return self._member(condition)
 
+    @override
     def unconditional(self) -> Denoiser:
-        """See `Conditional`."""
         return self._member(None) if self._null is None else self.given(self._null)
 
     def _member(self, condition: Prompt | Embeddings | None) -> Denoiser:
@@ -99,12 +100,12 @@ class TextPrior(Conditional):
         return Embeddings(found[place][0], found[place + 2][0] if len(found) > 2 else None)
 
     def _time_ids(self) -> tuple[int, ...]:
-        """What a network of the layout of Stable Diffusion XL is told of size and crop, as its pipeline does."""
+        """Size and crop, as the pipeline of Stable Diffusion XL gives them to its network."""
         height, width = (side * self._parts.factor for side in self.space.shape[1:])
         return (height, width, 0, 0, height, width)
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
         return self.unconditional()(x, sigma)
 
 
@@ -114,8 +115,8 @@ class _Texts(nn.Module):
     def __init__(self, unet: Any, seen: Embeddings, time_ids: tuple[int, ...]) -> None:
         super().__init__()
         self.unet = unet
-        weights = next(p for p in unet.parameters() if p.is_floating_point())
-        self.tokens = seen.tokens.to(weights).reshape(-1, seen.tokens.shape[-1])
+        device, dtype = device_of(unet), dtype_of(unet)
+        self.tokens = seen.tokens.to(device, dtype).reshape(-1, seen.tokens.shape[-1])
         width = unet.config.cross_attention_dim
         if isinstance(width, int) and self.tokens.shape[-1] != width:
             raise ShapeError(
@@ -127,18 +128,18 @@ class _Texts(nn.Module):
                 raise InputError(
                     "This network is also given a pooled embedding: Embeddings(tokens, pooled)."
                 )
-            self.pooled = seen.pooled.to(weights).flatten()
-            self.time_ids = torch.tensor(time_ids).to(weights)
-            told = unet.config.addition_time_embed_dim * len(time_ids) + len(self.pooled)
+            self.pooled = seen.pooled.to(device, dtype).flatten()
+            self.time_ids = torch.tensor(time_ids).to(device, dtype)
+            given = unet.config.addition_time_embed_dim * len(time_ids) + len(self.pooled)
             wanted = unet.add_embedding.linear_1.in_features
-            if told != wanted:
+            if given != wanted:
                 raise CapabilityError(
-                    f"This network is told {wanted} numbers beside the text; the layout of Stable Diffusion XL "
-                    f"with this pooled embedding has {told}."
+                    f"This network is conditioned on {wanted} numbers beside the text; the layout of Stable "
+                    f"Diffusion XL with this pooled embedding has {given}."
                 )
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """The network's output."""
+    def forward(self, x: Tensor, time: Tensor) -> Any:
+        """The network's output, with a `sample`."""
         n, added = len(x), None
         if self.pooled is not None and self.time_ids is not None:
             added = {
@@ -146,25 +147,22 @@ class _Texts(nn.Module):
                 "time_ids": self.time_ids.expand(n, -1),
             }
         tokens = self.tokens.expand(n, -1, -1)
-        output: Tensor = self.unet(
-            x, time, encoder_hidden_states=tokens, added_cond_kwargs=added
-        ).sample
-        return output
+        return self.unet(x, time, encoder_hidden_states=tokens, added_cond_kwargs=added)
 
 
 def _check_layout(unet: Any) -> None:
-    """Raise `CapabilityError` for a network that is told more than a noise level and a text."""
+    """Raise `CapabilityError` for a network that needs more than a noise level and a text."""
     config = unet.config
-    told: dict[str, tuple[str | None, ...]] = {
+    known_values: dict[str, tuple[str | None, ...]] = {
         "addition_embed_type": (None, "text_time"),
         "class_embed_type": (None,),
         "num_class_embeds": (None,),
         "encoder_hid_dim": (None,),
         "time_cond_proj_dim": (None,),
     }
-    for key, known in told.items():
+    for key, known in known_values.items():
         if config.get(key) not in known:
             raise CapabilityError(
                 f"posteria reads the layouts of Stable Diffusion and Stable Diffusion XL; this network has "
-                f"{key}={config[key]!r}, and is told more than a noise level and a text."
+                f"{key}={config[key]!r}, and needs more than a noise level and a text."
             )

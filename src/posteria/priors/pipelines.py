@@ -1,0 +1,113 @@
+"""Images of pipelines of diffusers by the samplers of posteria."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import require
+from ..diffusion.denoiser import Condition, Denoiser, Label
+from ..diffusion.network import Discrete, Parametrisation
+from ..diffusion.schedule import levels_of
+from ..samplers.base import Sampler
+from ..target import Tilted
+from .readers.parts import Parts
+from .readers.pipeline import from_diffusers
+from .readers.schedulers import reading_of
+from .readers.texts import Prompt
+
+
+def sample_pipeline(
+    pipeline: Any,
+    prompt: str | int | Condition | None = None,
+    *,
+    sampler: Sampler[Any],
+    seeds: Sequence[int],
+    weight: float = 7.5,
+    null: Condition | None = None,
+    size: tuple[int, int] | None = None,
+    batch: int = 4,
+) -> Tensor:
+    """Images of a pipeline by a sampler of posteria.
+
+    `CFGiG(schedule=Karras(steps=32, sigma_min=0.03, sigma_max=14.6))` or `Guided(rule=APG(), schedule=...)`
+    with `schedule_of(pipeline.scheduler, 30)`. The pipeline's own scheduler says what the network predicts and is
+    not used otherwise. There is no safety checker and no watermark.
+
+    Args:
+        pipeline: As for `from_diffusers`.
+        prompt: A text, the number of a class, or a condition; None for a model without.
+        sampler: `Guided(...)`, `CFGiG(...)` or another sampler of a tilted law; `Unconditional(...)` and the like
+            without a prompt.
+        seeds: One integer in [0, 2^32) an image; image i is a function of `seeds[i]` alone.
+        weight: The power of the condition, diffusers' `guidance_scale`.
+        null: What stands for no condition, such as a negative prompt, `Prompt("blurry")`.
+        size: Height and width in pixels, if not the network's own.
+        batch: Images at a time.
+
+    Returns:
+        `[len(seeds), channels, height, width]` in [0, 1].
+
+    Raises:
+        CapabilityError: If network, scheduler or sampler are of a kind that does not suit.
+        InputError: If the schedule starts above the noise that the network knows.
+    """
+    prior = from_diffusers(pipeline, size=size, null=null)
+    _check_range(sampler, reading_of(Parts(pipeline).scheduler))
+    target: Denoiser = prior
+    if prompt is not None:
+        condition = Prompt(prompt) if isinstance(prompt, str) else prompt
+        target = Tilted(
+            prior, Label(condition) if isinstance(condition, int) else condition, weight
+        )
+    images = [
+        decode(pipeline, sampler.sample(target, chosen))
+        for chosen in sampler.batches(seeds, batch)
+    ]
+    return torch.cat(images)
+
+
+def decode(pipeline: Any, x: Tensor) -> Tensor:
+    """The images of samples of a pipeline's prior, in [0, 1], as the pipeline itself makes them.
+
+    Args:
+        pipeline: As for `from_diffusers`.
+        x: `[n, channels, height, width]`: pixels in [-1, 1], or latents.
+
+    Returns:
+        `[n, channels, height, width]` in pixels.
+    """
+    vae = Parts(pipeline).vae
+    if vae is not None:
+        # Some autoencoders overflow in float16.
+        own = vae.dtype
+        wide = own == torch.float16 and bool(vae.config.get("force_upcast", False))
+        dtype = torch.float32 if wide else own
+        latents = _unscaled(vae.config, x).to(vae.device, dtype)
+        with torch.no_grad():
+            x = vae.to(dtype).decode(latents, return_dict=False)[0].to(x)
+        vae.to(own)
+    return (x / 2 + 0.5).clamp(0, 1)
+
+
+def _unscaled(config: Any, x: Tensor) -> Tensor:
+    """Latents as the autoencoder has them, from those that the network sees."""
+    scale = float(config.get("scaling_factor", 1.0))
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is not None and std is not None:
+        mean, std = (torch.tensor(value).to(x)[:, None, None] for value in (mean, std))
+        return x * std / scale + mean
+    return x / scale + float(config.get("shift_factor") or 0.0)
+
+
+def _check_range(sampler: Sampler[Any], reading: Parametrisation) -> None:
+    """Raise `InputError` for a schedule above the noise of a network's training."""
+    highest = levels_of(sampler.schedule)[0]
+    known = reading.betas.sigmas[-1] if isinstance(reading, Discrete) else math.inf
+    require(
+        highest <= 1.01 * known,
+        f"This network knows noise up to {known:.4g} and the schedule starts at {highest:.4g}; "
+        f"take schedule_of(pipeline.scheduler, steps) or Karras(sigma_max={known:.4g}).",
+    )

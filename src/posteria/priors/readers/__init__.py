@@ -1,0 +1,5 @@
+"""Readers of priors: one for each kind of files that a prior comes in."""
+
+from .registry import READERS, Reader
+
+__all__ = ["READERS", "Reader"]

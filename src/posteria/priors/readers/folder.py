@@ -1,0 +1,94 @@
+"""A folder in diffusers' format: its parts, configurations and files of weights."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import InputError
+
+# Shards are numbered before or after the variant, according to the version of diffusers.
+WEIGHTS = re.compile(
+    r"diffusion_pytorch_model(-\d+-of-\d+)?(?:\.(?P<variant>\w+))?(-\d+-of-\d+)?\.(?P<kind>safetensors|bin)"
+)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A configuration.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} does not hold a configuration.")
+    return content
+
+
+def parts_of(folder: Path) -> set[str]:
+    """The names of the parts of a pipeline: those that its index names, and those that have a folder."""
+    index = folder / "model_index.json"
+    named = read_json(index) if index.exists() else {}
+    parts = {key for key, value in named.items() if isinstance(value, list) and None not in value}
+    for path in folder.glob("*/*config.json"):
+        if read_json(path).keys() & {"_class_name", "architectures"}:
+            parts.add(path.parent.name)
+    return parts
+
+
+def place_of(folder: Path, part: str, file: str) -> Path:
+    """Where a part of a pipeline lies: in its own folder, or at the top.
+
+    Raises:
+        InputError: If it is in neither.
+    """
+    for place in (folder / part, folder):
+        if (place / file).exists():
+            return place
+    raise InputError(
+        f"{folder} is not a diffusers pixel model: there is no {part}/{file} and no {file}."
+    )
+
+
+def weights_in(place: Path) -> tuple[list[Path], str | None]:
+    """The files of the weights of one network, and their variant.
+
+    Those without a variant if there are any, in safetensors if there are any.
+
+    Raises:
+        InputError: If there are none, or several variants of which none is the default.
+    """
+    found: dict[tuple[str, str | None], list[Path]] = {}
+    for path in sorted(place.glob("diffusion_pytorch_model*")):
+        match = WEIGHTS.fullmatch(path.name)
+        if match:
+            found.setdefault((match["kind"], match["variant"]), []).append(path)
+    plain = [key for key in found if key[1] is None]
+    chosen = [key for kind in ("safetensors", "bin") for key in plain or found if key[0] == kind]
+    if not chosen:
+        raise InputError(
+            f"{place} has no diffusion_pytorch_model.safetensors, no shards or variants of it, and no .bin."
+        )
+    kind = [key for key in chosen if key[0] == chosen[0][0]]
+    if len(kind) > 1:
+        names = ", ".join(sorted(str(variant) for _, variant in kind))
+        raise InputError(
+            f"{place} has the variants {names} of its weights and no default; keep the one to be read."
+        )
+    return found[chosen[0]], chosen[0][1]
+
+
+def weight_files(files: Path) -> list[Path]:
+    """Every file of weights that a reader reads.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if files.is_file():
+        return [files]
+    places = [files, *sorted(path for path in files.iterdir() if path.is_dir())]
+    there = [place for place in places if any(place.glob("diffusion_pytorch_model*"))]
+    return [path for place in there or places[:1] for path in weights_in(place)[0]]

@@ -1,0 +1,134 @@
+"""Pixel models in diffusers' format: a folder with a U-Net, its weights and a scheduler."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import CapabilityError, InputError, require
+from ...core.space import Space
+from ...diffusion.network import Network
+from .folder import place_of, read_json, weights_in
+from .schedulers import reading_of
+from .unet import check_unet, whole
+
+
+class Folded(nn.Module):
+    """A diffusers U-Net that sees a picture with `patch x patch` pixels folded to channels."""
+
+    def __init__(self, unet: nn.Module, patch: int) -> None:
+        super().__init__()
+        self.unet = unet
+        self.patch = patch
+
+    def forward(self, x: Tensor, *rest: Tensor) -> Tensor:
+        """The network's output, `[n, channels, height, width]`; `rest` is time and label."""
+        folded = nn.functional.pixel_unshuffle(x, self.patch)
+        return nn.functional.pixel_shuffle(self.unet(folded, *rest).sample, self.patch)
+
+
+def read_pixel(
+    files: Path,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    size: tuple[int, int] | None = None,
+) -> Network:
+    """Read a U-Net of pixels from a folder in diffusers' format.
+
+    A file `posteria.json` beside the two configurations may say more than diffusers' format can:
+    `patch`, by which the network sees folded pictures, and `null_label`, the label that stands for
+    no label. The network is the prior's own: frozen, and in evaluation mode.
+
+    Raises:
+        InputError: If something is missing, damaged, or does not fit.
+        CapabilityError: If it is not a pixel U-Net with a scheduler that posteria reads.
+    """
+    place = place_of(files, "unet", "config.json")
+    config = read_json(place / "config.json")
+    kind = config.get("_class_name")
+    if kind != "UNet2DModel":
+        raise CapabilityError(
+            f"{files} holds a {kind}; load_prior reads networks of pixels (UNet2DModel). Those of latents and "
+            "texts are read by posteria.priors.from_diffusers(pipeline); wrap any other with posteria.Network."
+        )
+    scheduler = read_json(
+        place_of(files, "scheduler", "scheduler_config.json") / "scheduler_config.json"
+    )
+    check_unet(config)
+    reading = whole(reading_of(scheduler), config)
+    extra = read_json(files / "posteria.json") if (files / "posteria.json").exists() else {}
+    patch, null = int(extra.get("patch", 1)), extra.get("null_label")
+    labels = int(config.get("num_class_embeds") or 0)
+    space = _space(config, patch, size, dtype, device)
+    unet = _unet(place, dtype).to(device)
+    return Network(
+        unet if patch == 1 else Folded(unet, patch).eval(),
+        space,
+        reading,
+        labels=labels if null is None else labels - 1,
+        null_label=null,
+    )
+
+
+def _space(
+    config: dict[str, Any],
+    patch: int,
+    size: tuple[int, int] | None,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Space:
+    """The space of pictures, in float32 at least."""
+    native = config.get("sample_size")
+    if size is None:
+        if native is None:
+            raise InputError("This network has no size of its own; give size=(height, width).")
+        height, width = (native, native) if isinstance(native, int) else native
+        size = height * patch, width * patch
+    else:
+        multiple = patch << (len(config["block_out_channels"]) - 1)
+        require(
+            all(side > 0 and side % multiple == 0 for side in size),
+            f"This network takes sides that are multiples of {multiple}; {size[0]} x {size[1]} is not.",
+        )
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    return Space((int(config["in_channels"]) // patch**2, *size), state, device)
+
+
+def _unet(place: Path, dtype: torch.dtype) -> nn.Module:
+    """The network in a folder, with every weight of its configuration, and no other."""
+    paths, variant = weights_in(place)
+    # diffusers takes seconds to import, so only those who load a network wait for it.
+    from diffusers import UNet2DModel
+    from diffusers.utils import is_accelerate_available
+    from safetensors import SafetensorError
+
+    try:
+        # It renames what older versions have named otherwise, and reads pickles without running code.
+        unet, found = UNet2DModel.from_pretrained(
+            place,
+            torch_dtype=dtype,
+            variant=variant,
+            use_safetensors=paths[0].suffix == ".safetensors",
+            output_loading_info=True,
+            low_cpu_mem_usage=is_accelerate_available(),
+        )
+    except (SafetensorError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{paths[0]} is damaged or incomplete: {_first(error)}") from error
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{paths[0]} does not hold the weights of its config.json: {_first(error)}"
+        ) from error
+    wrong = [f"{len(found[key])} {key.split('_')[0]}" for key in found if found[key]]
+    require(
+        not wrong,
+        f"{paths[0]} does not hold the weights of its config.json: {', '.join(wrong)}, such as "
+        f"{next((str(next(iter(names))) for names in found.values() if names), '')}.",
+    )
+    return unet.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,34 @@
+"""What a `UNet2DModel` of diffusers must be for posteria to read it."""
+
+import dataclasses
+from typing import Any
+
+from ...core.errors import CapabilityError
+from ...diffusion.network import Discrete, Parametrisation
+
+
+def check_unet(config: Any) -> None:
+    """Raise `CapabilityError` for a `UNet2DModel` that needs more than a noisy signal, a level and a class."""
+    given, made = int(config["in_channels"]), int(config["out_channels"])
+    if made not in {given, 2 * given}:
+        raise CapabilityError(
+            f"This network takes {given} channels and gives {made}: it needs more than a noisy signal, such as a "
+            "picture to be enlarged or completed. Give posteria.Network a function of x and time that adds it."
+        )
+    embedded = config.get("class_embed_type")
+    if embedded is not None:
+        raise CapabilityError(
+            f"This network has class_embed_type={embedded!r}; posteria gives classes as whole numbers to a table "
+            "of embeddings. Give posteria.Network a function of x, time and label that does it."
+        )
+
+
+def whole(reading: Parametrisation, config: Any) -> Parametrisation:
+    """The reading, with whole timesteps where the network has a table of embeddings for them."""
+    if config.get("time_embedding_type") != "learned":
+        return reading
+    if not isinstance(reading, Discrete):
+        raise CapabilityError(
+            f"This network has a table of embeddings for whole timesteps, which {reading!r} has none of."
+        )
+    return dataclasses.replace(reading, whole=True)

@@ -1,0 +1,84 @@
+"""Which schedulers of diffusers are read, as what, and which are refused."""
+
+from typing import Any
+
+import diffusers
+import pytest
+
+import posteria as po
+from posteria.priors.readers.schedulers import EDMS, FLOWS, TABLES, config_of, reading_of
+
+
+def config(name: str, **changes: Any) -> dict[str, Any]:
+    """A scheduler's configuration as a folder has it."""
+    table = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
+    return {"_class_name": name, "num_train_timesteps": 1000, **table, **changes}
+
+
+def schedulers() -> list[str]:
+    """Every scheduler of diffusers that can be made without arguments."""
+    names = []
+    for name in dir(diffusers):
+        if name.endswith("Scheduler") and not name.startswith("Flax"):
+            try:
+                config_of(getattr(diffusers, name)())
+            except Exception:  # It needs an argument, or a package that is not there.
+                continue
+            names.append(name)
+    return names
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", schedulers())
+def test_a_scheduler_is_read_as_what_it_is_or_refused(name: str) -> None:
+    # Catches: a scheduler without a noise table that is read as DDPM's, up to 456 times wrong.
+    scheduler = getattr(diffusers, name)()
+    try:
+        reading = reading_of(scheduler)
+    except po.CapabilityError as error:
+        assert f"cannot read a {name}" in str(error)
+        assert "posteria.Network" in str(error)
+        assert name not in TABLES | FLOWS | EDMS
+        return
+    if name in TABLES:
+        sigmas = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt()
+        assert reading.betas.sigmas == pytest.approx(sigmas.tolist(), rel=2e-3)
+    else:
+        assert name in FLOWS | EDMS
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "words"),
+    [
+        (config("LCMScheduler"), "cannot read a LCMScheduler"),
+        (config("MyOwnScheduler"), "cannot read a MyOwnScheduler"),
+        (
+            config("EulerDiscreteScheduler", timestep_type="continuous"),
+            "timestep_type='continuous'",
+        ),
+        (config("DDPMScheduler", beta_schedule="sigmoid"), "noise table 'sigmoid'"),
+        (config("DDPMScheduler", beta_schedule=None), "has no beta_schedule"),
+        (config("HeunDiscreteScheduler", beta_start=None), "has no beta_start"),
+        (config("DDPMScheduler", beta_end="0.02"), "beta_end of this DDPMScheduler is a number"),
+        (config("DDPMScheduler", prediction_type="noise"), "predicts 'noise'"),
+        (config("UniPCMultistepScheduler", use_flow_sigmas=True), "with use_flow_sigmas"),
+        (config("FlowMatchEulerDiscreteScheduler", invert_sigmas=True), "with invert_sigmas"),
+        (
+            config("EDMEulerScheduler", sigma_data=0.5, prediction_type="sample"),
+            "predicts 'sample'",
+        ),
+        (config("EDMEulerScheduler"), "has no sigma_data"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_schedulers_that_are_refused(scheduler: dict[str, Any], words: str) -> None:
+    # Catches: an entry that is not there and is replaced by the default of one class.
+    with pytest.raises(po.PosteriaError, match=words):
+        reading_of(scheduler)
+
+
+def test_flow_matching_by_another_solver() -> None:
+    flow = config(
+        "UniPCMultistepScheduler", use_flow_sigmas=True, prediction_type="flow_prediction"
+    )
+    assert reading_of(flow) == po.diffusion.FlowMatching(1000.0)
