@@ -54,7 +54,7 @@ def test_what_is_cited() -> None:
     assert keys(cite(po.DDIM, po.DPS, po.DDIM)) == ["song2020denoising", "chung2022diffusion"]
     assert keys(cite(po.samplers.LGD)) == ["song2023loss"]
     assert keys(cite(po.samplers.FPS)) == ["dou2024diffusion"]
-    ours = type("Ours", (po.DPS,), {"bibtex": "@misc{ours2026method, title = {Ours}}"})
+    ours = type("Ours", (po.DDIM,), {"bibtex": "@misc{ours2026method, title = {Ours}}"})
     assert keys(cite(ours())) == ["ours2026method"]
     assert keys(cite()) == ["posteria"]
     with pytest.raises(po.InputError, match=r"no paper to cite for Inpainting"):

@@ -91,7 +91,7 @@ def test_the_page_about_your_own_things_goes_to_arviz() -> None:
     assert dict(names["dataset"].sizes) | {"chain": 1, "draw": 8} == dict(names["dataset"].sizes)
 
 
-@pytest.mark.parametrize("page", ["metric", "operator", "prior"])
+@pytest.mark.parametrize("page", ["metric", "operator", "prior", "rule", "sampler"])
 def test_the_pages_for_contributors_run(page: str) -> None:
     # Catches: an example after a contract that has changed since.
     names: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 
 from .core.errors import InputError
@@ -15,7 +15,7 @@ OWN = """@software{posteria,
 """
 # How docstrings name a paper, and the parts of an object whose papers are cited with its own.
 _NAMED = re.compile(r"arXiv:(\d{4}\.\d{4,5})|OpenReview (\w+)|PMLR (\w+)")
-_PARTS = ("rule", "solver", "prior", "likelihood", "operator")
+_PARTS = ("rule_type", "rule", "solver", "prior", "likelihood", "operator")
 
 
 @cache
@@ -40,8 +40,8 @@ def entries(thing: object) -> Iterator[str]:
         number = next(filter(None, found.groups()))
         if number in known:
             yield known[number]
-    for name in _PARTS:
-        if not isinstance(thing, type) and (part := getattr(thing, name, None)) is not None:
+    for part in (getattr(thing, name, None) for name in _PARTS):
+        if part is not None and not isinstance(part, property | cached_property):
             yield from entries(part)
 
 

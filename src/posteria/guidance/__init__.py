@@ -1,5 +1,8 @@
 """Rules: what stands in for the denoiser of a tilted law or of a posterior."""
 
+from typing import Any
+
+from .._deprecated import moved
 from .base import Estimate, LikelihoodRule, Memory, Pointwise, Rule, StepInfo, TiltedRule
 from .classifiers.classifier import BayesClassifier, Classifier, CleanClassifier
 from .classifiers.classifier_guidance import ClassifierGuidance, classified
@@ -61,3 +64,7 @@ __all__ = [
     "classified",
     "softened",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return moved(__name__, name)

@@ -176,7 +176,7 @@ class TMPD(RuledSampler):
 
 @dataclass(frozen=True, kw_only=True)
 class LGD(RuledSampler):
-    """Loss-guided diffusion by Monte Carlo, LGD-MC (Song et al., 2023, ICML), by the rule `guidance.LGD`.
+    """Loss-guided diffusion by Monte Carlo, LGD-MC (Song et al., 2023, PMLR song23k), by the rule `guidance.LGD`.
 
     One evaluation and one vjp a step, and `points` evaluations of the likelihood; 23 evaluations of 32
     draws measure a prior that is not known yet.

@@ -16,7 +16,7 @@ from .smoothed import smoothed_score
 
 @dataclass(frozen=True, kw_only=True)
 class LGD(LikelihoodRule):
-    """Loss guidance by Monte Carlo, LGD-MC (Song et al., 2023, ICML).
+    """Loss guidance by Monte Carlo, LGD-MC (Song et al., 2023, PMLR song23k).
 
     Given x, the signal is taken for a Gaussian around `D(x)` with the variance `r^2` of a white
     Gaussian prior. The likelihood of x is the mean likelihood of a few draws of it; the exact
