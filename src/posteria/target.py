@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from .core.errors import ShapeError, expect, require
 from .core.linalg import LinearMap
@@ -125,14 +126,14 @@ class Tilted(Denoiser):
         """The law without it."""
         return self.prior.unconditional()
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Denoiser`."""
         if self.weight in {0, 1}:
             return (self.conditional if self.weight else self.unconditional)(x, sigma)
         return self.unconditional(x, sigma).lerp(self.conditional(x, sigma), self.weight)
 
+    @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        """See `Denoiser`."""
         if self.weight in {0, 1}:
             return (self.conditional if self.weight else self.unconditional).vjp(x, sigma)
         free, of_free = self.unconditional.vjp(x, sigma)

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import InputError, require
 from ..core.level import Level, exp, expm1, power, root
@@ -79,13 +80,13 @@ class Karras(RangeSchedule):
 
     rho: float = 7.0
 
+    @override
     def at(self, u: Level) -> Level:
-        """See the base class."""
         low, high = self._ends
         return power(low + u * (high - low), self.rho)
 
+    @override
     def time(self, sigma: float) -> float:
-        """See the base class."""
         low, high = self._ends
         return max(0.0, (math.pow(sigma, 1 / self.rho) - low) / (high - low))
 
@@ -98,13 +99,13 @@ class Karras(RangeSchedule):
 class LogLinear(RangeSchedule):
     """Levels at equal ratios."""
 
+    @override
     def at(self, u: Level) -> Level:
-        """See the base class."""
         exponent = u * math.log(self.sigma_max / self.sigma_min)
         return self.sigma_min * exp(exponent)
 
+    @override
     def time(self, sigma: float) -> float:
-        """See the base class."""
         if sigma <= self.sigma_min:
             return 0.0
         return math.log(sigma / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
@@ -114,14 +115,14 @@ class LogLinear(RangeSchedule):
 class Flow(RangeSchedule):
     """Equal steps of the flow-matching time `t = sigma / (1 + sigma)`."""
 
+    @override
     def at(self, u: Level) -> Level:
-        """See the base class."""
         low, high = self.sigma_min / (1 + self.sigma_min), self.sigma_max / (1 + self.sigma_max)
         t = low + u * (high - low)
         return t / (1 - t)
 
+    @override
     def time(self, sigma: float) -> float:
-        """See the base class."""
         low, high = self.sigma_min / (1 + self.sigma_min), self.sigma_max / (1 + self.sigma_max)
         return max(0.0, (sigma / (1 + sigma) - low) / (high - low))
 
@@ -141,14 +142,14 @@ class VP(Schedule):
     beta_max: float = 20.0
     start: float = 1e-3
 
+    @override
     def at(self, u: Level) -> Level:
-        """See the base class."""
         t = self.start + u * (1 - self.start)
         exponent = self.beta_min * t + (self.beta_max - self.beta_min) / 2 * t**2
         return root(expm1(exponent))
 
+    @override
     def time(self, sigma: float) -> float:
-        """See the base class."""
         half, slope = self.beta_min, self.beta_max - self.beta_min
         t = (math.sqrt(half**2 + 2 * slope * math.log1p(sigma**2)) - half) / slope
         return max(0.0, (t - self.start) / (1 - self.start))
@@ -182,8 +183,8 @@ class Table(Schedule):
         """The most steps that the table allows."""
         return len(_entries(self.betas)) - 1
 
+    @override
     def at(self, u: Level) -> Level:
-        """See the base class."""
         entries = _entries(self.betas)
         # The nudge keeps a time that came out of `time` at its own entry.
         if isinstance(u, Tensor):
@@ -191,18 +192,18 @@ class Table(Schedule):
             return torch.from_numpy(entries).to(u.device)[index.clamp(0, len(entries) - 1)]
         return float(entries[min(int(u * (len(entries) - 1) + 1e-6), len(entries) - 1)])
 
+    @override
     def time(self, sigma: float) -> float:
-        """See the base class."""
         entries = _entries(self.betas)
         return float(np.interp(sigma, entries, np.linspace(0, 1, len(entries))))
 
     @property
+    @override
     def lowest(self) -> float:
-        """See the base class."""
         return float(_entries(self.betas)[1])
 
+    @override
     def levels(self) -> list[float]:
-        """See the base class."""
         return [float(self.at(1 - k / self.steps)) for k in range(self.steps + 1)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.rng import Rng
 from .kernel import reverse_step
@@ -51,10 +52,10 @@ class DDIM(Solver):
 
     eta: float = 0.0
 
+    @override
     def __call__(
         self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Solver`."""
         x0 = denoise(state.x, sigma)
         x = reverse_step(state.x, x0, sigma, sigma_next, self.eta, rng)
         return State(x=x, x0=x0, sigma=sigma, count=state.count + 1)
@@ -64,10 +65,10 @@ class DDIM(Solver):
 class DDPM(Solver):
     """Ancestral sampling (Ho et al., 2020, arXiv:2006.11239), which is DDIM with `eta=1`. One evaluation a step."""
 
+    @override
     def __call__(
         self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Solver`."""
         return DDIM(eta=1.0)(denoise, state, sigma, sigma_next, rng)
 
 
@@ -78,10 +79,10 @@ class Heun(Solver):
     Second order; two evaluations a step, one for the last.
     """
 
+    @override
     def __call__(
         self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Solver`."""
         x0 = denoise(state.x, sigma)
         slope = (state.x - x0) / sigma
         x = state.x + (sigma_next - sigma) * slope
@@ -102,10 +103,10 @@ class DPMpp2M(Solver):
 
     eta: float = 0.0
 
+    @override
     def __call__(
         self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Solver`."""
         x0 = target = denoise(state.x, sigma)
         if sigma < state.sigma < math.inf and sigma_next > 0:
             # Extrapolate the estimate to the middle of the step, in log(sigma).

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic
 
+from typing_extensions import override
+
 from ..core.errors import expect
 from ..core.rng import Rng
 from ..core.space import Space
@@ -27,13 +29,13 @@ class PosteriorSampler(Sampler[S], Generic[S]):
         """Whether it solves systems of the operator, which is then given the decomposition of its dense matrix."""
         return False
 
+    @override
     def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Posterior, Rng]:
-        """See `Sampler`."""
         target, rng = super().arrange(target, seeds)
         return (decomposed(target) if self.solves else target), rng
 
+    @override
     def check(self, target: Posterior, seeds: Sequence[int]) -> Space:
-        """See `Sampler`."""
         posterior = expect(target, Posterior, by=self)
         posterior.check_seeds(len(seeds))
         self.check_likelihood(posterior)

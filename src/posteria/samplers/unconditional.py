@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from typing_extensions import override
+
 from ..core.errors import expect
 from ..core.rng import Rng
 from ..core.space import Space
@@ -24,12 +26,12 @@ class Unconditional(Sampler[State]):
     schedule: Schedule = field(default_factory=lambda: Karras(steps=32))
     solver: Solver = field(default_factory=Heun)
 
+    @override
     def check(self, target: Denoiser, seeds: Sequence[int]) -> Space:
-        """See `Sampler`."""
         return expect(target, Denoiser, by=self).space
 
+    @override
     def step(
         self, target: Denoiser, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Sampler`."""
         return self.solver(target, state, sigma, sigma_next, rng)

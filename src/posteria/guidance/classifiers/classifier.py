@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...analytic import Gaussian, GaussianMixture
 from ...core.errors import require
@@ -50,8 +51,8 @@ class CleanClassifier(Classifier):
             logits = logits.to(space.device).eval().requires_grad_(False)
         self.logits, self.space, self.labels = logits, space, labels
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
-        """See `Classifier`."""
         out = self.logits(x.reshape(-1, *self.space.shape))
         return out.reshape(*self.space.batch(x), self.labels)
 
@@ -82,8 +83,8 @@ class BayesClassifier(Classifier):
         log_shares = (given / given.sum()).log()
         self.log_shares = log_shares.to(self.space.device, self.space.dtype)
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
-        """See `Classifier`."""
         require(not isinstance(sigma, Tensor), "BayesClassifier takes one noise level, a number.")
         laws = [law.noised(float(sigma)) if sigma else law for law in self.laws]
         return torch.stack([law.log_prob(x) for law in laws], -1) + self.log_shares

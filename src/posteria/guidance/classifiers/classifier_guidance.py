@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core import linalg
 from ...core.errors import CapabilityError, expect, require
@@ -54,8 +55,8 @@ class ClassifierGuidance(Pointwise):
         given = {name: cls(weight=1 + s, base="conditional") for name, s in scales.items()}
         return {**given, "imagenet256_unconditional": cls(weight=10.0)}
 
+    @override
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`."""
         label_known_to(self.classifier, target, self, self.base)
         if self.classifier is not None and not self.classifier.noisy:
             raise CapabilityError(
@@ -63,8 +64,8 @@ class ClassifierGuidance(Pointwise):
                 "only; EluCD and TFG guide by those."
             )
 
+    @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Pointwise`."""
         classifier, label = label_known_to(self.classifier, target, self, self.base)
         x0, weight = guided_member(target, x, sigma, self.base, self.strength(target))
         if weight == 0:
@@ -73,8 +74,9 @@ class ClassifierGuidance(Pointwise):
         level = target.space.per_sample(sigma)
         return x0 + (weight * level**2 * slope).to(x.dtype)
 
+    @override
     def denoiser(self, target: Tilted) -> Denoiser:
-        """See `Pointwise`. Its `vjp` is refused: it would need second derivatives of the classifier."""
+        # Its `vjp` is refused: it would need second derivatives of the classifier.
         self.check(target)
         return FirstOrder(self, target)
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core import linalg
 from ...core.errors import require
@@ -67,20 +68,20 @@ class EluCD(TiltedRule):
         """The settings of the official code for ImageNet at 128 pixels; the classifier is not included."""
         return {"imagenet128": cls(weight=2.0, base="conditional")}
 
+    @override
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`."""
         label_known_to(self.classifier, target, self, self.base)
 
+    @override
     def init(self, target: Tilted, x: Tensor) -> Memory:
-        """See `TiltedRule`."""
         return {"peak": x.new_zeros(len(x))}
 
     def direction(self, logits: Tensor, label: int) -> Tensor:
         """`t1 f_c - logsumexp(t2 f)`, `[*batch, labels]` to `[*batch]`."""
         return self.t1 * logits[..., label] - (self.t2 * logits).logsumexp(-1)
 
+    @override
     def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
-        """See `TiltedRule`."""
         classifier, label = label_known_to(self.classifier, target, self, self.base)
         sigma = info.sigma
         x0, weight = guided_member(target, x, sigma, self.base, self.strength(target))

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import CapabilityError, expect, require
 from ...diffusion.denoiser import Conditional, Label
@@ -53,8 +54,8 @@ class GFCG(Pointwise):
             f"cfg is the weight of classifier-free guidance, at least 0; cfg={self.cfg}.",
         )
 
+    @override
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`."""
         label = expect(target.condition, Label, by=self).label
         classifier = self._classifier()
         target.space.expect(classifier.space, "The classifier sees")
@@ -74,8 +75,8 @@ class GFCG(Pointwise):
         if self.cfg != 1:
             _ = target.unconditional
 
+    @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Pointwise`."""
         space, weight = target.space, self.strength(target)
         x0 = target.conditional(x, sigma)
         out = x0

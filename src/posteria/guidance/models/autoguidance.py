@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import CapabilityError
 from ...diffusion.denoiser import Conditional, Denoiser
@@ -57,8 +58,8 @@ class AutoGuidance(Pointwise):
             return self.weak.given(target.condition)
         return self.weak
 
+    @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Pointwise`."""
         weight = self.strength(target)
         if weight == 1:
             return target.conditional(x, sigma)

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import ShapeError, require
 from ..classifiers.classifier import Classifier
@@ -66,8 +67,8 @@ class Experts(Classifier):
         edges = torch.tensor(self.boundaries, dtype=torch.float64, device=levels.device)
         return torch.bucketize(levels, edges, right=True)
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
-        """See `Classifier`."""
         if self.preserving:
             level = self.space.per_sample(sigma)
             root = (1 + level**2).sqrt() if isinstance(level, Tensor) else math.hypot(1, level)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import CapabilityError, require
 from ...diffusion.denoiser import Conditional, Denoiser
@@ -71,8 +72,8 @@ class RLG(Pointwise):
         )
         return self.tuned
 
+    @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Pointwise`."""
         weight = self.strength(target)
         if weight == 0:
             return self._base(target)(x, sigma)

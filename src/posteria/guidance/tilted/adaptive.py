@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.space import Space
@@ -45,8 +46,8 @@ class AdaptiveGuidance(TiltedRule):
             f"The threshold is a cosine, above 0 and at most 1; threshold={self.threshold}.",
         )
 
+    @override
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`."""
         super().check(target)
         weight = self.strength(target)
         require(
@@ -61,8 +62,8 @@ class AdaptiveGuidance(TiltedRule):
         armed = off if self.armed else ~off
         return {"armed": armed, "ended": off}
 
+    @override
     def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
-        """See `TiltedRule`."""
         space, weight, sigma = target.space, self.strength(target), info.sigma
         given = target.conditional(x, sigma)
         armed, ended = memory["armed"], memory["ended"]

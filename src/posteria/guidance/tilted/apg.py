@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.space import Space
@@ -61,12 +62,12 @@ class APG(TiltedRule):
             "edm2": cls(eta=0.0, radius=2.5, beta=-0.75),
         }
 
+    @override
     def init(self, target: Tilted, x: Tensor) -> Memory:
-        """See `TiltedRule`."""
         return {"push": torch.zeros_like(x)} if self.beta else {}
 
+    @override
     def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
-        """See `TiltedRule`."""
         weight, space = self.strength(target), target.space
         given = target.conditional(x, info.sigma)
         if weight == 1:

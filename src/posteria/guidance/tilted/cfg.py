@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...target import Tilted
 from ..base import Pointwise
@@ -23,8 +24,8 @@ class CFG(Pointwise):
         weight: The power of the condition; by default the target's.
     """
 
+    @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Pointwise`."""
         return cfg(target, x, sigma, self.strength(target))
 
 

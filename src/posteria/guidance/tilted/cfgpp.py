@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...diffusion.kernel import bridge
@@ -52,8 +53,8 @@ class CFGPlusPlus(TiltedRule):
         """Those of the official code: 0.6 for Stable Diffusion in 50 steps, 1 for SDXL-Lightning."""
         return {"sd": cls(lam=0.6), "sdxl-lightning": cls(lam=1.0)}
 
+    @override
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`."""
         _ = target.conditional, target.unconditional
 
     def weight_at(self, info: StepInfo) -> float:
@@ -61,6 +62,6 @@ class CFGPlusPlus(TiltedRule):
         kept, _ = bridge(0.0, info.sigma_next, info.sigma, self.eta)
         return self.lam / (1 - kept)
 
+    @override
     def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
-        """See `TiltedRule`."""
         return Estimate(cfg(target, x, info.sigma, self.weight_at(info)), memory)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import CapabilityError, ShapeError, require
 from ...diffusion.kernel import bridge
@@ -72,8 +73,8 @@ class DynamicCFG(TiltedRule):
             "The shares are fixed or the literal ones of the paper, not both.",
         )
 
+    @override
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`."""
         _ = target.conditional, target.unconditional
         if not self.evaluators:
             raise CapabilityError("DynamicCFG needs evaluators: DynamicCFG(evaluators=(score,)).")
@@ -85,8 +86,8 @@ class DynamicCFG(TiltedRule):
         seen = torch.zeros(batch, dtype=torch.long, device=x.device)
         return {"latest": none, "earlier": none, "seen": seen}
 
+    @override
     def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
-        """See `TiltedRule`."""
         space, batch = target.space, target.space.batch(x)
         given = target.conditional(x, info.sigma)
         free = target.unconditional(x, info.sigma)

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -115,8 +116,8 @@ class LinearAG(TiltedRule):
             of_unconditional=tuple(tuple(row[len(row) // 2 + 1 :]) for row in rows),
         )
 
+    @override
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`."""
         super().check(target)
         require(
             bool(self.levels), "LinearAG needs coefficients: take LinearAG.fit(target, schedule)."

@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.space import Space
@@ -49,8 +50,8 @@ class Rescale(Pointwise):
         """The paper's operating point, for Stable Diffusion tuned to v-prediction."""
         return {"sd-v": cls(weight=7.5, phi=0.7)}
 
+    @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Pointwise`."""
         weight = self.strength(target)
         given = target.conditional(x, sigma)
         if weight == 1:

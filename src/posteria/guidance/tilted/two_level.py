@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...target import Tilted
@@ -39,13 +40,13 @@ class TwoLevel(Pointwise):
         if self.weight is not None:
             require(self.weight > 1, _above_one(self.weight))
 
+    @override
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`."""
         super().check(target)
         require(self.strength(target) > 1, _above_one(self.strength(target)))
 
+    @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """See `Pointwise`."""
         weight = self.strength(target)
         given = target.conditional(x, sigma * math.sqrt(weight / (1 + self.delta)))
         free = target.unconditional(x, sigma * math.sqrt((weight - 1) / self.delta))

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...target import Tilted
@@ -49,8 +50,8 @@ class ZeroStar(TiltedRule):
             f"zero_init_steps is at least 0; zero_init_steps={self.zero_init_steps}.",
         )
 
+    @override
     def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
-        """See `TiltedRule`."""
         require(
             self.zero_init_steps < info.steps,
             f"zero_init_steps={self.zero_init_steps} leaves no step of {info.steps} to be made.",

@@ -100,8 +100,8 @@ class DCPS(PosteriorSampler[ScaledState]):
             )
         }
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         linear(posterior, by=self)
 
     @override
@@ -120,15 +120,15 @@ class DCPS(PosteriorSampler[ScaledState]):
         ends = [self.schedule.steps * k // self.blocks for k in range(self.blocks + 1)]
         return levels_of(self.schedule)[min(end for end in ends if end > count)], count in ends
 
+    @override
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
-        """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
         return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
+    @override
     def step(
         self, target: Posterior, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
     ) -> ScaledState:
-        """See `Sampler`."""
         x, std, count = state.x, state.prior_std, state.count + 1
         if sigma_next == 0:
             x0 = target.prior(x, sigma)

@@ -39,8 +39,8 @@ class IndexLaw(abc.ABC):
 class Deterministic(IndexLaw):
     """Always the level after the next."""
 
+    @override
     def draw(self, upper: float, progress: float, rng: Rng) -> Level:
-        """See `IndexLaw`."""
         return upper
 
 
@@ -50,8 +50,8 @@ class Midpoint(IndexLaw):
 
     alpha: float = 0.5
 
+    @override
     def draw(self, upper: float, progress: float, rng: Rng) -> Level:
-        """See `IndexLaw`."""
         return self.alpha * upper
 
 
@@ -65,8 +65,8 @@ class Uniform(IndexLaw):
 
     lowest: float = 10 / 999
 
+    @override
     def draw(self, upper: float, progress: float, rng: Rng) -> Level:
-        """See `IndexLaw`."""
         low = min(self.lowest, upper)
         return low + (upper - low) * rng.uniform()
 
@@ -83,8 +83,8 @@ class Mix(IndexLaw):
     lowest: float = 10 / 999
     share: float = 0.7
 
+    @override
     def draw(self, upper: float, progress: float, rng: Rng) -> Level:
-        """See `IndexLaw`."""
         if progress < self.share:
             return Uniform(self.lowest).draw(upper, progress, rng)
         return upper
@@ -175,16 +175,16 @@ class MGDM(PosteriorSampler[State]):
             return levels
         return sorted({level for level in levels if level > 0}, reverse=True)
 
+    @override
     def init(self, target: Posterior, rng: Rng) -> State:
-        """See `Sampler`."""
         sigma = levels_of(self.schedule)[0]
         x = sigma * rng.normal(target.space)
         return State(x=x, x0=target.prior(x, sigma))
 
+    @override
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Sampler`."""
         count = state.count + 1
         if state.count >= self.schedule.steps - 2:
             # The likelihood has been evaluated at the lowest level already.

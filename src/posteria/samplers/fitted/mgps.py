@@ -95,16 +95,16 @@ class MGPS(PosteriorSampler[State]):
         steps = self.inner(schedule.steps - count, schedule.steps)
         return steps, warm, schedule.fraction(sigma_next, alpha)
 
+    @override
     def init(self, target: Posterior, rng: Rng) -> State:
-        """See `Sampler`."""
         sigma = levels_of(self.schedule)[0]
         x = sigma * rng.normal(target.space)
         return State(x=x, x0=target.prior(x, sigma))
 
+    @override
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Sampler`."""
         count = state.count + 1
         if sigma_next == 0:
             x0 = target.prior(state.x, sigma)

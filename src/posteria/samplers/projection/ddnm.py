@@ -53,18 +53,18 @@ class DDNM(PosteriorSampler[State]):
         """The paper's 100 steps without time travel (arXiv:2212.00490), for images in [-1, 1]; 100 evaluations."""
         return {"images": cls(schedule=Table(steps=100), eta=1.0, travel=1)}
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         spectral(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
         return (self.schedule.steps - 1) * self.travel + 1
 
+    @override
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Sampler`."""
         x, x0 = self._down(target, state.x, sigma, sigma_next, rng)
         climb = math.sqrt(sigma**2 - sigma_next**2)
         for _ in range(self.travel - 1 if sigma_next > 0 else 0):

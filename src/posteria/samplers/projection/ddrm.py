@@ -58,16 +58,16 @@ class DDRM(PosteriorSampler[State]):
             "images_200": cls(schedule=Table(steps=199), eta=0.85, eta_c=1.0),
         }
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         spectral(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
         return self.schedule.steps
 
+    @override
     def init(self, target: Posterior, rng: Rng) -> State:
-        """See `Sampler`."""
         measurement = spectral(target, by=self)
         sigma = levels_of(self.schedule)[0]
         noise = target.space.flatten(rng.normal(target.space))
@@ -75,10 +75,10 @@ class DDRM(PosteriorSampler[State]):
         x = measurement.operator.v(value + (sigma**2 - level**2).sqrt() * noise)
         return State(x=x, x0=x)
 
+    @override
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Sampler`."""
         count = state.count + 1
         x0 = target.prior(state.x, sigma)
         if sigma_next == 0:

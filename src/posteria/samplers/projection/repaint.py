@@ -56,8 +56,8 @@ class RePaint(PosteriorSampler[State]):
         """The paper's setting for images in [-1, 1] (arXiv:2201.09865): 250 steps, 24 jumps; 2410 evaluations."""
         return {"images": cls(schedule=Table(steps=250), jump=10, repeats=10)}
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         self._operator(posterior)
 
     def _operator(self, posterior: Posterior) -> Inpainting:
@@ -73,10 +73,10 @@ class RePaint(PosteriorSampler[State]):
         """Whether a stretch is made again after step `count`, of those above the lowest level."""
         return (self.schedule.steps - 1 - count) % self.jump == 0 and count >= self.jump
 
+    @override
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Sampler`."""
         x, x0 = self._down(target, state.x, sigma, sigma_next, rng)
         count = state.count + 1
         if sigma_next > 0 and self._jumps(count):

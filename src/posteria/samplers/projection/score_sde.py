@@ -93,18 +93,18 @@ class ScoreSDE(PosteriorSampler[State]):
         )
         return {"mri": paper(snr=0.517), "ct": paper(snr=0.246, relaxation=0.841)}
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         spectral(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
         return self.schedule.steps * (1 + self.corrections)
 
+    @override
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Sampler`."""
         space, known = target.space, self._known(target, sigma)
         x = _replace(space, known, state.x, self.relaxation, rng)
         for _ in range(self.corrections):

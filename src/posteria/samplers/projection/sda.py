@@ -96,23 +96,23 @@ class SDA(PosteriorSampler[SDAState]):
         paper = partial(cls, schedule=Table(steps=256, betas=CosineBetas()), memory=0.0)
         return {"lorenz": paper(tau=0.25), "kolmogorov": paper(tau=0.5)}
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         expect(posterior.likelihood, GaussianLikelihood, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
         return 2 * (self.schedule.steps + (self.schedule.steps - 1) * self.corrections)
 
+    @override
     def init(self, target: Posterior, rng: Rng) -> SDAState:
-        """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
         return SDAState(x=x, x0=x, energy=torch.ones_like(target.space.sum(x)))
 
+    @override
     def step(
         self, target: Posterior, state: SDAState, sigma: float, sigma_next: float, rng: Rng
     ) -> SDAState:
-        """See `Sampler`."""
         denoised, guidance = self._look(target, state.x, sigma)
         x0 = denoised + guidance.over(1 - sigma_next / sigma)
         x, energy, space = x0 + sigma_next / sigma * (state.x - x0), state.energy, target.space

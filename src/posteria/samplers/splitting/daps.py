@@ -70,8 +70,8 @@ class DAPS(PosteriorSampler[ScaledState]):
         )
 
     @property
+    @override
     def solves(self) -> bool:
-        """See `PosteriorSampler`."""
         return self.exact
 
     @classmethod
@@ -97,8 +97,8 @@ class DAPS(PosteriorSampler[ScaledState]):
             for name, lr in lrs.items()
         }
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         if self.tau is not None:
             expect(posterior.likelihood, GaussianLikelihood, by=self)
 
@@ -106,15 +106,15 @@ class DAPS(PosteriorSampler[ScaledState]):
     def evaluations(self, target: Posterior) -> int:
         return self.schedule.steps * self.ode
 
+    @override
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
-        """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
         return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
+    @override
     def step(
         self, target: Posterior, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
     ) -> ScaledState:
-        """See `Sampler`."""
         x0 = self._estimate(target, state.x, sigma, rng)
         radius = spread_given(sigma, state.prior_std) if self.matched else sigma
         behind = state.count / max(self.schedule.steps - 1, 1)

@@ -66,8 +66,8 @@ class DiffPIR(PosteriorSampler[State]):
         )
 
     @property
+    @override
     def solves(self) -> bool:
-        """See `PosteriorSampler`."""
         return True
 
     @classmethod
@@ -88,18 +88,18 @@ class DiffPIR(PosteriorSampler[State]):
             "inpainting_1000": long(zeta=1.0),
         }
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         expect(posterior.likelihood, GaussianLikelihood, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
         return self.schedule.steps
 
+    @override
     def step(
         self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        """See `Sampler`."""
         count = state.count + 1
         x0 = self._proximal(target, target.prior(state.x, sigma), sigma**2 / self.weight)
         if sigma_next == 0:

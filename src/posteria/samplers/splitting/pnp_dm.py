@@ -63,8 +63,8 @@ class PnPDM(PosteriorSampler[ScaledState]):
         check_prior_std(self.prior_std)
 
     @property
+    @override
     def solves(self) -> bool:
-        """See `PosteriorSampler`."""
         return self.exact
 
     @classmethod
@@ -92,16 +92,16 @@ class PnPDM(PosteriorSampler[ScaledState]):
         runs = [len(self._levels(rho)) - 1 for rho in levels]
         return sum(runs) + (self.last - 1) * runs[-1]
 
+    @override
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
-        """See `Sampler`."""
         # In a state, x0 stands for the copy z.
         x = target.space.zeros(len(rng))
         return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
+    @override
     def step(
         self, target: Posterior, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
     ) -> ScaledState:
-        """See `Sampler`."""
         x, z = state.x, state.x0
         for _ in range(1 if sigma_next > 0 else self.last):
             z = draw_near(target, x, sigma**2, rng, langevin=self.langevin, exact=self.exact)

@@ -126,8 +126,8 @@ class REDDiff(PosteriorSampler[REDDiffState]):
 
         return {"images": paper(100), "inverse_problems": paper(999)}
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         if self.averaged:
             expect(posterior.likelihood, GaussianLikelihood, by=self)
         if self.pinv:
@@ -137,8 +137,8 @@ class REDDiff(PosteriorSampler[REDDiffState]):
     def evaluations(self, target: Posterior) -> int:
         return self.schedule.steps
 
+    @override
     def init(self, target: Posterior, rng: Rng) -> REDDiffState:
-        """See `Sampler`."""
         x, std = target.space.zeros(len(rng)), self.prior_std
         if std is None:
             scale = prior_scale(target.prior)
@@ -148,10 +148,10 @@ class REDDiff(PosteriorSampler[REDDiffState]):
         zeros = torch.zeros_like(x)
         return REDDiffState(x=x, x0=x, first=zeros, second=zeros, prior_std=std)
 
+    @override
     def step(
         self, target: Posterior, state: REDDiffState, sigma: float, sigma_next: float, rng: Rng
     ) -> REDDiffState:
-        """See `Sampler`."""
         mean, std, count = state.x, state.prior_std, state.count + 1
         near = mean + self.spread * rng.normal_like(mean) if self.spread else mean
         level, weight = self._level(sigma, std, rng)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import ClassVar, Self
 
+from typing_extensions import override
+
 from ...core.errors import CapabilityError, require
 from ...core.rng import Rng
 from ...diffusion.schedule import Karras, RangeSchedule, Schedule, levels_of
@@ -105,26 +107,27 @@ class CFGiG(TiltedSampler[GuidedState]):
             replace(self._range, steps=self._levels_a_round, sigma_max=self.sigma_star)
         )
 
+    @override
     def moves(self) -> list[tuple[float, float]]:
-        """See `Sampler`: those of the first run and of each round."""
+        # Those of the first run and of each round.
         rounds = list(pairwise(self._grid(self._first))) * self.rounds if self.rounds else []
         return [*pairwise(self._grid(0)), *rounds]
 
+    @override
     def check_tilted(self, target: Tilted) -> None:
-        """See `TiltedSampler`."""
         CFG(self.initial_weight).check(target)
         if self.rounds:
             self.rule.check(target)
 
+    @override
     def init(self, target: Tilted, rng: Rng) -> GuidedState:
-        """See `Sampler`."""
         x = self._range.sigma_max * rng.normal(target.space)
         return GuidedState(x=x, x0=x)
 
+    @override
     def step(
         self, target: Tilted, state: GuidedState, sigma: float, sigma_next: float, rng: Rng
     ) -> GuidedState:
-        """See `Sampler`."""
         levels, move = self._grid(state.count), (sigma, sigma_next)
         since = state.count - self._first
         if since < 0:

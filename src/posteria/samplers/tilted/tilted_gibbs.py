@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
@@ -129,8 +130,8 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
         """The power of the condition at a level."""
         return 1 + (target.weight - 1) / (1 + (sigma / self.sigma_star) ** 2)
 
+    @override
     def moves(self) -> list[tuple[float, float]]:
-        """See `Sampler`."""
         first = list(pairwise(levels_of(self.schedule)))
         return first + self.rounds * list(pairwise(self._round()))
 
@@ -140,20 +141,22 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
             return ()
         return replace(self.schedule, steps=self.round_steps, sigma_max=self.sigma_star).levels()
 
+    @override
     def check_tilted(self, target: Tilted) -> None:
-        """See `TiltedSampler`: both members are asked, whatever the weight."""
+        # Both members are asked, whatever the weight.
         _ = target.conditional, target.unconditional
 
+    @override
     def log_evidence(self, target: Tilted, seeds: Sequence[int]) -> Tensor:
-        """See `Crowd`; particles that are alone have no weights, and estimate nothing."""
+        # Particles that are alone have no weights, and estimate nothing.
         require(
             self.particles > 1,
             "The integral of a tilted density needs a population; particles=1.",
         )
         return super().log_evidence(target, seeds)
 
+    @override
     def init(self, target: Tilted, rng: Rng) -> TiltedState:
-        """See `Sampler`."""
         x = levels_of(self.schedule)[0] * rng.normal(target.space, self.particles)
         zeros = torch.zeros(len(rng), self.particles, dtype=torch.float64, device=x.device)
         return TiltedState(
@@ -167,10 +170,10 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
             accepted=zeros,
         )
 
+    @override
     def step(
         self, target: Tilted, state: TiltedState, sigma: float, sigma_next: float, rng: Rng
     ) -> TiltedState:
-        """See `Sampler`."""
         count, steps = state.count, self.schedule.steps
         if count < steps:
             state = self._descend(target, state, sigma, sigma_next, rng)
