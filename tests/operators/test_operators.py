@@ -247,6 +247,15 @@ def test_bad_input() -> None:
         Composed(Identity((2,)), Identity((3,)))
     with pytest.raises(po.ShapeError, match="does not mix"):
         ColorMixing(normal(1, 3), (4, 5))
+    kernel = gaussian_kernel(3, 1.0)
+    for build, sentence in (
+        (lambda value: Clip(SHAPE, value), "gain of a clipping is above 0"),
+        (lambda value: NonlinearBlur(kernel, SHAPE, gamma=value), "gamma and exposure above 0"),
+        (lambda value: NonlinearBlur(kernel, SHAPE, exposure=value), "gamma and exposure above 0"),
+    ):
+        for value in (0.0, -1.0, float("nan"), float("inf")):
+            with pytest.raises(po.InputError, match=sentence):
+                build(value)
     for bits in (0, 64):
         with pytest.raises(po.InputError, match=f"takes 1 to 16 bits; {bits} were given"):
             Quantization(bits, SHAPE)

@@ -1,12 +1,13 @@
 """Nonlinear degradations of pictures in [-1, 1]: JPEG, clipping, quantisation, blur in linear light."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, ShapeError
+from ..core.errors import InputError, ShapeError, require
 from ..core.space import Space
 from .base import Operator, picture_shape, shape_last
 from .convolution import Blur
@@ -118,12 +119,16 @@ class Clip(Operator):
 
     Args:
         shape: Event shape.
-        gain: Factor before the clipping.
+        gain: Factor before the clipping, above 0.
+
+    Raises:
+        InputError: If it is not.
     """
 
     shown = ("gain",)
 
     def __init__(self, shape: Sequence[int], gain: float = 2.0) -> None:
+        require(0 < gain < math.inf, f"The gain of a clipping is above 0; {gain} is not.")
         space = Space(tuple(shape))
         super().__init__(space, space)
         self.gain = gain
@@ -172,6 +177,10 @@ class NonlinearBlur(Operator):
         gamma: Exponent from pixel value to radiance.
         exposure: Radiance is multiplied by this before it saturates; near 0 the operator is a
             plain blur in linear light.
+
+    Raises:
+        InputError: If gamma or exposure is not above 0.
+        ShapeError: As for `Blur`.
     """
 
     shown = ("gamma", "exposure")
@@ -179,6 +188,10 @@ class NonlinearBlur(Operator):
     def __init__(
         self, kernel: Tensor, shape: Sequence[int], gamma: float = 2.2, exposure: float = 1.5
     ) -> None:
+        require(
+            0 < gamma < math.inf and 0 < exposure < math.inf,
+            f"A blur of light needs gamma and exposure above 0; got {gamma} and {exposure}.",
+        )
         space = Space(picture_shape(shape, "NonlinearBlur"))
         super().__init__(space, space)
         self.gamma = gamma

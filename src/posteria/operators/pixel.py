@@ -32,9 +32,7 @@ class Identity(SVDOperator):
     def vt(self, x: Tensor) -> Tensor:
         return self.domain.flatten(x)
 
-    @override
-    def u(self, coefficients: Tensor) -> Tensor:
-        return self.v(coefficients)
+    u = v
 
     @override
     def ut(self, y: Tensor) -> Tensor:
