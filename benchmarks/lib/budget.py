@@ -15,9 +15,9 @@ from posteria.target import Posterior
 BUDGETS = (100, 200, 500, 1000, 2000, 10_000)
 
 
-def next_budget(budget: int) -> int:
-    """The next budget of a curve; it begins at 0 and goes on doubling beyond the last of `BUDGETS`."""
-    return next((later for later in BUDGETS if later > budget), 2 * budget)
+def next_budget(budget: int, budgets: Sequence[int] = BUDGETS) -> int:
+    """The next budget of a curve; it begins at 0 and goes on doubling beyond the last of `budgets`."""
+    return next((later for later in budgets if later > budget), 2 * budget)
 
 
 def sampler_named(name: str) -> Sampler[Any]:

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,10 +12,8 @@ import torch
 from torch import Tensor
 
 from posteria.core.meter import Meter, peak_memory
-from posteria.diffusion.denoiser import Counted
 from posteria.diffusion.scale import prior_draws
 from posteria.samplers.base import Sampler
-from posteria.samplers.particles.population import ParticleState
 from posteria.target import Posterior
 
 # Seeds below 2^32 in blocks of a population's size, so that a block is a population of the default size.
@@ -59,6 +56,19 @@ class Draws:
         return {**fields, **more}
 
 
+def joined(parts: Sequence[Draws], sampler: Sampler[Any]) -> dict[str, Any]:
+    """What an objective evaluates, of samples that were drawn part by part; costs are means over all samples."""
+    shares = [len(part.samples) / sum(len(other.samples) for other in parts) for part in parts]
+    return {
+        "samples": torch.cat([part.samples for part in parts]).numpy(),
+        "evaluations": sum(w * part.evaluations for w, part in zip(shares, parts, strict=True)),
+        "vjps": sum(w * part.vjps for w, part in zip(shares, parts, strict=True)),
+        "seconds": sum(part.seconds for part in parts),
+        "memory": max(part.memory for part in parts),
+        "note": repr(sampler),
+    }
+
+
 def measure(
     sampler: Sampler[Any], target: Any, seeds: Sequence[int], meter: Meter | None = None
 ) -> Draws:
@@ -74,24 +84,20 @@ def measure(
     if isinstance(target, Posterior):
         # Once a prior, and no part of what a sample costs.
         prior_draws(target.prior)
-    before = replace(meter)
-    counted = Counted(target.prior, meter)
-    metered, device = replace(target, prior=counted), torch.device(target.space.device)
+    before, device = replace(meter), torch.device(target.space.device)
     held, started = reset_peak(device), time.perf_counter()
-    state = deque(sampler.iterate(metered, seeds), maxlen=1)[0]
-    samples = sampler.draws(metered, state, seeds)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    drawn = sampler.run(target, seeds)
+    # Waits for a GPU.
+    samples = drawn.x.cpu()
     seconds, memory = time.perf_counter() - started, max(0.0, peak_memory(device) - held)
-    cost = (meter - before).cost(sampler.worked(target, seeds))
-    particles = isinstance(state, ParticleState)
+    others, evidence = (meter - before).cost(sampler.worked(target, seeds)), drawn.log_evidence
     return Draws(
-        samples.cpu(),
-        cost.forward,
-        cost.backward,
+        samples,
+        drawn.cost.forward + others.forward,
+        drawn.cost.backward + others.backward,
         seconds,
         memory,
-        float(state.log_evidence[0]) if particles else math.nan,
+        math.nan if evidence is None else float(evidence[0]),
     )
 
 

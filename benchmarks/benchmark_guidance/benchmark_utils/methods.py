@@ -3,15 +3,13 @@
 import dataclasses
 from typing import Any
 
-import torch
-
 import posteria as po
 from lib import Draws, measure, seeds_of
-from lib.measure import BLOCK
+from lib.measure import BLOCK, joined
 from posteria.core.errors import PosteriaError
 from posteria.core.meter import Meter
 from posteria.runs import settings as command_line
-from posteria.samplers import TILTED_SAMPLERS, Guided, TiltedSampler
+from posteria.samplers import TILTED_SAMPLERS, Guided, Sampler
 from posteria.samplers.particles.population import TiltedPopulation
 
 from .tilts import Tilt, with_models
@@ -26,12 +24,7 @@ PROBES, MOST = (8, 16), 2000
 METHODS = [*po.guidance.RULES, *(name for name in TILTED_SAMPLERS if name != "guided")]
 
 
-def next_budget(budget: int) -> int:
-    """The next budget of a curve; it begins at 0 and goes on doubling beyond the last of `BUDGETS`."""
-    return next((later for later in BUDGETS if later > budget), 2 * budget)
-
-
-def method(name: str, tilt: Tilt) -> TiltedSampler[Any]:
+def method(name: str, tilt: Tilt) -> Sampler[Any]:
     """A rule with the solver that suits it (Heun's, or DDIM), or a sampler, with its models.
 
     Args:
@@ -47,8 +40,8 @@ def method(name: str, tilt: Tilt) -> TiltedSampler[Any]:
     if name == "rlg" and not networks and isinstance(chosen, Guided):
         chosen = dataclasses.replace(chosen, rule=po.guidance.RLG(guidance=0.0))
     full = with_models(chosen, tilt.models)
-    if not isinstance(full, TiltedSampler):
-        raise TypeError(f"{name} is no sampler of tilted laws")
+    if not isinstance(full, Sampler):
+        raise TypeError(f"{name} is no sampler")
     command_line.check(full, tilt.targets[0], [0])
     return full
 
@@ -62,24 +55,22 @@ def refused(name: str, tilt: Tilt) -> str | None:
     return None
 
 
-def at_levels(sampler: TiltedSampler[Any], steps: int) -> TiltedSampler[Any]:
+def at_levels(sampler: Sampler[Any], steps: int) -> Sampler[Any]:
     """The sampler with another number of levels, in which its parts keep their shares."""
     before = sampler.schedule.steps
-    changes: dict[str, Any] = {"schedule": dataclasses.replace(sampler.schedule, steps=steps)}
-    for name in LEVELS:
-        levels = getattr(sampler, name, None)
-        if levels is not None:
-            changes[name] = max(2, round(levels * steps / before))
-    changed: TiltedSampler[Any] = dataclasses.replace(sampler, **changes)
-    return changed
+    shares: dict[str, Any] = {
+        name: max(2, round(getattr(sampler, name) * steps / before))
+        for name in LEVELS
+        if getattr(sampler, name, None) is not None
+    }
+    return dataclasses.replace(sampler.with_steps(steps), **shares)
 
 
-def fitted(sampler: TiltedSampler[Any], target: po.Tilted) -> TiltedSampler[Any]:
+def fitted(sampler: Sampler[Any], target: po.Tilted) -> Sampler[Any]:
     """The sampler, with coefficients if its rule needs some, which are not counted."""
     if command_line.unfitted(sampler) is None:
         return sampler
-    done = command_line.fitted(sampler, target)
-    return done if isinstance(done, TiltedSampler) else sampler
+    return command_line.fitted(sampler, target)
 
 
 def cost(sampler: Any, target: po.Tilted, meter: Meter) -> int:
@@ -94,7 +85,7 @@ def cost(sampler: Any, target: po.Tilted, meter: Meter) -> int:
     return round(drawn.evaluations + drawn.vjps)
 
 
-def at_budget(sampler: TiltedSampler[Any], tilt: Tilt, budget: int) -> TiltedSampler[Any]:
+def at_budget(sampler: Sampler[Any], tilt: Tilt, budget: int) -> Sampler[Any]:
     """The sampler with the levels that a budget buys.
 
     The cost is counted on one sample; that of a rule that looks at its samples is another for others, and
@@ -117,22 +108,13 @@ def at_budget(sampler: TiltedSampler[Any], tilt: Tilt, budget: int) -> TiltedSam
     return at_levels(sampler, steps)
 
 
-def draw(chosen: TiltedSampler[Any], tilt: Tilt) -> dict[str, Any]:
+def draw(chosen: Sampler[Any], tilt: Tilt) -> dict[str, Any]:
     """What the objective wants: samples of every law, one after the other, and what they cost."""
     drawn: list[Draws] = []
-    seconds, blocks = 0.0, -(-tilt.each // BLOCK)
+    blocks = -(-tilt.each // BLOCK)
     for place, target in enumerate(tilt.targets):
         seeds = seeds_of(tilt.seed + place * blocks, tilt.each)
         sampler = fitted(chosen, target)
-        for part in sampler.batches(seeds, tilt.batch):
-            drawn.append(measure(sampler, target, part, tilt.meter))
-            seconds += drawn[-1].seconds
-    n = sum(len(part.samples) for part in drawn)
-    return {
-        "samples": torch.cat([part.samples for part in drawn]).numpy(),
-        "evaluations": sum(part.evaluations * len(part.samples) for part in drawn) / n,
-        "vjps": sum(part.vjps * len(part.samples) for part in drawn) / n,
-        "seconds": seconds,
-        "memory": max(part.memory for part in drawn),
-        "note": repr(chosen),
-    }
+        parts = sampler.batches(seeds, tilt.batch)
+        drawn += [measure(sampler, target, part, tilt.meter) for part in parts]
+    return joined(drawn, chosen)

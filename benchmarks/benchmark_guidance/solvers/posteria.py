@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from benchmark_utils.methods import METHODS, at_budget, draw, method, next_budget, refused
+from benchmark_utils.methods import BUDGETS, METHODS, at_budget, draw, method, refused
 from benchmark_utils.tilts import Tilt
 from typing_extensions import override
 
+from lib import next_budget
 from lib.criterion import BudgetCriterion
 from lib.solver import Budgeted, nothing
 from posteria.core.errors import PosteriaError
@@ -22,8 +23,7 @@ class Solver(Budgeted):
 
     @override
     def get_next(self, stop_val: int) -> int:
-        later: int = next_budget(stop_val)
-        return later
+        return next_budget(stop_val, BUDGETS)
 
     @override
     def refused(self, tilt: Tilt) -> str | None:

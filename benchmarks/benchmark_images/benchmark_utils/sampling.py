@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 import posteria as po
 from lib import Draws, measure
+from lib.measure import joined
 from posteria.samplers import POSTERIOR_SAMPLERS, PosteriorSampler
 
 # Particles of a population, of which one is a sample: posteriors of pictures are wide, and each
@@ -64,29 +64,18 @@ class OfPictures:
         """
         rows = list(range(len(self.seeds)))
         single = len(rows) - self.few * self.draws
-        parts: list[Draws] = []
-        if sampler.shared > 1:
-            seeds = [seed * sampler.shared for seed in self.seeds[:single]]
-            parts += self._parts(sampler, rows[:single], seeds)
-            sampler, rows = _crowd(sampler, self.draws), rows[single:]
-            seeds = [
-                self.seeds[single + place] * sampler.shared + turn
-                for turn in range(self.draws)
-                for place in range(self.few)
-            ]
-            # Whole, for those of a population share their work.
-            parts += self._parts(sampler, rows, seeds, batch=len(rows))
-        else:
-            parts += self._parts(sampler, rows, self.seeds)
-        each = [part.evaluations for part in parts], [part.vjps for part in parts]
-        return {
-            "samples": torch.cat([part.samples for part in parts]).numpy(),
-            "evaluations": float(np.mean(each[0])),
-            "vjps": float(np.mean(each[1])),
-            "seconds": sum(part.seconds for part in parts),
-            "memory": max(part.memory for part in parts),
-            "note": repr(sampler),
-        }
+        if sampler.shared == 1:
+            return joined(self._parts(sampler, rows, self.seeds), sampler)
+        seeds = [seed * sampler.shared for seed in self.seeds[:single]]
+        parts = self._parts(sampler, rows[:single], seeds)
+        crowd, rows = _crowd(sampler, self.draws), rows[single:]
+        seeds = [
+            self.seeds[single + place] * crowd.shared + turn
+            for turn in range(self.draws)
+            for place in range(self.few)
+        ]
+        # Whole, for those of a population share their work.
+        return joined([*parts, *self._parts(crowd, rows, seeds, batch=len(rows))], crowd)
 
     def _parts(
         self,
@@ -110,8 +99,3 @@ def _crowd(sampler: PosteriorSampler[Any], draws: int) -> PosteriorSampler[Any]:
     """The population whose particles are the samples of one picture."""
     known: Any = sampler
     return cast(PosteriorSampler[Any], dataclasses.replace(known, particles=max(CROWD, draws)))
-
-
-def nothing(why: str) -> dict[str, Any]:
-    """What the objective is given where there are no samples."""
-    return {"samples": None, "note": why}

@@ -117,6 +117,10 @@ class Crowd(Sampler[P], Generic[P]):
     def worked(self, target: Any, seeds: Sequence[int]) -> int:
         return self.particles * len(self.roll(target, seeds).seeds)
 
+    @override
+    def diagnostics(self, state: P) -> dict[str, Tensor]:
+        return {"log_evidence": state.log_evidence}
+
     def log_evidence(self, target: Any, seeds: Sequence[int]) -> Tensor:
         """Log of the unbiased estimates of the integral of the target's density, p(y) for a posterior, `[populations]`.
 
