@@ -144,18 +144,14 @@ class Modality(abc.ABC):
     Attributes:
         name: In the registry.
         about: The signals that it is about, in a few words.
-        units: What the values of a signal are.
         tasks: The measurements, by name.
         options: The options of all tasks, by name.
-        default: The name of the task that is shown first.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
-    units: ClassVar[str]
     tasks: ClassVar[Mapping[str, Task]]
     options: ClassVar[Mapping[str, Option]]
-    default: ClassVar[str]
 
     @abc.abstractmethod
     def suits(self, space: Space) -> bool:
@@ -206,12 +202,8 @@ class Modality(abc.ABC):
         """
 
     @abc.abstractmethod
-    def encode(self, x: Tensor) -> bytes:
-        """The content of a file that shows one signal."""
-
     def write(self, signal: Signal, path: Path) -> None:
         """Write a signal to a file."""
-        path.write_bytes(self.encode(signal.x))
 
     @abc.abstractmethod
     def figures(self, outcome: Outcome) -> list[Figure]:

@@ -23,10 +23,8 @@ class Image(Modality):
 
     name: ClassVar[str] = "image"
     about: ClassVar[str] = "(1 or 3 channels, height, width)"
-    units: ClassVar[str] = "pictures in [-1, 1]"
     tasks: ClassVar[Mapping[str, Task]] = TASKS
     options: ClassVar[Mapping[str, Option]] = OPTIONS
-    default: ClassVar[str] = "inpaint"
 
     @override
     def suits(self, space: Space) -> bool:
@@ -79,8 +77,8 @@ class Image(Modality):
         raise unknown("option that is read from a file", option, ["mask", "kernel"])
 
     @override
-    def encode(self, x: Tensor) -> bytes:
-        return png(to_bytes(x))
+    def write(self, signal: Signal, path: Path) -> None:
+        path.write_bytes(png(to_bytes(signal.x)))
 
     @override
     def figures(self, outcome: Outcome) -> list[Figure]:
