@@ -205,12 +205,12 @@ Behind it how far apart the two means are, in standard errors of their differenc
 POPULATION = 512
 
 
-def exact_at(problem: Problem, budget: int) -> po.TwistedSMC:
+def exact_at(problem: Problem, budget: int) -> po.Exact:
     """The default exact sampler with the steps that a budget buys: 1 evaluation and m vjps each, and 8 for the rest."""
     measurement = problem.target.likelihood.measurement
     size = 0 if measurement is None else measurement.size
-    schedule = dataclasses.replace(po.TwistedSMC().schedule, steps=(budget - 8) // (1 + size))
-    return po.TwistedSMC(schedule=schedule)
+    schedule = dataclasses.replace(po.Exact().schedule, steps=(budget - 8) // (1 + size))
+    return po.Exact(schedule=schedule)
 
 
 def one_mixture(d: int, d_y: int, budget: int, index: int) -> tuple[float, float, float]:
@@ -280,7 +280,7 @@ def one_rank(key: str, seed: int) -> Tensor:
     """Ranks of a truth among 99 samples of its posterior."""
     problem = PROBLEMS[key](seed=seed)
     schedule = po.Karras(steps=150, sigma_min=0.01, sigma_max=1000.0)
-    sampler = po.TwistedSMC(schedule=schedule, particles=256)
+    sampler = po.Exact(schedule=schedule, particles=256)
     # A population of its own: the noise of one and the same would be in all ranks.
     x = sampler.sample(problem.target, range(256 * seed, 256 * seed + 99))
     return sbc_ranks(x, problem.truth, torch.Generator().manual_seed(seed))

@@ -108,7 +108,7 @@ def test_measuring_changes_no_sample_and_counts_a_population_once() -> None:
         assert math.isnan(draws.log_evidence) == (name == "mmps")
         assert draws.evaluations + draws.vjps <= 100
     exact = budgeted("exact", problem.target, 100)
-    assert isinstance(exact, po.samplers.TwistedSMC)
+    assert isinstance(exact, po.samplers.Exact)
     evidence = [measure(exact, problem.target, range(512)).log_evidence]
     assert exact.log_evidence(problem.target, [0]).tolist() == evidence
 

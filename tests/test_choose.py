@@ -215,7 +215,7 @@ def test_a_sampler_that_declares_no_cost_asks_for_its_steps() -> None:
 def test_a_large_budget_is_not_run_to_be_counted() -> None:
     # Catches: a population that is simulated whole, with all its steps, to count what it costs.
     target = linear_posterior(gaussian(4))
-    chosen = po.at_budget(po.TwistedSMC(), target, 10**6)
+    chosen = po.at_budget(po.Exact(), target, 10**6)
     assert chosen.particles == 512
     # One evaluation and two vjps a level, and a few for what comes before and after.
     assert 333_300 < chosen.schedule.steps <= 333_333
@@ -273,12 +273,12 @@ def test_which_sampler() -> None:
         choice = po.choose(target, 300)
         chosen[type(operator).__name__] = type(choice.sampler).__name__
         assert "300 evaluations a sample" in choice.why
-    assert chosen == {"Matrix": "TwistedSMC", "Identity": "MGPS", "Function": "MGPS"}
+    assert chosen == {"Matrix": "Exact", "Identity": "MGPS", "Function": "MGPS"}
     # Catches: an exact sampler with too few levels to be one; 100 evaluations are 25 of them here.
     y = few(torch.zeros(1, 1, 6, 6, dtype=F64))[0]
     target = po.Posterior(prior, po.GaussianLikelihood(few, std=0.1), y)
     assert isinstance(po.choose(target, 100).sampler, po.FPS)
-    assert isinstance(po.choose(target, 120).sampler, po.TwistedSMC)
+    assert isinstance(po.choose(target, 120).sampler, po.Exact)
     own = po.FunctionLikelihood(lambda y, x: -x.abs().flatten(1).sum(-1))
     target = po.Posterior(prior, own, torch.zeros(1))
     assert isinstance(po.choose(target, 300).sampler, po.MGDM)

@@ -16,11 +16,11 @@ from posteria.metrics.distribution import (
     variance_ratio,
 )
 from posteria.problems.toy import PROBLEMS, gmm25
+from posteria.samplers.particles.exact import Exact
 from posteria.samplers.particles.twist import Dense, Isotropic, MonteCarlo, Scalar
-from posteria.samplers.particles.twisted import TwistedSMC
 from posteria.testing import check_sampler, example_posterior
 
-SMALL = TwistedSMC(schedule=po.Karras(steps=8, sigma_min=0.05, sigma_max=50.0), particles=16)
+SMALL = Exact(schedule=po.Karras(steps=8, sigma_min=0.05, sigma_max=50.0), particles=16)
 
 
 def steps(n: int, **more: float) -> po.Karras:
@@ -30,7 +30,7 @@ def steps(n: int, **more: float) -> po.Karras:
 @pytest.mark.parametrize("dense", [0, 16], ids=["spread", "dense"])
 @pytest.mark.parametrize("kind", ["linear", "nonlinear"])
 def test_battery(kind: str, dense: int) -> None:
-    sampler = TwistedSMC(schedule=SMALL.schedule, particles=16, dense=dense)
+    sampler = Exact(schedule=SMALL.schedule, particles=16, dense=dense)
     check_sampler(sampler, example_posterior(kind))
 
 
@@ -39,7 +39,7 @@ def test_moments_on_gaussians_of_any_scale(name: str) -> None:
     # Catches: a reverse kernel without the variance of x_0 (6 % too narrow at 200 levels), a twist
     # that assumes unit variance, a start that is too narrow.
     problem = PROBLEMS[name](seed=1)
-    x = TwistedSMC().sample(problem.target, seeds=range(4096))
+    x = Exact().sample(problem.target, seeds=range(4096))
     exact = moments(problem.exact)
     assert mean_error(x, exact.mean, exact.std) < 0.05
     assert 0.95 < variance_ratio(x, exact.std) < 1.05
@@ -54,7 +54,7 @@ def test_at_the_floor_on_a_mixture(d_y: int) -> None:
         problem = gmm25(8, d_y, seed=800 + 10 * d_y + seed)
         floor = two_sample_floor(problem.exact.sample, 512, repetitions=4).mean
         exact = problem.exact.sample(512, torch.Generator().manual_seed(seed))
-        x = TwistedSMC().sample(problem.target, seeds=range(512))
+        x = Exact().sample(problem.target, seeds=range(512))
         ratios.append(sliced_wasserstein(x, exact) / floor)
     assert sum(ratios) / 4 < 1.2
 
@@ -65,7 +65,7 @@ def test_nonlinear_posterior() -> None:
         problem = PROBLEMS[kind](seed=2)
         floor = two_sample_floor(problem.exact.sample, 512, repetitions=4).mean
         exact = problem.exact.sample(512, torch.Generator().manual_seed(0))
-        x = TwistedSMC(schedule=steps(100)).sample(problem.target, seeds=range(512))
+        x = Exact(schedule=steps(100)).sample(problem.target, seeds=range(512))
         assert sliced_wasserstein(x, exact) < 2 * floor
 
 
@@ -76,7 +76,7 @@ def test_evidence(dense: int) -> None:
     errors = []
     for seed in range(4):
         target = linear_posterior(mixture(4, seed=seed))
-        sampler = TwistedSMC(schedule=steps(100), dense=dense)
+        sampler = Exact(schedule=steps(100), dense=dense)
         *_, state = sampler.iterate(target, range(512))
         exact = mixture(4, seed=seed).log_evidence(target.likelihood, target.y)
         errors.append(abs(float(state.log_evidence[0] - exact)))
@@ -88,7 +88,7 @@ def test_the_evidence_is_unbiased() -> None:
     # noise of pairs that is not standard normal, an order that looks at what is drawn later.
     prior = mixture(4, seed=1)
     target = linear_posterior(prior)
-    estimates = TwistedSMC(schedule=steps(100), particles=16).log_evidence(
+    estimates = Exact(schedule=steps(100), particles=16).log_evidence(
         target, range(0, 200 * 16, 16)
     )
     ratio = (estimates - prior.log_evidence(target.likelihood, target.y)).exp()
@@ -103,7 +103,7 @@ def test_any_log_density() -> None:
     given = target.likelihood
     own = po.FunctionLikelihood(given.log_prob)
     exact = prior.posterior(given, target.y)
-    *_, state = TwistedSMC().iterate(po.Posterior(prior, own, target.y), range(4096))
+    *_, state = Exact().iterate(po.Posterior(prior, own, target.y), range(4096))
     x = state.x.flatten(0, 1)
     std = exact.covariance.diagonal().sqrt()
     assert ((x.mean(0) - exact.mean) / std).abs().max() < 0.1
@@ -148,7 +148,7 @@ def test_every_direction_of_a_prior_of_several_scales(case: Any) -> None:
     target = po.Posterior(
         po.Gaussian(prior.mean.to(dtype), prior.covariance.to(dtype)), likelihood, y
     )
-    sampler = TwistedSMC(schedule=steps(400 if std < 0.05 else 200), dense=dense)
+    sampler = Exact(schedule=steps(400 if std < 0.05 else 200), dense=dense)
     x = sampler.sample(target, range(4096)).double()
     values, vectors = torch.linalg.eigh(exact.covariance)
     z = ((x - exact.mean) @ vectors) / values.sqrt()
@@ -170,7 +170,7 @@ def test_a_tight_direction_beside_any_measurement(kind: str) -> None:
         "function": po.FunctionLikelihood(lambda y, x: -(x[:, 0] - y[..., 0]).square(), (1,)),
     }
     y = torch.tensor([0.5], dtype=F64)
-    sampler = TwistedSMC(schedule=steps(80))
+    sampler = Exact(schedule=steps(80))
     x = sampler.sample(po.Posterior(prior, likelihoods[kind], y), range(4096))
     assert (x[:, 1:].std(0) / prior.std[1:] - 1).abs().max() < 0.05
     if kind == "function":  # the posterior of the first entry is N(1/3, 1/3)
@@ -187,7 +187,7 @@ def test_a_tight_component_of_a_mixture() -> None:
     operator = po.operators.Matrix(torch.tensor([[1.0, 0.5, 0.0]], dtype=F64))
     likelihood, y = po.GaussianLikelihood(operator, std=0.5), torch.tensor([0.3], dtype=F64)
     exact = prior.posterior(likelihood, y)
-    x = TwistedSMC().sample(po.Posterior(prior, likelihood, y), range(4096))
+    x = Exact().sample(po.Posterior(prior, likelihood, y), range(4096))
     tight = x.norm(dim=1) < 8e-3
     assert 0.5 < exact.weights[2] < 0.9
     assert abs(tight.double().mean() - exact.weights[2]) < 0.04
@@ -199,7 +199,7 @@ def test_levels_that_say_too_little_are_refused() -> None:
     target = linear_posterior(gaussian(4))
     for schedule in (steps(1), po.schedules.VP(steps=1)):
         with pytest.raises(po.InputError, match="says too little of x_0"):
-            TwistedSMC(schedule=schedule).sample(target, range(2))
+            Exact(schedule=schedule).sample(target, range(2))
 
 
 def test_levels_end_where_every_direction_is_resolved() -> None:
@@ -207,15 +207,15 @@ def test_levels_end_where_every_direction_is_resolved() -> None:
     narrow = torch.diag(torch.tensor([0.01, 1.0, 1.0, 1.0], dtype=F64))
     prior = po.Gaussian(torch.zeros(4, dtype=F64), narrow)
     target = linear_posterior(prior)
-    *_, state = TwistedSMC(schedule=steps(100), pinned=0.8).iterate(target, range(2))
+    *_, state = Exact(schedule=steps(100), pinned=0.8).iterate(target, range(2))
     lowest = float(state.levels[-2])
     assert 0.02 < lowest < 0.05  # 0.05 is where the narrowest is resolved to 0.8
-    *_, state = TwistedSMC(schedule=steps(100), pinned=1.0).iterate(target, range(2))
+    *_, state = Exact(schedule=steps(100), pinned=1.0).iterate(target, range(2))
     assert abs(float(state.levels[-2]) - 0.01) < 1e-12
 
 
 def test_which_twist() -> None:
-    sampler, prior = TwistedSMC(dense=2), gaussian(4)
+    sampler, prior = Exact(dense=2), gaussian(4)
     few, many = linear_posterior(prior, m=2), linear_posterior(prior, m=3)
     bent = po.operators.Function(torch.sin, po.Space((4,), F64))
     nonlinear = po.Posterior(prior, po.GaussianLikelihood(bent, std=1.0), normal(4))
@@ -232,7 +232,7 @@ def test_noise_of_several_levels_is_whitened() -> None:
     y = normal(3, seed=5)
     exact = prior.posterior(likelihood, y)
     for dense in (0, 16):
-        sampler = TwistedSMC(schedule=steps(100), dense=dense)
+        sampler = Exact(schedule=steps(100), dense=dense)
         x = sampler.sample(po.Posterior(prior, likelihood, y), seeds=range(2048))
         scale = exact.covariance.diagonal().sqrt()
         assert mean_error(x, exact.mean, scale) < 0.1
@@ -260,7 +260,7 @@ def test_calibration(name: str) -> None:
         problem = PROBLEMS[name](seed=seed)
         # A population of its own: the noise of one and the same would be in all ranks.
         seeds = range(256 * seed, 256 * seed + 99)
-        x = TwistedSMC(schedule=steps(150), particles=256).sample(problem.target, seeds)
+        x = Exact(schedule=steps(150), particles=256).sample(problem.target, seeds)
         ranks.append(sbc_ranks(x, problem.truth, generator))
     assert (uniformity(torch.stack(ranks), 99, bins=20) > 0.01 / 8).all()
 
@@ -272,4 +272,4 @@ def test_calibration(name: str) -> None:
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(po.InputError, match=next(iter(wrong))):
-        TwistedSMC(**wrong)  # type: ignore[arg-type]
+        Exact(**wrong)  # type: ignore[arg-type]

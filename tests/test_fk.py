@@ -17,11 +17,11 @@ from posteria.core.rng import Rng
 from posteria.diffusion.kernel import bridge
 from posteria.guidance.classifiers.classifier import BayesClassifier
 from posteria.guidance.classifiers.classifier_guidance import classified
-from posteria.samplers.particles import fk_steering, population
-from posteria.samplers.particles.fk_steering import (
+from posteria.samplers.particles import fk, population
+from posteria.samplers.particles.fk import (
+    FK,
     Difference,
     FKState,
-    FKSteering,
     Max,
     Potential,
     Sum,
@@ -31,16 +31,16 @@ from posteria.target import Tilted
 from posteria.testing import check_sampler, example_posterior
 
 SHORT = po.LogLinear(steps=10, sigma_min=0.05, sigma_max=20.0)
-SMALL: dict[str, FKSteering] = {
-    "max": FKSteering(schedule=SHORT, particles=16),
-    "difference": FKSteering(schedule=SHORT, particles=16, potential=Difference(), threshold=1.0),
-    "sum": FKSteering(schedule=SHORT, particles=16, potential=Sum(0.1), threshold=0.0),
-    "window": FKSteering(schedule=SHORT, particles=16, every=3, window=(0.2, 0.8)),
+SMALL: dict[str, FK] = {
+    "max": FK(schedule=SHORT, particles=16),
+    "difference": FK(schedule=SHORT, particles=16, potential=Difference(), threshold=1.0),
+    "sum": FK(schedule=SHORT, particles=16, potential=Sum(0.1), threshold=0.0),
+    "window": FK(schedule=SHORT, particles=16, every=3, window=(0.2, 0.8)),
 }
 POTENTIALS: list[Potential] = [Difference(), Max(), Max(0.3), Sum(), Sum(0.02)]
 
 
-def last(sampler: FKSteering, target: po.Posterior, populations: int) -> FKState:
+def last(sampler: FK, target: po.Posterior, populations: int) -> FKState:
     """The last state of whole populations."""
     seeds = [k * sampler.particles for k in range(populations)]
     *_, state = sampler.iterate(target, seeds)
@@ -118,12 +118,8 @@ def test_potentials_by_hand_and_their_product(
     # `Max` and `Sum` with the largest reward or the sum).
     target = linear_posterior(mixture(3))
     # Particles that keep their places.
-    monkeypatch.setattr(
-        fk_steering, "select", lambda state, rng, threshold: (state, torch.arange(4)[None])
-    )
-    sampler = FKSteering(
-        schedule=SHORT, particles=4, threshold=0.0, potential=potential, every=every
-    )
+    monkeypatch.setattr(fk, "select", lambda state, rng, threshold: (state, torch.arange(4)[None]))
+    sampler = FK(schedule=SHORT, particles=4, threshold=0.0, potential=potential, every=every)
 
     def reward(x0: Tensor) -> Tensor:
         return target.likelihood.log_prob(target.y, x0)
@@ -176,7 +172,7 @@ def test_the_evidence_is_unbiased(potential: Potential, threshold: float, propos
     prior = gaussian(3)
     likelihood = po.GaussianLikelihood(po.operators.Matrix(normal(2, 3, seed=20), (3,)), std=1.0)
     target = po.Posterior(prior, likelihood, torch.tensor([0.7, -0.4], dtype=F64))
-    sampler = FKSteering(
+    sampler = FK(
         schedule=steps,
         particles=32,
         threshold=threshold,
@@ -195,7 +191,7 @@ def test_the_best_proposal_leaves_little_to_weigh() -> None:
     prior, steps = gaussian(3), po.LogLinear(steps=60, sigma_min=0.02, sigma_max=60.0)
     likelihood = po.GaussianLikelihood(po.operators.Matrix(normal(2, 3, seed=20), (3,)), std=1.0)
     target = po.Posterior(prior, likelihood, torch.tensor([0.7, -0.4], dtype=F64))
-    plain = FKSteering(schedule=steps, particles=32, threshold=0.0, every=100)
+    plain = FK(schedule=steps, particles=32, threshold=0.0, every=100)
     best = replace(plain, proposal=prior.posterior(likelihood, target.y))
     spread = [float(last(s, target, 200).log_evidence.std()) for s in (plain, best)]
     assert spread[1] < 0.5 * spread[0]
@@ -217,7 +213,7 @@ MEAN = torch.tensor([1.0899, 1.7981], dtype=F64)
 HUNDRED = po.Table(steps=100)
 
 
-def mean_error(sampler: FKSteering, populations: int = 20) -> tuple[float, Tensor, Tensor]:
+def mean_error(sampler: FK, populations: int = 20) -> tuple[float, Tensor, Tensor]:
     """The mean over populations of the error of the posterior mean, the bias, and its standard error."""
     means = last(sampler, fixture(), populations).x.mean(1)
     bias, error = means.mean(0) - MEAN, (means - MEAN).abs().amax(-1)
@@ -232,7 +228,7 @@ def mean_error(sampler: FKSteering, populations: int = 20) -> tuple[float, Tenso
     ids=str,
 )
 def test_error_of_the_posterior_mean(potential: Potential, few: float, many: float) -> None:
-    sampler = FKSteering(schedule=HUNDRED, particles=64, potential=potential)
+    sampler = FK(schedule=HUNDRED, particles=64, potential=potential)
     small, bias, se = mean_error(sampler, 60)
     large, _, _ = mean_error(replace(sampler, particles=1024), 8)
     assert small < few and large < many
@@ -248,10 +244,10 @@ def test_dropped_weights_are_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
         chosen, ancestors = population.select(state, rng, threshold)
         return replace(chosen, log_weight=torch.zeros_like(chosen.log_weight)), ancestors
 
-    sampler = FKSteering(schedule=HUNDRED, particles=256, potential=Difference(), every=5)
+    sampler = FK(schedule=HUNDRED, particles=256, potential=Difference(), every=5)
     error, bias, se = mean_error(sampler)
     assert error < 0.2 and (bias.abs() < 3 * se + 0.04).all()
-    monkeypatch.setattr(fk_steering, "select", dropping)
+    monkeypatch.setattr(fk, "select", dropping)
     _, bias, _ = mean_error(sampler)
     assert bias.abs().max() > 0.3
 
@@ -269,7 +265,7 @@ def test_a_reward_tilts_a_guided_law() -> None:
     steered = rewarded(target, lambda x: x @ b, scale=1.5)
     # Fine steps, since the ancestral sampler is narrower than the prior by its steps.
     schedule = po.LogLinear(steps=120, sigma_min=0.02, sigma_max=80.0)
-    x = last(FKSteering(schedule=schedule, particles=512, every=4), steered, 8).x
+    x = last(FK(schedule=schedule, particles=512, every=4), steered, 8).x
     expected = center.mean + 2.0 + 1.5 * center.covariance @ b
     std = center.covariance.diagonal().sqrt()
     assert ((x.mean((0, 1)) - expected) / std).abs().max() < 0.12
@@ -296,7 +292,7 @@ def test_a_proposal_by_another_law_changes_the_error_and_not_the_law() -> None:
     schedule = po.LogLinear(steps=80, sigma_min=0.03, sigma_max=40.0)
     guided = Tilted(target.prior, target.condition, 2.0)
     for proposal in (None, guided, guided.conditional):
-        sampler = FKSteering(schedule=schedule, particles=512, every=4, proposal=proposal)
+        sampler = FK(schedule=schedule, particles=512, every=4, proposal=proposal)
         x = last(sampler, posterior, 8).x[..., 0]
         assert abs(float(x.mean()) - mean) < 0.05 * std
         assert abs(float(x.std()) / std - 1) < 0.07
@@ -315,7 +311,7 @@ def test_impossible_signals_are_never_drawn() -> None:
     share = float((draws[:, 0] > 1.5).double().mean())
     steps = po.LogLinear(steps=40, sigma_min=0.05, sigma_max=40.0)
     for potential in (Difference(), Max(), Sum()):
-        sampler = FKSteering(schedule=steps, particles=128, potential=potential)
+        sampler = FK(schedule=steps, particles=128, potential=potential)
         assert (last(sampler, rewarded(prior, reward), 20).x[..., 0] > 1.5).all()
     # Without looks it is rejection, whose evidence is the share of the possible.
     state = last(replace(sampler, window=(0.99, 1.0)), rewarded(prior, reward), 40)
@@ -332,7 +328,7 @@ def test_impossible_signals_are_never_drawn() -> None:
         (replace(SMALL["max"], every=4, window=(0.5, 0.5)), 160, 1),
     ],
 )
-def test_cost(sampler: FKSteering, forward: int, rewards: int) -> None:
+def test_cost(sampler: FK, forward: int, rewards: int) -> None:
     # Catches: an evaluation for every look, a gradient of a reward that has none.
     prior, calls = po.Counted(mixture(3)), 0
 
@@ -351,17 +347,17 @@ def test_cost(sampler: FKSteering, forward: int, rewards: int) -> None:
 
 
 def test_published_settings_look_as_often_as_they_say() -> None:
-    images = FKSteering.published("images")
+    images = FK.published("images")
     assert [i for i in range(100) if images.looks_at(i)] == [20, 40, 60, 80]
     assert (images.looks, images.particles, images.potential) == (4, 4, Max(scale=1.0))
 
 
 def test_refusals() -> None:
     makes: list[tuple[Callable[[], object], type[Exception], str]] = [
-        (lambda: FKSteering(every=0), po.InputError, "every"),
-        (lambda: FKSteering(window=(0.5, 0.2)), po.InputError, "window"),
-        (lambda: FKSteering(particles=1), po.InputError, "particles"),
-        (lambda: FKSteering(threshold=1.5), po.InputError, "threshold"),
+        (lambda: FK(every=0), po.InputError, "every"),
+        (lambda: FK(window=(0.5, 0.2)), po.InputError, "window"),
+        (lambda: FK(particles=1), po.InputError, "particles"),
+        (lambda: FK(threshold=1.5), po.InputError, "threshold"),
         (lambda: Max(0.0), po.InputError, "scale"),
         (lambda: Sum(math.inf), po.InputError, "scale"),
         (lambda: rewarded(mixture(), 3.0), po.CapabilityError, "function"),  # type: ignore[arg-type]
@@ -381,7 +377,7 @@ def test_refusals() -> None:
         (
             lambda: SMALL["max"].sample(mixture(), seeds=[0]),
             po.CapabilityError,
-            "FKSteering needs a Posterior",
+            "FK needs a Posterior",
         ),
     ]
     for make, kind, words in makes:

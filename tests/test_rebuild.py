@@ -26,3 +26,10 @@ def test_anything_else_is_refused(text: str) -> None:
     # Catches: eval on a record that somebody else wrote.
     with pytest.raises(po.InputError, match="does not describe an object of posteria"):
         po.rebuild_sampler(text)
+
+
+def test_records_of_earlier_names_are_read() -> None:
+    # Catches: a run or a table of results whose sampler has been renamed since, and which cannot be continued.
+    old = "TwistedSMC(particles=64, dense=2)"
+    assert po.samplers.rebuild_sampler(old) == po.Exact(particles=64, dense=2)
+    assert po.samplers.rebuild_sampler("FKSteering(every=3)") == po.samplers.FK(every=3)

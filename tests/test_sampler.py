@@ -11,7 +11,7 @@ from torch import Tensor
 import posteria as po
 from posteria.core.errors import WITHOUT_DERIVATIVES
 from posteria.core.rng import Rng
-from posteria.samplers.particles.fk_steering import Difference
+from posteria.samplers.particles.fk import Difference
 from posteria.samplers.splitting.langevin import Langevin
 from posteria.testing import check_sampler, example_posterior
 
@@ -51,7 +51,7 @@ SMALL: dict[str, po.Sampler[Any]] = {
     "mcgdiff": po.SAMPLERS["mcgdiff"](schedule=SHORT, particles=16),
     "fps": po.SAMPLERS["fps"](schedule=SHORT, particles=16),
     "tfg": po.TFG(schedule=TEN),
-    "fk": po.FKSteering(schedule=SHORT, particles=16, potential=Difference(), threshold=1.0),
+    "fk": po.samplers.FK(schedule=SHORT, particles=16, potential=Difference(), threshold=1.0),
 }
 # Those that treat every measurement alike, so that a composed one is no other than its product.
 ALIKE = ["mgps", "mgps warm", "mgdm", "mgdm midpoint", "dps", "lgd", "sda"]
@@ -275,7 +275,7 @@ COST = {
     **{(S["tds"], "images"): (4 * 100, 4 * 100), (S["fps"], "images"): (5 * 999, 0)},
     **{(po.TFG, "cifar_label"): (50, 50), (po.TFG, "imagenet_label"): (100, 100)},
     (po.TFG, "gaussian_deblur"): (100, 100),
-    (po.FKSteering, "images"): (4 * 100, 0),
+    (po.samplers.FK, "images"): (4 * 100, 0),
     **{(S["mcgdiff"], "images"): (64 * 100, 0), (S["mcgdiff"], "gmm"): (128 * 100, 0)},
 }
 
@@ -332,8 +332,8 @@ def test_what_they_refuse() -> None:
         po.InputError, match=r"no published setting of MGDM 'fhq'.*Did you mean 'ffhq'"
     ):
         po.MGDM.published("fhq")
-    with pytest.raises(po.InputError, match="TwistedSMC has no published settings"):
-        po.TwistedSMC.published("images")
+    with pytest.raises(po.InputError, match="Exact has no published settings"):
+        po.Exact.published("images")
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from .samplers import MGPS as MGPS
     from .samplers import MMPS as MMPS
     from .samplers import CFGiG as CFGiG
+    from .samplers import Exact as Exact
     from .samplers import Guided as Guided
     from .samplers import TiltedGibbs as TiltedGibbs
-    from .samplers import TwistedSMC as TwistedSMC
     from .samplers import Unconditional as Unconditional
     from .samplers import at_budget as at_budget
     from .samplers import choose as choose

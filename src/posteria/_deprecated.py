@@ -19,7 +19,7 @@ _TO_ROOMS = {
     "likelihood": ["Likelihood"],
     "priors": ["load_classifier"],
     "samplers": [
-        *("Choice", "DCPS", "DDNM", "DDRM", "Deterministic", "DiffPIR", "FKSteering", "FPS"),
+        *("Choice", "DCPS", "DDNM", "DDRM", "Deterministic", "DiffPIR", "FPS"),
         *("IndexLaw", "InnerSteps", "LGD", "Langevin", "MCGDiff", "Midpoint", "Mix", "PiGDM"),
         *("PnPDM", "REDDiff", "RePaint", "SAMPLERS", "SDA", "Sampler", "ScoreSDE", "TDS", "TFG"),
         *("TMPD", "Uniform", "rebuild_sampler", "rewarded"),
@@ -46,6 +46,8 @@ MOVED: dict[str, str] = {
     "guidance.Moment": "guidance.StepInfo",
     **{f"interop.{name}": f"priors.{name}" for name in _FROM_INTEROP},
     "Clean": "diffusion.X0",
+    "TwistedSMC": "samplers.Exact",
+    "FKSteering": "samplers.FK",
 }
 
 

@@ -19,7 +19,7 @@ _FLAT = {
     "likelihood": ("FunctionLikelihood", "GaussianLikelihood", "PoissonLikelihood"),
     "priors": ("load_prior",),
     "samplers": (
-        *("DAPS", "DPS", "MGDM", "MGPS", "MMPS", "CFGiG", "Guided", "TiltedGibbs", "TwistedSMC"),
+        *("DAPS", "DPS", "MGDM", "MGPS", "MMPS", "CFGiG", "Guided", "TiltedGibbs", "Exact"),
         *("Unconditional", "at_budget", "choose"),
     ),
     "schedules": ("Karras",),

@@ -15,7 +15,7 @@ from .diffusion.denoiser import Denoiser
 from .likelihood import GaussianLikelihood
 from .operators import Matrix
 from .operators.base import LinearOperator, Operator, SVDOperator
-from .target import Posterior
+from .target import Observed, Posterior
 
 # Most entries of a signal and of a measurement for which an operator is decomposed.
 LARGEST_DENSE = 2048
@@ -106,7 +106,7 @@ def linear_problem(target: Posterior, by: object) -> LinearProblem:
     return LinearProblem(target.prior, operator, std, target.y)
 
 
-def linear(target: Posterior, by: object) -> Linear:
+def linear(target: Observed, by: object) -> Linear:
     """The measurement of a target, which is linear and has Gaussian noise.
 
     Raises:
@@ -116,7 +116,7 @@ def linear(target: Posterior, by: object) -> Linear:
     return Linear(expect(likelihood.operator, LinearOperator, by=by), likelihood.std)
 
 
-def spectral(target: Posterior, by: object) -> Spectral:
+def spectral(target: Observed, by: object) -> Spectral:
     """The measurement of a target, which has a decomposition and one level of Gaussian noise.
 
     Raises:

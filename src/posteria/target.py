@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,26 @@ def metered(target: Any) -> tuple[Any, Meter]:
         return counted, counted.meter
     counted = Counted(target.prior)
     return replace(target, prior=counted), counted.meter
+
+
+class Observed(Protocol):
+    """A prior and a measurement that has been checked: a `Posterior`, or what particles see of one."""
+
+    @property
+    def prior(self) -> Denoiser:
+        """The law of the signal before the measurement."""
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The law of the measurement."""
+
+    @property
+    def y(self) -> Tensor:
+        """The measurement."""
+
+    @property
+    def space(self) -> Space:
+        """Space of the samples."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,11 @@ from .fitted.gaussian_vi import InnerSteps
 from .fitted.mgdm import MGDM, Deterministic, IndexLaw, Midpoint, Mix, Uniform
 from .fitted.mgps import MGPS
 from .guided import Guided, TiltedSampler
-from .particles.fk_steering import FKSteering, rewarded
+from .particles.exact import Exact
+from .particles.fk import FK, rewarded
 from .particles.fps import FPS
 from .particles.mcgdiff import MCGDiff
 from .particles.tds import TDS
-from .particles.twisted import TwistedSMC
 from .posterior import PosteriorSampler
 from .projection.ddnm import DDNM
 from .projection.ddrm import DDRM
@@ -43,6 +43,7 @@ __all__ = [
     "DDNM",
     "DDRM",
     "DPS",
+    "FK",
     "FPS",
     "LGD",
     "MGDM",
@@ -59,7 +60,7 @@ __all__ = [
     "Choice",
     "Deterministic",
     "DiffPIR",
-    "FKSteering",
+    "Exact",
     "Guided",
     "IndexLaw",
     "InnerSteps",
@@ -76,7 +77,6 @@ __all__ = [
     "ScoreSDE",
     "TiltedGibbs",
     "TiltedSampler",
-    "TwistedSMC",
     "Unconditional",
     "Uniform",
     "at_budget",

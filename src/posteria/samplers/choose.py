@@ -15,8 +15,8 @@ from ..target import Posterior
 from .budget import at_budget
 from .fitted.mgdm import MGDM
 from .fitted.mgps import MGPS
+from .particles.exact import Exact
 from .particles.fps import FPS
-from .particles.twisted import TwistedSMC
 from .posterior import PosteriorSampler
 
 # Up to so many measurements, matched moments take one vjp each and the exact sampler is affordable.
@@ -72,7 +72,7 @@ def _kind(target: Posterior, budget: int) -> tuple[PosteriorSampler[Any], str]:
                 f"FPS: {size} measurements leave the exact sampler less than {LEVELS} levels",
             )
         why = f"the exact sampler: there are {size} measurements only"
-        return TwistedSMC(schedule=schedule), why
+        return Exact(schedule=schedule), why
     kind = "linear" if isinstance(likelihood.operator, LinearOperator) else "nonlinear"
     return MGPS(), f"MGPS: {size} {kind} measurements with Gaussian noise"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic
+from typing import Any, ClassVar, Generic
 
 from typing_extensions import override
 
@@ -30,7 +30,7 @@ class PosteriorSampler(Sampler[S], Generic[S]):
         return False
 
     @override
-    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Posterior, Rng]:
+    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Any, Rng]:
         target, rng = super().arrange(target, seeds)
         return (decomposed(target) if self.solves else target), rng
 

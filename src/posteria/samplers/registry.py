@@ -12,11 +12,11 @@ from .fitted.gaussian_vi import InnerSteps
 from .fitted.mgdm import MGDM, Deterministic, Midpoint, Mix, Uniform
 from .fitted.mgps import MGPS
 from .guided import Guided
-from .particles.fk_steering import Difference, FKSteering, Max, Sum
+from .particles.exact import Exact
+from .particles.fk import FK, Difference, Max, Sum
 from .particles.fps import FPS
 from .particles.mcgdiff import MCGDiff
 from .particles.tds import TDS
-from .particles.twisted import TwistedSMC
 from .posterior import PosteriorSampler
 from .projection.ddnm import DDNM
 from .projection.ddrm import DDRM
@@ -37,7 +37,7 @@ from .unconditional import Unconditional
 POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
     "mgps": MGPS,
     "mgdm": MGDM,
-    "exact": TwistedSMC,
+    "exact": Exact,
     "mmps": MMPS,
     "pigdm": PiGDM,
     "tmpd": TMPD,
@@ -57,7 +57,7 @@ POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
     "mcgdiff": MCGDiff,
     "fps": FPS,
     "tfg": TFG,
-    "fk": FKSteering,
+    "fk": FK,
 }
 
 TILTED_SAMPLERS: dict[str, type[Sampler[Any]]] = {
@@ -67,6 +67,9 @@ TILTED_SAMPLERS: dict[str, type[Sampler[Any]]] = {
 }
 
 SAMPLERS: dict[str, type[Sampler[Any]]] = {**POSTERIOR_SAMPLERS, **TILTED_SAMPLERS}
+
+# What samplers were called in the records of earlier versions.
+RENAMED: dict[str, type[Sampler[Any]]] = {"TwistedSMC": Exact, "FKSteering": FK}
 
 # What the `repr` of a sampler may be made of.
 PARTS: tuple[type, ...] = (
@@ -100,5 +103,5 @@ def rebuild_sampler(text: str, *more: type) -> Sampler[Any]:
         InputError: If it describes none.
     """
     kinds = {kind.__name__: kind for kind in (*PARTS, *SAMPLERS.values(), *more)}
-    sampler: Sampler[Any] = rebuild(text, kinds)
+    sampler: Sampler[Any] = rebuild(text, RENAMED | kinds)
     return sampler

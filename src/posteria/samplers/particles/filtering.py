@@ -10,7 +10,7 @@ from ...core.rng import Rng
 from ...diffusion.schedule import Schedule, levels_of
 from ...linear_gaussian import spectral
 from ...operators.base import SVDOperator
-from ...target import Posterior
+from ...target import Observed
 
 
 class Coordinates(NamedTuple):
@@ -34,7 +34,7 @@ class Coordinates(NamedTuple):
     log_constant: Tensor
 
 
-def coordinates(target: Posterior, schedule: Schedule, by: object) -> Coordinates:
+def coordinates(target: Observed, schedule: Schedule, by: object) -> Coordinates:
     """The measurement of a target entry by entry.
 
     Raises:

@@ -12,7 +12,7 @@ from ...diffusion.kernel import bridge
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...diffusion.solver import State
 from ...linear_gaussian import spectral
-from ...target import Posterior
+from ...target import Observed, Posterior
 from .filtering import Coordinates, coordinates, draw_given, log_normal
 from .population import ParticleState, PopulationSampler, finish, select, take
 
@@ -77,11 +77,11 @@ class FPS(PopulationSampler[FilterState]):
             "images": cls(schedule=Table(steps=999), particles=5, threshold=1.0, repeated=True)
         }
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         spectral(posterior, by=self)
 
-    def _seen(self, target: Posterior) -> tuple[Coordinates, Tensor]:
+    def _seen(self, target: Observed) -> tuple[Coordinates, Tensor]:
         """The measurement, with where the path begins for its levels, and the path's variance given the signal."""
         seen = coordinates(target, self.schedule, by=self)
         if not self.repeated:
@@ -93,8 +93,8 @@ class FPS(PopulationSampler[FilterState]):
     def evaluations(self, target: Posterior) -> int:
         return self.particles * self.schedule.steps
 
-    def init(self, target: Posterior, rng: Rng) -> FilterState:
-        """See `Sampler`."""
+    @override
+    def init(self, target: Observed, rng: Rng) -> FilterState:
         seen, extra = self._seen(target)
         sigma = levels_of(self.schedule)[0]
         active = seen.anchor <= sigma
@@ -112,10 +112,10 @@ class FPS(PopulationSampler[FilterState]):
             path=path,
         )
 
+    @override
     def step(
-        self, target: Posterior, state: FilterState, sigma: float, sigma_next: float, rng: Rng
+        self, target: Observed, state: FilterState, sigma: float, sigma_next: float, rng: Rng
     ) -> FilterState:
-        """See `Sampler`."""
         seen, extra = self._seen(target)
         active = seen.anchor <= sigma_next
         # An entry whose path begins between the two levels is met there, on the way.

@@ -14,7 +14,7 @@ from ...diffusion.kernel import bridge
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...diffusion.solver import State
 from ...linear_gaussian import spectral
-from ...target import Posterior
+from ...target import Observed, Posterior
 from .filtering import Coordinates, coordinates, draw_given, log_normal
 from .population import ParticleState, PopulationSampler, finish, select, take
 
@@ -88,8 +88,8 @@ class MCGDiff(PopulationSampler[GuidedState]):
             "gmm": official(particles=128, kappa=1e-8),
         }
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         spectral(posterior, by=self)
 
     def _variance(self, seen: Coordinates, sigma: float) -> Tensor:
@@ -101,8 +101,8 @@ class MCGDiff(PopulationSampler[GuidedState]):
     def evaluations(self, target: Posterior) -> int:
         return self.particles * self.schedule.steps
 
-    def init(self, target: Posterior, rng: Rng) -> GuidedState:
-        """See `Sampler`."""
+    @override
+    def init(self, target: Observed, rng: Rng) -> GuidedState:
         seen = coordinates(target, self.schedule, by=self)
         sigma = levels_of(self.schedule)[0]
         active, variance = seen.anchor <= sigma, self._variance(seen, sigma)
@@ -118,10 +118,10 @@ class MCGDiff(PopulationSampler[GuidedState]):
             log_potential=log_normal(seen.y, z, variance, seen.anchor == sigma),
         )
 
+    @override
     def step(
-        self, target: Posterior, state: GuidedState, sigma: float, sigma_next: float, rng: Rng
+        self, target: Observed, state: GuidedState, sigma: float, sigma_next: float, rng: Rng
     ) -> GuidedState:
-        """See `Sampler`."""
         seen = coordinates(target, self.schedule, by=self)
         x0 = target.prior(state.x, sigma)
         weight, std = bridge(0.0, sigma_next, sigma)

@@ -13,8 +13,11 @@ from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
+from ...core.space import Space
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.solver import State
-from ...target import Posterior
+from ...likelihood import Likelihood
+from ...target import Observed, Posterior
 from ..base import Sampler
 from ..guided import TiltedSampler
 from ..posterior import PosteriorSampler
@@ -40,14 +43,26 @@ POWERS, BITS = 6, 10
 P = TypeVar("P", bound=ParticleState)
 
 
-class Populations(Posterior):
-    """A posterior as particles see it: `y` has an axis of populations and one of length 1 for particles."""
+class Populations(NamedTuple):
+    """A posterior as particles see it.
 
-    def __post_init__(self) -> None:
-        """Nothing: the posterior it was made of has been checked."""
+    Attributes:
+        prior: The prior.
+        likelihood: The likelihood.
+        y: The measurement, with an axis of populations and one of length 1 for particles if there are several.
+    """
+
+    prior: Denoiser
+    likelihood: Likelihood
+    y: Tensor
+
+    @property
+    def space(self) -> Space:
+        """Space of the samples."""
+        return self.prior.space
 
 
-class Roll(NamedTuple):
+class Assignment(NamedTuple):
     """Which populations some seeds ask for.
 
     Attributes:
@@ -64,7 +79,7 @@ class Roll(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crowd(Sampler[P], Generic[P]):
+class ParticleSampler(Sampler[P], Generic[P]):
     """A sampler that moves populations of particles, which are resampled by their weights.
 
     Seed s is particle `s mod particles` of population `s div particles`. A population is always
@@ -95,27 +110,27 @@ class Crowd(Sampler[P], Generic[P]):
             f"threshold is a share of the particles, from 0 to 1; {self.threshold} is not.",
         )
 
-    def roll(self, target: Any, seeds: Sequence[int]) -> Roll:
+    def assign(self, target: Any, seeds: Sequence[int]) -> Assignment:
         """The populations that `seeds` ask for."""
-        return _roll(self.particles, seeds, [0] * len(seeds))
+        return _assign(self.particles, seeds, [0] * len(seeds))
 
+    @override
     def arrange(self, target: Any, seeds: Sequence[int]) -> tuple[Any, Rng]:
-        """See `Sampler`."""
-        return target, Rng(self.roll(target, seeds).seeds, target.space.device)
+        return target, Rng(self.assign(target, seeds).seeds, target.space.device)
 
+    @override
     def draws(self, target: Any, state: P, seeds: Sequence[int]) -> Tensor:
-        """See `Sampler`."""
-        roll = self.roll(target, seeds)
-        return state.x[roll.population, roll.particle]
+        assigned = self.assign(target, seeds)
+        return state.x[assigned.population, assigned.particle]
 
     @property
+    @override
     def shared(self) -> int:
-        """See `Sampler`."""
         return self.particles
 
     @override
     def worked(self, target: Any, seeds: Sequence[int]) -> int:
-        return self.particles * len(self.roll(target, seeds).seeds)
+        return self.particles * len(self.assign(target, seeds).seeds)
 
     @override
     def diagnostics(self, state: P) -> dict[str, Tensor]:
@@ -128,20 +143,21 @@ class Crowd(Sampler[P], Generic[P]):
         """
         return deque(self.iterate(target, seeds), maxlen=1)[0].log_evidence
 
+    @override
     def batches(self, seeds: Sequence[int], size: int) -> list[list[int]]:
-        """See `Sampler`; a batch has whole populations, as many as have `size` particles or one."""
+        """A batch has whole populations, as many as have `size` particles or one."""
         whole = [list(part) for _, part in groupby(seeds, lambda seed: seed // self.particles)]
         each = max(1, size // self.particles)
         starts = range(0, len(whole), each)
         return [list(chain.from_iterable(whole[start : start + each])) for start in starts]
 
 
-def _roll(particles: int, seeds: Sequence[int], rows: Sequence[int]) -> Roll:
+def _assign(particles: int, seeds: Sequence[int], rows: Sequence[int]) -> Assignment:
     """The populations of seeds, each with one of several measurements."""
     unit = [(seed // particles, row) for seed, row in zip(seeds, rows, strict=True)]
     wanted = sorted(set(unit))
     index = {key: i for i, key in enumerate(wanted)}
-    return Roll(
+    return Assignment(
         [number for number, _ in wanted],
         [row for _, row in wanted],
         torch.tensor([index[key] for key in unit]),
@@ -150,7 +166,7 @@ def _roll(particles: int, seeds: Sequence[int], rows: Sequence[int]) -> Roll:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PopulationSampler(Crowd[P], PosteriorSampler[P], Generic[P]):
+class PopulationSampler(ParticleSampler[P], PosteriorSampler[P], Generic[P]):
     """A sampler of a posterior that moves populations of particles.
 
     Where each sample has a measurement of its own, so has its population.
@@ -170,22 +186,22 @@ class PopulationSampler(Crowd[P], PosteriorSampler[P], Generic[P]):
         rows: list[int] = which.expand(len(seeds)).tolist()
         return y[:, None], rows
 
-    def roll(self, target: Posterior, seeds: Sequence[int]) -> Roll:
-        """See `Crowd`."""
-        return _roll(self.particles, seeds, self._measurements(target, seeds)[1])
+    @override
+    def assign(self, target: Posterior, seeds: Sequence[int]) -> Assignment:
+        return _assign(self.particles, seeds, self._measurements(target, seeds)[1])
 
-    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Posterior, Rng]:
-        """See `Sampler`."""
+    @override
+    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Populations, Rng]:
         (y, rows), device = self._measurements(target, seeds), target.space.device
-        roll = _roll(self.particles, seeds, rows)
+        assigned = _assign(self.particles, seeds, rows)
         measurement = target.likelihood.measurement
         if measurement is not None and y.ndim > len(measurement.shape):
-            y = y[roll.rows]
-        return Populations(target.prior, target.likelihood, y), Rng(roll.seeds, device)
+            y = y[assigned.rows]
+        return Populations(target.prior, target.likelihood, y), Rng(assigned.seeds, device)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TiltedPopulation(Crowd[P], TiltedSampler[P], Generic[P]):
+class TiltedPopulation(ParticleSampler[P], TiltedSampler[P], Generic[P]):
     """A sampler of a tilted law that moves populations of particles.
 
     Args:
@@ -206,7 +222,7 @@ def log_mean(log_weight: Tensor) -> Tensor:
     return log_weight.logsumexp(-1) - math.log(log_weight.shape[-1])
 
 
-def _one_axis(target: Posterior, x0: Tensor) -> tuple[Tensor, Tensor]:
+def _one_axis(target: Observed, x0: Tensor) -> tuple[Tensor, Tensor]:
     """Measurements and particles with one batch axis, as a function that a user wrote may expect them."""
     measurement, y = target.likelihood.measurement, target.y
     if measurement is not None and measurement.batch(y):
@@ -214,12 +230,12 @@ def _one_axis(target: Posterior, x0: Tensor) -> tuple[Tensor, Tensor]:
     return y, x0.flatten(0, 1)
 
 
-def log_prob(target: Posterior, x0: Tensor) -> Tensor:
+def log_prob(target: Observed, x0: Tensor) -> Tensor:
     """Log p(y | x0) of particles `[populations, particles, *event]`, `[populations, particles]` in float64."""
     return target.likelihood.log_prob(*_one_axis(target, x0)).double().reshape(x0.shape[:2])
 
 
-def score(target: Posterior, x0: Tensor) -> Tensor:
+def score(target: Observed, x0: Tensor) -> Tensor:
     """The gradient of `log_prob` in x0."""
     return target.likelihood.score(*_one_axis(target, x0)).reshape(x0.shape)
 

@@ -13,7 +13,7 @@ from ...diffusion.denoiser import Denoiser
 from ...diffusion.scale import STREAM
 from ...likelihood import GaussianLikelihood
 from ...operators.base import LinearOperator
-from ...target import Posterior
+from ...target import Observed
 
 # Levels at which it is measured, and products with each Jacobian that estimate its least eigenvalue.
 PLACES, PROBES = 16, 3
@@ -60,7 +60,7 @@ def places(levels: Sequence[float]) -> np.ndarray:
     return np.geomspace(levels[0], levels[-1], min(PLACES, len(levels)))
 
 
-def measure(target: Posterior, draws: Tensor, levels: Sequence[float], curved: bool) -> Resolution:
+def measure(target: Observed, draws: Tensor, levels: Sequence[float], curved: bool) -> Resolution:
     """What D misses of draws of the prior, and A(D) of their measurements.
 
     Args:
@@ -78,7 +78,7 @@ def measure(target: Posterior, draws: Tensor, levels: Sequence[float], curved: b
 
 
 def _at(
-    target: Posterior, draws: Tensor, sigma: float, noise: Tensor, curved: bool
+    target: Observed, draws: Tensor, sigma: float, noise: Tensor, curved: bool
 ) -> tuple[float, Tensor, float]:
     """Mean square of x_0 - D, A(x_0) - A(D), and the least eigenvalue of a Jacobian."""
     likelihood = target.likelihood

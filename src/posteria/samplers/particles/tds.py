@@ -14,9 +14,9 @@ from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood, PoissonLikelihood
 from ...linear_gaussian import Linear, innovation
 from ...operators.base import LinearOperator, Operator
-from ...target import Posterior
+from ...target import Observed, Posterior
 from .population import ParticleState, PopulationSampler, finish, log_prob, score, select, take
-from .twist import Look
+from .twist import TwistValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,27 +82,27 @@ class TDS(PopulationSampler[TDSState]):
     def evaluations(self, target: Posterior) -> int:
         return self.particles * 2 * self.schedule.steps
 
-    def init(self, target: Posterior, rng: Rng) -> TDSState:
-        """See `Sampler`."""
+    @override
+    def init(self, target: Observed, rng: Rng) -> TDSState:
         sigma = levels_of(self.schedule)[0]
         x = sigma * rng.normal(target.space, self.particles)
         gaussian = _gaussian(target) is not None
         prior_std = measured_std(target.prior, self.prior_std) if gaussian else 0.0
-        look = _twist(target, x, sigma, prior_std)
+        value = _twist(target, x, sigma, prior_std)
         return TDSState(
             x=x,
-            x0=look.x0,
-            log_weight=look.log_value,
-            log_evidence=look.log_value.new_zeros(len(x)),
-            twist=look.log_value,
-            guide=look.slope,
+            x0=value.x0,
+            log_weight=value.log_value,
+            log_evidence=value.log_value.new_zeros(len(x)),
+            twist=value.log_value,
+            guide=value.slope,
             prior_std=prior_std,
         )
 
+    @override
     def step(
-        self, target: Posterior, state: TDSState, sigma: float, sigma_next: float, rng: Rng
+        self, target: Observed, state: TDSState, sigma: float, sigma_next: float, rng: Rng
     ) -> TDSState:
-        """See `Sampler`."""
         space, count = target.space, state.count + 1
         if sigma_next == 0:
             log_weight = state.log_weight + log_prob(target, state.x0) - state.twist
@@ -118,25 +118,25 @@ class TDS(PopulationSampler[TDSState]):
         # The prior's transition over that of the proposal, at what the proposal drew.
         ratio = -space.dot(shift / std, noise + shift / (2 * std)).flatten(2)[..., 0].double()
 
-        look = _twist(target, x, sigma_next, state.prior_std)
+        value = _twist(target, x, sigma_next, state.prior_std)
         return replace(
             state,
             x=x,
-            x0=look.x0,
+            x0=value.x0,
             sigma=sigma_next,
             count=count,
-            log_weight=state.log_weight + ratio + look.log_value - before,
-            twist=look.log_value,
-            guide=look.slope,
+            log_weight=state.log_weight + ratio + value.log_value - before,
+            twist=value.log_value,
+            guide=value.slope,
         )
 
 
-def _twist(target: Posterior, x: Tensor, sigma: float, prior_std: float) -> Look:
+def _twist(target: Observed, x: Tensor, sigma: float, prior_std: float) -> TwistValue:
     """The twist at level `sigma`, up to a constant of the level, which drops out of the weights."""
     x0, pullback = target.prior.vjp(x, sigma)
     seen = _gaussian(target)
     if seen is None:
-        return Look(x0, log_prob(target, x0), pullback(score(target, x0)))
+        return TwistValue(x0, log_prob(target, x0), pullback(score(target, x0)))
     operator, y, std = seen
     variance = sigma**2 * prior_std**2 / (sigma**2 + prior_std**2)
     ax0, operator_vjp = operator.vjp(x0)
@@ -146,10 +146,10 @@ def _twist(target: Posterior, x: Tensor, sigma: float, prior_std: float) -> Look
     else:
         white = residual / (std**2 + variance)
     value = operator.codomain.flatten(residual * white).double().sum(-1) / -2
-    return Look(x0, value, pullback(operator_vjp(white)))
+    return TwistValue(x0, value, pullback(operator_vjp(white)))
 
 
-def _gaussian(target: Posterior) -> tuple[Operator, Tensor, float | Tensor] | None:
+def _gaussian(target: Observed) -> tuple[Operator, Tensor, float | Tensor] | None:
     """Operator, measurement and noise level of a Gaussian that is like the likelihood, if there is one."""
     likelihood = target.likelihood
     if isinstance(likelihood, GaussianLikelihood):

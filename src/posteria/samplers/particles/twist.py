@@ -19,7 +19,7 @@ from ...core.space import Space
 from ...likelihood import GaussianLikelihood
 from ...linear_gaussian import innovation, linear
 from ...operators.base import LinearOperator, SVDOperator
-from ...target import Posterior
+from ...target import Observed
 from .population import log_prob, paired, score, take
 
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -56,7 +56,7 @@ class Gain:
 
 
 def propose(
-    look: "Look", space: Space, root: float, sigma: float, noise: Tensor
+    value: "TwistValue", space: Space, root: float, sigma: float, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A move along the slope of a twist, in units of the reverse kernel's standard deviation.
 
@@ -65,20 +65,20 @@ def propose(
     weights spread by half the curvature's square at each level.
 
     Args:
-        look: What the twist sees.
+        value: What the twist sees.
         space: Of the signal.
         root: Standard deviation of the kernel.
-        sigma: Level of `look`.
+        sigma: Level of `value`.
         noise: Standard normal, `[*batch, *event]`.
 
     Returns:
         The move `[*batch, *event]`, and the log of its density over the kernel's `[*batch]`.
     """
     free = space.flatten(noise)
-    move = space.flatten(root * look.slope)
+    move = space.flatten(root * value.slope)
     log_det: Tensor | float = 0.0
-    if look.gain is not None:
-        gain = look.gain
+    if value.gain is not None:
+        gain = value.gain
         columns = space.flatten(gain.columns).movedim(0, -2)
         rows = (gain.vectors.mT @ columns) * (root / sigma**2)
         rows = rows / (1 + gain.values).sqrt()[..., None]
@@ -113,7 +113,7 @@ class Spread(NamedTuple):
     bias: Tensor
 
 
-class Look(NamedTuple):
+class TwistValue(NamedTuple):
     """What a twist sees at x.
 
     Attributes:
@@ -128,14 +128,14 @@ class Look(NamedTuple):
     slope: Tensor
     gain: Gain | None = None
 
-    def of(self, ancestors: Tensor) -> "Look":
-        """The look of selected particles."""
+    def of(self, ancestors: Tensor) -> "TwistValue":
+        """That of selected particles."""
         gain = self.gain
         if gain is not None:
             columns = torch.stack([take(column, ancestors) for column in gain.columns])
             gain = Gain(columns, take(gain.values, ancestors), take(gain.vectors, ancestors))
         x0, slope = take(self.x0, ancestors), take(self.slope, ancestors)
-        return Look(x0, take(self.log_value, ancestors), slope, gain)
+        return TwistValue(x0, take(self.log_value, ancestors), slope, gain)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,9 @@ class Twist(abc.ABC):
     """An approximation of p(y | x) where `x = x_0 + sigma * noise`."""
 
     @abc.abstractmethod
-    def look(self, target: Posterior, x: Tensor, sigma: float, spread: Spread, rng: Rng) -> Look:
+    def evaluate(
+        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
+    ) -> TwistValue:
         """Evaluate the twist.
 
         Args:
@@ -155,20 +157,26 @@ class Twist(abc.ABC):
         """
 
     def draw(
-        self, target: Posterior, look: Look, x: Tensor, sigma: float, spread: Spread, rng: Rng
+        self,
+        target: Observed,
+        value: TwistValue,
+        x: Tensor,
+        sigma: float,
+        spread: Spread,
+        rng: Rng,
     ) -> Tensor | None:
-        """x_0 given x and y as the twist believes, or None if it cannot be drawn; arguments as in `look`."""
+        """x_0 given x and y as the twist believes, or None if it cannot be drawn; arguments as in `evaluate`."""
         return None
 
-    def vjps(self, target: Posterior) -> int:
-        """Products with the Jacobian of the prior that `look` takes for a particle."""
+    def vjps(self, target: Observed) -> int:
+        """Products with the Jacobian of the prior that `evaluate` takes for a particle."""
         return 1
 
-    def last(self, target: Posterior) -> int:
+    def last(self, target: Observed) -> int:
         """Those that a draw of x_0 takes."""
         return KRYLOV
 
-    def constant(self, target: Posterior, spread: Spread) -> float:
+    def constant(self, target: Observed, spread: Spread) -> float:
         """What `log_value` leaves out because it is the same for all particles; NaN if it is not known."""
         return 0.0
 
@@ -187,11 +195,13 @@ class Dense(Twist):
     """
 
     @override
-    def vjps(self, target: Posterior) -> int:
+    def vjps(self, target: Observed) -> int:
         return _gaussian(target).operator.codomain.size
 
-    def look(self, target: Posterior, x: Tensor, sigma: float, spread: Spread, rng: Rng) -> Look:
-        """See `Twist`."""
+    @override
+    def evaluate(
+        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
+    ) -> TwistValue:
         likelihood = _gaussian(target)
         operator, space = likelihood.operator, likelihood.operator.codomain
         x0, denoiser_vjp = target.prior.vjp(x, sigma)
@@ -216,21 +226,27 @@ class Dense(Twist):
         total = 1 + gain.values
         log_det = total.double().log().sum(-1) + 2 * _log_std(std, space.size)
         log_value = _log_normal(rotated / total.sqrt(), log_det)
-        return Look(x0, log_value, gain.combine(gain.solve(residual)) / sigma**2, gain)
+        return TwistValue(x0, log_value, gain.combine(gain.solve(residual)) / sigma**2, gain)
 
+    @override
     def draw(
-        self, target: Posterior, look: Look, x: Tensor, sigma: float, spread: Spread, rng: Rng
+        self,
+        target: Observed,
+        value: TwistValue,
+        x: Tensor,
+        sigma: float,
+        spread: Spread,
+        rng: Rng,
     ) -> Tensor | None:
-        """See `Twist`."""
         likelihood = _gaussian(target)
-        if not isinstance(likelihood.operator, LinearOperator) or look.gain is None:
+        if not isinstance(likelihood.operator, LinearOperator) or value.gain is None:
             return None
         space = likelihood.operator.codomain
-        free = look.x0 + signal_times(target, x, sigma, paired(x, rng))[0]
+        free = value.x0 + signal_times(target, x, sigma, paired(x, rng))[0]
         simulated = likelihood.operator(free)
         simulated = simulated + likelihood.std * paired(simulated, rng)
         residual = space.flatten((target.y - simulated) / likelihood.std)
-        return free + look.gain.combine(look.gain.solve(residual))
+        return free + value.gain.combine(value.gain.solve(residual))
 
 
 @dataclass(frozen=True)
@@ -238,11 +254,13 @@ class Isotropic(Twist):
     """N(y; A D, std^2 + c A A^T) for a linear A, where c is the mean variance of x_0 given x. One vjp."""
 
     @override
-    def last(self, target: Posterior) -> int:
+    def last(self, target: Observed) -> int:
         return 2 * KRYLOV + 2
 
-    def look(self, target: Posterior, x: Tensor, sigma: float, spread: Spread, rng: Rng) -> Look:
-        """See `Twist`."""
+    @override
+    def evaluate(
+        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
+    ) -> TwistValue:
         likelihood = linear(target, "This twist")
         operator, space = likelihood.operator, likelihood.operator.codomain
         x0, denoiser_vjp = target.prior.vjp(x, sigma)
@@ -250,16 +268,22 @@ class Isotropic(Twist):
         solved = innovation(likelihood, residual, spread.signal)
         # The log-determinant is the same for all particles and cancels from the weights.
         log_value = -space.flatten(residual * solved).double().sum(-1) / 2
-        return Look(x0, log_value, denoiser_vjp(operator.adjoint(solved)))
+        return TwistValue(x0, log_value, denoiser_vjp(operator.adjoint(solved)))
 
+    @override
     def draw(
-        self, target: Posterior, look: Look, x: Tensor, sigma: float, spread: Spread, rng: Rng
+        self,
+        target: Observed,
+        value: TwistValue,
+        x: Tensor,
+        sigma: float,
+        spread: Spread,
+        rng: Rng,
     ) -> Tensor | None:
-        """See `Twist`."""
         likelihood = linear(target, "This twist")
         operator, space = likelihood.operator, likelihood.operator.codomain
         noise, covariance = signal_times(target, x, sigma, paired(x, rng))
-        free = look.x0 + noise
+        free = value.x0 + noise
         simulated = operator(free)
         residual = target.y - simulated - likelihood.std * paired(simulated, rng)
         # Solved with the mean variance, and what that leaves with the covariance itself.
@@ -272,8 +296,8 @@ class Isotropic(Twist):
         solved = solved + function_times(torch.reciprocal, seen, left, space, iterations=KRYLOV)
         return free + covariance(operator.adjoint(solved))
 
-    def constant(self, target: Posterior, spread: Spread) -> float:
-        """See `Twist`."""
+    @override
+    def constant(self, target: Observed, spread: Spread) -> float:
         operator, std = linear(target, "This twist")
         size = operator.codomain.size
         noise = torch.as_tensor(std, dtype=torch.float64, device=target.space.device)
@@ -294,8 +318,10 @@ class Isotropic(Twist):
 class Scalar(Twist):
     """N(y; A(D) + b, std^2 + c) for any A, where b and c are mean and variance of what A(D) misses. One vjp."""
 
-    def look(self, target: Posterior, x: Tensor, sigma: float, spread: Spread, rng: Rng) -> Look:
-        """See `Twist`."""
+    @override
+    def evaluate(
+        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
+    ) -> TwistValue:
         likelihood = _gaussian(target)
         x0, denoiser_vjp = target.prior.vjp(x, sigma)
         ax0, operator_vjp = likelihood.operator.vjp(x0)
@@ -303,7 +329,7 @@ class Scalar(Twist):
         residual = target.y - ax0 - spread.bias
         flat = likelihood.operator.codomain.flatten(residual**2 / total)
         slope = denoiser_vjp(operator_vjp(residual / total))
-        return Look(x0, -flat.double().sum(-1) / 2, slope)
+        return TwistValue(x0, -flat.double().sum(-1) / 2, slope)
 
 
 @dataclass(frozen=True)
@@ -316,8 +342,10 @@ class MonteCarlo(Twist):
 
     draws: int = 64
 
-    def look(self, target: Posterior, x: Tensor, sigma: float, spread: Spread, rng: Rng) -> Look:
-        """See `Twist`."""
+    @override
+    def evaluate(
+        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
+    ) -> TwistValue:
         space = target.space
         x0, denoiser_vjp = target.prior.vjp(x, sigma)
         points = [x0 + math.sqrt(spread.signal) * rng.normal_like(x0) for _ in range(self.draws)]
@@ -327,19 +355,17 @@ class MonteCarlo(Twist):
         for weight, point in zip(share, points, strict=True):
             slope += space.per_sample(weight) * score(target, point)
         log_value = values.logsumexp(0) - math.log(self.draws)
-        return Look(x0, log_value, denoiser_vjp(slope))
+        return TwistValue(x0, log_value, denoiser_vjp(slope))
 
 
-def signal_times(
-    target: Posterior, x: Tensor, sigma: float, v: Tensor
-) -> tuple[Tensor, LinearMap]:
+def signal_times(target: Observed, x: Tensor, sigma: float, v: Tensor) -> tuple[Tensor, LinearMap]:
     """`Cov(x_0 | x)^(1/2) v` and the map `v -> Cov(x_0 | x) v`, where the covariance is `sigma^2 dD/dx`."""
     jacobian = target.prior.vjp(x, sigma)[1]
     root = function_times(torch.sqrt, jacobian, v, target.space, iterations=KRYLOV)
     return sigma * root, lambda z: sigma**2 * jacobian(z)
 
 
-def _gaussian(target: Posterior) -> GaussianLikelihood:
+def _gaussian(target: Observed) -> GaussianLikelihood:
     return expect(target.likelihood, GaussianLikelihood, by="This twist")
 
 

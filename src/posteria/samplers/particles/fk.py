@@ -17,7 +17,7 @@ from ...diffusion.kernel import bridge
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...diffusion.solver import State
 from ...likelihood import FunctionLikelihood
-from ...target import Posterior
+from ...target import Observed, Posterior
 from .population import ParticleState, PopulationSampler, finish, log_prob, paired, select, take
 
 # An intermediate reward below this counts as this, so that a particle whose estimate is impossible
@@ -48,12 +48,12 @@ class Potential(abc.ABC):
 class Difference(Potential):
     """The reward minus that of the last look: their product is the exponential of the present reward."""
 
+    @override
     def keep(self, kept: Tensor, reward: Tensor) -> Tensor:
-        """See `Potential`."""
         return reward
 
+    @override
     def spend(self, spent: Tensor, kept: Tensor, looks: int) -> Tensor:
-        """See `Potential`."""
         return kept
 
 
@@ -72,12 +72,12 @@ class Max(Potential):
     def __post_init__(self) -> None:
         _check_scale(self.scale)
 
+    @override
     def keep(self, kept: Tensor, reward: Tensor) -> Tensor:
-        """See `Potential`."""
         return kept.maximum(reward)
 
+    @override
     def spend(self, spent: Tensor, kept: Tensor, looks: int) -> Tensor:
-        """See `Potential`."""
         return spent + kept * (1 / looks if self.scale is None else self.scale)
 
 
@@ -95,12 +95,12 @@ class Sum(Potential):
     def __post_init__(self) -> None:
         _check_scale(self.scale)
 
+    @override
     def keep(self, kept: Tensor, reward: Tensor) -> Tensor:
-        """See `Potential`."""
         return kept + reward
 
+    @override
     def spend(self, spent: Tensor, kept: Tensor, looks: int) -> Tensor:
-        """See `Potential`."""
         return spent + kept * (2 / looks / (looks + 1) if self.scale is None else self.scale)
 
 
@@ -125,7 +125,7 @@ class FKState(ParticleState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FKSteering(PopulationSampler[FKState]):
+class FK(PopulationSampler[FKState]):
     """Feynman-Kac steering (Singhal et al., 2025, arXiv:2501.06848).
 
     Particles make the moves of an ancestral sampler. Now and then they are weighted by the reward of
@@ -180,7 +180,7 @@ class FKSteering(PopulationSampler[FKState]):
         )
 
     @classmethod
-    def presets(cls) -> dict[str, "FKSteering"]:
+    def presets(cls) -> dict[str, "FK"]:
         """The official script for images, with 10 times a reward: 400 evaluations and 20 rewards a population of 4."""
         return {
             "images": cls(
@@ -193,8 +193,8 @@ class FKSteering(PopulationSampler[FKState]):
             )
         }
 
+    @override
     def check_likelihood(self, posterior: Posterior) -> None:
-        """See `PosteriorSampler`."""
         if self.proposal is not None:
             posterior.space.expect(self.proposal.space, "The proposal draws")
 
@@ -212,8 +212,8 @@ class FKSteering(PopulationSampler[FKState]):
     def evaluations(self, target: Posterior) -> int:
         return self.particles * self.schedule.steps
 
-    def init(self, target: Posterior, rng: Rng) -> FKState:
-        """See `Sampler`."""
+    @override
+    def init(self, target: Observed, rng: Rng) -> FKState:
         sigma = levels_of(self.schedule)[0]
         x = sigma * paired(target.space.zeros(len(rng), self.particles), rng)
         zeros = torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device)
@@ -227,10 +227,10 @@ class FKSteering(PopulationSampler[FKState]):
         )
         return self._look(target, state)
 
+    @override
     def step(
-        self, target: Posterior, state: FKState, sigma: float, sigma_next: float, rng: Rng
+        self, target: Observed, state: FKState, sigma: float, sigma_next: float, rng: Rng
     ) -> FKState:
-        """See `Sampler`."""
         if sigma_next == 0:
             gain = log_reward(target, state.x0) - state.spent
             log_weight, count = state.log_weight + gain, state.count + 1
@@ -254,7 +254,7 @@ class FKSteering(PopulationSampler[FKState]):
         moved = replace(state, x=x, x0=x0, sigma=sigma_next, count=count, log_weight=log_weight)
         return self._look(target, moved)
 
-    def _look(self, target: Posterior, state: FKState) -> FKState:
+    def _look(self, target: Observed, state: FKState) -> FKState:
         """The state with the potential of its step in its weights, if the reward is looked at."""
         if not self.looks_at(state.count):
             return state
@@ -266,7 +266,7 @@ class FKSteering(PopulationSampler[FKState]):
         return replace(state, kept=kept, spent=spent, log_weight=log_weight)
 
 
-def log_reward(target: Posterior, x0: Tensor) -> Tensor:
+def log_reward(target: Observed, x0: Tensor) -> Tensor:
     """Log p(y | x0), which is the reward, `[populations, particles, *event]` to `[populations, particles]`.
 
     Raises:

@@ -16,10 +16,20 @@ from ...diffusion.schedule import Karras, RangeSchedule, Schedule, levels_of
 from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
 from ...operators.base import LinearOperator
-from ...target import Posterior
+from ...target import Observed, Posterior
 from .population import ParticleState, PopulationSampler, finish, log_prob, paired, select, take
 from .resolution import PLACES, PROBES, measure
-from .twist import Dense, Isotropic, Look, MonteCarlo, Scalar, Spread, Twist, propose, signal_times
+from .twist import (
+    Dense,
+    Isotropic,
+    MonteCarlo,
+    Scalar,
+    Spread,
+    Twist,
+    TwistValue,
+    propose,
+    signal_times,
+)
 
 # Draws of the prior from which its mean variances are measured.
 DRAWS = 32
@@ -34,7 +44,7 @@ ALWAYS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwistedState(ParticleState):
+class ExactState(ParticleState):
     """Particles, and what was measured of the prior before the first step.
 
     Args:
@@ -49,7 +59,7 @@ class TwistedState(ParticleState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwistedSMC(PopulationSampler[TwistedState]):
+class Exact(PopulationSampler[ExactState]):
     """Sequential Monte Carlo over noise levels that tends to the exact posterior as particles and levels grow.
 
     A population goes down the levels with the reverse kernel of the prior, pushed along the
@@ -95,7 +105,7 @@ class TwistedSMC(PopulationSampler[TwistedState]):
     )
     dense: int = 16
     pinned: float = 0.9
-    state_type: ClassVar[type[State]] = TwistedState
+    state_type: ClassVar[type[State]] = ExactState
     needs: ClassVar[str] = "any log-density; best with few measurements and Gaussian noise"
 
     def __post_init__(self) -> None:
@@ -103,7 +113,7 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         require(self.dense >= 0, f"dense is at least 0; {self.dense} is not.")
         require(0 < self.pinned <= 1, f"pinned is above 0 and at most 1; {self.pinned} is not.")
 
-    def twist(self, target: Posterior) -> Twist:
+    def twist(self, target: Observed) -> Twist:
         """The twist that suits a target."""
         likelihood = target.likelihood
         if not isinstance(likelihood, GaussianLikelihood):
@@ -119,7 +129,7 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         places = min(PLACES, steps) * (1 + PROBES * self._curved(target))
         return self.particles * each + DRAWS * places
 
-    def _dense(self, target: Posterior) -> bool:
+    def _dense(self, target: Observed) -> bool:
         """Whether x_0 is drawn with its whole covariance, so that levels may end where x pins it."""
         return isinstance(self.twist(target), Dense) and _is_linear(target)
 
@@ -130,12 +140,12 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         lowest = min(self.schedule.sigma_min, prior_std / BELOW)
         return replace(self.schedule, sigma_min=lowest)
 
-    def _curved(self, target: Posterior) -> bool:
+    def _curved(self, target: Observed) -> bool:
         """Whether levels end where x_0 is pinned, which Jacobians tell."""
         return isinstance(self.schedule, RangeSchedule) and self.pinned < 1 and self._dense(target)
 
-    def init(self, target: Posterior, rng: Rng) -> TwistedState:
-        """See `Sampler`."""
+    @override
+    def init(self, target: Observed, rng: Rng) -> ExactState:
         draws = prior_draws(target.prior, DRAWS)
         mean, variance = draws.mean(0), max(float(draws.var(0).mean()), LEAST**2)
         schedule = self._schedule(math.sqrt(variance))
@@ -156,7 +166,7 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         )
         zeros = torch.zeros(len(rng), self.particles, dtype=torch.float64, device=x.device)
         moments, bias = resolution.at(levels[:-1])
-        return TwistedState(
+        return ExactState(
             x=x,
             x0=x,
             log_weight=zeros,
@@ -166,40 +176,40 @@ class TwistedSMC(PopulationSampler[TwistedState]):
             bias=bias,
         )
 
+    @override
     def step(
-        self, target: Posterior, state: TwistedState, sigma: float, sigma_next: float, rng: Rng
-    ) -> TwistedState:
-        """See `Sampler`."""
+        self, target: Observed, state: ExactState, sigma: float, sigma_next: float, rng: Rng
+    ) -> ExactState:
         twist, level = self.twist(target), state.count
         sigma, sigma_next = state.levels[level : level + 2].tolist()
         signal, measured = (float(row[level]) for row in state.variance)
         spread = Spread(signal, measured, state.bias[level])
-        look, before = twist.look(target, state.x, sigma, spread, rng), state.x0
-        state = replace(state, x0=look.x0, log_weight=state.log_weight + look.log_value)
+        value, before = twist.evaluate(target, state.x, sigma, spread, rng), state.x0
+        state = replace(state, x0=value.x0, log_weight=state.log_weight + value.log_value)
         state, ancestors = select(state, rng, self.threshold if sigma_next else ALWAYS)
-        look = look.of(ancestors)
-        last = None if sigma_next else twist.draw(target, look, state.x, sigma, spread, rng)
+        value = value.of(ancestors)
+        last = None if sigma_next else twist.draw(target, value, state.x, sigma, spread, rng)
         if last is not None:
             # The twist is then the mean of p(y | x_0) over what is drawn: nothing is owed.
             known = state.log_evidence + twist.constant(target, spread)
             state = replace(state, x=last, x0=last, log_evidence=known)
         elif sigma_next:
-            drift = look.x0 - take(before, ancestors)
-            state = self._move(target, state, look, drift, (sigma, sigma_next, signal), rng)
+            drift = value.x0 - take(before, ancestors)
+            state = self._move(target, state, value, drift, (sigma, sigma_next, signal), rng)
         else:
-            state = self._end(target, state, look, (sigma, signal), rng)
+            state = self._end(target, state, value, (sigma, signal), rng)
         state = replace(state, sigma=sigma, count=level + 1)
         return state if sigma_next else finish(state, rng)
 
     def _move(
         self,
-        target: Posterior,
-        state: TwistedState,
-        look: Look,
+        target: Observed,
+        state: ExactState,
+        value: TwistValue,
         drift: Tensor,
         levels: tuple[float, float, float],
         rng: Rng,
-    ) -> TwistedState:
+    ) -> ExactState:
         """The reverse kernel, pushed along the slope of the twist; the weights owe for the push.
 
         Short steps extrapolate the estimate of x_0 to their middle by its `drift` since the last level, which keeps
@@ -208,32 +218,32 @@ class TwistedSMC(PopulationSampler[TwistedState]):
         """
         sigma, sigma_next, signal = levels
         weight, std = bridge(0.0, sigma_next, sigma)
-        step, x0, root = math.log(sigma / sigma_next), look.x0, std
+        step, x0, root = math.log(sigma / sigma_next), value.x0, std
         if step > SHORT:
             root = math.sqrt(std**2 + (1 - weight) ** 2 * signal)
         elif sigma < state.sigma < math.inf:
             x0 = x0 + step / math.log(state.sigma / sigma) / 2 * drift
-        move, debt = propose(look, target.space, root, sigma, paired(x0, rng))
+        move, debt = propose(value, target.space, root, sigma, paired(x0, rng))
         x = x0 + weight * (state.x - x0) + root * move
-        return replace(state, x=x, log_weight=state.log_weight - look.log_value - debt)
+        return replace(state, x=x, log_weight=state.log_weight - value.log_value - debt)
 
     def _end(
         self,
-        target: Posterior,
-        state: TwistedState,
-        look: Look,
+        target: Observed,
+        state: ExactState,
+        value: TwistValue,
         levels: tuple[float, float],
         rng: Rng,
-    ) -> TwistedState:
+    ) -> ExactState:
         """x_0 given x, pushed along the slope of the twist, and weighted by its likelihood."""
         sigma, signal = levels
-        move, debt = propose(look, target.space, math.sqrt(signal), sigma, paired(look.x0, rng))
-        x = look.x0 + signal_times(target, state.x, sigma, move)[0]
-        log_weight = state.log_weight - look.log_value - debt + log_prob(target, x)
+        move, debt = propose(value, target.space, math.sqrt(signal), sigma, paired(value.x0, rng))
+        x = value.x0 + signal_times(target, state.x, sigma, move)[0]
+        log_weight = state.log_weight - value.log_value - debt + log_prob(target, x)
         return replace(state, x=x, x0=x, log_weight=log_weight)
 
 
-def _is_linear(target: Posterior) -> bool:
+def _is_linear(target: Observed) -> bool:
     """Whether the measurement is linear with Gaussian noise."""
     likelihood = target.likelihood
     return isinstance(likelihood, GaussianLikelihood) and isinstance(
