@@ -14,6 +14,7 @@ from ..runs.request import Generate, Restore
 from ..version import __version__
 from . import options as o
 from .output import Output, say
+from .start import STOPPED
 
 CODES = (
     "Exit codes: 0 done, 1 an error that the sentence on standard error explains, 2 wrong usage, "
@@ -63,9 +64,7 @@ def _command(name: str, example: str = "") -> Callable[[Callable[..., None]], Ca
                 print(f"posteria: {error}", file=sys.stderr)
                 raise typer.Exit(1) from error
             except KeyboardInterrupt as error:
-                message = "stopped; the same command goes on from here."
-                print(f"posteria: {message}", file=sys.stderr)
-                raise typer.Exit(130) from error
+                raise typer.Exit(STOPPED) from error
 
         app.command(name, epilog=f"{example} {CODES}".strip())(guarded)
         return function

@@ -86,12 +86,12 @@ def _print_table(listing: Listing) -> None:
 
 def _priors() -> Listing:
     rows = {
-        p.name: {"draws": p.about, "": f"{len(p.examples)} held-out pictures"}
+        p.name: {"draws": p.about, "pictures": f"{len(p.examples)} held-out ones"}
         for p in SHIPPED.values()
     }
     rows["diffusers:NAME"] = {
         "draws": "any pixel model in diffusers' format: a folder or a hub name",
-        "": "",
+        "pictures": "",
     }
     return Listing("Priors", rows)
 

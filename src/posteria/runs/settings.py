@@ -49,7 +49,7 @@ def device_of(name: str) -> str:
     except RuntimeError as error:
         raise InputError(f"{name!r} is not a device; there are cpu and cuda.") from error
     if device.type not in {"cpu", "cuda"}:
-        raise InputError(f"posteria runs on cpu and cuda; {name!r} is neither.")
+        raise InputError(f"Samples are drawn on cpu or cuda; {name!r} is neither.")
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= there:
         raise InputError(
