@@ -13,20 +13,16 @@ from ..core.threads import wait_briefly
 from ..runs.request import Generate, Restore
 from ..version import __version__
 from . import options as o
+from .codes import IN_WORDS, STOPPED
 from .output import Output, say
-from .start import STOPPED
 
-CODES = (
-    "Exit codes: 0 done, 1 an error that the sentence on standard error explains, 2 wrong usage, "
-    "3 the samples are not finite, 130 stopped."
-)
 KINDS = ("priors", "samplers", "rules", "operators")
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Sample what a pre-trained diffusion model is tilted towards.",
-    epilog=CODES,
+    epilog=IN_WORDS,
 )
 
 
@@ -66,7 +62,7 @@ def _command(name: str, example: str = "") -> Callable[[Callable[..., None]], Ca
             except KeyboardInterrupt as error:
                 raise typer.Exit(STOPPED) from error
 
-        app.command(name, epilog=f"{example} {CODES}".strip())(guarded)
+        app.command(name, epilog=f"{example} {IN_WORDS}".strip())(guarded)
         return function
 
     return register

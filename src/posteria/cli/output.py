@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..core.record import as_json
+from .codes import DIVERGED
 
 if TYPE_CHECKING:
     from ..runs.job import Job
     from ..runs.results import Results
 
-# What a run whose samples are not finite ends with.
-DIVERGED = 3
 # Seconds between two lines of progress where no bar can be shown.
 EVERY = 30.0
 

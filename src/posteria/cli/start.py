@@ -3,8 +3,7 @@
 import signal
 import sys
 
-# What a shell gives for a process that SIGINT ended.
-STOPPED = 130
+from .codes import STOPPED
 
 
 def main() -> None:
