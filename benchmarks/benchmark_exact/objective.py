@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lib import code_hash, seeds_of
+from lib.criterion import BudgetCriterion
 from lib.solver import Measured, spent
 from posteria.analytic import GaussianMixture
 from posteria.metrics.calibration import energy_score, interval_coverage, sbc_ranks
@@ -45,6 +46,7 @@ class Objective(Measured):
     name = "exact"
     url = "https://github.com/posteria/benchmark_exact"
     sampling_strategy = "iteration"
+    stopping_criterion = BudgetCriterion()
     parameters = {"samples": [512], "code": [code_hash(Path(__file__).parent)]}
     parameter_template = "samples={samples}"
     test_dataset_name = "toy"

@@ -11,16 +11,15 @@ from .budget import next_budget
 from .criterion import BudgetCriterion
 
 
-class Budgeted(BaseSolver):
-    """A solver whose axis is the budget.
+class Answering(BaseSolver):
+    """A solver that says why it cannot draw, or answers with samples and their cost.
 
-    `refused` says why it cannot draw (None if it can), and `draw` answers with the arguments of
+    `refused` says why it cannot (None if it can), and `draw` answers with the arguments of
     `Objective.evaluate_result`. Both take what the objective gives.
     """
 
     requirements: ClassVar = ["pip::posteria"]
-    sampling_strategy = "iteration"
-    stopping_criterion = BudgetCriterion()
+    sampling_strategy = "run_once"
 
     def refused(self, *args: Any, **given: Any) -> str | None:
         """Why there are no samples, in a sentence."""
@@ -28,7 +27,7 @@ class Budgeted(BaseSolver):
 
     @abc.abstractmethod
     def draw(self, *args: Any, **given: Any) -> dict[str, Any]:
-        """The answer for a budget."""
+        """The answer for a budget, or at the cost that it has."""
 
     @override
     def skip(self, **given: Any) -> tuple[bool, str | None]:
@@ -40,10 +39,6 @@ class Budgeted(BaseSolver):
         self.given = given
 
     @override
-    def get_next(self, stop_val: int) -> int:
-        return next_budget(stop_val)
-
-    @override
     def run(self, stop_val: int) -> None:
         self.result = self.draw(stop_val, **self.given)
 
@@ -52,12 +47,22 @@ class Budgeted(BaseSolver):
         return self.result
 
 
+class Budgeted(Answering):
+    """One whose axis is the budget."""
+
+    sampling_strategy = "iteration"
+    stopping_criterion = BudgetCriterion()
+
+    @override
+    def get_next(self, stop_val: int) -> int:
+        return next_budget(stop_val)
+
+
 class Measured(BaseObjective):
     """An objective whose data may not be on this machine; then it is None, and there is a reason."""
 
     requirements: ClassVar = ["pip::posteria"]
     min_benchopt_version = "1.10"
-    stopping_criterion = BudgetCriterion()
 
     @override
     def skip(self, reason: str = "", **data: Any) -> tuple[bool, str | None]:

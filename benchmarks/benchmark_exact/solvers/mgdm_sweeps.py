@@ -6,17 +6,16 @@ from typing import Any
 from typing_extensions import override
 
 from lib import measure, refusal
-from lib.solver import Budgeted
+from lib.solver import Answering
 from posteria import MGDM
 from posteria.problems.toy import Problem
 from posteria.schedules import Table
 
 
-class Solver(Budgeted):
+class Solver(Answering):
     """The axis is the number of sweeps; each costs as much as the first."""
 
     name = "mgdm-sweeps"
-    sampling_strategy = "run_once"
     parameters = {"gibbs": [1, 2, 4, 8], "levels": [24, 49]}
     parameter_template = "gibbs={gibbs},levels={levels}"
 

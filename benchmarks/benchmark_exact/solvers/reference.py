@@ -6,17 +6,16 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from lib.solver import Budgeted
+from lib.solver import Answering
 from posteria.problems.toy import Problem
 
 SETS = 8
 
 
-class Solver(Budgeted):
+class Solver(Answering):
     """Exact draws, the floor of every metric; or draws of the prior, which ignore the measurement."""
 
     name = "reference"
-    sampling_strategy = "run_once"
     parameters = {"law": ["exact draws", "prior draws"]}
     parameter_template = "{law}"
 

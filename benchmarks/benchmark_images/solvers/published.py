@@ -6,15 +6,14 @@ from benchmark_utils.sampling import OfPictures, alone
 from typing_extensions import override
 
 from lib import refusal
-from lib.solver import Budgeted
+from lib.solver import Answering
 from posteria.samplers import POSTERIOR_SAMPLERS
 
 
-class Solver(Budgeted):
+class Solver(Answering):
     """The setting of a paper's experiment; for the tasks and the pictures that it was made for."""
 
     name = "published"
-    sampling_strategy = "run_once"
     parameters = {
         "sampler, setting": [
             (name, setting)
