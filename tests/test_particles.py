@@ -1,6 +1,7 @@
 """Samplers whose unit is a population: resampling, seeds, weights and evidence, and how near they come."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -231,6 +232,27 @@ def test_finish_permutes() -> None:
     assert abs(chosen[:, 0].mean() - 3.5) < 4 * 2.3 / math.sqrt(300)
     assert (state.log_weight == 0).all()
     assert torch.allclose(state.log_evidence, torch.full((300,), math.log(8 / 64), dtype=F64))
+
+
+def test_a_population_says_how_many_it_was() -> None:
+    # Catches: an effective size of weights that have been reset, a share in place of a number, descent that is
+    # forgotten or counted from the last selection only.
+    x = torch.arange(8, dtype=F64).expand(2, 8)[..., None]
+    weights = torch.stack([torch.eye(8, dtype=F64)[5], torch.arange(8, dtype=F64) % 2])
+    state = ParticleState(
+        x=x, x0=x, log_weight=weights.log(), log_evidence=torch.zeros(2, dtype=F64)
+    )
+    once, _ = select(state, Rng(range(2)), 2.0)
+    assert torch.allclose(once.ess, torch.tensor([1.0, 4.0], dtype=F64))
+    last = finish(once, Rng(range(2)))
+    assert torch.equal(last.first, last.x[..., 0].long())
+    told = TDS().diagnostics(last)
+    assert torch.allclose(told["ess"], torch.tensor([1.0, 4.0], dtype=F64))
+    assert told["ancestors"].tolist() == [1, 4]
+    for sampler in (TDS(), MCGDiff(), FPS()):
+        samples = replace(sampler, particles=64).run(linear_posterior(mixture()), 64)
+        assert samples.ess is not None and 1 <= samples.ess[0] <= 64
+        assert samples.ancestors is not None and 1 <= samples.ancestors[0] <= 64
 
 
 # A Gaussian, a measurement whose two entries have other noise levels in the diffusion, and few

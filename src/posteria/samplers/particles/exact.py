@@ -79,8 +79,8 @@ class Exact(PopulationSampler[ExactState]):
     of their number (Del Moral, 2004, theorem 7.4.3; Chopin, 2004, arXiv:math/0508594), and the
     discretised prior converges to the prior as the steps shrink. Twisted targets for diffusions
     are due to Wu et al. (2023, arXiv:2306.17775), matched moments to Rozet et al. (2024,
-    arXiv:2405.13712), and the variance of the reverse kernel to Bao et al. (2022,
-    arXiv:2201.06503).
+    arXiv:2405.13712), and the extrapolation of short steps and the variance of long ones
+    to Lu et al. (2022, arXiv:2211.01095) and Bao et al. (2022, arXiv:2201.06503).
 
     Fails where particles cannot follow: with many precise measurements of a large signal the
     weights degenerate, and a population is then a family of few ancestors.

@@ -31,10 +31,15 @@ class ParticleState(State):
         log_weight: Of the particles, `[populations, particles]` in float64; it averages to the evidence
             so far.
         log_evidence: Log of the estimate of p(y) up to the last resampling, `[populations]`.
+        ess: Effective number of particles when they were last selected, `[populations]`; None before.
+        first: The particle of the first level from which each descends, `[populations, particles]`; None before
+            the first selection.
     """
 
     log_weight: Tensor
     log_evidence: Tensor
+    ess: Tensor | None = None
+    first: Tensor | None = None
 
 
 # Power iterations for a main axis, and the digits of a place along it.
@@ -134,7 +139,11 @@ class ParticleSampler(Sampler[P], Generic[P]):
 
     @override
     def diagnostics(self, state: P) -> dict[str, Tensor]:
-        return {"log_evidence": state.log_evidence}
+        known: dict[str, Tensor] = {"log_evidence": state.log_evidence}
+        if state.ess is not None and state.first is not None:
+            families = state.first.sort(-1).values.diff(dim=-1).ne(0).sum(-1) + 1
+            known |= {"ess": state.ess, "ancestors": families}
+        return known
 
     def log_evidence(self, target: Any, seeds: Sequence[int]) -> Tensor:
         """Log of the unbiased estimates of the integral of the target's density, p(y) for a posterior, `[populations]`.
@@ -262,15 +271,9 @@ def select(state: P, rng: Rng, threshold: float) -> tuple[P, Tensor]:
     # Every population draws, so that its stream does not depend on what others do.
     sequence, drawn = _resample(state, rng)
     ancestors = torch.where(low[:, None], drawn, sequence)
-    log_weight = state.log_weight.gather(-1, sequence)
-    mean = log_mean(state.log_weight)
-    chosen: dict[str, Any] = {
-        "x": take(state.x, ancestors),
-        "x0": take(state.x0, ancestors),
-        "log_weight": torch.where(low[:, None], 0.0, log_weight),
-        "log_evidence": state.log_evidence + torch.where(low, mean, 0.0),
-    }
-    return replace(state, **chosen), ancestors
+    log_weight = torch.where(low[:, None], 0.0, state.log_weight.gather(-1, sequence))
+    log_evidence = state.log_evidence + torch.where(low, log_mean(state.log_weight), 0.0)
+    return _descend(state, ancestors, log_weight, log_evidence), ancestors
 
 
 def finish(state: P, rng: Rng) -> P:
@@ -278,11 +281,25 @@ def finish(state: P, rng: Rng) -> P:
     log_evidence = state.log_evidence + log_mean(state.log_weight)
     _, ancestors = _resample(state, rng)
     ancestors = ancestors.gather(-1, rng.permutation(ancestors.shape[-1]))
+    return _descend(state, ancestors, torch.zeros_like(state.log_weight), log_evidence)
+
+
+def _descend(state: P, ancestors: Tensor, log_weight: Tensor, log_evidence: Tensor) -> P:
+    """The selected particles, with what is known of the population they were selected from."""
+    size = effective_size(state.log_weight) * ancestors.shape[-1]
+    if state.ess is not None:
+        # Of particles that have just been resampled the weights say nothing.
+        fresh = (state.log_weight == state.log_weight[:, :1]).all(-1)
+        size = torch.where(fresh, state.ess, size)
+    index = torch.arange(ancestors.shape[-1], device=ancestors.device).expand_as(ancestors)
+    first = index if state.first is None else state.first
     chosen: dict[str, Any] = {
         "x": take(state.x, ancestors),
         "x0": take(state.x0, ancestors),
-        "log_weight": torch.zeros_like(state.log_weight),
+        "log_weight": log_weight,
         "log_evidence": log_evidence,
+        "ess": size,
+        "first": take(first, ancestors),
     }
     return replace(state, **chosen)
 
