@@ -28,7 +28,8 @@ def test_a_short_name_is_its_rule_with_its_solver(name: str) -> None:
     assert isinstance(short.rule, LIKELIHOOD_RULES[name])
     if name == "tfg":
         short = replace(short, repeats=1)
-    guided = po.Guided(rule=short.rule, solver=short.solver, schedule=short.schedule)
+    guided = short.guided
+    assert type(guided) is po.Guided and guided.rule == short.rule
     assert torch.equal(guided.sample(target, 5), short.sample(target, 5))
     # A sampler that is short for a rule stands for it.
     assert po.Guided(rule=POSTERIOR_SAMPLERS[name]()) == po.Guided(rule=LIKELIHOOD_RULES[name]())

@@ -85,7 +85,8 @@ class Guided(Sampler[GuidedState]):
 
     @override
     def init(self, target: Any, rng: Rng) -> GuidedState:
-        return guided_start(self.rule, target, levels_of(self.schedule)[0], rng)
+        x = levels_of(self.schedule)[0] * rng.normal(target.space)
+        return GuidedState(x=x, x0=x, memory=self.rule.init(target, x))
 
     @override
     def step(
@@ -93,12 +94,6 @@ class Guided(Sampler[GuidedState]):
     ) -> GuidedState:
         levels = levels_of(self.schedule)
         return guided_step(self.rule, self.solver, target, state, (sigma, sigma_next), levels, rng)
-
-
-def guided_start(rule: Rule, target: Any, sigma: float, rng: Rng) -> GuidedState:
-    """The state at the highest level, with what the rule remembers before its first evaluation."""
-    x = sigma * rng.normal(target.space)
-    return GuidedState(x=x, x0=x, memory=rule.init(target, x))
 
 
 def guided_step(

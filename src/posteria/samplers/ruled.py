@@ -9,12 +9,12 @@ from typing_extensions import override
 
 from ..core.errors import InputError, require
 from ..core.rng import Rng
-from ..diffusion.schedule import Karras, LogLinear, Schedule, Table, levels_of
-from ..diffusion.solver import DDIM, DPMpp2M, Solver, State
+from ..diffusion.schedule import Karras, LogLinear, Schedule, Table
+from ..diffusion.solver import DDIM, DPMpp2M, State
 from ..guidance import likelihood as rules
 from ..guidance.base import LikelihoodRule
 from ..target import Posterior
-from .guided import GuidedState, guided_start, guided_step
+from .guided import Guided, GuidedState
 from .posterior import PosteriorSampler
 
 
@@ -66,10 +66,11 @@ class RuledSampler(PosteriorSampler[GuidedState]):
             )
         return self.rule
 
-    @property
-    def solver(self) -> Solver:
-        """The solver that `eta` and `order` stand for."""
-        return DPMpp2M(self.eta) if self.order == 2 else DDIM(self.eta)
+    @cached_property
+    def guided(self) -> Guided:
+        """The same sampler in parts: the rule, the schedule, and the solver that `eta` and `order` stand for."""
+        solver = DPMpp2M(self.eta) if self.order == 2 else DDIM(self.eta)
+        return Guided(rule=self.rule, solver=solver, schedule=self.schedule)
 
     @override
     def check_likelihood(self, posterior: Posterior) -> None:
@@ -81,19 +82,17 @@ class RuledSampler(PosteriorSampler[GuidedState]):
 
     @override
     def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Any, Rng]:
-        target, rng = super().arrange(target, seeds)
-        return self.rule.arrange(target), rng
+        return self.guided.arrange(target, seeds)
 
     @override
     def init(self, target: Any, rng: Rng) -> GuidedState:
-        return guided_start(self.rule, target, levels_of(self.schedule)[0], rng)
+        return self.guided.init(target, rng)
 
     @override
     def step(
         self, target: Any, state: GuidedState, sigma: float, sigma_next: float, rng: Rng
     ) -> GuidedState:
-        levels = levels_of(self.schedule)
-        return guided_step(self.rule, self.solver, target, state, (sigma, sigma_next), levels, rng)
+        return self.guided.step(target, state, sigma, sigma_next, rng)
 
 
 @dataclass(frozen=True, kw_only=True)
