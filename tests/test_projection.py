@@ -18,6 +18,7 @@ import posteria as po
 from posteria.core.rng import Rng
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
+from posteria.samplers.posterior import PosteriorSampler
 from posteria.samplers.projection.ddnm import DDNM
 from posteria.samplers.projection.ddrm import DDRM
 from posteria.samplers.projection.repaint import RePaint
@@ -92,9 +93,10 @@ class Impulses(Rng):
 
 
 def run(sampler: po.Sampler[Any], target: po.Posterior, rng: Rng) -> Tensor:
-    state = sampler.init(target, rng)
+    problem = sampler.narrow(target) if isinstance(sampler, PosteriorSampler) else target
+    state = sampler.init(problem, rng)
     for sigma, sigma_next in pairwise(sampler.schedule.levels()):
-        state = sampler.step(target, state, sigma, sigma_next, rng)
+        state = sampler.step(problem, state, sigma, sigma_next, rng)
     return state.x.flatten(1)
 
 
@@ -409,9 +411,10 @@ def test_sda_corrector_is_its_algorithm() -> None:
     target, prior = problem.target(), po.Gaussian(problem.mean, problem.covariance)
     x, sigma, after, gamma, tau = 2 * normal(3, 4, seed=8), 2.0, 1.9, 1.0, 0.3
     start = SDAState(x=x, x0=x, energy=torch.ones(3, 1, dtype=F64))
-    plain = SDA(gamma=gamma, corrections=0).step(target, start, sigma, after, Rng([1, 2, 3]))
+    given = SDA().narrow(target)
+    plain = SDA(gamma=gamma, corrections=0).step(given, start, sigma, after, Rng([1, 2, 3]))
     moved = SDA(gamma=gamma, corrections=1, tau=tau, memory=0.0).step(
-        target, start, sigma, after, Rng([1, 2, 3])
+        given, start, sigma, after, Rng([1, 2, 3])
     )
     a, mu = problem.a, vp(after)
     jacobian = a @ problem.spread(after) / after**2

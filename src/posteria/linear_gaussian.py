@@ -86,6 +86,19 @@ class LinearProblem(NamedTuple):
         return Linear(self.operator, self.std)
 
 
+class SpectralProblem(NamedTuple):
+    """A posterior with a known decomposition and one level of Gaussian noise, narrowed once a run."""
+
+    prior: Denoiser
+    measurement: Spectral
+    y: Tensor
+
+    @property
+    def space(self) -> Space:
+        """Space of the samples."""
+        return self.prior.space
+
+
 def gaussian_problem(target: Posterior, by: object) -> GaussianProblem:
     """The target, narrowed to Gaussian noise.
 
@@ -104,6 +117,15 @@ def linear_problem(target: Posterior, by: object) -> LinearProblem:
     """
     operator, std = linear(target, by)
     return LinearProblem(target.prior, operator, std, target.y)
+
+
+def spectral_problem(target: Posterior, by: object) -> SpectralProblem:
+    """The target, narrowed to a known decomposition and one noise level.
+
+    Raises:
+        CapabilityError: If it is of another kind.
+    """
+    return SpectralProblem(target.prior, spectral(target, by), target.y)
 
 
 def linear(target: Observed, by: object) -> Linear:

@@ -32,14 +32,19 @@ class PosteriorSampler(Sampler[S], Generic[S]):
     @override
     def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Any, Rng]:
         target, rng = super().arrange(target, seeds)
-        return (decomposed(target) if self.solves else target), rng
+        return self.narrow(decomposed(target) if self.solves else target), rng
 
     @override
     def check(self, target: Posterior, seeds: Sequence[int]) -> Space:
         posterior = expect(target, Posterior, by=self)
         posterior.check_seeds(len(seeds))
-        self.check_likelihood(posterior)
+        self.narrow(posterior)
         return posterior.space
 
-    def check_likelihood(self, posterior: Posterior) -> None:
-        """Raise `CapabilityError` if the sampler needs more of the likelihood than it can do."""
+    def narrow(self, posterior: Posterior) -> Any:
+        """What `init` and `step` see, once a run: the posterior, or a `linear_gaussian` problem made of it.
+
+        Raises:
+            CapabilityError: If the sampler needs more of the likelihood than it can do.
+        """
+        return posterior

@@ -73,8 +73,9 @@ class RuledSampler(PosteriorSampler[GuidedState]):
         return Guided(rule=self.rule, solver=solver, schedule=self.schedule)
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
+    def narrow(self, posterior: Posterior) -> Posterior:
         self.rule.check(posterior)
+        return posterior
 
     @override
     def evaluations(self, target: Posterior) -> int:

@@ -17,7 +17,7 @@ from ...diffusion.scale import ScaledState, check_prior_std, measured_std
 from ...diffusion.schedule import Schedule, Table, levels_of
 from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
-from ...linear_gaussian import linear
+from ...linear_gaussian import LinearProblem, linear_problem
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 from .gaussian_vi import Normal, fit
@@ -101,8 +101,8 @@ class DCPS(PosteriorSampler[ScaledState]):
         }
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
-        linear(posterior, by=self)
+    def narrow(self, posterior: Posterior) -> LinearProblem:
+        return linear_problem(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
@@ -121,13 +121,13 @@ class DCPS(PosteriorSampler[ScaledState]):
         return levels_of(self.schedule)[min(end for end in ends if end > count)], count in ends
 
     @override
-    def init(self, target: Posterior, rng: Rng) -> ScaledState:
+    def init(self, target: LinearProblem, rng: Rng) -> ScaledState:
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
         return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
     @override
     def step(
-        self, target: Posterior, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
+        self, target: LinearProblem, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
     ) -> ScaledState:
         x, std, count = state.x, state.prior_std, state.count + 1
         if sigma_next == 0:
@@ -155,15 +155,14 @@ class DCPS(PosteriorSampler[ScaledState]):
             fitted = self._descend(potential, reference.mean, spread, unit, target.space, rng)
         return replace(state, x=fitted.draw(rng), x0=x0, sigma=sigma, count=count)
 
-    def _score(self, target: Posterior, tau: float, std: float) -> Score:
+    def _score(self, target: LinearProblem, tau: float, std: float) -> Score:
         """The score of the block's measurement, of the signal at the level `tau`."""
-        operator, noise = linear(target, by=self)
-        likelihood = GaussianLikelihood(operator, noise * math.hypot(1, tau / std))
+        likelihood = GaussianLikelihood(target.operator, target.std * math.hypot(1, tau / std))
         return lambda x: likelihood.score(target.y, x)
 
     def _langevin(
         self,
-        target: Posterior,
+        target: LinearProblem,
         x: Tensor,
         score: Score,
         levels: tuple[float, float],
@@ -203,7 +202,7 @@ class DCPS(PosteriorSampler[ScaledState]):
 
 
 def _jump(
-    target: Posterior, u: Tensor, score: Score, levels: tuple[float, float], rng: Rng
+    target: LinearProblem, u: Tensor, score: Score, levels: tuple[float, float], rng: Rng
 ) -> Tensor:
     """The score in `u`, at the second level, of the likelihood of one jump from it to the first."""
     tau, sigma = levels

@@ -194,9 +194,10 @@ class FK(PopulationSampler[FKState]):
         }
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
+    def narrow(self, posterior: Posterior) -> Posterior:
         if self.proposal is not None:
             posterior.space.expect(self.proposal.space, "The proposal draws")
+        return posterior
 
     def looks_at(self, index: int) -> bool:
         """Whether the reward is looked at before step `index`."""

@@ -78,8 +78,9 @@ class FPS(PopulationSampler[FilterState]):
         }
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
+    def narrow(self, posterior: Posterior) -> Posterior:
         spectral(posterior, by=self)
+        return posterior
 
     def _seen(self, target: Observed) -> tuple[Coordinates, Tensor]:
         """The measurement, with where the path begins for its levels, and the path's variance given the signal."""

@@ -89,8 +89,9 @@ class MCGDiff(PopulationSampler[GuidedState]):
         }
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
+    def narrow(self, posterior: Posterior) -> Posterior:
         spectral(posterior, by=self)
+        return posterior
 
     def _variance(self, seen: Coordinates, sigma: float) -> Tensor:
         """Of the potentials at level `sigma`, `[size]`; a number only where the level is not below the anchor."""

@@ -13,7 +13,7 @@ from ...core.rng import Rng
 from ...diffusion.kernel import bridge
 from ...diffusion.schedule import Karras, Schedule, Table
 from ...diffusion.solver import State
-from ...linear_gaussian import spectral
+from ...linear_gaussian import SpectralProblem, spectral_problem
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 
@@ -54,8 +54,8 @@ class DDNM(PosteriorSampler[State]):
         return {"images": cls(schedule=Table(steps=100), eta=1.0, travel=1)}
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
-        spectral(posterior, by=self)
+    def narrow(self, posterior: Posterior) -> SpectralProblem:
+        return spectral_problem(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
@@ -63,7 +63,7 @@ class DDNM(PosteriorSampler[State]):
 
     @override
     def step(
-        self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
+        self, target: SpectralProblem, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
         x, x0 = self._down(target, state.x, sigma, sigma_next, rng)
         climb = math.sqrt(sigma**2 - sigma_next**2)
@@ -73,13 +73,13 @@ class DDNM(PosteriorSampler[State]):
         return State(x=x, x0=x0, sigma=sigma, count=state.count + 1)
 
     def _down(
-        self, target: Posterior, x: Tensor, sigma: float, sigma_next: float, rng: Rng
+        self, target: SpectralProblem, x: Tensor, sigma: float, sigma_next: float, rng: Rng
     ) -> tuple[Tensor, Tensor]:
         """The iterate at `sigma_next` and the corrected clean estimate that it was made of."""
         x0 = target.prior(x, sigma)
         if sigma_next == 0:
             return x0, x0
-        operator, s, std = measurement = spectral(target, by=self)
+        operator, s, std = measurement = target.measurement
         weight, spread = bridge(0.0, sigma_next, sigma, self.eta)
         gain = 1 - weight
         # The paper's lambda over s, which stays finite where s is small.

@@ -12,7 +12,7 @@ from ...core.errors import require
 from ...core.rng import Rng
 from ...diffusion.schedule import Karras, Schedule, Table, levels_of
 from ...diffusion.solver import State
-from ...linear_gaussian import Spectral, spectral
+from ...linear_gaussian import Spectral, SpectralProblem, spectral_problem
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 
@@ -59,16 +59,16 @@ class DDRM(PosteriorSampler[State]):
         }
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
-        spectral(posterior, by=self)
+    def narrow(self, posterior: Posterior) -> SpectralProblem:
+        return spectral_problem(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
         return self.schedule.steps
 
     @override
-    def init(self, target: Posterior, rng: Rng) -> State:
-        measurement = spectral(target, by=self)
+    def init(self, target: SpectralProblem, rng: Rng) -> State:
+        measurement = target.measurement
         sigma = levels_of(self.schedule)[0]
         noise = target.space.flatten(rng.normal(target.space))
         _, value, level = _clear(measurement, target.y, sigma)
@@ -77,13 +77,13 @@ class DDRM(PosteriorSampler[State]):
 
     @override
     def step(
-        self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
+        self, target: SpectralProblem, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
         count = state.count + 1
         x0 = target.prior(state.x, sigma)
         if sigma_next == 0:
             return State(x=x0, x0=x0, sigma=sigma, count=count)
-        measurement = spectral(target, by=self)
+        measurement = target.measurement
         operator, s, std = measurement
         c, c0 = operator.vt(state.x), operator.vt(x0)
         noise = target.space.flatten(rng.normal_like(x0))

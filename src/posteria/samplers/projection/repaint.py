@@ -57,8 +57,9 @@ class RePaint(PosteriorSampler[State]):
         return {"images": cls(schedule=Table(steps=250), jump=10, repeats=10)}
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
+    def narrow(self, posterior: Posterior) -> Posterior:
         self._operator(posterior)
+        return posterior
 
     def _operator(self, posterior: Posterior) -> Inpainting:
         likelihood = expect(posterior.likelihood, GaussianLikelihood, by=self)

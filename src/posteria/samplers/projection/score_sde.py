@@ -15,7 +15,7 @@ from ...core.space import Space
 from ...diffusion.kernel import reverse_step
 from ...diffusion.schedule import Karras, LogLinear, Schedule
 from ...diffusion.solver import State
-from ...linear_gaussian import spectral
+from ...linear_gaussian import SpectralProblem, spectral_problem
 from ...operators.base import SVDOperator
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -94,8 +94,8 @@ class ScoreSDE(PosteriorSampler[State]):
         return {"mri": paper(snr=0.517), "ct": paper(snr=0.246, relaxation=0.841)}
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
-        spectral(posterior, by=self)
+    def narrow(self, posterior: Posterior) -> SpectralProblem:
+        return spectral_problem(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
@@ -103,7 +103,7 @@ class ScoreSDE(PosteriorSampler[State]):
 
     @override
     def step(
-        self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
+        self, target: SpectralProblem, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
         space, known = target.space, self._known(target, sigma)
         x = _replace(space, known, state.x, self.relaxation, rng)
@@ -117,8 +117,8 @@ class ScoreSDE(PosteriorSampler[State]):
             x = _replace(space, self._known(target, 0.0), x, self.last, rng)
         return State(x=x, x0=x0, sigma=sigma, count=state.count + 1)
 
-    def _known(self, target: Posterior, sigma: float) -> _Known:
-        operator, s, std = measurement = spectral(target, by=self)
+    def _known(self, target: SpectralProblem, sigma: float) -> _Known:
+        operator, s, std = measurement = target.measurement
         safe = torch.where(measurement.seen, s, 1.0)
         level = std / safe if self.noisy else torch.zeros_like(s)
         return _Known(

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import expect, require
+from ...core.errors import require
 from ...core.rng import Rng
 from ...diffusion.betas import CosineBetas
 from ...diffusion.schedule import Karras, Schedule, Table, levels_of
 from ...diffusion.solver import State
-from ...likelihood import GaussianLikelihood
+from ...linear_gaussian import GaussianProblem, gaussian_problem
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 
@@ -97,21 +97,21 @@ class SDA(PosteriorSampler[SDAState]):
         return {"lorenz": paper(tau=0.25), "kolmogorov": paper(tau=0.5)}
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
-        expect(posterior.likelihood, GaussianLikelihood, by=self)
+    def narrow(self, posterior: Posterior) -> GaussianProblem:
+        return gaussian_problem(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
         return 2 * (self.schedule.steps + (self.schedule.steps - 1) * self.corrections)
 
     @override
-    def init(self, target: Posterior, rng: Rng) -> SDAState:
+    def init(self, target: GaussianProblem, rng: Rng) -> SDAState:
         x = levels_of(self.schedule)[0] * rng.normal(target.space)
         return SDAState(x=x, x0=x, energy=torch.ones_like(target.space.sum(x)))
 
     @override
     def step(
-        self, target: Posterior, state: SDAState, sigma: float, sigma_next: float, rng: Rng
+        self, target: GaussianProblem, state: SDAState, sigma: float, sigma_next: float, rng: Rng
     ) -> SDAState:
         denoised, guidance = self._look(target, state.x, sigma)
         x0 = denoised + guidance.over(1 - sigma_next / sigma)
@@ -127,14 +127,13 @@ class SDA(PosteriorSampler[SDAState]):
             x = x + step * drift + sigma_next * (2 * step).sqrt() * rng.normal_like(x)
         return SDAState(x=x, x0=x0, sigma=sigma, count=state.count + 1, energy=energy)
 
-    def _look(self, target: Posterior, x: Tensor, sigma: float) -> tuple[Tensor, Guidance]:
+    def _look(self, target: GaussianProblem, x: Tensor, sigma: float) -> tuple[Tensor, Guidance]:
         """The clean estimate under the prior, and how the measurement moves it."""
-        likelihood = expect(target.likelihood, GaussianLikelihood, by=self)
-        operator, space = likelihood.operator, target.space
+        operator, space = target.operator, target.space
         x0, denoiser_vjp = target.prior.vjp(x, sigma)
         ax0, operator_vjp = operator.vjp(x0)
         residual = target.y - ax0
-        weighted = residual / (likelihood.std**2 + self.gamma * sigma**2)
+        weighted = residual / (target.std**2 + self.gamma * sigma**2)
         shift = sigma**2 * denoiser_vjp(operator_vjp(weighted))
         # With G the Jacobian of A(D), shift = sigma^2 G^T weighted, and <weighted, G shift> is this
         # square over sigma^2.

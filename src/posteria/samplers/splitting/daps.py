@@ -98,9 +98,11 @@ class DAPS(PosteriorSampler[ScaledState]):
         }
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
-        if self.tau is not None:
-            expect(posterior.likelihood, GaussianLikelihood, by=self)
+    def narrow(self, posterior: Posterior) -> Posterior:
+        if self.tau is None:
+            return posterior
+        likelihood = expect(posterior.likelihood, GaussianLikelihood, by=self)
+        return replace(posterior, likelihood=replace(likelihood, std=self.tau))
 
     @override
     def evaluations(self, target: Posterior) -> int:
@@ -119,7 +121,7 @@ class DAPS(PosteriorSampler[ScaledState]):
         radius = spread_given(sigma, state.prior_std) if self.matched else sigma
         behind = state.count / max(self.schedule.steps - 1, 1)
         x = draw_near(
-            self._given(target),
+            target,
             x0,
             radius**2,
             rng,
@@ -139,10 +141,3 @@ class DAPS(PosteriorSampler[ScaledState]):
         for level, level_next in pairwise(levels):
             x = reverse_step(x, target.prior(x, level), level, level_next, 0.0, rng)
         return x
-
-    def _given(self, target: Posterior) -> Posterior:
-        """The target with the noise level `tau`."""
-        if self.tau is None:
-            return target
-        likelihood = expect(target.likelihood, GaussianLikelihood, by=self)
-        return replace(target, likelihood=replace(likelihood, std=self.tau))

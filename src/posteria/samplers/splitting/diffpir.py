@@ -10,12 +10,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core import linalg
-from ...core.errors import expect, require
+from ...core.errors import require
 from ...core.rng import Rng
 from ...diffusion.schedule import Schedule, Table
 from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
-from ...linear_gaussian import Linear, posterior_mean, several
+from ...linear_gaussian import GaussianProblem, Linear, gaussian_problem, posterior_mean, several
 from ...operators.base import LinearOperator, SVDOperator
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -89,8 +89,8 @@ class DiffPIR(PosteriorSampler[State]):
         }
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
-        expect(posterior.likelihood, GaussianLikelihood, by=self)
+    def narrow(self, posterior: Posterior) -> GaussianProblem:
+        return gaussian_problem(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
@@ -98,7 +98,7 @@ class DiffPIR(PosteriorSampler[State]):
 
     @override
     def step(
-        self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
+        self, target: GaussianProblem, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
         count = state.count + 1
         x0 = self._proximal(target, target.prior(state.x, sigma), sigma**2 / self.weight)
@@ -108,10 +108,10 @@ class DiffPIR(PosteriorSampler[State]):
         noise = math.sqrt(1 - self.zeta) * old + math.sqrt(self.zeta) * fresh
         return State(x=x0 + sigma_next * noise, x0=x0, sigma=sigma, count=count)
 
-    def _proximal(self, target: Posterior, x0: Tensor, variance: float) -> Tensor:
+    def _proximal(self, target: GaussianProblem, x0: Tensor, variance: float) -> Tensor:
         """The most probable signal given `y`, if it is `N(x0, variance I)` before."""
-        likelihood = expect(target.likelihood, GaussianLikelihood, by=self)
-        operator, std, space = likelihood.operator, likelihood.std, target.space
+        operator, std, space = target.operator, target.std, target.space
+        likelihood = GaussianLikelihood(operator, std)
         if isinstance(operator, SVDOperator) and not several(std):
             return posterior_mean(Linear(operator, std), target.y, x0, variance)
         if isinstance(operator, LinearOperator):

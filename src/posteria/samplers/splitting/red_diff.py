@@ -127,11 +127,12 @@ class REDDiff(PosteriorSampler[REDDiffState]):
         return {"images": paper(100), "inverse_problems": paper(999)}
 
     @override
-    def check_likelihood(self, posterior: Posterior) -> None:
+    def narrow(self, posterior: Posterior) -> Posterior:
         if self.averaged:
             expect(posterior.likelihood, GaussianLikelihood, by=self)
         if self.pinv:
             linear(posterior, by=self)
+        return posterior
 
     @override
     def evaluations(self, target: Posterior) -> int:
