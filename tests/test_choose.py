@@ -117,6 +117,10 @@ SETTINGS = {
     "tfg, no vjp": few(S.TFG.mpgd(), 6),
     "tfg, nothing": few(S.TFG.plain(Even(0.0), Even(0.0)), 6),
     "tfg, repeats of some": few(S.TFG.freedom(repeats=3, between=(0.5, 5.0)), 20),
+    "guided, mmps by heun": few(po.Guided(rule=po.MMPS(iterations=1)), 6),
+    "guided, dps by heun": few(po.Guided(rule=S.DPS()), 6),
+    "guided, dps by ddim": few(po.Guided(rule=S.DPS(), solver=po.DDIM()), 6),
+    "guided, tfg": few(po.Guided(rule=po.guidance.TFG(), solver=po.DDIM()), 6),
     "tds, given": few(S.TDS(prior_std=1.0, particles=3), 6),
     "exact, mean variance": few(KINDS["exact"](dense=0, particles=4), 20),  # type: ignore[call-arg]
     "exact, its own levels": few(KINDS["exact"](pinned=1.0, particles=4), 9),  # type: ignore[call-arg]

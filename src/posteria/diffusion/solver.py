@@ -41,6 +41,10 @@ class Solver(abc.ABC):
     ) -> State:
         """Move `state.x` from level `sigma` to level `sigma_next`."""
 
+    def evaluations(self, steps: int) -> int:
+        """Evaluations of the denoiser in so many steps, the last of which ends at 0."""
+        return steps
+
 
 @dataclass(frozen=True)
 class DDIM(Solver):
@@ -78,6 +82,10 @@ class Heun(Solver):
 
     Second order; two evaluations a step, one for the last.
     """
+
+    @override
+    def evaluations(self, steps: int) -> int:
+        return 2 * steps - 1
 
     @override
     def __call__(

@@ -208,3 +208,7 @@ class LikelihoodRule(Rule):
     def evaluations(self, target: Posterior) -> int:
         """Evaluations and vjps of the prior that one estimate costs."""
         return 2
+
+    def last(self, target: Posterior) -> int:
+        """The same at the lowest level."""
+        return self.evaluations(target)

@@ -1,19 +1,21 @@
 """What a sampler costs on a target, by what it declares, and how many steps a budget buys."""
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core.errors import InputError
 from ..diffusion.schedule import Table
 from ..target import Posterior
+from .base import Sampler
 from .fitted.mgdm import MGDM
-from .posterior import PosteriorSampler
+
+S = TypeVar("S", bound=Sampler[Any])
 
 # Fewest steps that a budget must buy.
 FEWEST = 5
 
 
-def cost(sampler: PosteriorSampler[Any], target: Posterior) -> int:
+def cost(sampler: Sampler[Any], target: Posterior) -> int:
     """Evaluations and vjps of the prior for one sample; for a population, its share of the whole.
 
     Raises:
@@ -25,13 +27,11 @@ def cost(sampler: PosteriorSampler[Any], target: Posterior) -> int:
     return _cost(sampler, target)
 
 
-def _cost(sampler: PosteriorSampler[Any], target: Posterior) -> int:
+def _cost(sampler: Sampler[Any], target: Posterior) -> int:
     return -(-sampler.evaluations(target) // sampler.shared)
 
 
-def at_budget(
-    sampler: PosteriorSampler[Any], target: Posterior, budget: int
-) -> PosteriorSampler[Any]:
+def at_budget(sampler: S, target: Posterior, budget: int) -> S:
     """The sampler with as many steps as a budget of evaluations and vjps per sample buys.
 
     Many levels make MGDM surer of itself than it should be, and sweeps at few levels much less so: what
@@ -45,23 +45,15 @@ def at_budget(
         return _stepped(sampler, target, budget)
     once = dataclasses.replace(sampler, gibbs=1)
     half = max(FEWEST, sampler.schedule.steps // 2)
-    gibbs = budget // _cost(_with_steps(once, half), target)
+    gibbs = budget // _cost(once.with_steps(half), target)
     # Each sweep costs the same.
     schedule = _stepped(once, target, budget // gibbs).schedule
     return dataclasses.replace(sampler, schedule=schedule, gibbs=gibbs)
 
 
-def _with_steps(sampler: PosteriorSampler[Any], steps: int) -> PosteriorSampler[Any]:
-    schedule = dataclasses.replace(sampler.schedule, steps=steps)
-    return dataclasses.replace(sampler, schedule=schedule)
-
-
-def _stepped(
-    sampler: PosteriorSampler[Any], target: Posterior, budget: int
-) -> PosteriorSampler[Any]:
+def _stepped(sampler: S, target: Posterior, budget: int) -> S:
     """As `at_budget`, with all else as it is: the last of the step counts that are paid for, by halving."""
-    fewest = _with_steps(sampler, FEWEST)
-    least = _cost(fewest, target)
+    least = _cost(sampler.with_steps(FEWEST), target)
     if least > budget:
         raise InputError(
             f"A budget of {budget} evaluations is too small for {type(sampler).__name__}: {FEWEST} steps cost {least}."
@@ -70,6 +62,6 @@ def _stepped(
     low, high = FEWEST, max(most, FEWEST) + 1
     while high - low > 1:
         middle = (low + high) // 2
-        paid = _cost(_with_steps(sampler, middle), target) <= budget
+        paid = _cost(sampler.with_steps(middle), target) <= budget
         low, high = (middle, high) if paid else (low, middle)
-    return _with_steps(sampler, low)
+    return sampler.with_steps(low)

@@ -12,7 +12,7 @@ from ..core.rng import Rng
 from ..core.space import Space
 from ..diffusion.schedule import Karras, Schedule, levels_of
 from ..diffusion.solver import Heun, Solver, State
-from ..guidance.base import Memory, Rule, StepInfo
+from ..guidance.base import LikelihoodRule, Memory, Rule, StepInfo
 from ..guidance.tilted.cfg import CFG
 from ..target import Posterior, Tilted
 from .base import S, Sampler
@@ -82,6 +82,16 @@ class Guided(Sampler[GuidedState]):
     def arrange(self, target: Any, seeds: Sequence[int]) -> tuple[Any, Rng]:
         target, rng = super().arrange(target, seeds)
         return self.rule.arrange(target), rng
+
+    @override
+    def evaluations(self, target: Any) -> int:
+        if not isinstance(self.rule, LikelihoodRule):
+            # Rules of a tilted law may save evaluations for some samples only.
+            return super().evaluations(target)
+        steps, solver = self.schedule.steps, self.solver
+        above = solver.evaluations(steps - 1) if steps > 1 else 0
+        lowest = solver.evaluations(steps) - above
+        return above * self.rule.evaluations(target) + lowest * self.rule.last(target)
 
     @override
     def init(self, target: Any, rng: Rng) -> GuidedState:

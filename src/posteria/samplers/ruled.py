@@ -79,7 +79,7 @@ class RuledSampler(PosteriorSampler[GuidedState]):
 
     @override
     def evaluations(self, target: Posterior) -> int:
-        return self.schedule.steps * self.rule.evaluations(target)
+        return self.guided.evaluations(target)
 
     @override
     def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Any, Rng]:
@@ -223,11 +223,6 @@ class DPS(RuledSampler):
 
     rule_type: ClassVar[type[LikelihoodRule]] = rules.DPS
     needs: ClassVar[str] = rules.DPS.needs
-
-    @override
-    def evaluations(self, target: Posterior) -> int:
-        # The last one is a plain denoising.
-        return super().evaluations(target) - 1
 
     @override
     @classmethod

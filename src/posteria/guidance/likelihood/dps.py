@@ -41,6 +41,10 @@ class DPS(LikelihoodRule):
         return gaussian_problem(target, by=self)
 
     @override
+    def last(self, target: Posterior) -> int:
+        return 1
+
+    @override
     def __call__(
         self, target: GaussianProblem, x: Tensor, info: StepInfo, memory: Memory
     ) -> Estimate:
