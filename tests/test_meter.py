@@ -16,7 +16,7 @@ from torch import Tensor
 import posteria as po
 from posteria.core.meter import Cost, Meter, Watch
 from posteria.diffusion import Counted, Network
-from posteria.diffusion.network import Clean
+from posteria.diffusion.network import X0
 from posteria.testing.samplers import metered
 
 
@@ -44,7 +44,7 @@ def seen(prior: po.Denoiser) -> tuple[po.Denoiser, list[Seen]]:
 
     def as_network(member: po.Denoiser) -> po.Denoiser:
         networks.append(Seen(member))
-        return Network(networks[-1], member.space, Clean())
+        return Network(networks[-1], member.space, X0())
 
     if not isinstance(prior, po.Family):
         return as_network(prior), networks
