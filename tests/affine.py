@@ -154,7 +154,7 @@ def bridge(x_s: Affine, x_l: Affine, s: float, t: float, l: float, noise: Noise)
 
 def mgps(
     p: Problem,
-    schedule: po.Schedule,
+    schedule: po.schedules.Schedule,
     alpha: float,
     *,
     product: Callable[..., Affine] = mean_field,
@@ -182,7 +182,9 @@ def mgps(
     return p.denoise(x, levels[-2])
 
 
-def mgdm(p: Problem, schedule: po.Schedule, points: int, gibbs: int, alpha: float) -> Affine:
+def mgdm(
+    p: Problem, schedule: po.schedules.Schedule, points: int, gibbs: int, alpha: float
+) -> Affine:
     """The law of MGDM's output, where the earlier time is a fixed fraction of that of the level after the next."""
     noise, levels = Noise(), schedule.levels()
     x = noise(levels[0] * p.eye)

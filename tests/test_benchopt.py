@@ -76,7 +76,7 @@ def test_budgets_grow_and_do_not_end() -> None:
 def test_a_budget_is_kept_by_every_sampler_that_can_draw() -> None:
     # Catches: a sampler that is left out without a word, or one that spends more than it may.
     problem, spent = PROBLEMS["gaussian-half"](seed=1), 0
-    for name in po.SAMPLERS:
+    for name in po.samplers.SAMPLERS:
         chosen = budgeted(name, problem.target, 200)
         if isinstance(chosen, str):
             assert chosen == refusal(sampler_named(name), problem.target)
@@ -237,7 +237,7 @@ def test_every_sampler_runs_or_says_why_not(tmp_path: Path) -> None:
     rows = Runner(tmp_path).run("--config", BENCHMARK / "configs" / "smoke.yml")
     ran = {short(name) for name in rows["solver_name"]}
     problems = [PROBLEMS[key](seed=0) for key in ("gaussian-half", "gmm25-8-1")]
-    for name in po.SAMPLERS:
+    for name in po.samplers.SAMPLERS:
         reasons = [refusal(sampler_named(name), problem.target) for problem in problems]
         assert (name in ran) == (None in reasons)
     exact = rows[rows["solver_name"] == "reference[exact draws]"]

@@ -145,7 +145,7 @@ def test_every_rule_keeps_a_budget_or_says_why_not(name: str) -> None:
 
 
 def test_the_registries_are_all_there() -> None:
-    assert set(methods.METHODS) == {*po.RULES, *po.samplers.TILTED_SAMPLERS} - {"guided"}
+    assert set(methods.METHODS) == {*po.guidance.RULES, *po.samplers.TILTED_SAMPLERS} - {"guided"}
 
 
 def test_too_small_a_budget_has_a_reason() -> None:

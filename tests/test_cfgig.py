@@ -115,7 +115,7 @@ def test_a_round_on_gaussians(
 ) -> None:
     # One round takes the variance V to k (V + sigma_star^2). Catches: noise that is added twice or not at
     # all, noise of another level than the round's first, one noise shared by all rounds.
-    schedule = po.LogLinear(steps=10 + 3 * 120, sigma_min=0.002)
+    schedule = po.schedules.LogLinear(steps=10 + 3 * 120, sigma_min=0.002)
     sampler = CFGiG(schedule=schedule, rounds=3, sigma_star=sigma_star, initial=10)
     first, *rounds = regression(sampler, pair(), range(12))
     slope = math.sqrt(k)
@@ -157,7 +157,7 @@ def test_small_noise_has_the_tilted_law_as_its_fixed_point() -> None:
     # V* of the table tends to the tilted variance, and the fixed point of a round with the right delta is
     # it at any sigma_star.
     for rule, sigma_star, tolerance in ((CFG(), 0.02, 0.003), (TwoLevel(delta=0.2), 1.0, 0.003)):
-        schedule = po.LogLinear(steps=5 + 200, sigma_min=1e-4)
+        schedule = po.schedules.LogLinear(steps=5 + 200, sigma_min=1e-4)
         sampler = CFGiG(schedule=schedule, rounds=1, sigma_star=sigma_star, initial=5, rule=rule)
         first, last = regression(sampler, pair(), range(6))
         slope = float(last[-1]) / sigma_star
@@ -186,7 +186,7 @@ def test_small_noise_has_the_tilted_law_as_its_fixed_point() -> None:
     ],
 )
 def test_known_numbers_of_the_toy(
-    sampler: po.Sampler[Any], distance: float, std: float, n: int
+    sampler: po.samplers.Sampler[Any], distance: float, std: float, n: int
 ) -> None:
     # Wasserstein-1 distances to the tilted law of the authors' code with exact denoisers. Catches: whatever
     # changes the method. Exact draws have 0.004 +- 0.0015.
@@ -198,7 +198,7 @@ def test_known_numbers_of_the_toy(
 def test_rounds_of_small_noise_leave_the_modes_their_shares() -> None:
     # The limit that the docstring names: the tilt moves the rare mode from 0.35 to 0.758 of the mass, and
     # rounds below the distance of the modes do not. Recorded, so that a change shows either way.
-    def share(sampler: po.Sampler[Any]) -> float:
+    def share(sampler: po.samplers.Sampler[Any]) -> float:
         return float((sampler.sample(RARE.target, range(2000)) < 0).double().mean())
 
     assert share(CFGiG(rounds=0)) == pytest.approx(0.35, abs=0.03)
@@ -276,12 +276,14 @@ class Wary(TiltedRule):
 SMALL = CFGiG(schedule=po.Karras(steps=14, sigma_min=0.02), initial=6)
 
 
-RUNS = [(rule, solver()) for rule in (CFG(), TwoLevel()) for solver in po.SOLVERS.values()]
+RUNS = [(rule, solver()) for rule in (CFG(), TwoLevel()) for solver in po.solvers.SOLVERS.values()]
 
 
 # The counts of `Wary` are those of Heun's method.
 @pytest.mark.parametrize(("rule", "solver"), [*RUNS, (Wary(), po.Heun())], ids=repr)
-def test_a_run_stopped_anywhere_is_the_same_run(rule: TiltedRule, solver: po.Solver) -> None:
+def test_a_run_stopped_anywhere_is_the_same_run(
+    rule: TiltedRule, solver: po.solvers.Solver
+) -> None:
     # Catches: a round that is told from the state's level and not from its count, noise that is drawn again,
     # memory that is changed in place. And in a batch a sample is what it is alone.
     sampler, seeds = replace(SMALL, rule=rule, solver=solver), [3, 7, 11]
@@ -299,14 +301,14 @@ def test_a_run_stopped_anywhere_is_the_same_run(rule: TiltedRule, solver: po.Sol
 def test_a_multistep_solver_forgets_the_round_before() -> None:
     # Catches: an estimate at the lowest level that is extrapolated to the highest. A
     # round of DPM-Solver++(2M) from a given x is what a fresh run of it is.
-    sampler = replace(SMALL, solver=po.DPMpp2M())
+    sampler = replace(SMALL, solver=po.solvers.DPMpp2M())
     states = list(sampler.iterate(TOY.target, [5]))
     noises = Rng([5])
     noises.normal(TOY.target.space)
     x = states[5].x + noises.normal(TOY.target.space)
     fresh = replace(states[5], x=x, sigma=math.inf, count=0)
     levels = po.Karras(steps=4, sigma_min=0.02, sigma_max=1.0)
-    *_, last = Guided(schedule=levels, solver=po.DPMpp2M()).iterate(
+    *_, last = Guided(schedule=levels, solver=po.solvers.DPMpp2M()).iterate(
         TOY.target, [5], resume=(fresh, noises.state())
     )
     assert torch.equal(last.x, states[9].x)
@@ -328,8 +330,8 @@ def test_any_event_shape() -> None:
 
 
 def test_its_words_rebuild_it() -> None:
-    kinds = [CFGiG, CFG, TwoLevel, po.Karras, po.Heun, po.DPMpp2M]
-    for sampler in (*CFGiG.presets().values(), replace(SMALL, solver=po.DPMpp2M())):
+    kinds = [CFGiG, CFG, TwoLevel, po.Karras, po.Heun, po.solvers.DPMpp2M]
+    for sampler in (*CFGiG.presets().values(), replace(SMALL, solver=po.solvers.DPMpp2M())):
         assert eval(repr(sampler), {kind.__name__: kind for kind in kinds}) == sampler
 
 
@@ -349,7 +351,7 @@ def test_what_it_refuses() -> None:
         with pytest.raises(po.InputError, match=words):
             CFGiG(**settings)
     with pytest.raises(po.CapabilityError, match=r"Karras\(steps=32\); Table is none"):
-        CFGiG(schedule=po.Table(steps=32))
+        CFGiG(schedule=po.schedules.Table(steps=32))
     with pytest.raises(
         po.CapabilityError, match="CFGiG needs a Tilted; this is a GaussianMixture"
     ):

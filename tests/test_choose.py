@@ -17,10 +17,10 @@ from posteria.samplers.choose import exact_schedule
 from posteria.samplers.tfg import Even
 
 
-def spent(sampler: po.Sampler[Any], target: po.Posterior) -> int:
+def spent(sampler: po.samplers.Sampler[Any], target: po.Posterior) -> int:
     """Evaluations and vjps of one sample, or of a whole population, as they were asked for."""
     prior_scale(target.prior)
-    counted = po.Counted(target.prior)
+    counted = po.diffusion.Counted(target.prior)
     sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
     return counted.meter.forward + counted.meter.backward
 
@@ -53,7 +53,7 @@ def test_a_budget_is_spent_and_not_overspent(name: str) -> None:
     assert_spends(kind(**small), masked(), 300 if name in {"exact", "ddnm", "dcps"} else 100)
 
 
-LADDER = po.PnPDM(ladder=po.Karras(steps=30), last=3)
+LADDER = po.samplers.PnPDM(ladder=po.Karras(steps=30), last=3)
 UNEVEN = [*(KINDS[name].published("images") for name in ("mgps", "mgdm", "repaint")), LADDER]
 
 
@@ -76,7 +76,7 @@ def test_cost_depends_on_the_kind_of_measurement(name: str) -> None:
     bent = po.operators.Function(lambda x: x[:, :2].tanh(), prior.space)
     free = po.operators.LinearFunction(lambda x: x[:, :2] + x[:, 2:], prior.space)
     levels = torch.tensor([0.5, 0.4], dtype=F64)
-    likelihoods: list[po.Likelihood] = [
+    likelihoods: list[po.likelihood.Likelihood] = [
         po.GaussianLikelihood(bent, std=0.5),
         po.GaussianLikelihood(free, std=levels),
     ]
@@ -185,7 +185,7 @@ def test_what_budgets_buy(problem: str) -> None:
     # Catches: another number of steps for a budget than results so far were made with; a decoder or a network
     # that is run to be counted.
     given = PROBLEMS[problem](seed=0).target
-    counted = po.Counted(given.prior)
+    counted = po.diffusion.Counted(given.prior)
     target = po.Posterior(counted, given.likelihood, given.y)
     operator, budgets = given.likelihood.operator, (100, 300, 1000, 3000)  # type: ignore[attr-defined]
     calls, bought = operator.calls, {}
@@ -228,7 +228,7 @@ def test_a_large_budget_is_not_run_to_be_counted() -> None:
 @pytest.mark.parametrize("gibbs", [1, 3])
 def test_a_large_budget_buys_mgdm_sweeps(gibbs: int) -> None:
     # Catches: levels without end, with which MGDM is too sure of itself; sweeps that overspend.
-    target, sampler = masked(), po.MGDM(schedule=po.Table(steps=12), gibbs=gibbs)
+    target, sampler = masked(), po.MGDM(schedule=po.schedules.Table(steps=12), gibbs=gibbs)
     assert_spends(sampler, target, 3000)
     chosen: Any = po.at_budget(sampler, target, 3000)
     assert 6 <= chosen.schedule.steps <= 12 and chosen.gibbs > 12
@@ -240,7 +240,7 @@ def test_sweeps_keep_the_variance_that_levels_lose() -> None:
     problem = PROBLEMS["radius"](seed=1)
     std = moments(problem.exact).std
     exact = problem.exact.sample(128, torch.Generator().manual_seed(0))
-    levels = po.MGDM(schedule=po.Table(steps=140))
+    levels = po.MGDM(schedule=po.schedules.Table(steps=140))
     samplers = (levels, po.at_budget(po.MGDM(), problem.target, 4000))
     sure, near = (sampler.sample(problem.target, seeds=range(128)) for sampler in samplers)
     assert variance_ratio(near, std) == pytest.approx(1, abs=0.1)
@@ -250,7 +250,7 @@ def test_sweeps_keep_the_variance_that_levels_lose() -> None:
 
 def test_cost_is_what_a_prior_is_asked_for() -> None:
     target = linear_posterior(gaussian(4))
-    sampler = po.DPS(schedule=po.Table(steps=20))
+    sampler = po.DPS(schedule=po.schedules.Table(steps=20))
     assert cost(sampler, target) == 20 + 19
     many = po.Posterior(target.prior, target.likelihood, normal(3, 2))
     assert cost(sampler, many) == 20 + 19
@@ -281,7 +281,7 @@ def test_which_sampler() -> None:
     # Catches: an exact sampler with too few levels to be one; 100 evaluations are 25 of them here.
     y = few(torch.zeros(1, 1, 6, 6, dtype=F64))[0]
     target = po.Posterior(prior, po.GaussianLikelihood(few, std=0.1), y)
-    assert isinstance(po.choose(target, 100).sampler, po.FPS)
+    assert isinstance(po.choose(target, 100).sampler, po.samplers.FPS)
     assert isinstance(po.choose(target, 120).sampler, po.Exact)
     own = po.FunctionLikelihood(lambda y, x: -x.abs().flatten(1).sum(-1))
     target = po.Posterior(prior, own, torch.zeros(1))

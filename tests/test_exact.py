@@ -241,7 +241,7 @@ def test_noise_of_several_levels_is_whitened() -> None:
 
 def test_cost_is_that_of_the_levels_and_of_the_looks_at_the_prior() -> None:
     target = linear_posterior(mixture(3))
-    counted = po.Counted(target.prior)
+    counted = po.diffusion.Counted(target.prior)
     measured = po.Posterior(counted, target.likelihood, target.y)
     SMALL.sample(measured, seeds=range(16))
     # Of 32 draws D and 3 products with its Jacobian at 8 levels; the last draw takes 8 products and an evaluation.

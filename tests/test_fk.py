@@ -30,7 +30,7 @@ from posteria.samplers.particles.fk import (
 from posteria.target import Tilted
 from posteria.testing import check_sampler, example_posterior
 
-SHORT = po.LogLinear(steps=10, sigma_min=0.05, sigma_max=20.0)
+SHORT = po.schedules.LogLinear(steps=10, sigma_min=0.05, sigma_max=20.0)
 SMALL: dict[str, FK] = {
     "max": FK(schedule=SHORT, particles=16),
     "difference": FK(schedule=SHORT, particles=16, potential=Difference(), threshold=1.0),
@@ -145,7 +145,7 @@ def test_potentials_by_hand_and_their_product(
     assert float(states[-1].log_evidence) == pytest.approx(evidence, abs=1e-9)
 
 
-def chain_evidence(target: po.Posterior, schedule: po.Schedule) -> float:
+def chain_evidence(target: po.Posterior, schedule: po.schedules.Schedule) -> float:
     """Log of the mean of p(y | x_0) under the ancestral sampler with few steps, for a Gaussian."""
     prior, likelihood = target.prior, target.likelihood
     assert isinstance(prior, po.Gaussian) and isinstance(likelihood, po.GaussianLikelihood)
@@ -168,7 +168,7 @@ def chain_evidence(target: po.Posterior, schedule: po.Schedule) -> float:
 def test_the_evidence_is_unbiased(potential: Potential, threshold: float, proposed: bool) -> None:
     # Catches: weights dropped where a population is not resampled, memory that stays behind when
     # particles are selected, potentials not taken back, a proposal without the ratio of the kernels.
-    steps = po.LogLinear(steps=9, sigma_min=0.1, sigma_max=8.0)
+    steps = po.schedules.LogLinear(steps=9, sigma_min=0.1, sigma_max=8.0)
     prior = gaussian(3)
     likelihood = po.GaussianLikelihood(po.operators.Matrix(normal(2, 3, seed=20), (3,)), std=1.0)
     target = po.Posterior(prior, likelihood, torch.tensor([0.7, -0.4], dtype=F64))
@@ -188,7 +188,7 @@ def test_the_evidence_is_unbiased(potential: Potential, threshold: float, propos
 def test_the_best_proposal_leaves_little_to_weigh() -> None:
     # Catches: the ratio upside down. With the moves of the posterior itself the weights are one number in the limit
     # of short steps.
-    prior, steps = gaussian(3), po.LogLinear(steps=60, sigma_min=0.02, sigma_max=60.0)
+    prior, steps = gaussian(3), po.schedules.LogLinear(steps=60, sigma_min=0.02, sigma_max=60.0)
     likelihood = po.GaussianLikelihood(po.operators.Matrix(normal(2, 3, seed=20), (3,)), std=1.0)
     target = po.Posterior(prior, likelihood, torch.tensor([0.7, -0.4], dtype=F64))
     plain = FK(schedule=steps, particles=32, threshold=0.0, every=100)
@@ -210,7 +210,7 @@ def fixture() -> po.Posterior:
 
 
 MEAN = torch.tensor([1.0899, 1.7981], dtype=F64)
-HUNDRED = po.Table(steps=100)
+HUNDRED = po.schedules.Table(steps=100)
 
 
 def mean_error(sampler: FK, populations: int = 20) -> tuple[float, Tensor, Tensor]:
@@ -264,7 +264,7 @@ def test_a_reward_tilts_a_guided_law() -> None:
     b = torch.tensor([0.8, -0.5, 0.3], dtype=F64)
     steered = rewarded(target, lambda x: x @ b, scale=1.5)
     # Fine steps, since the ancestral sampler is narrower than the prior by its steps.
-    schedule = po.LogLinear(steps=120, sigma_min=0.02, sigma_max=80.0)
+    schedule = po.schedules.LogLinear(steps=120, sigma_min=0.02, sigma_max=80.0)
     x = last(FK(schedule=schedule, particles=512, every=4), steered, 8).x
     expected = center.mean + 2.0 + 1.5 * center.covariance @ b
     std = center.covariance.diagonal().sqrt()
@@ -289,14 +289,16 @@ def test_a_proposal_by_another_law_changes_the_error_and_not_the_law() -> None:
     share = log_density.softmax(0)
     mean = float((share * grid[:, 0]).sum())
     std = math.sqrt(float((share * (grid[:, 0] - mean) ** 2).sum()))
-    schedule = po.LogLinear(steps=80, sigma_min=0.03, sigma_max=40.0)
+    schedule = po.schedules.LogLinear(steps=80, sigma_min=0.03, sigma_max=40.0)
     guided = Tilted(target.prior, target.condition, 2.0)
     for proposal in (None, guided, guided.conditional):
         sampler = FK(schedule=schedule, particles=512, every=4, proposal=proposal)
         x = last(sampler, posterior, 8).x[..., 0]
         assert abs(float(x.mean()) - mean) < 0.05 * std
         assert abs(float(x.std()) / std - 1) < 0.07
-    rule = po.Unconditional(schedule=schedule, solver=po.DDPM()).sample(guided, range(2000))
+    rule = po.Unconditional(schedule=schedule, solver=po.solvers.DDPM()).sample(
+        guided, range(2000)
+    )
     assert float(rule.std()) / std < 0.88
 
 
@@ -309,7 +311,7 @@ def test_impossible_signals_are_never_drawn() -> None:
 
     draws = prior.sample(20000, torch.Generator().manual_seed(0))
     share = float((draws[:, 0] > 1.5).double().mean())
-    steps = po.LogLinear(steps=40, sigma_min=0.05, sigma_max=40.0)
+    steps = po.schedules.LogLinear(steps=40, sigma_min=0.05, sigma_max=40.0)
     for potential in (Difference(), Max(), Sum()):
         sampler = FK(schedule=steps, particles=128, potential=potential)
         assert (last(sampler, rewarded(prior, reward), 20).x[..., 0] > 1.5).all()
@@ -330,7 +332,7 @@ def test_impossible_signals_are_never_drawn() -> None:
 )
 def test_cost(sampler: FK, forward: int, rewards: int) -> None:
     # Catches: an evaluation for every look, a gradient of a reward that has none.
-    prior, calls = po.Counted(mixture(3)), 0
+    prior, calls = po.diffusion.Counted(mixture(3)), 0
 
     def reward(x: Tensor) -> Tensor:
         nonlocal calls
@@ -339,7 +341,7 @@ def test_cost(sampler: FK, forward: int, rewards: int) -> None:
 
     sampler.sample(rewarded(prior, reward), seeds=[0, 1, 2])
     assert (prior.meter, calls) == (Meter(forward=forward), rewards)
-    other = po.Counted(mixture(3))
+    other = po.diffusion.Counted(mixture(3))
     sampler = replace(sampler, proposal=other)
     sampler.sample(rewarded(mixture(3), reward), seeds=[0])
     # The last move is the prior's.

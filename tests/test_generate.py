@@ -303,14 +303,14 @@ def test_a_rule_that_needs_a_fit_is_fitted_once(
 def test_settings_go_to_the_rules_that_have_them() -> None:
     # Catches: a setting that is read and then dropped, or given to a rule that was not meant.
     chosen = choose_rules(("cfg", "apg"), "dpmpp2m", 7, {"eta": "0.5"})
-    schedule, solver = po.Karras(steps=7), po.DPMpp2M()
+    schedule, solver = po.Karras(steps=7), po.solvers.DPMpp2M()
     assert chosen["apg"] == po.Guided(rule=APG(eta=0.5), schedule=schedule, solver=solver)
     assert chosen["cfg"] == po.Guided(rule=po.CFG(), schedule=schedule, solver=solver)
     chosen = choose_rules(("cfg", "apg"), None, None, {"apg.weight": "3", "weight": "2"})
     assert chosen["cfg"] == po.Guided(rule=po.CFG(weight=2.0))
     assert chosen["apg"] == po.Guided(rule=APG(weight=3.0))
     of_sampler = choose_rule("cfg", None, 5, {"schedule": "LogLinear(sigma_max=10.0)"})
-    assert of_sampler.schedule == po.LogLinear(steps=5, sigma_max=10.0)
+    assert of_sampler.schedule == po.schedules.LogLinear(steps=5, sigma_max=10.0)
     # CFG++ is made for DDIM, and runs with it unless it is told otherwise.
     assert choose_rule("cfgpp", None, None, {}).solver == po.DDIM()  # type: ignore[attr-defined]
     assert choose_rule("cfgpp", "heun", None, {}).solver == po.Heun()  # type: ignore[attr-defined]
@@ -414,5 +414,5 @@ def test_list_names_every_rule(
     with pytest.raises(SystemExit):
         cli.main()
     printed = capsys.readouterr().out
-    for name in (*po.RULES, "guided", "tilted"):
+    for name in (*po.guidance.RULES, "guided", "tilted"):
         assert name in printed

@@ -23,7 +23,12 @@ import posteria as po
 
 FILE = Path(__file__).parent / "golden.json"
 SEEDS = (3, 7, 2**31 + 5)
-SOLVERS = {"ddim": po.DDIM(), "ddpm": po.DDPM(), "heun": po.Heun(), "dpmpp2m": po.DPMpp2M()}
+SOLVERS = {
+    "ddim": po.DDIM(),
+    "ddpm": po.solvers.DDPM(),
+    "heun": po.Heun(),
+    "dpmpp2m": po.solvers.DPMpp2M(),
+}
 # On the network each of these says something that the toy does not; populations would take minutes.
 ON_DIGITS = ["mgps", "mgdm", "mmps", "pigdm", "tmpd", "lgd", "dps", "sda", "daps", "pnp_dm"]
 ON_DIGITS += ["diffpir", "dcps", "red_diff", "ddrm", "ddnm", "repaint", "score_sde", "tfg"]
@@ -32,9 +37,9 @@ PIXELS = slice(5, None, 41)
 
 
 @cache
-def toy() -> dict[str, tuple[po.Sampler[Any], Any]]:
+def toy() -> dict[str, tuple[po.samplers.Sampler[Any], Any]]:
     """Every sampler on every target that it takes, every rule with every solver."""
-    cases: dict[str, tuple[po.Sampler[Any], Any]] = {
+    cases: dict[str, tuple[po.samplers.Sampler[Any], Any]] = {
         f"{name} / {kind}": (sampler, target)
         for name, sampler in SMALL.items()
         for kind, target in TARGETS.items()
@@ -55,14 +60,14 @@ def toy() -> dict[str, tuple[po.Sampler[Any], Any]]:
 
 
 @cache
-def digits() -> dict[str, tuple[po.Sampler[Any], Any]]:
+def digits() -> dict[str, tuple[po.samplers.Sampler[Any], Any]]:
     """The samplers on a hole in a digit, and the tilted ones on a label."""
     prior = po.load_prior("digits")
     operator = po.operators.Inpainting(po.operators.box_mask(28, 28), prior.space.shape)
     likelihood = po.GaussianLikelihood(operator, std=0.1)
     truth = po.Unconditional(schedule=po.Karras(steps=8)).sample(prior, seeds=[7])
     target = po.Posterior(prior, likelihood, likelihood.sample(truth, po.Rng([0], stream=1))[0])
-    cases: dict[str, tuple[po.Sampler[Any], Any]] = {
+    cases: dict[str, tuple[po.samplers.Sampler[Any], Any]] = {
         name: (SMALL[name], target) for name in ON_DIGITS
     }
     label = po.Tilted(prior, po.Label(3), 2.0)

@@ -48,7 +48,7 @@ def test_samplers_of_tilted_laws(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule", [po.CFG(), po.APG(3.0, beta=-0.5), po.AdaptiveGuidance(threshold=0.99)]
+    "rule", [po.CFG(), po.APG(3.0, beta=-0.5), po.guidance.AdaptiveGuidance(threshold=0.99)]
 )
 def test_rules(rule: po.guidance.TiltedRule) -> None:
     check_guidance(rule, tilted_on_gpu())
@@ -65,7 +65,7 @@ def test_network() -> None:
 
 def test_a_run_resumes(tmp_path: Path) -> None:
 
-    target, sampler = on_gpu(), po.MGDM(schedule=po.Table(steps=8))
+    target, sampler = on_gpu(), po.MGDM(schedule=po.schedules.Table(steps=8))
     methods = {"samples": Method(sampler, target, range(5))}
     whole = draw(methods, 2, Store(tmp_path), lambda *_: None)["samples"].x
     parts = [sampler.sample(target, seeds) for seeds in ([0, 1], [2, 3], [4])]

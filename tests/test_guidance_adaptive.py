@@ -92,7 +92,7 @@ leaky = cache(Leaky)
 
 
 def sampler(rule: TiltedRule, steps: int = 20) -> po.Guided:
-    return po.Guided(rule=rule, solver=po.DDIM(), schedule=po.Table(steps=steps))
+    return po.Guided(rule=rule, solver=po.DDIM(), schedule=po.schedules.Table(steps=steps))
 
 
 def states(
@@ -109,8 +109,8 @@ def rms(x: Tensor) -> float:
     return float(x.square().mean().sqrt())
 
 
-def counted(target: po.Tilted) -> tuple[po.Tilted, po.Counted]:
-    prior = po.Counted(target.prior)
+def counted(target: po.Tilted) -> tuple[po.Tilted, po.diffusion.Counted]:
+    prior = po.diffusion.Counted(target.prior)
     return po.Tilted(prior, target.condition, target.weight), prior
 
 
@@ -129,7 +129,11 @@ def all_rules() -> dict[str, tuple[TiltedRule, po.Tilted, int]]:
     evaluators = (toy.align, toy.quality)
     return {
         "ag": (AdaptiveGuidance(), sharp(), 20),
-        "linear-ag": (LinearAG.fit(sharp(), po.Table(steps=20), range(900, 930)), sharp(), 20),
+        "linear-ag": (
+            LinearAG.fit(sharp(), po.schedules.Table(steps=20), range(900, 930)),
+            sharp(),
+            20,
+        ),
         "dynamic": (DynamicCFG(evaluators=evaluators), toy.target, 10),
         "gfcg": (GFCG(classifier=toy.classifier, cfg=1.5), toy.target, 10),
     }
@@ -152,7 +156,7 @@ def test_a_sample_does_not_know_its_batch(name: str) -> None:
 def test_any_batch_shape(name: str) -> None:
     # Catches: rows of a flattened batch that are mixed up with particles.
     rule, target, steps = all_rules()[name]
-    levels = levels_of(po.Table(steps=steps))
+    levels = levels_of(po.schedules.Table(steps=steps))
     x = levels[0] * normal(6, 8, seed=5)
     pair = x.reshape(2, 3, 8)
     memory, memory_pair = rule.init(target, x), rule.init(target, pair)
@@ -278,7 +282,7 @@ def test_adaptive_guidance_with_weight_one_costs_one_evaluation() -> None:
 
 @cache
 def linear(share: float = 0.5) -> LinearAG:
-    return LinearAG.fit(sharp(), po.Table(steps=20), range(1000, 1200), share=share)
+    return LinearAG.fit(sharp(), po.schedules.Table(steps=20), range(1000, 1200), share=share)
 
 
 @pytest.mark.parametrize(("share", "calls"), [(0.5, 25), (1.0, 30), (0.0, 20)])
@@ -291,7 +295,7 @@ def test_linear_ag_predicts_along_trajectories_that_it_has_not_seen() -> None:
     # Catches: coefficients in another order than the regressors, or a fit in x_0 space, in which
     # the levels have other scales. guidance.md 3.2.
     rule, target = linear(), sharp()
-    given, free = predictions(target, levels_of(po.Table(steps=20)), range(MANY), 3.0)
+    given, free = predictions(target, levels_of(po.schedules.Table(steps=20)), range(MANY), 3.0)
     for level in range(1, rule.guided, 2):
         estimate = rule.estimate(given[:, : level + 1], free[:, :level], level)
         truth = free[:, level]
@@ -302,7 +306,7 @@ def test_linear_ag_predicts_along_trajectories_that_it_has_not_seen() -> None:
 
 def truncated(target: po.Tilted, seeds: range, weights: list[float]) -> Tensor:
     """DDIM with another weight of CFG at each step."""
-    levels = levels_of(po.Table(steps=len(weights)))
+    levels = levels_of(po.schedules.Table(steps=len(weights)))
     rng = po.Rng(seeds)
     x = levels[0] * rng.normal(target.space)
     for weight, (sigma, sigma_next) in zip(weights, pairwise(levels), strict=True):
@@ -343,7 +347,7 @@ def test_linear_ag_is_exact_where_the_members_are_linear() -> None:
 
 def test_the_fit_does_not_depend_on_its_batches() -> None:
     # Catches: the last batch in place of all of them.
-    target, schedule = sharp(), po.Table(steps=20)
+    target, schedule = sharp(), po.schedules.Table(steps=20)
     whole, parts = (
         LinearAG.fit(target, schedule, range(1000, 1060), batch=size) for size in (60, 25)
     )
@@ -360,20 +364,22 @@ def test_linear_ag_refuses_what_it_was_not_fitted_to() -> None:
     with pytest.raises(po.InputError, match="fitted to other levels"):
         po.Guided(rule=linear(), solver=po.DDIM(), schedule=other).sample(target, [0])
     with pytest.raises(po.InputError, match=r"needs a solver of one evaluation a step.*DDIM"):
-        po.Guided(rule=linear(), solver=po.Heun(), schedule=po.Table(steps=20)).sample(target, [0])
+        po.Guided(rule=linear(), solver=po.Heun(), schedule=po.schedules.Table(steps=20)).sample(
+            target, [0]
+        )
     with pytest.raises(po.InputError, match=r"take LinearAG\.fit\(target, schedule\)"):
         sampler(LinearAG()).sample(target, [0])
     with pytest.raises(po.InputError, match="coefficients do not fit guided=6"):
         replace(linear(), guided=6)
     with pytest.raises(po.InputError, match="ridge above 0"):
-        LinearAG.fit(target, po.Table(steps=20), ridge=0.0)
+        LinearAG.fit(target, po.schedules.Table(steps=20), ridge=0.0)
     with pytest.raises(po.InputError, match="at least one seed"):
-        LinearAG.fit(target, po.Table(steps=20), [])
+        LinearAG.fit(target, po.schedules.Table(steps=20), [])
     with pytest.raises(po.InputError, match="from 0 to 1; 2"):
-        LinearAG.fit(target, po.Table(steps=20), share=2)
+        LinearAG.fit(target, po.schedules.Table(steps=20), share=2)
     lonely = po.Tilted(po.Family(None, {0: target.conditional}), po.Label(0), 1.0)
     with pytest.raises(po.CapabilityError, match="no unconditional member"):
-        LinearAG.fit(lonely, po.Table(steps=20), weight=3.0)
+        LinearAG.fit(lonely, po.schedules.Table(steps=20), weight=3.0)
 
 
 # Dynamic CFG ------------------------------------------------------------------------------------
@@ -415,11 +421,11 @@ def test_dynamic_cfg_takes_the_best_next_state() -> None:
     # not the chosen candidate's.
     toy = leaky()
     rule = DynamicCFG(evaluators=(toy.quality,))
-    x = levels_of(po.Table(steps=10))[0] * po.Rng(range(20)).normal(toy.target.space)
+    x = levels_of(po.schedules.Table(steps=10))[0] * po.Rng(range(20)).normal(toy.target.space)
     chosen = set()
     for state, (sigma, sigma_next) in zip(
         states(rule, toy.target, range(20), 10),
-        pairwise(levels_of(po.Table(steps=10))),
+        pairwise(levels_of(po.schedules.Table(steps=10))),
         strict=True,
     ):
         guesses = [replace(toy.target, weight=weight)(x, sigma) for weight in rule.weights]
@@ -579,7 +585,7 @@ def test_gfcg_costs_and_leaves_no_graph() -> None:
             return x @ self.matrix
 
     classifier = Linear()
-    weak = po.Counted(Leaky(leak=0.5).family)
+    weak = po.diffusion.Counted(Leaky(leak=0.5).family)
     for rule, calls, of_weak in (
         (GFCG(classifier=classifier), 20, 0),
         (GFCG(classifier=classifier, cfg=2.0), 30, 0),
@@ -598,7 +604,7 @@ def test_gfcg_costs_and_leaves_no_graph() -> None:
 # Bad input --------------------------------------------------------------------------------------
 
 
-class Word(po.Condition):
+class Word(po.diffusion.Condition):
     pass
 
 

@@ -40,8 +40,8 @@ from posteria.target import Tilted
 from posteria.testing import check_sampler, example_posterior
 
 SHARES = torch.tensor([0.5, 0.3, 0.2], dtype=F64)
-STEPS = po.LogLinear(steps=40, sigma_min=0.02, sigma_max=60.0)
-TEN = po.Table(steps=10)
+STEPS = po.schedules.LogLinear(steps=40, sigma_min=0.02, sigma_max=60.0)
+TEN = po.schedules.Table(steps=10)
 
 
 def classes(d: int = 2) -> list[po.GaussianMixture]:
@@ -66,11 +66,11 @@ def everything(d: int = 2) -> po.GaussianMixture:
 
 def tilted(label: int = 0, weight: float = 1.0, d: int = 2) -> Tilted:
     family = po.Family(everything(d), dict(enumerate(classes(d))))
-    return Tilted(po.Counted(family), po.Label(label), weight)
+    return Tilted(po.diffusion.Counted(family), po.Label(label), weight)
 
 
 def counted(target: Tilted) -> Meter:
-    assert isinstance(target.prior, po.Counted)
+    assert isinstance(target.prior, po.diffusion.Counted)
     return target.prior.meter
 
 
@@ -156,7 +156,7 @@ def test_the_derivative_of_a_guided_denoiser_is_refused() -> None:
         prior.vjp(normal(3, 2), 1.0)
     target = linear_posterior(everything())
     likelihood, free = target.likelihood, tilted(0, 2.0)
-    sampler = po.SAMPLERS["diffpir"](schedule=po.Karras(steps=8))
+    sampler = po.samplers.SAMPLERS["diffpir"](schedule=po.Karras(steps=8))
     x = sampler.sample(po.Posterior(prior, likelihood, target.y), seeds=range(3))
     y = sampler.sample(po.Posterior(free, likelihood, target.y), seeds=range(3))
     assert torch.allclose(x, y, rtol=0, atol=1e-8)
@@ -270,13 +270,13 @@ def test_an_ancestral_step_of_elucd_in_the_units_of_the_paper() -> None:
     # variance of the present step and not the largest so far. By hand in the variance preserving
     # process: mean += scale (Var + g max Var sin(pi t / T)) grad, where only the sine is checked, since
     # its Var is a limit here.
-    schedule, linear = po.Table(steps=20), Linear((2,))
+    schedule, linear = po.schedules.Table(steps=20), Linear((2,))
     classifier = CleanClassifier(lambda x: linear(x), linear.space, 3)
     target = tilted(1, 1.5)
 
     def run(gamma: float) -> list[Tensor]:
         rule = EluCD(classifier=classifier, gamma=gamma)
-        sampler = Guided(schedule=schedule, rule=rule, solver=po.DDPM())
+        sampler = Guided(schedule=schedule, rule=rule, solver=po.solvers.DDPM())
         states = list(sampler.iterate(target, seeds=range(3)))
         memory = states[-1].memory["peak"]
         assert torch.allclose(memory, torch.full_like(memory, max(variances)), rtol=1e-12)
@@ -332,7 +332,7 @@ def test_exact_noisy_logits_draw_the_class_and_lower_t2_meets_it_more_surely() -
     assert spread == pytest.approx([0.99, 0.48, 0.23, 0.027], rel=0.1)
 
 
-@pytest.mark.parametrize("solver", [po.DDPM(), po.Heun()])
+@pytest.mark.parametrize("solver", [po.solvers.DDPM(), po.Heun()])
 def test_elucd_knows_its_seed_alone_and_resumes(solver: Any) -> None:
     # Catches: a maximum over the batch, a memory that is changed in place.
     rule = EluCD(2.0, clean(), base="conditional")
@@ -535,7 +535,7 @@ CASES = {
 def test_special_cases_are_the_formulas_of_their_papers(name: str, repeats: int) -> None:
     # Catches: a factor between units (sqrt(1 + sigma^2) here and there), MPGD's estimate with noise of its own, a
     # repeat that adds the noise of another level, the mean of logs for the log of the mean.
-    schedule = po.Table(steps=6)
+    schedule = po.schedules.Table(steps=6)
     levels, target = schedule.levels(), target_of()
     sampler = replace(CASES[name], schedule=schedule, repeats=repeats)
     states = list(sampler.iterate(target, seeds=range(4)))
@@ -560,7 +560,7 @@ def test_dps_and_lgd_are_the_samplers_of_their_names() -> None:
     gaussian_noise = linear_posterior(mixture(3))
     likelihood = gaussian_noise.likelihood
     assert isinstance(likelihood, po.GaussianLikelihood)
-    operator, schedule = likelihood.operator, po.Table(steps=12)
+    operator, schedule = likelihood.operator, po.schedules.Table(steps=12)
 
     def unsquared(y: Tensor, x: Tensor) -> Tensor:
         return -(y - operator(x)).norm(dim=-1)
@@ -575,13 +575,13 @@ def test_dps_and_lgd_are_the_samplers_of_their_names() -> None:
         gaussian_noise.prior, po.GaussianLikelihood(operator, std=2.0), gaussian_noise.y
     )
     x = replace(TFG.lgd(7), schedule=schedule).sample(wide, range(4))
-    lgd = po.LGD(schedule=schedule, points=7, prior_std=1.0, reach=None, order=1)
+    lgd = po.samplers.LGD(schedule=schedule, points=7, prior_std=1.0, reach=None, order=1)
     assert torch.allclose(x, lgd.sample(wide, range(4)), rtol=0, atol=1e-10)
 
 
 def test_strengths_of_zero_draw_the_prior_to_the_bit() -> None:
     # Catches: noise drawn for a gradient that is not taken, a vjp that is not needed.
-    prior = po.Counted(mixture(3))
+    prior = po.diffusion.Counted(mixture(3))
     target = po.Posterior(prior, FunctionLikelihood(log_f), normal(3, seed=5))
     for eta in (0.0, 1.0):
         none = TFG(schedule=TEN, rho=Even(0.0), mu=Bayes(0.0), repeats=1, eta=eta)
@@ -621,7 +621,7 @@ def test_the_gradient_on_a_gaussian() -> None:
 
 def test_strengths_keep_their_mean() -> None:
     # Catches: a sum over levels in place of the mean, a schedule of the wrong direction.
-    levels = tuple(po.Table(steps=30).levels())
+    levels = tuple(po.schedules.Table(steps=30).levels())
     for kind, shape in ((Increasing, "up"), (Decreasing, "down"), (Even, "even")):
         moves = [Move(levels, s, t, 1 - (t / s) ** 2) for s, t in pairwise(levels)]
         sizes = [kind(0.7).of_estimate(move) for move in moves]
@@ -682,7 +682,7 @@ def test_one_measurement_a_sample() -> None:
 )
 def test_cost(sampler: TFG, forward: int, backward: int) -> None:
     # Catches: a vjp that is paid for where no gradient goes through the denoiser.
-    prior, calls = po.Counted(mixture(3)), 0
+    prior, calls = po.diffusion.Counted(mixture(3)), 0
 
     def f(y: Tensor, x: Tensor) -> Tensor:
         nonlocal calls
@@ -701,7 +701,7 @@ def test_cost(sampler: TFG, forward: int, backward: int) -> None:
 
 
 def test_steps_are_repeated_between_levels_only() -> None:
-    prior = po.Counted(mixture(3))
+    prior = po.diffusion.Counted(mixture(3))
     target = po.Posterior(prior, FunctionLikelihood(log_f), normal(3))
     SMALL["repeated"].sample(target, seeds=[0])
     inside = sum(0.1 <= level <= 5 for level in TEN.levels()[:-1])
@@ -729,7 +729,9 @@ def test_the_class_is_met_more_surely_the_stronger_the_gradient() -> None:
     accuracy = []
     for size in (0.0, 0.5, 1.0, 2.0, 4.0):
         sampler = TFG.plain(Bayes(size), Even(0.0))
-        x = replace(sampler, schedule=po.Table(steps=40)).sample(posterior, seeds=range(800))
+        x = replace(sampler, schedule=po.schedules.Table(steps=40)).sample(
+            posterior, seeds=range(800)
+        )
         accuracy.append(float((classifier(x).argmax(-1) == 2).double().mean()))
     assert all(low <= high + 0.02 for low, high in pairwise(accuracy))
     assert accuracy[0] < 0.35 and accuracy[-1] > 0.8
@@ -757,7 +759,7 @@ def distance(sampler: TFG, target: po.Posterior, n: int = 500) -> float:
     [
         ("default", TFG(), 0.02, 0.1),
         ("lgd", TFG.lgd(16), 0.05, 0.15),
-        ("dps", replace(TFG.dps(0.05), schedule=po.Table(steps=100)), 0.15, 0.31),
+        ("dps", replace(TFG.dps(0.05), schedule=po.schedules.Table(steps=100)), 0.15, 0.31),
         ("freedom", TFG.freedom(0.05), 0.18, 0.36),
         ("mpgd", TFG.mpgd(0.1), 0.23, 0.42),
     ],
@@ -769,6 +771,6 @@ def test_distance_to_the_exact_posterior(name: str, sampler: TFG, low: float, hi
 
 def test_a_bound_on_moves_makes_it_safe_where_the_likelihood_is_narrow() -> None:
     # Catches: the bound lost, without which these runs end at 1e60.
-    sampler = TFG(schedule=po.Table(steps=50), repeats=2)
+    sampler = TFG(schedule=po.schedules.Table(steps=50), repeats=2)
     for target in (fixture(std=0.05), linear_posterior(gaussian(), std=0.1)):
         assert distance(sampler, target, 300) < 0.35

@@ -44,9 +44,9 @@ OTHERS = pair(mixture(seed=9), mixture(seed=13))
 
 def draw(
     rule: TiltedRule,
-    family: po.Conditional,
-    schedule: po.Schedule,
-    solver: po.Solver,
+    family: po.diffusion.Conditional,
+    schedule: po.schedules.Schedule,
+    solver: po.solvers.Solver,
     seeds: range = range(4),
     weight: float = 1.0,
 ) -> Tensor:
@@ -54,7 +54,7 @@ def draw(
     return sampler.sample(po.Tilted(family, LABEL, weight), seeds=seeds)
 
 
-def start(family: po.Denoiser, schedule: po.Schedule, seeds: range = range(4)) -> Tensor:
+def start(family: po.Denoiser, schedule: po.schedules.Schedule, seeds: range = range(4)) -> Tensor:
     return levels_of(schedule)[0] * po.Rng(seeds).normal(family.space)
 
 
@@ -123,10 +123,19 @@ def test_rescale_of_a_unit_gaussian_is_cfg_of_a_smaller_weight(
 
 
 @pytest.mark.parametrize(
-    "output", [po.Velocity(), po.Epsilon(), po.diffusion.X0(), po.FlowMatching()]
+    "output",
+    [
+        po.diffusion.Velocity(),
+        po.diffusion.Epsilon(),
+        po.diffusion.X0(),
+        po.diffusion.FlowMatching(),
+    ],
 )
 def test_rescale_gives_the_output_the_spread_of_the_conditional_one(
-    output: po.Velocity | po.Epsilon | po.diffusion.X0 | po.FlowMatching,
+    output: po.diffusion.Velocity
+    | po.diffusion.Epsilon
+    | po.diffusion.X0
+    | po.diffusion.FlowMatching,
 ) -> None:
     # Catches: one spread for the whole batch, a norm in place of a standard deviation, a conversion
     # to the output and back that does not fit.
@@ -223,7 +232,7 @@ def test_cfgpp_is_a_guided_estimate_with_unguided_noise(eta: float) -> None:
 
 def test_cfgpp_weights_are_the_published_ones() -> None:
     # Catches: `following` taken from the step before, or from above.
-    levels = levels_of(po.Table(steps=50))
+    levels = levels_of(po.schedules.Table(steps=50))
     rule = CFGPlusPlus(lam=0.6)
     weights = [rule.weight_at(StepInfo.of(levels, levels[k])) for k in (0, 25, 49)]
     assert weights == pytest.approx([3.3, 5.85, 0.6], abs=0.02)
@@ -233,7 +242,7 @@ def test_cfgpp_grows_with_the_number_of_steps() -> None:
     # What the documentation warns of: twice the steps are nearly twice the shift of the mean.
     family = pair(iso(1.0), iso(1.0, 1.5))
     shift = [
-        draw(CFGPlusPlus(), family, po.Table(steps=n), po.DDIM(), range(200)).mean()
+        draw(CFGPlusPlus(), family, po.schedules.Table(steps=n), po.DDIM(), range(200)).mean()
         for n in (50, 100)
     ]
     assert float(shift[0]) == pytest.approx(7.9, abs=0.3)
@@ -247,7 +256,7 @@ def test_cfgpp_grows_with_the_number_of_steps() -> None:
 def test_zero_star_is_its_algorithm_in_the_coordinates_of_flow_matching(zero_steps: int) -> None:
     # Catches: a fit on the noise or on x_0 in place of the velocity, a zero velocity taken for a
     # zero estimate.
-    schedule, weight = po.Flow(steps=28), 4.0
+    schedule, weight = po.schedules.Flow(steps=28), 4.0
     free, given = MIXTURES.unconditional(), MIXTURES.given(LABEL)
     levels = levels_of(schedule)
     z = start(free, schedule) / (1 + levels[0])
@@ -365,7 +374,7 @@ def test_apg_cuts_the_overshoot() -> None:
     direction = torch.tensor([1.0, -1.0], dtype=F64).repeat(d // 2) / 16
     family = pair(iso(1.0, d=d), po.Gaussian(6 * direction, 0.25 * torch.eye(d, dtype=F64)))
     rules = (po.CFG(1.0), po.CFG(15.0), APG(15.0), APG(15.0, radius=2.5, beta=-0.5))
-    schedule, found = po.Table(steps=50), []
+    schedule, found = po.schedules.Table(steps=50), []
     for rule in rules:
         x = draw(rule, family, schedule, po.DDIM(), range(150))
         found.append(float((x @ direction).mean()))
@@ -427,8 +436,8 @@ EVERY: dict[str, Build] = {
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("solver", [po.DDIM(), po.Heun(), po.DPMpp2M()])
-def test_a_sample_is_the_same_alone_and_in_a_batch(name: str, solver: po.Solver) -> None:
+@pytest.mark.parametrize("solver", [po.DDIM(), po.Heun(), po.solvers.DPMpp2M()])
+def test_a_sample_is_the_same_alone_and_in_a_batch(name: str, solver: po.solvers.Solver) -> None:
     # Catches: a norm, a spread or a decision over the batch.
     rule = EVERY[name](OTHERS)
     together = draw(rule, MIXTURES, SHORT, solver, range(16))
@@ -516,16 +525,16 @@ def test_a_rule_of_the_point_is_a_denoiser(name: str) -> None:
 )
 def test_what_rules_cost(build: Build, calls: int) -> None:
     # Catches: an evaluation whose share is 0.
-    counted = po.Counted(MIXTURES)
-    draw(build(po.Counted(OTHERS, counted.meter)), counted, SHORT, po.DDIM())
+    counted = po.diffusion.Counted(MIXTURES)
+    draw(build(po.diffusion.Counted(OTHERS, counted.meter)), counted, SHORT, po.DDIM())
     assert counted.meter.cost(4) == Cost(forward=calls)
 
 
 @pytest.mark.parametrize("name", ["rescale", "cfgpp", "autoguidance", "apg"])
 def test_two_evaluations_wherever_the_solver_makes_one(name: str) -> None:
     # Catches: an evaluation in `init`.
-    counted = po.Counted(MIXTURES)
-    draw(EVERY[name](po.Counted(OTHERS, counted.meter)), counted, SHORT, po.Heun())
+    counted = po.diffusion.Counted(MIXTURES)
+    draw(EVERY[name](po.diffusion.Counted(OTHERS, counted.meter)), counted, SHORT, po.Heun())
     assert counted.meter.forward == 4 * 2 * (2 * 10 - 1)
 
 
@@ -533,7 +542,10 @@ def test_two_evaluations_wherever_the_solver_makes_one(name: str) -> None:
 def test_a_rule_comes_back_from_its_repr(name: str) -> None:
     # Catches: a default that is no literal (inf), a network written into a record.
     rule = EVERY[name](OTHERS)
-    kinds = {kind.__name__: kind for kind in (type(rule), po.Velocity, po.LinearBetas)}
+    kinds = {
+        kind.__name__: kind
+        for kind in (type(rule), po.diffusion.Velocity, po.schedules.LinearBetas)
+    }
     again = rebuild(repr(rule), kinds)
     if name in {"autoguidance", "rlg"}:
         with pytest.raises(po.CapabilityError, match=r"\((weak|tuned)=denoiser\)"):
@@ -598,7 +610,7 @@ def test_what_cannot_be_sampled_is_refused_before_any_work(
     # Catches: a failure in the middle of a run.
     alone = "unconditional" in sentence
     family = po.Family(None, {0: mixture()}) if alone else MIXTURES
-    counted = po.Counted(family)
+    counted = po.diffusion.Counted(family)
     with pytest.raises(error, match=sentence):
         draw(rule, counted, SHORT, po.DDIM())
     assert counted.meter == Meter()

@@ -41,7 +41,7 @@ def test_a_tilted_law_as_a_denoiser_is_guidance() -> None:
 @pytest.mark.parametrize(("weight", "calls"), [(0.0, 1), (1.0, 1), (2.0, 2)])
 def test_members_whose_share_is_zero_are_not_evaluated(weight: float, calls: int) -> None:
     # Catches: paying twice for the conditional law; and a family whose members are not counted.
-    counted = po.Counted(family())
+    counted = po.diffusion.Counted(family())
     target = Tilted(counted, po.Label(0), weight)
     Guided(schedule=STEPS, solver=po.DDIM()).sample(target, seeds=[0, 1])
     assert counted.meter.forward == 2 * calls * 12
@@ -145,7 +145,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(po.ShapeError, match="member of the family draws signals of shape"):
         po.Family(mixture(d=3), {0: mixture(d=4)})
     with pytest.raises(po.CapabilityError, match="needs a Conditional"):
-        po.Counted(mixture()).given(po.Label(0))
+        po.diffusion.Counted(mixture()).given(po.Label(0))
     with pytest.raises(po.InputError, match="weight is a number"):
         po.CFG(float("nan"))
     with pytest.raises(po.CapabilityError, match="CFG needs a Tilted"):

@@ -136,7 +136,9 @@ VELOCITY = ddim("v_prediction")
             ClassifierFreeGuidance(3.0, start=0.3, stop=0.8),
         ),
         (
-            to_diffusers(po.Rescale(5.0, 0.6, output=po.Epsilon()), scheduler=EPSILON),
+            to_diffusers(
+                po.guidance.Rescale(5.0, 0.6, output=po.diffusion.Epsilon()), scheduler=EPSILON
+            ),
             ClassifierFreeGuidance(5.0, guidance_rescale=0.6),
         ),
         (to_diffusers(po.APG(3.0, eta=1.0), scheduler=EPSILON), ClassifierFreeGuidance(3.0)),
@@ -152,7 +154,7 @@ VELOCITY = ddim("v_prediction")
             ),
         ),
         (
-            to_diffusers(po.ZeroStar(4.0, zero_init_steps=2), scheduler=flow()),
+            to_diffusers(po.guidance.ZeroStar(4.0, zero_init_steps=2), scheduler=flow()),
             ClassifierFreeZeroStarGuidance(4.0, zero_init_steps=2),
         ),
     ],
@@ -187,14 +189,17 @@ def toy(scheduler: Any) -> po.Network:
 
 RULES: list[tuple[TiltedRule, list[Any]]] = [
     (po.CFG(3.0), [EPSILON, VELOCITY, CLEAN, flow(), EDMEulerScheduler()]),
-    (po.Interval(3.0, low=0.3, high=5.0), [EPSILON, VELOCITY, flow(), EDMEulerScheduler()]),
+    (
+        po.guidance.Interval(3.0, low=0.3, high=5.0),
+        [EPSILON, VELOCITY, flow(), EDMEulerScheduler()],
+    ),
     (po.APG(3.0, eta=1.0, radius=0.7, beta=-0.5), [EPSILON, VELOCITY, flow()]),
     (po.APG(3.0, radius=0.7, beta=-0.5), [CLEAN]),
-    (po.Rescale(3.0), [VELOCITY]),
-    (po.Rescale(3.0, output=po.FlowMatching()), [flow()]),
-    (po.ZeroStar(3.0), [flow()]),
+    (po.guidance.Rescale(3.0), [VELOCITY]),
+    (po.guidance.Rescale(3.0, output=po.diffusion.FlowMatching()), [flow()]),
+    (po.guidance.ZeroStar(3.0), [flow()]),
     (AdaptiveGuidance(3.0, threshold=0.8), [EPSILON]),
-    (po.CFGPlusPlus(lam=0.4), [EPSILON, VELOCITY, flow()]),
+    (po.guidance.CFGPlusPlus(lam=0.4), [EPSILON, VELOCITY, flow()]),
 ]
 
 
@@ -228,7 +233,7 @@ def test_the_unconditional_pass_is_made_only_where_a_rule_asks() -> None:
     # Catches: an interval in steps and not in levels, a pass too many outside, an adaptive rule
     # that never ends, a pipeline that has no negative prompt in its second run because the first
     # ended outside.
-    rule = po.Interval(3.0, low=0.5, high=3.0)
+    rule = po.guidance.Interval(3.0, low=0.5, high=3.0)
     guider = to_diffusers(rule, scheduler=EPSILON)
     network = toy(EPSILON).module
 
@@ -247,12 +252,12 @@ def test_the_unconditional_pass_is_made_only_where_a_rule_asks() -> None:
     assert set(passes) == {1, 2}
     ending.disable()
     assert ending.num_conditions == 1
-    starting = to_diffusers(po.ZeroStar(3.0, zero_init_steps=2), scheduler=flow())
+    starting = to_diffusers(po.guidance.ZeroStar(3.0, zero_init_steps=2), scheduler=flow())
     starting.set_state(step=1, num_inference_steps=10, timestep=900.0)
     assert starting.num_conditions == 1
 
 
-@pytest.mark.parametrize("rule", [po.CFG(2.0), po.CFGPlusPlus(lam=0.4)])
+@pytest.mark.parametrize("rule", [po.CFG(2.0), po.guidance.CFGPlusPlus(lam=0.4)])
 def test_a_loop_of_diffusers_with_a_guider_is_ours(rule: TiltedRule) -> None:
     # Catches: CFG++ with the level of another step, which no test of a single step sees.
     scheduler = ddim()
@@ -300,18 +305,21 @@ def test_half_precision_does_not_overflow() -> None:
     ("make", "words"),
     [
         (lambda: to_diffusers(po.APG(3.0), scheduler=EPSILON), "needs eta=1"),
-        (lambda: to_diffusers(po.Rescale(3.0), scheduler=EPSILON), "Rescale needs the output"),
-        (lambda: to_diffusers(po.ZeroStar(3.0), scheduler=EPSILON), "flow matching"),
+        (
+            lambda: to_diffusers(po.guidance.Rescale(3.0), scheduler=EPSILON),
+            "Rescale needs the output",
+        ),
+        (lambda: to_diffusers(po.guidance.ZeroStar(3.0), scheduler=EPSILON), "flow matching"),
         (lambda: to_diffusers(TwoLevel(3.0), scheduler=EPSILON), "from_diffusers"),
         (
             lambda: to_diffusers(AutoGuidance(3.0)),
             "AutoGuidance needs the latents or other models",
         ),
-        (lambda: to_diffusers(po.Interval(3.0)), "scheduler=pipe.scheduler"),
+        (lambda: to_diffusers(po.guidance.Interval(3.0)), "scheduler=pipe.scheduler"),
         (lambda: to_diffusers(po.CFG()), "CFG has no weight of its own"),
         (lambda: to_diffusers(po.APG(0.5, eta=1.0), scheduler=EPSILON), "at least 1"),
         (
-            lambda: run(to_diffusers(po.CFGPlusPlus(), scheduler=NAMED), TIMES),
+            lambda: run(to_diffusers(po.guidance.CFGPlusPlus(), scheduler=NAMED), TIMES),
             "guider.follow",
         ),
         (lambda: to_diffusers(po.CFG(2.0)).forward(torch.zeros(1, 1), None), "set_state"),
@@ -399,7 +407,7 @@ TOKENS, NO_TOKENS = normal(7, 8, seed=1).float(), normal(7, 8, seed=2).float()
 POOLED, NO_POOLED = normal(8, seed=3).float(), normal(8, seed=4).float()
 
 
-def text_prior(scheduler: Any, xl: bool = False) -> po.Conditional:
+def text_prior(scheduler: Any, xl: bool = False) -> po.diffusion.Conditional:
     parts = {"unet": text_unet(xl), "scheduler": scheduler, "vae": vae()}
     return from_diffusers(parts, null=Embeddings(NO_TOKENS, NO_POOLED))
 
@@ -433,7 +441,7 @@ def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:
 
 
 KARRAS = {**TABLE, "use_karras_sigmas": True}
-SCHEDULERS: list[tuple[type, dict[str, Any], po.Solver]] = [
+SCHEDULERS: list[tuple[type, dict[str, Any], po.solvers.Solver]] = [
     (DDIMScheduler, {**LEADING, "clip_sample": False}, po.DDIM()),
     (EulerDiscreteScheduler, LEADING, po.DDIM()),
     (EulerDiscreteScheduler, KARRAS, po.DDIM()),
@@ -441,7 +449,7 @@ SCHEDULERS: list[tuple[type, dict[str, Any], po.Solver]] = [
     (HeunDiscreteScheduler, LEADING, po.Heun()),
     (HeunDiscreteScheduler, KARRAS, po.Heun()),
     (DDIMScheduler, {**TABLE, "timestep_spacing": "trailing", "clip_sample": False}, po.DDIM()),
-    (DPMSolverMultistepScheduler, LEADING, po.DPMpp2M()),
+    (DPMSolverMultistepScheduler, LEADING, po.solvers.DPMpp2M()),
 ]
 NAMES = [
     "ddim",
@@ -457,7 +465,7 @@ NAMES = [
 
 @pytest.mark.parametrize(("kind", "config", "solver"), SCHEDULERS, ids=NAMES)
 def test_guided_is_the_loop_of_diffusers(
-    kind: type, config: dict[str, Any], solver: po.Solver
+    kind: type, config: dict[str, Any], solver: po.solvers.Solver
 ) -> None:
     # Catches: a level or timestep that is off by one, the wrong coordinate, swapped members,
     # outputs taken for another kind.
@@ -514,7 +522,7 @@ def test_a_transformer_of_classes_is_ours() -> None:
     ).images
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
     schedule = schedule_of(scheduler, 8)
-    counted = po.Counted(from_diffusers(pipeline))
+    counted = po.diffusion.Counted(from_diffusers(pipeline))
     sampler = po.Guided(schedule=schedule, solver=po.DDIM())
     target = po.Tilted(counted, po.Label(7), 3.0)
     x = math.hypot(1, schedule.levels()[0]) * noise
@@ -550,13 +558,13 @@ def test_the_layout_of_stable_diffusion_xl_reaches_the_network() -> None:
     ids=["euler", "heun"],
 )
 def test_cfgig_without_rounds_is_the_conditional_loop(
-    kind: type, solver: po.Solver, cost: int
+    kind: type, solver: po.solvers.Solver, cost: int
 ) -> None:
     # Catches: guidance in the first run, and levels that are not those of the pipeline's range.
     scheduler = kind(**KARRAS)
     schedule = schedule_of(scheduler, 8)
     assert isinstance(schedule, po.Karras)
-    counted = po.Counted(text_prior(scheduler))
+    counted = po.diffusion.Counted(text_prior(scheduler))
     target = po.Tilted(counted, Embeddings(TOKENS), 7.5)
     sampler = CFGiG(schedule=schedule, rounds=0, initial=8, solver=solver)
     sigma = schedule.levels()[0]
@@ -578,7 +586,7 @@ def test_cfgig_draws_images_of_a_pipeline() -> None:
     parts = {"unet": text_unet(), "scheduler": scheduler, "vae": vae()}
     null = Embeddings(NO_TOKENS)
     sampler = CFGiG(schedule=schedule_of(scheduler, 9), rounds=2, initial=3, solver=po.DDIM())
-    counted = po.Counted(from_diffusers(parts, null=null))
+    counted = po.diffusion.Counted(from_diffusers(parts, null=null))
     latents = sampler.sample(po.Tilted(counted, Embeddings(TOKENS), 2.0), [4, 5])
     assert counted.meter.forward == 2 * (3 + 2 * 2 * 3)
     images = sample_pipeline(
@@ -698,7 +706,7 @@ def test_levels_are_those_of_the_scheduler() -> None:
     schedule = schedule_of(scheduler, 10)
     assert torch.equal(scheduler.timesteps, before)
     assert isinstance(schedule, GivenLevels)
-    table = po.ScaledLinearBetas().sigmas
+    table = po.schedules.ScaledLinearBetas().sigmas
     want = [table[t] for t in range(901, 0, -100)]
     assert schedule.levels() == pytest.approx([*want, 0.0], rel=1e-3)
     assert schedule.steps == 10
@@ -711,7 +719,7 @@ def test_levels_are_those_of_the_scheduler() -> None:
     want = po.Karras(steps=7, sigma_min=0.01, sigma_max=50.0).levels()
     assert edm.levels() == pytest.approx(want, rel=1e-5)
     exponential = EulerDiscreteScheduler(**TABLE, use_exponential_sigmas=True)
-    assert isinstance(schedule_of(exponential, 7), po.LogLinear)
+    assert isinstance(schedule_of(exponential, 7), po.schedules.LogLinear)
     one = schedule_of(scheduler, 1)
     assert len(one.levels()) == 2
 

@@ -48,7 +48,7 @@ def test_a_user_s_own() -> None:
     with pytest.raises(po.CapabilityError, match="cannot simulate"):
         own.sample(x, Rng(range(5)))
     target = po.Posterior(gaussian(), own, y)
-    assert po.MGDM(schedule=po.Table(steps=5)).sample(target, seeds=[0]).isfinite().all()
+    assert po.MGDM(schedule=po.schedules.Table(steps=5)).sample(target, seeds=[0]).isfinite().all()
 
 
 def test_simulated_noise_has_its_level_and_its_seed() -> None:
@@ -105,4 +105,4 @@ def test_bad_input() -> None:
             po.FunctionLikelihood(function).log_prob(torch.zeros(3), normal(5, 4))
     two = po.Posterior(gaussian(), likelihood, torch.zeros(2, 3))
     with pytest.raises(po.ShapeError, match="2 measurements for 3 seeds"):
-        po.DPS(schedule=po.Table(steps=3)).sample(two, seeds=range(3))
+        po.DPS(schedule=po.schedules.Table(steps=3)).sample(two, seeds=range(3))

@@ -52,7 +52,7 @@ def seen(prior: po.Denoiser) -> tuple[po.Denoiser, list[Seen]]:
     return po.Family(as_network(prior.unconditional()), members), networks
 
 
-CASES: dict[str, tuple[po.Sampler[Any], Any]] = {
+CASES: dict[str, tuple[po.samplers.Sampler[Any], Any]] = {
     name: (sampler, next(target for target in TARGETS.values() if takes(name, target)))
     for name, sampler in SMALL.items()
 } | {name: (sampler, TARGET) for name, sampler in TILTED.items()}
@@ -122,7 +122,7 @@ def test_a_watch_adds_what_has_passed() -> None:
     ],
 )
 def test_samples_whose_work_is_done(
-    sampler: Callable[[], po.Sampler[Any]], seeds: list[int], worked: int
+    sampler: Callable[[], po.samplers.Sampler[Any]], seeds: list[int], worked: int
 ) -> None:
     # Catches: the cost of a population that is shared among the samples that were asked for.
     assert sampler().worked(TARGETS["linear"], seeds) == worked

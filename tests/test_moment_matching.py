@@ -18,8 +18,8 @@ from posteria.problems.toy import gmm25
 from posteria.samplers.ruled import LGD, MMPS, TMPD, PiGDM, RuledSampler
 from posteria.testing import check_sampler, example_posterior
 
-TEN = po.Table(steps=10)
-SMALL: dict[str, po.Sampler[Any]] = {
+TEN = po.schedules.Table(steps=10)
+SMALL: dict[str, po.samplers.Sampler[Any]] = {
     "mmps": MMPS(schedule=TEN),
     "pigdm": PiGDM(schedule=TEN),
     "pigdm published": PiGDM(schedule=TEN, prior_std=1.0, order=1, strength=1.0),
@@ -98,16 +98,16 @@ def test_other_covariances_are_exact_where_they_say_so() -> None:
         )
 
 
-SOLVERS: list[tuple[float, int, po.Solver]] = [
+SOLVERS: list[tuple[float, int, po.solvers.Solver]] = [
     (0.0, 1, po.DDIM()),
-    (1.0, 1, po.DDPM()),
-    (0.0, 2, po.DPMpp2M()),
+    (1.0, 1, po.solvers.DDPM()),
+    (0.0, 2, po.solvers.DPMpp2M()),
 ]
 
 
 @pytest.mark.parametrize(("eta", "order", "solver"), SOLVERS)
 def test_it_is_the_solver_on_the_exact_posterior(
-    eta: float, order: int, solver: po.Solver
+    eta: float, order: int, solver: po.solvers.Solver
 ) -> None:
     # Where the guided denoiser is that of the posterior, sampling is unconditional sampling of the
     # posterior. Catches: an extrapolation from the unguided estimate, a step of the wrong length.
@@ -283,7 +283,7 @@ SHORT = LGD(schedule=po.Karras(steps=100), points=16)
 # Mean error in posterior standard deviations (root mean square over entries) and variance ratio on a
 # correlated Gaussian at a quarter of unit scale; sliced Wasserstein-1 on gmm25 (d = 8, d_y = 4,
 # seeds 2 and 4; exact draws have 0.1).
-RECORDED: dict[str, tuple[po.Sampler[Any], Interval, Interval, Interval]] = {
+RECORDED: dict[str, tuple[po.samplers.Sampler[Any], Interval, Interval, Interval]] = {
     "mmps": (MMPS(), (0.0, 0.09), (0.94, 1.06), (0.08, 0.25)),
     "pigdm": (PiGDM(), (0.16, 0.36), (0.99, 1.13), (1.1, 1.55)),
     "tmpd": (TMPD(), (0.20, 0.38), (0.91, 1.05), (1.9, 2.5)),
@@ -311,7 +311,7 @@ def test_recorded_errors(name: str) -> None:
 
 # Evaluations / vjps per sample. Two measurements: MMPS stops after two iterations. Measuring the
 # prior takes 23 evaluations of 32 draws, once.
-COST: list[tuple[po.Sampler[Any], tuple[int, int]]] = [
+COST: list[tuple[po.samplers.Sampler[Any], tuple[int, int]]] = [
     (MMPS(schedule=TEN), (10, 20)),
     (MMPS(schedule=TEN, iterations=1), (10, 10)),
     (MMPS.published("paper"), (64, 64)),
@@ -326,10 +326,10 @@ COST: list[tuple[po.Sampler[Any], tuple[int, int]]] = [
 
 
 @pytest.mark.parametrize(("sampler", "cost"), COST)
-def test_cost(sampler: po.Sampler[Any], cost: tuple[int, int]) -> None:
+def test_cost(sampler: po.samplers.Sampler[Any], cost: tuple[int, int]) -> None:
     # Catches: a product with the Jacobian made twice, draws that are each denoised.
     target = linear_posterior(mixture(2))
-    counted = po.Counted(target.prior)
+    counted = po.diffusion.Counted(target.prior)
     sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
     assert (counted.meter.forward, counted.meter.backward) == cost
 

@@ -25,7 +25,7 @@ class Exact(nn.Module):
         super().__init__()
         self.prior, self.kind, self.extra = prior, kind, extra
         self.weight = nn.Parameter(torch.ones((), dtype=F64))
-        self.betas = po.LinearBetas()
+        self.betas = po.schedules.LinearBetas()
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         if self.kind in {"epsilon", "velocity", "clean"}:
@@ -55,12 +55,12 @@ class Exact(nn.Module):
 
 
 CASES: dict[str, Parametrisation] = {
-    "epsilon": po.Epsilon(),
-    "velocity": po.Velocity(),
+    "epsilon": po.diffusion.Epsilon(),
+    "velocity": po.diffusion.Velocity(),
     "clean": po.diffusion.X0(),
-    "flow": po.FlowMatching(),
-    "edm": po.EDM(),
-    "edm-v": po.EDM(sign=-1),
+    "flow": po.diffusion.FlowMatching(),
+    "edm": po.diffusion.EDM(),
+    "edm-v": po.diffusion.EDM(sign=-1),
 }
 
 
@@ -72,7 +72,7 @@ def test_a_perfect_network_is_the_exact_denoiser(kind: str, extra: int) -> None:
     prior = gaussian()
     network = po.Network(Exact(prior, kind, extra), prior.space, CASES[kind])
     x = normal(5, 4)
-    sigmas = po.LinearBetas().sigmas
+    sigmas = po.schedules.LinearBetas().sigmas
     for k in (0, 100, 999):
         assert torch.allclose(
             network(sigmas[k] * x, sigmas[k]),
@@ -86,7 +86,7 @@ def test_a_perfect_network_is_the_exact_denoiser(kind: str, extra: int) -> None:
 
 def test_battery_with_particles() -> None:
     prior = gaussian()
-    network = po.Network(Exact(prior, "edm"), prior.space, po.EDM())
+    network = po.Network(Exact(prior, "edm"), prior.space, po.diffusion.EDM())
     check_denoiser(network)
     x = normal(3, 2, 4)
     assert torch.allclose(network(x, 0.7), prior(x, 0.7))
@@ -110,12 +110,12 @@ class Seen(nn.Module):
 def test_time_is_the_training_step_of_the_level() -> None:
     # Catches: the off-by-one of the papers' shifted table where it was not asked for, and its
     # absence where it was.
-    sigma = po.LinearBetas().sigmas[400]
-    between = math.sqrt(sigma * po.LinearBetas().sigmas[401])
+    sigma = po.schedules.LinearBetas().sigmas[400]
+    between = math.sqrt(sigma * po.schedules.LinearBetas().sigmas[401])
     for parametrisation, at, halfway in (
-        (po.Epsilon(), 400, 400.5),
-        (po.Epsilon(shift=1), 401, 401.5),
-        (po.Epsilon(whole=True), 400, 400),
+        (po.diffusion.Epsilon(), 400, 400.5),
+        (po.diffusion.Epsilon(shift=1), 401, 401.5),
+        (po.diffusion.Epsilon(whole=True), 400, 400),
     ):
         seen_by = Seen()
         network = po.Network(seen_by, po.Space((2,)), parametrisation)
@@ -127,14 +127,14 @@ def test_time_is_the_training_step_of_the_level() -> None:
         assert seen_by.times[2].tolist() == pytest.approx(
             [halfway], abs=0.51 if parametrisation.whole else 1e-3
         )
-    assert po.Epsilon().time(1e9) == 999
-    assert po.Epsilon().time(0.0) == 0
+    assert po.diffusion.Epsilon().time(1e9) == 999
+    assert po.diffusion.Epsilon().time(0.0) == 0
 
 
 def test_state_keeps_its_precision_around_a_half_precision_network() -> None:
     # Catches: sampling in the network's dtype, which loses the small noise levels.
     seen_by = Seen(torch.bfloat16)
-    network = po.Network(seen_by, po.Space((2,), F64), po.EDM())
+    network = po.Network(seen_by, po.Space((2,), F64), po.diffusion.EDM())
     x0 = network(torch.ones(1, 2, dtype=F64), 0.3)
     assert x0.dtype == F64
     assert seen_by.dtypes == [torch.bfloat16]
@@ -159,7 +159,7 @@ def test_labels() -> None:
 
 def test_counted_counts_samples_and_particles() -> None:
     prior = gaussian()
-    counted = po.Counted(prior)
+    counted = po.diffusion.Counted(prior)
     x = normal(3, 4)
     counted(x, 1.0)
     _, pullback = counted.vjp(x, 1.0)

@@ -33,7 +33,7 @@ from posteria.samplers.particles.population import (
 from posteria.samplers.particles.tds import TDS, _twist
 from posteria.testing import check_sampler, example_posterior
 
-SHORT = po.LogLinear(steps=10, sigma_min=0.05, sigma_max=20)
+SHORT = po.schedules.LogLinear(steps=10, sigma_min=0.05, sigma_max=20)
 SMALL: dict[str, PopulationSampler[Any]] = {
     "tds": TDS(schedule=SHORT, particles=16),
     "tds given": TDS(schedule=SHORT, particles=16, threshold=1, prior_std=2.0),
@@ -257,7 +257,7 @@ def test_a_population_says_how_many_it_was() -> None:
 
 # A Gaussian, a measurement whose two entries have other noise levels in the diffusion, and few
 # steps.
-STEPS = po.LogLinear(steps=9, sigma_min=0.1, sigma_max=8)
+STEPS = po.schedules.LogLinear(steps=9, sigma_min=0.1, sigma_max=8)
 
 
 def two_levels() -> po.Posterior:
@@ -469,7 +469,7 @@ def population_error(sampler: PopulationSampler[Any], populations: int) -> tuple
     return float(error.abs().amax(1).mean()), float(error.mean(0).abs().max())
 
 
-LEVELS = po.LogLinear(steps=100, sigma_min=0.01, sigma_max=100)
+LEVELS = po.schedules.LogLinear(steps=100, sigma_min=0.01, sigma_max=100)
 
 
 @pytest.mark.parametrize("kind", [TDS, MCGDiff])
@@ -582,10 +582,10 @@ COST = {
 }
 
 
-def cost(sampler: po.Sampler[Any], seeds: range) -> tuple[float, float]:
+def cost(sampler: po.samplers.Sampler[Any], seeds: range) -> tuple[float, float]:
     target = linear_posterior(mixture(2))
     prior_scale(target.prior)
-    counted = po.Counted(target.prior)
+    counted = po.diffusion.Counted(target.prior)
     sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds)
     populations = sampler.worked(target, seeds) // sampler.shared
     whole = counted.meter.cost(populations)
@@ -647,7 +647,7 @@ def test_settings_that_make_no_sense(
 
 def test_a_level_of_the_schedule_may_be_that_of_the_noise() -> None:
     # Catches: a division by the variance of a measurement that is met exactly.
-    levels = po.LogLinear(steps=8, sigma_min=0.1, sigma_max=10)
+    levels = po.schedules.LogLinear(steps=8, sigma_min=0.1, sigma_max=10)
     matrix = torch.eye(3, dtype=F64)[:2]
     for level in (levels.levels()[0], levels.levels()[4], levels.levels()[7], 1e-6, 1e6):
         likelihood = po.GaussianLikelihood(po.operators.Matrix(matrix), std=level)

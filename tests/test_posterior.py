@@ -10,7 +10,7 @@ import posteria as po
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
 
-SAMPLERS: dict[str, po.Sampler[Any]] = {
+SAMPLERS: dict[str, po.samplers.Sampler[Any]] = {
     "mgps": po.MGPS(),
     "mgps published": po.MGPS.published("gmm"),
     "mgdm": po.MGDM(),

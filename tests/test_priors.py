@@ -464,7 +464,7 @@ def test_labels_of_the_digits() -> None:
 def test_a_sample_does_not_depend_on_its_batch() -> None:
     # In single precision kernels differ with the batch size; the sample may move by a rounding error and no more.
     prior = po.load_prior("digits")
-    sampler = po.Unconditional(solver=po.DDPM(), schedule=po.Karras(steps=8))
+    sampler = po.Unconditional(solver=po.solvers.DDPM(), schedule=po.Karras(steps=8))
     many = sampler.sample(prior, seeds=range(16))
     assert (sampler.sample(prior, seeds=[5])[0] - many[5]).abs().max() < 1e-3
     assert (sampler.sample(prior, seeds=range(4, 8)) - many[4:8]).abs().max() < 1e-3

@@ -28,7 +28,7 @@ from posteria.samplers.splitting.diffpir import DiffPIR
 from posteria.testing import check_sampler, example_posterior
 
 TEN = po.Karras(steps=10)
-SMALL: dict[str, po.Sampler[Any]] = {
+SMALL: dict[str, po.samplers.Sampler[Any]] = {
     "ddrm": DDRM(schedule=TEN),
     "ddnm": DDNM(schedule=TEN, travel=2),
     "diffpir": DiffPIR(schedule=TEN),
@@ -92,7 +92,7 @@ class Impulses(Rng):
         return out
 
 
-def run(sampler: po.Sampler[Any], target: po.Posterior, rng: Rng) -> Tensor:
+def run(sampler: po.samplers.Sampler[Any], target: po.Posterior, rng: Rng) -> Tensor:
     problem = sampler.narrow(target) if isinstance(sampler, PosteriorSampler) else target
     state = sampler.init(problem, rng)
     for sigma, sigma_next in pairwise(sampler.schedule.levels()):
@@ -101,7 +101,7 @@ def run(sampler: po.Sampler[Any], target: po.Posterior, rng: Rng) -> Tensor:
 
 
 @torch.no_grad()
-def law(sampler: po.Sampler[Any], target: po.Posterior) -> Affine:
+def law(sampler: po.samplers.Sampler[Any], target: po.Posterior) -> Affine:
     """What a sampler does that is affine in its noise, exactly."""
     silence = Impulses(1)
     run(sampler, target, silence)
@@ -450,12 +450,12 @@ def test_sda_keeps_its_variance_in_few_dimensions() -> None:
     assert ratio[0.95] < 1.5 < ratio[0.0]
 
 
-BUDGET: dict[str, po.Sampler[Any]] = {
+BUDGET: dict[str, po.samplers.Sampler[Any]] = {
     "ddrm": DDRM(schedule=po.Karras(steps=100, rho=3.0)),
     "ddrm published": DDRM.published("images"),
     "ddnm": DDNM(schedule=po.Karras(steps=20), travel=5),
     "ddnm published": DDNM.published("images"),
-    "diffpir": DiffPIR(schedule=po.Table(steps=200)),
+    "diffpir": DiffPIR(schedule=po.schedules.Table(steps=200)),
     "diffpir published": DiffPIR.published("blur"),
     "repaint": RePaint(schedule=po.Karras(steps=40)),
     "score_sde": ScoreSDE(schedule=po.Karras(steps=100)),
@@ -589,10 +589,10 @@ COST = {
 
 
 @pytest.mark.parametrize("sampler", COST, ids=repr)
-def test_cost(sampler: po.Sampler[Any]) -> None:
+def test_cost(sampler: po.samplers.Sampler[Any]) -> None:
     # Catches: an evaluation made twice, a jump too many, a visit of the last level.
     target = masked(inpainting())
-    counted = po.Counted(target.prior)
+    counted = po.diffusion.Counted(target.prior)
     sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
     assert (counted.meter.forward, counted.meter.backward) == COST[sampler]
 

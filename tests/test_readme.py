@@ -128,7 +128,7 @@ def test_one_sentence_a_line(page: str) -> None:
 def test_every_sampler_and_rule_has_its_paragraph() -> None:
     pages = {
         "samplers.md": po.samplers.POSTERIOR_SAMPLERS,
-        "guidance.md": {**po.RULES, **po.samplers.TILTED_SAMPLERS},
+        "guidance.md": {**po.guidance.RULES, **po.samplers.TILTED_SAMPLERS},
     }
     for page, kinds in pages.items():
         text = (ROOT / "docs" / page).read_text()

@@ -6,9 +6,9 @@ import posteria as po
 
 
 def test_every_preset_comes_back() -> None:
-    for kind in po.SAMPLERS.values():
+    for kind in po.samplers.SAMPLERS.values():
         for sampler in (kind(), *kind.presets().values()):
-            assert po.rebuild_sampler(repr(sampler)) == sampler
+            assert po.samplers.rebuild_sampler(repr(sampler)) == sampler
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_every_preset_comes_back() -> None:
 def test_anything_else_is_refused(text: str) -> None:
     # Catches: eval on a record that somebody else wrote.
     with pytest.raises(po.InputError, match="does not describe an object of posteria"):
-        po.rebuild_sampler(text)
+        po.samplers.rebuild_sampler(text)
 
 
 def test_records_of_earlier_names_are_read() -> None:

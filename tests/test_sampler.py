@@ -15,42 +15,42 @@ from posteria.samplers.particles.fk import Difference
 from posteria.samplers.splitting.langevin import Langevin
 from posteria.testing import check_sampler, example_posterior
 
-TEN = po.Table(steps=10)
+TEN = po.schedules.Table(steps=10)
 KARRAS = po.Karras(steps=10)
-FEW = po.LogLinear(steps=8, sigma_min=0.05, sigma_max=20.0)
-SHORT = po.LogLinear(steps=10, sigma_min=0.05, sigma_max=20.0)
+FEW = po.schedules.LogLinear(steps=8, sigma_min=0.05, sigma_max=20.0)
+SHORT = po.schedules.LogLinear(steps=10, sigma_min=0.05, sigma_max=20.0)
 WIDE = po.Karras(steps=8, sigma_min=0.05, sigma_max=50.0)
 LANGEVIN = Langevin(steps=4)
-SMALL: dict[str, po.Sampler[Any]] = {
-    "mgps": po.MGPS(schedule=po.Table(steps=12)),
-    "mgps warm": po.MGPS(schedule=po.Table(steps=12), warm=0.7, full_below=0.3),
-    "mgdm": po.MGDM(schedule=po.Table(steps=12), points=5, gibbs=2),
-    "mgdm midpoint": po.MGDM(schedule=po.Karras(steps=8), points=5, index=po.Midpoint()),
-    "exact": po.SAMPLERS["exact"](schedule=WIDE, particles=16),
-    "exact spread": po.SAMPLERS["exact"](schedule=WIDE, particles=16, dense=0),
-    "mmps": po.SAMPLERS["mmps"](schedule=TEN),
-    "pigdm": po.SAMPLERS["pigdm"](schedule=TEN),
-    "tmpd": po.SAMPLERS["tmpd"](schedule=TEN),
-    "lgd": po.SAMPLERS["lgd"](schedule=TEN, points=8),
-    "dps": po.DPS(schedule=po.Table(steps=12)),
-    "sda": po.SAMPLERS["sda"](schedule=KARRAS),
-    "daps": po.SAMPLERS["daps"](schedule=FEW),
-    "daps langevin": po.SAMPLERS["daps"](schedule=FEW, exact=False, langevin=LANGEVIN),
-    "pnp_dm": po.SAMPLERS["pnp_dm"](schedule=FEW, ladder=po.Karras(steps=6), last=2),
-    "pnp_dm langevin": po.SAMPLERS["pnp_dm"](
+SMALL: dict[str, po.samplers.Sampler[Any]] = {
+    "mgps": po.MGPS(schedule=po.schedules.Table(steps=12)),
+    "mgps warm": po.MGPS(schedule=po.schedules.Table(steps=12), warm=0.7, full_below=0.3),
+    "mgdm": po.MGDM(schedule=po.schedules.Table(steps=12), points=5, gibbs=2),
+    "mgdm midpoint": po.MGDM(schedule=po.Karras(steps=8), points=5, index=po.samplers.Midpoint()),
+    "exact": po.samplers.SAMPLERS["exact"](schedule=WIDE, particles=16),
+    "exact spread": po.samplers.SAMPLERS["exact"](schedule=WIDE, particles=16, dense=0),
+    "mmps": po.samplers.SAMPLERS["mmps"](schedule=TEN),
+    "pigdm": po.samplers.SAMPLERS["pigdm"](schedule=TEN),
+    "tmpd": po.samplers.SAMPLERS["tmpd"](schedule=TEN),
+    "lgd": po.samplers.SAMPLERS["lgd"](schedule=TEN, points=8),
+    "dps": po.DPS(schedule=po.schedules.Table(steps=12)),
+    "sda": po.samplers.SAMPLERS["sda"](schedule=KARRAS),
+    "daps": po.samplers.SAMPLERS["daps"](schedule=FEW),
+    "daps langevin": po.samplers.SAMPLERS["daps"](schedule=FEW, exact=False, langevin=LANGEVIN),
+    "pnp_dm": po.samplers.SAMPLERS["pnp_dm"](schedule=FEW, ladder=po.Karras(steps=6), last=2),
+    "pnp_dm langevin": po.samplers.SAMPLERS["pnp_dm"](
         schedule=FEW, exact=False, ladder=po.Karras(steps=6), last=2, langevin=LANGEVIN
     ),
-    "diffpir": po.SAMPLERS["diffpir"](schedule=KARRAS),
-    "dcps": po.SAMPLERS["dcps"](schedule=TEN, inner=3),
-    "red_diff": po.SAMPLERS["red_diff"](schedule=FEW),
-    "ddrm": po.SAMPLERS["ddrm"](schedule=KARRAS),
-    "ddnm": po.SAMPLERS["ddnm"](schedule=KARRAS, travel=2),
-    "repaint": po.SAMPLERS["repaint"](schedule=KARRAS, jump=3, repeats=2),
-    "score_sde": po.SAMPLERS["score_sde"](schedule=KARRAS, corrections=1),
-    "tds": po.SAMPLERS["tds"](schedule=SHORT, particles=16),
-    "mcgdiff": po.SAMPLERS["mcgdiff"](schedule=SHORT, particles=16),
-    "fps": po.SAMPLERS["fps"](schedule=SHORT, particles=16),
-    "tfg": po.TFG(schedule=TEN),
+    "diffpir": po.samplers.SAMPLERS["diffpir"](schedule=KARRAS),
+    "dcps": po.samplers.SAMPLERS["dcps"](schedule=TEN, inner=3),
+    "red_diff": po.samplers.SAMPLERS["red_diff"](schedule=FEW),
+    "ddrm": po.samplers.SAMPLERS["ddrm"](schedule=KARRAS),
+    "ddnm": po.samplers.SAMPLERS["ddnm"](schedule=KARRAS, travel=2),
+    "repaint": po.samplers.SAMPLERS["repaint"](schedule=KARRAS, jump=3, repeats=2),
+    "score_sde": po.samplers.SAMPLERS["score_sde"](schedule=KARRAS, corrections=1),
+    "tds": po.samplers.SAMPLERS["tds"](schedule=SHORT, particles=16),
+    "mcgdiff": po.samplers.SAMPLERS["mcgdiff"](schedule=SHORT, particles=16),
+    "fps": po.samplers.SAMPLERS["fps"](schedule=SHORT, particles=16),
+    "tfg": po.samplers.TFG(schedule=TEN),
     "fk": po.samplers.FK(schedule=SHORT, particles=16, potential=Difference(), threshold=1.0),
 }
 # Those that treat every measurement alike, so that a composed one is no other than its product.
@@ -106,7 +106,7 @@ def test_the_defaults_and_published_settings_rebuild_from_their_repr(name: str) 
     # repeated from its record.
     kind = po.samplers.POSTERIOR_SAMPLERS[name]
     for sampler in (kind(), *kind.presets().values(), SMALL[name]):
-        assert po.rebuild_sampler(repr(sampler)) == sampler
+        assert po.samplers.rebuild_sampler(repr(sampler)) == sampler
 
 
 class Opaque(po.Denoiser):
@@ -142,8 +142,8 @@ def test_samples_are_the_same_inside_inference_mode(name: str) -> None:
     assert torch.equal(inside, SMALL[name].sample(target, range(3)))
 
 
-@pytest.mark.parametrize("solver", po.SOLVERS.values())
-def test_battery_of_the_prior(solver: type[po.Solver]) -> None:
+@pytest.mark.parametrize("solver", po.solvers.SOLVERS.values())
+def test_battery_of_the_prior(solver: type[po.solvers.Solver]) -> None:
     check_sampler(po.Unconditional(solver=solver(), schedule=po.Karras(steps=12)), gaussian())
 
 
@@ -151,8 +151,8 @@ class Coupled(po.DPS):
     """DPS with one norm over the whole batch, the bug of two well-known libraries."""
 
     def step(
-        self, target: Any, state: po.State, sigma: float, sigma_next: float, rng: Rng
-    ) -> po.State:
+        self, target: Any, state: po.solvers.State, sigma: float, sigma_next: float, rng: Rng
+    ) -> po.solvers.State:
         moved = po.DPS.step(self, target, state, sigma, sigma_next, rng)
         return replace(moved, x=moved.x * (1 + 1e-3 * state.x.norm()))
 
@@ -161,8 +161,8 @@ class Single(po.DPS):
     """DPS with a threshold that float32 does not see."""
 
     def step(
-        self, target: Any, state: po.State, sigma: float, sigma_next: float, rng: Rng
-    ) -> po.State:
+        self, target: Any, state: po.solvers.State, sigma: float, sigma_next: float, rng: Rng
+    ) -> po.solvers.State:
         moved = po.DPS.step(self, target, state, sigma, sigma_next, rng)
         seen = torch.ones((), dtype=state.x.dtype) + 1e-9 > 1
         return replace(moved, x=moved.x if seen or sigma_next > 0 else 2 * moved.x)
@@ -170,10 +170,10 @@ class Single(po.DPS):
 
 def test_battery_finds_planted_bugs() -> None:
     with pytest.raises(AssertionError, match="depends on its batch"):
-        check_sampler(Coupled(schedule=po.Table(steps=6)))
+        check_sampler(Coupled(schedule=po.schedules.Table(steps=6)))
     with pytest.raises(AssertionError, match="another law in float32"):
-        check_sampler(Single(schedule=po.Table(steps=6)))
-    check_sampler(po.DPS(schedule=po.Table(steps=6)))
+        check_sampler(Single(schedule=po.schedules.Table(steps=6)))
+    check_sampler(po.DPS(schedule=po.schedules.Table(steps=6)))
 
 
 def test_a_chaotic_sampler_does_not_see_its_batch_either() -> None:
@@ -273,8 +273,11 @@ COST = {
     **{(S["score_sde"], name): (2000, 0) for name in ("mri", "ct")},
     # Whole populations.
     **{(S["tds"], "images"): (4 * 100, 4 * 100), (S["fps"], "images"): (5 * 999, 0)},
-    **{(po.TFG, "cifar_label"): (50, 50), (po.TFG, "imagenet_label"): (100, 100)},
-    (po.TFG, "gaussian_deblur"): (100, 100),
+    **{
+        (po.samplers.TFG, "cifar_label"): (50, 50),
+        (po.samplers.TFG, "imagenet_label"): (100, 100),
+    },
+    (po.samplers.TFG, "gaussian_deblur"): (100, 100),
     (po.samplers.FK, "images"): (4 * 100, 0),
     **{(S["mcgdiff"], "images"): (64 * 100, 0), (S["mcgdiff"], "gmm"): (128 * 100, 0)},
 }
@@ -289,7 +292,7 @@ def test_published_settings_cost_what_the_papers_say(kind: type[po.MGPS], name: 
     if kind is S["repaint"]:
         hole = po.operators.Inpainting(torch.tensor([True, False]), (2,))
         target = po.Posterior(target.prior, po.GaussianLikelihood(hole, std=0.5), normal(1))
-    counted = po.Counted(target.prior)
+    counted = po.diffusion.Counted(target.prior)
     kind.published(name).sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
     assert (counted.meter.forward, counted.meter.backward) == COST[kind, name]
 
@@ -304,9 +307,11 @@ def test_cost_of_the_parts() -> None:
     # With G inner steps, R sweeps and M points: MGDM costs 1 + levels * R (G + M - 1), MGPS 2 +
     # levels * (2 + G).
     target = linear_posterior(mixture(2))
-    counted = po.Counted(target.prior)
+    counted = po.diffusion.Counted(target.prior)
     measured = po.Posterior(counted, target.likelihood, target.y)
-    sampler = po.MGDM(schedule=po.Karras(steps=9), gibbs=3, points=4, inner=po.InnerSteps(6))
+    sampler = po.MGDM(
+        schedule=po.Karras(steps=9), gibbs=3, points=4, inner=po.samplers.InnerSteps(6)
+    )
     sampler.sample(measured, seeds=[0])
     assert (counted.meter.forward, counted.meter.backward) == (1 + 7 * 3 * (6 + 3), 7 * 3 * 6)
 
@@ -337,14 +342,25 @@ def test_what_they_refuse() -> None:
 
 
 @pytest.mark.parametrize(
-    "law", [po.Midpoint(0.5), po.Midpoint(0.01), po.Uniform(), po.Mix(), po.Deterministic()]
+    "law",
+    [
+        po.samplers.Midpoint(0.5),
+        po.samplers.Midpoint(0.01),
+        po.samplers.Uniform(),
+        po.samplers.Mix(),
+        po.samplers.Deterministic(),
+    ],
 )
 @pytest.mark.parametrize(
-    "schedule", [po.Table(steps=700), po.Table(steps=999), po.Karras(steps=5)], ids=repr
+    "schedule",
+    [po.schedules.Table(steps=700), po.schedules.Table(steps=999), po.Karras(steps=5)],
+    ids=repr,
 )
-def test_the_earlier_time_is_never_zero(schedule: po.Schedule, law: po.IndexLaw) -> None:
+def test_the_earlier_time_is_never_zero(
+    schedule: po.schedules.Schedule, law: po.samplers.IndexLaw
+) -> None:
     # Catches: a time that rounds down to the level 0, whose reference has a standard deviation of 0 and a log of -inf.
-    sampler = po.MGDM(schedule=schedule, index=law, points=2, inner=po.InnerSteps(1))
+    sampler = po.MGDM(schedule=schedule, index=law, points=2, inner=po.samplers.InnerSteps(1))
     assert sampler.sample(linear_posterior(gaussian(2)), seeds=[0, 1]).isfinite().all()
 
 
@@ -375,4 +391,10 @@ def test_measurement_without_noise_left_is_not_nan() -> None:
     prior = po.Gaussian(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
     blind = po.operators.Matrix(torch.zeros(1, 2, dtype=F64))
     target = po.Posterior(prior, po.GaussianLikelihood(blind, std=0.1), torch.zeros(1, dtype=F64))
-    assert po.DPS(schedule=po.Table(steps=20)).sample(target, seeds=range(4)).isfinite().all()
+    assert (
+        po
+        .DPS(schedule=po.schedules.Table(steps=20))
+        .sample(target, seeds=range(4))
+        .isfinite()
+        .all()
+    )

@@ -11,7 +11,9 @@ def test_settings_are_values_of_the_sampler() -> None:
     sampler = choose_sampler(
         "mgdm", None, 30, {"gibbs": "2", "lr": "1", "index": "Midpoint(alpha=0.3)"}
     )
-    expected = po.MGDM(schedule=po.Table(steps=30), gibbs=2, lr=1.0, index=po.Midpoint(0.3))
+    expected = po.MGDM(
+        schedule=po.schedules.Table(steps=30), gibbs=2, lr=1.0, index=po.samplers.Midpoint(0.3)
+    )
     assert sampler == expected
     assert isinstance(sampler.lr, float)  # type: ignore[attr-defined]
     karras = choose_sampler(

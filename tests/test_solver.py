@@ -28,7 +28,7 @@ def flow(prior: po.Gaussian, x: torch.Tensor, sigma: float, sigma_next: float) -
 def test_measured_order_is_the_documented_order(name: str) -> None:
     # Catches: one wrong letter in a multistep formula (a published library's second-order sampler
     # converges at order 1).
-    prior, solver, rng = gaussian(), po.SOLVERS[name](), Rng([0])
+    prior, solver, rng = gaussian(), po.solvers.SOLVERS[name](), Rng([0])
     x = 10 * normal(1, 4)
     exact = flow(prior, x, 10.0, 0.1)
     errors, counts = [], [40, 80, 160, 320]
@@ -46,7 +46,7 @@ def test_measured_order_is_the_documented_order(name: str) -> None:
 def test_samples_follow_the_prior(name: str) -> None:
     prior = mixture(1, k=3)
     sampler = po.Unconditional(
-        solver=po.SOLVERS[name](), schedule=po.Karras(steps=200, sigma_min=1e-3)
+        solver=po.solvers.SOLVERS[name](), schedule=po.Karras(steps=200, sigma_min=1e-3)
     )
     x = sampler.sample(prior, seeds=range(4000))[:, 0]
     exact = prior.sample(20_000, torch.Generator().manual_seed(1))[:, 0]
@@ -57,8 +57,8 @@ def test_samples_follow_the_prior(name: str) -> None:
     ("name", "cost"), [("ddim", 10), ("ddpm", 10), ("dpmpp2m", 10), ("heun", 19)]
 )
 def test_cost(name: str, cost: int) -> None:
-    counted = po.Counted(gaussian())
-    po.Unconditional(solver=po.SOLVERS[name](), schedule=po.Karras(steps=10)).sample(
+    counted = po.diffusion.Counted(gaussian())
+    po.Unconditional(solver=po.solvers.SOLVERS[name](), schedule=po.Karras(steps=10)).sample(
         counted, seeds=[0, 1]
     )
     assert counted.meter == Meter(forward=2 * cost)
@@ -68,7 +68,7 @@ def test_ancestral_step_has_the_bridge_s_variance() -> None:
     prior = po.Gaussian(torch.zeros(1, dtype=F64), torch.eye(1, dtype=F64))
     n, sigma, sigma_next = 20_000, 2.0, 1.0
     x = torch.ones(n, 1, dtype=F64)
-    state = po.DDPM()(prior, State(x=x, x0=x), sigma, sigma_next, Rng(range(n)))
+    state = po.solvers.DDPM()(prior, State(x=x, x0=x), sigma, sigma_next, Rng(range(n)))
     x0 = 1 / (1 + sigma**2)
     mean = x0 + sigma_next**2 / sigma**2 * (1 - x0)
     variance = sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2

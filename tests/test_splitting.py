@@ -25,9 +25,9 @@ from posteria.samplers.splitting.pnp_dm import PnPDM
 from posteria.samplers.splitting.red_diff import REDDiff
 from posteria.testing import check_sampler, example_posterior
 
-FEW = po.LogLinear(steps=8, sigma_min=0.05, sigma_max=20.0)
+FEW = po.schedules.LogLinear(steps=8, sigma_min=0.05, sigma_max=20.0)
 ROUGH = Langevin(steps=4)
-SMALL: dict[str, po.Sampler[Any]] = {
+SMALL: dict[str, po.samplers.Sampler[Any]] = {
     "daps": DAPS(schedule=FEW),
     "daps langevin": DAPS(schedule=FEW, exact=False, langevin=ROUGH),
     "daps paper": DAPS(
@@ -44,10 +44,10 @@ SMALL: dict[str, po.Sampler[Any]] = {
         schedule=FEW, exact=False, ladder=po.Karras(steps=6), last=2, langevin=ROUGH
     ),
     "red_diff": REDDiff(schedule=FEW),
-    "red_diff random": REDDiff(schedule=po.Table(steps=8), order="random", spread=0.1),
-    "red_diff paper": REDDiff(schedule=po.Table(steps=8), averaged=True, weight=0.25),
-    "dcps": DCPS(schedule=po.Table(steps=10), inner=3),
-    "dcps paper": DCPS(schedule=po.Table(steps=10), inner=2, adam=False, lr=1.5),
+    "red_diff random": REDDiff(schedule=po.schedules.Table(steps=8), order="random", spread=0.1),
+    "red_diff paper": REDDiff(schedule=po.schedules.Table(steps=8), averaged=True, weight=0.25),
+    "dcps": DCPS(schedule=po.schedules.Table(steps=10), inner=3),
+    "dcps paper": DCPS(schedule=po.schedules.Table(steps=10), inner=2, adam=False, lr=1.5),
 }
 
 
@@ -79,7 +79,9 @@ def test_daps_is_exact_where_entries_are_independent_and_gaussian(s: float) -> N
     # Catches: a spread about the estimate that is not that of the signal given its noised value
     # (sigma, as published, or one for data of unit variance), noise of the wrong level after it.
     target, exact = independent(s, std=0.4 * s)
-    sampler = DAPS(schedule=po.LogLinear(steps=3, sigma_min=0.3 * s, sigma_max=50.0), prior_std=s)
+    sampler = DAPS(
+        schedule=po.schedules.LogLinear(steps=3, sigma_min=0.3 * s, sigma_max=50.0), prior_std=s
+    )
     assert_same_law(sampler.sample(target, range(3000)), as_affine(exact), slack=0.01)
 
 
@@ -110,7 +112,7 @@ def test_pnp_dm_is_the_gibbs_sampler_of_a_gaussian(points: int) -> None:
     # small by a third), a last step without a sweep.
     s, std = 0.5, 0.3
     target, _ = independent(s, std)
-    schedule = po.LogLinear(steps=5, sigma_min=0.2, sigma_max=2.0)
+    schedule = po.schedules.LogLinear(steps=5, sigma_min=0.2, sigma_max=2.0)
     sampler = PnPDM(schedule=schedule, points=points, prior_std=s, last=2)
     mean, variance = torch.zeros(4, dtype=F64), torch.zeros(4, dtype=F64)
     precision = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=F64) / std**2
@@ -129,7 +131,7 @@ def test_pnp_dm_is_the_gibbs_sampler_of_a_gaussian(points: int) -> None:
 def test_pnp_dm_without_the_spread_of_a_reverse_move_is_too_narrow() -> None:
     # Catches: an option that does nothing. A spread near 0 takes the mean, as plain DDPM does.
     target, exact = independent(1.0, std=0.4)
-    schedule = po.LogLinear(steps=60, sigma_min=0.05, sigma_max=20.0)
+    schedule = po.schedules.LogLinear(steps=60, sigma_min=0.05, sigma_max=20.0)
     narrow = PnPDM(schedule=schedule, prior_std=1e-6).sample(target, range(400))
     wide = PnPDM(schedule=schedule).sample(target, range(400))
     assert (narrow.var(0) / exact.covariance.diagonal()).mean() < 0.75
@@ -184,7 +186,7 @@ def test_red_diff_at_random_levels_reaches_the_optimum_of_its_objective() -> Non
     prior = po.Gaussian(torch.zeros(5, dtype=F64), torch.diag(variances))
     likelihood = po.GaussianLikelihood(po.operators.Identity((5,)), std=1.0)
     target = po.Posterior(prior, likelihood, y)
-    schedule = po.Table(steps=999)
+    schedule = po.schedules.Table(steps=999)
     sampler = REDDiff(
         schedule=schedule, order="random", weighting="linear", weight=0.25, lr=0.05, prior_std=1.0
     )
@@ -207,7 +209,7 @@ def test_red_diff_s_own_weight_is_right_for_independent_entries(weighting: str) 
     for s in (1.0, 0.25):
         target, exact = independent(s, std=0.5 * s)
         sampler = REDDiff(
-            schedule=po.LogLinear(steps=300, sigma_min=0.1 * s, sigma_max=20 * s),
+            schedule=po.schedules.LogLinear(steps=300, sigma_min=0.1 * s, sigma_max=20 * s),
             order="random",
             weighting=weighting,
             prior_std=s,
@@ -216,7 +218,7 @@ def test_red_diff_s_own_weight_is_right_for_independent_entries(weighting: str) 
         assert ((x.mean(0) - exact.mean) / s).abs().max() < 0.06
 
 
-def dcps_laws(p: Problem, schedule: po.Schedule, blocks: int, s: float) -> list[Affine]:
+def dcps_laws(p: Problem, schedule: po.schedules.Schedule, blocks: int, s: float) -> list[Affine]:
     """The laws of DCPS' iterates without Langevin steps, in matrices."""
     noise, levels = Noise(), schedule.levels()
     ends = [schedule.steps * k // blocks for k in range(1, blocks + 1)]
@@ -247,7 +249,7 @@ def test_dcps_has_the_law_that_its_formulas_imply() -> None:
     # with the weights exchanged, a noise level that does not grow with tau or not in units of the
     # prior, a derivative of the jump that forgets the part past the denoiser.
     problem = small_problem()
-    schedule = po.LogLinear(steps=6, sigma_min=0.2, sigma_max=6.0)
+    schedule = po.schedules.LogLinear(steps=6, sigma_min=0.2, sigma_max=6.0)
     sampler = DCPS(schedule=schedule, blocks=2, langevin=0, inner=150, lr=0.02, prior_std=0.5)
     states = sampler.iterate(problem.target(), range(1000))
     for state, law in zip(states, dcps_laws(problem, schedule, 2, 0.5), strict=True):
@@ -259,7 +261,7 @@ def test_dcps_langevin_steps_sample_the_block_s_posterior() -> None:
     # the wrong level, a factor of the paper's coordinate, a likelihood of x and not of its jump.
     p, (sigma, lower) = small_problem(), (1.5, 0.7)
     sampler = DCPS(
-        schedule=po.LogLinear(steps=2, sigma_min=lower, sigma_max=sigma),
+        schedule=po.schedules.LogLinear(steps=2, sigma_min=lower, sigma_max=sigma),
         blocks=1,
         langevin=400,
         inner=0,
@@ -289,14 +291,16 @@ def test_dcps_steps_along_the_gradient_have_their_length() -> None:
     assert torch.allclose(moved.norm(dim=1), torch.full((5,), 0.3, dtype=F64))
 
 
-BUDGET: dict[str, po.Sampler[Any]] = {
-    "daps": DAPS(schedule=po.LogLinear(steps=200, sigma_min=0.01, sigma_max=80.0)),
+BUDGET: dict[str, po.samplers.Sampler[Any]] = {
+    "daps": DAPS(schedule=po.schedules.LogLinear(steps=200, sigma_min=0.01, sigma_max=80.0)),
     "daps five steps of the ode": dataclasses.replace(
         DAPS.published("images"), langevin=Langevin(), tau=None, exact=True
     ),
-    "pnp_dm": PnPDM(schedule=po.LogLinear(steps=70, sigma_min=0.02, sigma_max=80.0)),
-    "red_diff": REDDiff(schedule=po.LogLinear(steps=200, sigma_min=0.02, sigma_max=80.0)),
-    "dcps": DCPS(schedule=po.Table(steps=30), inner=6),
+    "pnp_dm": PnPDM(schedule=po.schedules.LogLinear(steps=70, sigma_min=0.02, sigma_max=80.0)),
+    "red_diff": REDDiff(
+        schedule=po.schedules.LogLinear(steps=200, sigma_min=0.02, sigma_max=80.0)
+    ),
+    "dcps": DCPS(schedule=po.schedules.Table(steps=30), inner=6),
 }
 # Root mean square error of the mean in posterior standard deviations, and variance over exact variance.
 GAUSSIAN = {
@@ -338,22 +342,22 @@ def test_distance_on_a_mixture(name: str) -> None:
     assert low <= sliced_wasserstein(x, exact) <= high
 
 
-def counted(sampler: po.Sampler[Any], target: po.Posterior) -> tuple[int, int]:
-    prior = po.Counted(target.prior)
+def counted(sampler: po.samplers.Sampler[Any], target: po.Posterior) -> tuple[int, int]:
+    prior = po.diffusion.Counted(target.prior)
     sampler.sample(po.Posterior(prior, target.likelihood, target.y), seeds=[0])
     return prior.meter.forward, prior.meter.backward
 
 
 # What a measured scale costs: the solver's 2 * 12 - 1 of 32 draws.
 SCALE = 23 * 32
-COST: list[tuple[po.Sampler[Any], tuple[int, int]]] = [
+COST: list[tuple[po.samplers.Sampler[Any], tuple[int, int]]] = [
     (DAPS(schedule=FEW, ode=3), (SCALE + 8 * 3, 0)),
     (DAPS(schedule=FEW, prior_std=1.0), (8, 0)),
     (PnPDM(schedule=FEW, points=4, last=3), (SCALE + (7 + 3) * 4, 0)),
     # Of the levels 80, 16.6, 2.5, 0.2, 0.002 one, two, ... are below the couplings 4 and 1.
     (
         PnPDM(
-            schedule=po.LogLinear(steps=2, sigma_min=1.0, sigma_max=4.0),
+            schedule=po.schedules.LogLinear(steps=2, sigma_min=1.0, sigma_max=4.0),
             ladder=po.Karras(steps=5),
             prior_std=1.0,
         ),
@@ -362,7 +366,7 @@ COST: list[tuple[po.Sampler[Any], tuple[int, int]]] = [
     (REDDiff(schedule=FEW), (SCALE + 8, 0)),
     # 11 fits, 2 of them at the end of a block, and 3 blocks.
     (
-        DCPS(schedule=po.Table(steps=12), inner=4, langevin=2),
+        DCPS(schedule=po.schedules.Table(steps=12), inner=4, langevin=2),
         (SCALE + 12 + 9 * 4 + 3 * 2, 9 * 4 + 3 * 2),
     ),
     (DAPS.published("images"), (1000, 0)),
@@ -375,7 +379,7 @@ COST: list[tuple[po.Sampler[Any], tuple[int, int]]] = [
 
 
 @pytest.mark.parametrize(("sampler", "cost"), COST, ids=lambda v: type(v).__name__)
-def test_cost(sampler: po.Sampler[Any], cost: tuple[int, int]) -> None:
+def test_cost(sampler: po.samplers.Sampler[Any], cost: tuple[int, int]) -> None:
     # Catches: an evaluation made twice, a level of the ladder that is visited or left out.
     assert counted(sampler, linear_posterior(gaussian(2))) == cost
 
@@ -488,7 +492,7 @@ def test_diffpir_solves_a_blur_at_every_level(
 def test_a_blur_is_solved_at_the_highest_level(name: str) -> None:
     # Catches: conjugate gradients that stop early there, and take seconds a picture.
     target, truth = blurred(14, F64)
-    arranged, _ = po.SAMPLERS[name]().arrange(target, [0])
+    arranged, _ = po.samplers.SAMPLERS[name]().arrange(target, [0])
     solved_by = isinstance(arranged, LinearProblem)
     known = arranged.likelihood if solved_by else linear(arranged, "This test")
     mean = posterior_mean(known, arranged.y, 0.5 * truth, 157.0**2)

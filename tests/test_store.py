@@ -20,7 +20,7 @@ from posteria.runs.engine import Done, InProcess, Method, chunks, draw
 from posteria.runs.store import Store, StoreError
 from posteria.testing import example_posterior
 
-SAMPLER = po.MGDM(schedule=po.Table(steps=8), points=4)
+SAMPLER = po.MGDM(schedule=po.schedules.Table(steps=8), points=4)
 
 
 class Killed(Exception):

@@ -51,7 +51,7 @@ def test_a_flat_name_is_one_object(name: str) -> None:
 def test_type_checkers_know_the_same_names() -> None:
     # Catches: a name that works and that mypy and an editor refuse, or the reverse.
     tree = ast.parse((SOURCE / "__init__.py").read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     known = {
         alias.asname or alias.name: node.module
         for node in block.body

@@ -49,7 +49,7 @@ def test_distance_to_the_posterior_against_the_midpoint(exact: tuple[bool, bool]
             problem = paper_problem(40, seed)
             law = mgps(
                 problem,
-                po.Table(steps=299),
+                po.schedules.Table(steps=299),
                 alpha,
                 product=full,
                 exact_backward=exact[0],
@@ -91,7 +91,7 @@ def test_mgps_has_the_law_that_its_formulas_imply(alpha: float) -> None:
     # is known.
     problem, schedule = small_problem(), po.Karras(steps=8, sigma_min=0.05, sigma_max=20.0)
     sampler = po.MGPS(
-        schedule=schedule, alpha=alpha, inner=po.InnerSteps(250), lr=0.01, carry=False
+        schedule=schedule, alpha=alpha, inner=po.samplers.InnerSteps(250), lr=0.01, carry=False
     )
     x = sampler.sample(problem.target(), seeds=range(1500))
     assert_same_law(x, mgps(problem, schedule, alpha), slack=0.04)
@@ -103,8 +103,8 @@ def test_mgdm_has_the_law_that_its_formulas_imply() -> None:
         schedule=schedule,
         gibbs=2,
         points=6,
-        index=po.Midpoint(0.6),
-        inner=po.InnerSteps(250),
+        index=po.samplers.Midpoint(0.6),
+        inner=po.samplers.InnerSteps(250),
         lr=0.01,
     )
     x = sampler.sample(problem.target(), seeds=range(1500))
@@ -177,7 +177,7 @@ def test_without_data_they_sample_the_prior(name: str) -> None:
     # Catches: guidance that leaks in without a likelihood; a bridge that loses variance.
     prior = mixture(2)
     flat = po.FunctionLikelihood(lambda y, x: 0 * x.sum(-1))
-    sampler = po.SAMPLERS[name]()
+    sampler = po.samplers.SAMPLERS[name]()
     x = sampler.sample(po.Posterior(prior, flat, torch.zeros(1, dtype=F64)), seeds=range(1000))
     generator = torch.Generator().manual_seed(0)
     exact = [prior.sample(1000, generator) for _ in range(2)]

@@ -82,8 +82,10 @@ def test_the_integral_of_the_tilted_density_is_estimated() -> None:
 
 def test_the_toy_of_the_guidance_papers() -> None:
     # Catches: the bias of classifier-free guidance (0.49 here) and of CFGiG (0.022 at 61 calls).
-    family = po.Counted(TOY.prior)
-    sampler = TiltedGibbs(schedule=po.LogLinear(steps=50, sigma_min=0.02, sigma_max=80.0))
+    family = po.diffusion.Counted(TOY.prior)
+    sampler = TiltedGibbs(
+        schedule=po.schedules.LogLinear(steps=50, sigma_min=0.02, sigma_max=80.0)
+    )
     x = sampler.sample(po.Tilted(family, po.Label(0), 3.0), seeds=range(10_240))
     assert distance(x, TOY) < 0.012
     # Two members an evaluation: 50 guided evaluations and 50 guided vjps a sample.
@@ -176,7 +178,7 @@ def test_what_it_refuses() -> None:
     with pytest.raises(po.InputError, match="rounds is at least 0"):
         TiltedGibbs(rounds=-1)
     with pytest.raises(po.InputError, match="between two levels"):
-        TiltedGibbs(schedule=po.Table(steps=50), rounds=1)
+        TiltedGibbs(schedule=po.schedules.Table(steps=50), rounds=1)
     # At weight 1 a tilted law may lack the member that the sampler asks at any weight.
     alone = po.Tilted(po.Family(None, {0: white(0.0, 1.0)}), po.Label(0), 1.0)
     with pytest.raises(po.CapabilityError, match="no unconditional member"):

@@ -65,9 +65,10 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", *ROOMS, *NAMES]
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    return resolve(name) if name in __all__ else moved(__name__, name)
+    def __getattr__(name: str) -> Any:
+        return resolve(name) if name in __all__ else moved(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -467,7 +467,7 @@ def test_the_ideal_denoiser_draws_the_law(build: type[TiltedProblem]) -> None:
 def test_the_ideal_denoiser_draws_the_law_in_the_plane() -> None:
     problem = three_kinds()
     law, n = quadrature(problem), 400
-    schedule = po.LogLinear(steps=12, sigma_min=0.1, sigma_max=40.0)
+    schedule = po.schedules.LogLinear(steps=12, sigma_min=0.1, sigma_max=40.0)
     x = po.Unconditional(schedule=schedule).sample(law, range(n))
     given = problem.target.conditional
     assert isinstance(given, po.GaussianMixture)
