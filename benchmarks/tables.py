@@ -32,7 +32,7 @@ from posteria.metrics.distribution import (
     two_sample_floor,
     variance_ratio,
 )
-from posteria.problems.toy import PROBLEMS, Problem, gmm25
+from posteria.problems.toy import PROBLEMS, gmm25
 from posteria.samplers.base import Sampler
 
 Run = Callable[..., Iterator[Any]]
@@ -205,14 +205,6 @@ Behind it how far apart the two means are, in standard errors of their differenc
 POPULATION = 512
 
 
-def exact_at(problem: Problem, budget: int) -> po.Exact:
-    """The default exact sampler with the steps that a budget buys: 1 evaluation and m vjps each, and 8 for the rest."""
-    measurement = problem.target.likelihood.measurement
-    size = 0 if measurement is None else measurement.size
-    schedule = dataclasses.replace(po.Exact().schedule, steps=(budget - 8) // (1 + size))
-    return po.Exact(schedule=schedule)
-
-
 def one_mixture(d: int, d_y: int, budget: int, index: int) -> tuple[float, float, float]:
     """Distance, floor and cost on one problem."""
     number = 1000 * d + 100 * d_y + index
@@ -220,7 +212,7 @@ def one_mixture(d: int, d_y: int, budget: int, index: int) -> tuple[float, float
     # A population, floors and references of its own: errors of cells would else be of one noise.
     floor = two_sample_floor(problem.exact.sample, POPULATION, repetitions=20, seed=number).mean
     seeds = range(POPULATION * index, POPULATION * (index + 1))
-    drawn = measure(exact_at(problem, budget), problem.target, seeds)
+    drawn = measure(po.at_budget(po.Exact(), problem.target, budget), problem.target, seeds)
     generators = [torch.Generator().manual_seed(10_000 * number + k) for k in range(20)]
     draws = [problem.exact.sample(POPULATION, generator) for generator in generators]
     distance = statistics.mean(sliced_wasserstein(drawn.samples, draw) for draw in draws)
@@ -301,7 +293,7 @@ def calibration(run: Run, problems: int, simulations: int = 500) -> str:
 def one_evidence(d_y: int, budget: int, index: int) -> float:
     """The error of log p(y) on one problem."""
     problem = gmm25(8, d_y, seed=5000 + 100 * d_y + index)
-    sampler = exact_at(problem, budget)
+    sampler = po.at_budget(po.Exact(), problem.target, budget)
     estimate = sampler.log_evidence(problem.target, [POPULATION * index])[0]
     return float(estimate - problem.log_evidence)
 
