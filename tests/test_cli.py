@@ -267,7 +267,12 @@ def write_inputs(folder: Path) -> None:
     (folder / "file").write_text("")
     (folder / "ended").mkdir()
     (folder / "ended" / "run.json").write_text("{}")
-    old = {"status": "done", "posteria": "0.0.9", "plan": {"input_sha256": "0" * 64}}
+    old = {
+        "job": "restore",
+        "status": "done",
+        "posteria": "0.0.9",
+        "plan": {"input_sha256": "0" * 64},
+    }
     (folder / "old.json").write_text(json.dumps(old))
     (folder / "list.json").write_text("[1]")
     (folder / "drawn.json").write_text(json.dumps({"job": "generate", "plan": {}}))
@@ -310,6 +315,7 @@ WRONG = {
     "--set index=__import__('os')": "index takes IndexLaw",
     "--steps 0": "at least 1 step",
     "--samples 0": "at least 1",
+    "--samples 1000000000000": "A seed is an integer from 0 to below 2^32",
     "--seed -1": "A seed is an integer from 0",
     "--label 10": "from 0 to 9; 10 is not",
     "--size 30": "--size takes HEIGHTxWIDTH",
@@ -345,7 +351,7 @@ WRONG = {
     "--record ended/run.json --set gibbs=2": "leave --set out",
     "--record ended/run.json digit.png": "leave INPUT out",
     "--record full": "cannot be read",
-    "--record old.json": "is not the record of a run that posteria",
+    "--record old.json": "another version of posteria wrote it: input_sha256 is not known",
     "--record list.json": "is not the record of a run",
     "--record drawn.json": "is the record of a run of `posteria generate`",
     "--out drawn": "is the record of a run of `posteria generate`",
@@ -547,7 +553,7 @@ def test_a_record_knows_what_it_was_made_with(
         (plan(size=[28]), "size takes 2 values"),
         (plan(settings=[1]), "settings takes dict"),
         (plan(sampler="__import__('os').mkdir('ran')"), "does not describe an object"),
-        (plan(extra=1), "There is no setting 'extra'"),
+        (plan(extra=1), "extra is not known"),
         (plan(hashes={"prior": "0" * 64}), "was made with weights of the prior of SHA-256"),
         (lambda f: (f / "run.json").write_text('{"job": "restore"'), "is damaged"),
         (lambda f: (f / "run.json").write_bytes(b"\xff\xfe"), "is damaged"),

@@ -74,7 +74,7 @@ def _command(name: str, example: str = "") -> Callable[[Callable[..., None]], Ca
 )
 def restore(
     context: typer.Context,
-    source: Annotated[
+    input: Annotated[
         str | None,
         typer.Argument(
             metavar="[INPUT]",
@@ -83,88 +83,47 @@ def restore(
     ] = None,
     input_kind: Annotated[
         str | None,
-        o.option(
-            "clean (the measurement is simulated from it; default for pictures) or measurement.",
-            o.INPUT,
-        ),
+        o.source("clean (the default for pictures: the measurement is simulated) or measurement."),
     ] = None,
-    fit: Annotated[
-        bool, o.option("Crop, resize and convert the picture to what the prior takes.", o.INPUT)
-    ] = False,
-    task: Annotated[
-        str, o.option("Degradation; see `posteria list operators`.", o.MEASUREMENT)
-    ] = "inpaint",
+    fit: Annotated[bool, o.source("Crop, resize and convert the picture for the prior.")] = False,
+    task: Annotated[str, o.task("Degradation; see `posteria list operators`.")] = "inpaint",
     mask: Annotated[
-        str | None,
-        o.option(
-            "box, half, expand, random, or a FILE: white is seen, black is missing.", o.MEASUREMENT
-        ),
+        str | None, o.task("box, half, expand, random, or a FILE: white is seen, black missing.")
     ] = None,
-    share: Annotated[
-        float | None, o.option("Share of the pixels that is seen (random mask).", o.MEASUREMENT)
-    ] = None,
-    factor: Annotated[
-        int | None, o.option("Side of the averaged blocks (sr).", o.MEASUREMENT)
-    ] = None,
+    share: Annotated[float | None, o.task("Share of the pixels seen (random mask).")] = None,
+    factor: Annotated[int | None, o.task("Side of the averaged blocks (sr).")] = None,
     kernel: Annotated[
-        str | None,
-        o.option("gaussian, or a FILE with the point spread function (blur).", o.MEASUREMENT),
+        str | None, o.task("gaussian, or a FILE with the point spread function (blur).")
     ] = None,
-    blur: Annotated[
-        float | None, o.option("Width of the blur in pixels (blur, motion).", o.MEASUREMENT)
-    ] = None,
-    quality: Annotated[
-        int | None, o.option("Of the JPEG, 1 to 100 (jpeg).", o.MEASUREMENT)
-    ] = None,
-    bits: Annotated[int | None, o.option("Of a pixel (quantize).", o.MEASUREMENT)] = None,
-    task_option: Annotated[
-        list[str] | None,
-        o.option("Another option of the task, as NAME=VALUE.", o.MEASUREMENT, "--option"),
+    blur: Annotated[float | None, o.task("Width of the blur in pixels (blur, motion).")] = None,
+    quality: Annotated[int | None, o.task("Of the JPEG, 1 to 100 (jpeg).")] = None,
+    bits: Annotated[int | None, o.task("Of a pixel (quantize).")] = None,
+    options: Annotated[
+        list[str] | None, o.task("Another option of the task, as NAME=VALUE.", "--option")
     ] = None,
     sigma: Annotated[
-        float,
-        o.option(
-            "Standard deviation of the noise in data units; pictures span [-1, 1].", o.MEASUREMENT
-        ),
+        float, o.task("Standard deviation of the noise in data units; pictures span [-1, 1].")
     ] = 0.05,
     data_seed: Annotated[
-        int | None,
-        o.option(
-            "Seed of simulated noise, random masks and motion kernels; default: --seed.",
-            o.MEASUREMENT,
-        ),
+        int | None, o.task("Seed of simulated noise, masks and motion kernels; default: --seed.")
     ] = None,
     prior: o.Prior = "digits",
     size: o.Size = None,
-    label: Annotated[
-        int | None, o.option("Class, for a prior that knows labels.", o.MODEL)
-    ] = None,
-    sampler: Annotated[
-        str, o.option("Sampler; see `posteria list samplers`. Or auto.", o.SAMPLER)
-    ] = "mgdm",
-    preset: Annotated[
-        str | None, o.option("Published settings of the sampler.", o.SAMPLER)
-    ] = None,
+    label: Annotated[int | None, o.model("Class, for a prior that knows labels.")] = None,
+    sampler: Annotated[str, o.sampler("See `posteria list samplers`. Or auto.")] = "mgdm",
+    preset: Annotated[str | None, o.sampler("Published settings of the sampler.")] = None,
     steps: o.Steps = None,
     budget: Annotated[
-        int | None,
-        o.option(
-            "Evaluations and vjps of the prior per sample, from which the steps follow.", o.SAMPLER
-        ),
+        int | None, o.sampler("Evaluations and vjps per sample, from which the steps follow.")
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        o.option(
-            "Another setting of the sampler, such as gibbs=2 or index=Midpoint().",
-            o.SAMPLER,
-            "--set",
-        ),
+    settings: Annotated[
+        list[str] | None, o.sampler("Another setting, such as index=Midpoint().", "--set")
     ] = None,
-    samples: Annotated[int, o.option("Number of samples.", o.SAMPLES)] = 8,
+    samples: Annotated[int, o.samples("Number of samples.")] = 8,
     seed: o.Seed = 0,
     chunk: o.Chunk = None,
     device: o.Device = "cpu",
-    out: Annotated[Path, o.option("Folder for the results.", o.OUTPUT)] = Path("posteria-run"),
+    out: o.Out = Path("posteria-run"),
     record: o.Record = None,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
@@ -173,39 +132,10 @@ def restore(
 
     A run that was stopped goes on when the same command is started again, also with more samples.
     """
-    of_task: dict[str, Any] = {
-        "mask": mask,
-        "share": share,
-        "factor": factor,
-        "kernel": kernel,
-        "blur": blur,
-        "quality": quality,
-        "bits": bits,
-        **o.pairs(task_option, "--option"),
-    }
-    request = Restore(
-        input=source,
-        input_kind=input_kind,
-        task=task,
-        options={name: value for name, value in of_task.items() if value is not None},
-        sigma=sigma,
-        prior=prior,
-        size=o.size_of(size),
-        label=label,
-        sampler=sampler,
-        preset=preset,
-        steps=steps,
-        budget=budget,
-        settings=o.pairs(setting),
-        samples=samples,
-        seed=seed,
-        data_seed=data_seed,
-        chunk=chunk,
-        fit=fit,
-        device=device,
-    )
-    o.alone(context, record)
-    request.check()
+    flags = {"mask": mask, "share": share, "factor": factor, "kernel": kernel}
+    flags |= {"blur": blur, "quality": quality, "bits": bits}
+    given = {name: value for name, value in flags.items() if value is not None}
+    request = o.request(Restore, context, options=given | o.pairs(options, "--option"))
     # What is heavy is imported once the request is known to make sense.
     from ..runs.restore import prepare, repeat
 
@@ -217,56 +147,45 @@ def restore(
 )
 def generate(
     context: typer.Context,
-    label: Annotated[int | None, o.option("The class to draw.", o.LABEL)] = None,
+    label: Annotated[int | None, o.label("The class to draw.")] = None,
     weight: Annotated[
-        float,
-        o.option("Power of the label: 1 is the conditional law, 0 the prior's own.", o.LABEL),
+        float, o.label("Power of the label: 1 is the conditional law, 0 the prior's own.")
     ] = 2.0,
     rule: Annotated[
-        str | None, o.option("Rule or sampler; see `posteria list rules`; default: cfg.", o.RULES)
+        str | None, o.rules("Rule or sampler; see `posteria list rules`; default: cfg.")
     ] = None,
     compare: Annotated[
         str | None,
-        o.option("Several rules, such as cfg,cfgig,apg, side by side on the same seeds.", o.RULES),
+        o.rules("Several rules, such as cfg,cfgig,apg, side by side on the same seeds."),
     ] = None,
     solver: Annotated[
-        str | None, o.option("heun, ddim, ddpm or dpmpp2m; default: what suits the rule.", o.RULES)
+        str | None, o.rules("heun, ddim, ddpm or dpmpp2m; default: what suits the rule.")
     ] = None,
-    steps: Annotated[int | None, o.option("Steps of the noise schedule.", o.RULES)] = None,
-    setting: Annotated[
+    steps: Annotated[int | None, o.rules("Steps of the noise schedule.")] = None,
+    settings: Annotated[
         list[str] | None,
-        o.option(
-            "Another setting of the rule, such as eta=0.5, or of one rule: apg.eta=0.5.",
-            o.RULES,
-            "--set",
-        ),
+        o.rules("Another setting, such as eta=0.5, or of one rule: apg.eta=0.5.", "--set"),
     ] = None,
     weak: Annotated[
-        str | None, o.option("A weaker prior, for rules that push away from one.", o.RULES)
+        str | None, o.rules("Weaker prior, for rules that push away from one.")
     ] = None,
-    tuned: Annotated[
-        str | None, o.option("A tuned prior, for rules that follow one.", o.RULES)
-    ] = None,
+    tuned: Annotated[str | None, o.rules("Tuned prior, for rules that follow one.")] = None,
     classifier: Annotated[
-        str | None,
-        o.option("Classifier that judges, and guides; default: the prior's own.", o.RULES),
+        str | None, o.rules("Classifier that judges, and guides; default: the prior's own.")
     ] = None,
     prior: o.Prior = "digits",
     size: o.Size = None,
-    n: Annotated[
-        int, o.option("Number of samples, of each rule.", o.SAMPLES, "--n", "--samples")
+    samples: Annotated[
+        int, o.samples("Number of samples, of each rule.", "--n", "--samples")
     ] = 16,
     reference: Annotated[
         int | None,
-        o.option(
-            "Draws from the conditional law to compare with; default: --n with --compare, else 0.",
-            o.SAMPLES,
-        ),
+        o.samples("Draws from the conditional law to compare with; default: --n with --compare."),
     ] = None,
     seed: o.Seed = 0,
     chunk: o.Chunk = None,
     device: o.Device = "cpu",
-    out: Annotated[Path, o.option("Folder for the results.", o.OUTPUT)] = Path("posteria-draws"),
+    out: o.Out = Path("posteria-draws"),
     record: o.Record = None,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
@@ -277,27 +196,8 @@ def generate(
     """
     if rule is not None and compare is not None:
         raise InputError("Give --rule or --compare, not both.")
-    rules = tuple(name.strip() for name in (compare or rule or "cfg").split(","))
-    request = Generate(
-        rules=rules,
-        prior=prior,
-        size=o.size_of(size),
-        label=label,
-        weight=weight,
-        solver=solver,
-        steps=steps,
-        settings=o.pairs(setting),
-        weak=weak,
-        tuned=tuned,
-        classifier=classifier,
-        samples=n,
-        reference=reference,
-        seed=seed,
-        chunk=chunk,
-        device=device,
-    )
-    o.alone(context, record)
-    request.check()
+    names = (compare or rule or "cfg").split(",")
+    request = o.request(Generate, context, rules=tuple(name.strip() for name in names))
     from ..runs.generate import prepare, repeat
 
     Output(quiet, as_json).do(prepare(repeat(record) if record else request), out)

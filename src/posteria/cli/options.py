@@ -1,53 +1,82 @@
 """The options that several commands have. Each panel of the help has an example in its title."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from ..core.errors import InputError
+from ..runs.request import Request
 
-INPUT = "Input, such as photo.png --fit"
-MEASUREMENT = "Measurement, such as --task sr --factor 4 --sigma 0.02"
-LABEL = "What is drawn, such as --label 3 --weight 4"
-RULES = "Rules, such as --compare cfg,apg --set apg.eta=0.5"
-MODEL = "Prior, such as --prior emoji --size 96x96"
-SAMPLER = "Sampler, such as --sampler mgps --steps 50"
-SAMPLES = "Samples, such as --samples 16 --seed 100"
-OUTPUT = "Output, such as --out results --quiet"
+R = TypeVar("R", bound=Request)
 
 
-def option(text: str, panel: str, *names: str) -> Any:
-    """An option in a panel of the help."""
-    return typer.Option(*names, help=text, rich_help_panel=panel)
+def panel(title: str) -> Callable[..., Any]:
+    """Makes options, from a text and names, in a panel of the help."""
 
+    def option(text: str, *names: str) -> Any:
+        return typer.Option(*names, help=text, rich_help_panel=title)
+
+    return option
+
+
+source = panel("Input, such as photo.png --fit")
+task = panel("Measurement, such as --task sr --factor 4 --sigma 0.02")
+label = panel("What is drawn, such as --label 3 --weight 4")
+rules = panel("Rules, such as --compare cfg,apg --set apg.eta=0.5")
+model = panel("Prior, such as --prior emoji --size 96x96")
+sampler = panel("Sampler, such as --sampler mgps --steps 50")
+samples = panel("Samples, such as --samples 16 --seed 100")
+output = panel("Output, such as --out results --quiet")
 
 Prior = Annotated[
-    str,
-    option("Prior; see `posteria list priors`. Or diffusers:FOLDER-OR-HUB-NAME.", MODEL),
+    str, model("Prior; see `posteria list priors`. Or diffusers:FOLDER-OR-HUB-NAME.")
 ]
 Size = Annotated[
-    str | None,
-    option("HEIGHTxWIDTH, to run a prior at another size than it was trained at.", MODEL),
+    str | None, model("HEIGHTxWIDTH, to run a prior at another size than it was trained at.")
 ]
-Seed = Annotated[int, option("Seed of the first sample; the others count up.", SAMPLES)]
+Steps = Annotated[int | None, sampler("Steps of the noise schedule.")]
+Seed = Annotated[int, samples("Seed of the first sample; the others count up.")]
 Chunk = Annotated[
-    int | None, option("Samples drawn in one batch; default: 8, or 16 for generate.", SAMPLES)
+    int | None, samples("Samples drawn in one batch; default: 8, or 16 for generate.")
 ]
-Device = Annotated[str, option("cpu or cuda.", SAMPLES)]
-Steps = Annotated[int | None, option("Steps of the noise schedule.", SAMPLER)]
+Device = Annotated[str, samples("cpu or cuda.")]
+Out = Annotated[Path, output("Folder for the results.")]
 Record = Annotated[
     Path | None,
-    option("The run.json of an earlier run, to repeat it; no other options of the run.", OUTPUT),
+    output("The run.json of an earlier run, to repeat it; no other options of the run."),
 ]
-Quiet = Annotated[bool, option("Print errors only.", OUTPUT, "--quiet", "-q")]
-Json = Annotated[bool, option("Print the table as JSON, and nothing else.", OUTPUT, "--json")]
+Quiet = Annotated[bool, output("Print errors only.", "--quiet", "-q")]
+Json = Annotated[bool, output("Print the table as JSON, and nothing else.", "--json")]
 # Options that may stand beside --record.
 BESIDE_RECORD = {"record", "out", "quiet", "as_json"}
 
 
-def alone(context: typer.Context, record: Path | None) -> None:
+def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
+    """The checked request whose fields the options of a command name.
+
+    Args:
+        kind: Its class.
+        context: Of the command.
+        changes: Fields that are not as they were given.
+
+    Raises:
+        InputError: If it makes no sense whatever the prior is.
+    """
+    given, names = context.params, {field.name for field in dataclasses.fields(kind)}
+    plain = {name: value for name, value in given.items() if name in names}
+    size, settings = size_of(given["size"]), pairs(given["settings"])
+    made = kind(**{**plain, "size": size, "settings": settings, **changes})
+    alone(context)
+    made.check()
+    return made
+
+
+def alone(context: typer.Context) -> None:
     """Raise `InputError` if a record is given that does not exist, or other options of a run beside it."""
+    record = context.params["record"]
     if record is None:
         return
     if not record.exists():
@@ -61,7 +90,7 @@ def alone(context: typer.Context, record: Path | None) -> None:
 
 
 def _flag(name: str) -> str:
-    names = {"source": "INPUT", "setting": "--set", "task_option": "--option"}
+    names = {"input": "INPUT", "settings": "--set", "options": "--option"}
     return names.get(name, f"--{name.replace('_', '-')}")
 
 

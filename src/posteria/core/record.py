@@ -6,7 +6,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import InputError, unknown
+from .errors import InputError
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def from_json(kind: type[T], content: Any) -> T:
     hints, fields = get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in content:
         if name not in fields:
-            raise unknown("setting", name, fields)
+            raise InputError(f"{name} is not known.")
     values = {name: _value(name, value, hints[name]) for name, value in content.items()}
     for name, field in fields.items():
         needed = field.default is field.default_factory is dataclasses.MISSING

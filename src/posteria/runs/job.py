@@ -132,10 +132,9 @@ def read_record(store: Store, name: str, kind: type[R]) -> tuple[Record, R] | No
         record = from_json(Record, content)
         return record, from_json(kind, record.plan)
     except (InputError, TypeError) as error:
-        version = content.get("posteria", "unknown")
         raise InputError(
-            f"{path} is not the record of a run that posteria {__version__} can repeat; version {version} wrote it: "
-            f"{error}"
+            f"{path} was changed, or another version of posteria wrote it: {error} Give the command again with a "
+            "new folder."
         ) from error
 
 

@@ -66,7 +66,7 @@ class Request:
         """Raise `InputError` for what is wrong whatever the prior is; loads nothing."""
         if self.samples < 1 or (self.chunk is not None and self.chunk < 1):
             raise InputError("The numbers of samples and of samples in a chunk are at least 1.")
-        last = max(self.drawn_seeds)
+        last = self.drawn_seeds[-1]
         if self.seed < 0 or last >= SEEDS:
             raise InputError(
                 f"A seed is an integer from 0 to below 2^32; these are {self.seed} to {last}."
