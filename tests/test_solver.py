@@ -12,7 +12,7 @@ from scipy import stats
 import posteria as po
 from posteria.core.meter import Meter
 from posteria.core.rng import Rng
-from posteria.diffusion.solver import State
+from posteria.core.state import State
 
 ORDER = {"ddim": 1, "heun": 2, "dpmpp2m": 2}
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..core.errors import require
 from ..core.rng import Rng
+from ..core.state import State
 from .denoiser import Denoiser, Scale
 from .schedule import Karras
-from .solver import Heun, State
+from .solver import Heun
 
 # The stream of seeds 0, 1, ... that draws them; those of samples and of simulated noise are 0 and
 # 1.

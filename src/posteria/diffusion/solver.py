@@ -9,26 +9,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.rng import Rng
+from ..core.state import State
 from .kernel import reverse_step
 
 Denoise = Callable[[Tensor, float], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """Where a sampler stands.
-
-    Args:
-        x: The iterate at the current level, `[len(seeds), *event]`.
-        x0: The last estimate of the clean signal.
-        sigma: The level at which `x0` was made; infinite before the first step.
-        count: Steps made so far.
-    """
-
-    x: Tensor
-    x0: Tensor
-    sigma: float = math.inf
-    count: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing_extensions import override
 from ..core.errors import InputError, ShapeError, expect, require
 from ..core.meter import Cost, Meter, Watch
 from ..core.record import from_json
+from ..core.state import State
 from ..diffusion.denoiser import Counted
-from ..diffusion.solver import State
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
 from .store import Store

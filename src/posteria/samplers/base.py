@@ -14,8 +14,8 @@ from ..core.errors import CapabilityError, require, unknown
 from ..core.meter import Cost, Watch
 from ..core.rng import Rng
 from ..core.space import Space
+from ..core.state import State
 from ..diffusion.schedule import Schedule, Table, levels_of
-from ..diffusion.solver import State
 from ..target import metered
 
 S = TypeVar("S", bound=State)

@@ -10,8 +10,9 @@ from typing_extensions import override
 from ..core.errors import expect
 from ..core.rng import Rng
 from ..core.space import Space
+from ..core.state import State
 from ..diffusion.schedule import Karras, Schedule, levels_of
-from ..diffusion.solver import Heun, Solver, State
+from ..diffusion.solver import Heun, Solver
 from ..guidance.base import LikelihoodRule, Memory, Rule, StepInfo
 from ..guidance.tilted.cfg import CFG
 from ..target import Posterior, Tilted

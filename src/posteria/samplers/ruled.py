@@ -9,8 +9,9 @@ from typing_extensions import override
 
 from ..core.errors import InputError, require
 from ..core.rng import Rng
+from ..core.state import State
 from ..diffusion.schedule import Karras, LogLinear, Schedule, Table
-from ..diffusion.solver import DDIM, DPMpp2M, State
+from ..diffusion.solver import DDIM, DPMpp2M
 from ..guidance import likelihood as rules
 from ..guidance.base import LikelihoodRule
 from ..target import Posterior

@@ -8,9 +8,10 @@ from typing_extensions import override
 from ..core.errors import expect
 from ..core.rng import Rng
 from ..core.space import Space
+from ..core.state import State
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.schedule import Karras, Schedule
-from ..diffusion.solver import Heun, Solver, State
+from ..diffusion.solver import Heun, Solver
 from .base import Sampler
 
 

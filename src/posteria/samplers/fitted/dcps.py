@@ -12,10 +12,10 @@ from typing_extensions import override
 from ...core.errors import require
 from ...core.rng import Rng
 from ...core.space import Space
+from ...core.state import State
 from ...diffusion.kernel import bridge
 from ...diffusion.scale import ScaledState, check_prior_std, measured_std
 from ...diffusion.schedule import Schedule, Table, levels_of
-from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
 from ...linear_gaussian import LinearProblem, linear_problem
 from ...target import Posterior

@@ -9,9 +9,9 @@ from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.kernel import bridge, bridge_step
 from ...diffusion.schedule import Schedule, Table, levels_of
-from ...diffusion.solver import State
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 from .gaussian_vi import InnerSteps, Normal, fit

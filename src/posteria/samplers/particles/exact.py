@@ -10,10 +10,10 @@ from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.kernel import bridge
 from ...diffusion.scale import LEAST, prior_draws
 from ...diffusion.schedule import Karras, RangeSchedule, Schedule, levels_of
-from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
 from ...operators.base import LinearOperator
 from ...target import Observed, Posterior

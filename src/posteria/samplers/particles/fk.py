@@ -12,10 +12,10 @@ from typing_extensions import override
 
 from ...core.errors import CapabilityError, require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernel import bridge
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
-from ...diffusion.solver import State
 from ...likelihood import FunctionLikelihood
 from ...target import Observed, Posterior
 from .population import ParticleState, PopulationSampler, finish, log_prob, paired, select, take

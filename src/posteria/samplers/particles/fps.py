@@ -8,9 +8,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.kernel import bridge
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
-from ...diffusion.solver import State
 from ...linear_gaussian import spectral
 from ...target import Observed, Posterior
 from .filtering import Coordinates, coordinates, draw_given, log_normal

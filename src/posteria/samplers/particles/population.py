@@ -14,8 +14,8 @@ from typing_extensions import override
 from ...core.errors import require
 from ...core.rng import Rng
 from ...core.space import Space
+from ...core.state import State
 from ...diffusion.denoiser import Denoiser
-from ...diffusion.solver import State
 from ...likelihood import Likelihood
 from ...target import Observed, Posterior
 from ..base import Sampler

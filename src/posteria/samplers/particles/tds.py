@@ -7,10 +7,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.kernel import bridge
 from ...diffusion.scale import check_prior_std, measured_std
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
-from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood, PoissonLikelihood
 from ...linear_gaussian import Linear, innovation
 from ...operators.base import LinearOperator, Operator

@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.kernel import bridge
 from ...diffusion.schedule import Karras, Schedule, Table
-from ...diffusion.solver import State
 from ...linear_gaussian import SpectralProblem, spectral_problem
 from ...target import Posterior
 from ..posterior import PosteriorSampler

@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.schedule import Karras, Schedule, Table, levels_of
-from ...diffusion.solver import State
 from ...linear_gaussian import Spectral, SpectralProblem, spectral_problem
 from ...target import Posterior
 from ..posterior import PosteriorSampler

@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from ...core.errors import expect, require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.kernel import reverse_step
 from ...diffusion.schedule import Karras, Schedule, Table, levels_of
-from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
 from ...operators.pixel import Inpainting
 from ...target import Posterior

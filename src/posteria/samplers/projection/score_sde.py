@@ -12,9 +12,9 @@ from typing_extensions import override
 from ...core.errors import require
 from ...core.rng import Rng
 from ...core.space import Space
+from ...core.state import State
 from ...diffusion.kernel import reverse_step
 from ...diffusion.schedule import Karras, LogLinear, Schedule
-from ...diffusion.solver import State
 from ...linear_gaussian import SpectralProblem, spectral_problem
 from ...operators.base import SVDOperator
 from ...target import Posterior

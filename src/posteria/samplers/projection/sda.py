@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.betas import CosineBetas
 from ...diffusion.schedule import Karras, Schedule, Table, levels_of
-from ...diffusion.solver import State
 from ...linear_gaussian import GaussianProblem, gaussian_problem
 from ...target import Posterior
 from ..posterior import PosteriorSampler

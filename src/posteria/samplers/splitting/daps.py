@@ -11,10 +11,10 @@ from typing_extensions import override
 
 from ...core.errors import expect, require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.kernel import reverse_step
 from ...diffusion.scale import ScaledState, check_prior_std, measured_std, spread_given
 from ...diffusion.schedule import Karras, LogLinear, Schedule, levels_of
-from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
 from ...target import Posterior
 from ..posterior import PosteriorSampler

@@ -12,8 +12,8 @@ from typing_extensions import override
 from ...core import linalg
 from ...core.errors import require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.schedule import Schedule, Table
-from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
 from ...linear_gaussian import GaussianProblem, Linear, gaussian_problem, posterior_mean, several
 from ...operators.base import LinearOperator, SVDOperator

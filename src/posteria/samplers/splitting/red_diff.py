@@ -13,9 +13,9 @@ from typing_extensions import override
 from ...core.errors import expect, require, unknown
 from ...core.level import Level, like, spread
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.scale import ScaledState, check_prior_std, prior_scale
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
-from ...diffusion.solver import State
 from ...likelihood import GaussianLikelihood
 from ...linear_gaussian import linear
 from ...target import Posterior

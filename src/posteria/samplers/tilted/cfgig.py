@@ -9,8 +9,9 @@ from typing_extensions import override
 
 from ...core.errors import CapabilityError, require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.schedule import Karras, RangeSchedule, Schedule, levels_of
-from ...diffusion.solver import Heun, Solver, State
+from ...diffusion.solver import Heun, Solver
 from ...guidance.base import TiltedRule
 from ...guidance.tilted.cfg import CFG
 from ...guidance.tilted.two_level import TwoLevel

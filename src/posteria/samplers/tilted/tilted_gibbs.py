@@ -12,8 +12,9 @@ from typing_extensions import override
 
 from ...core.errors import require
 from ...core.rng import Rng
+from ...core.state import State
 from ...diffusion.schedule import Karras, LogLinear, RangeSchedule, Schedule, levels_of
-from ...diffusion.solver import Heun, State
+from ...diffusion.solver import Heun
 from ...target import Tilted
 from ..particles.population import ParticleState, TiltedPopulation, finish, paired, select, take
 from .path_kernels import kernels
