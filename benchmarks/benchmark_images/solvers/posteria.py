@@ -1,4 +1,4 @@
-"""Every sampler of the registry, at budgets of evaluations and vjps per sample."""
+"""Every sampler of single samples in the registry, at budgets of evaluations and vjps per sample; others by name."""
 
 from typing import Any
 
@@ -16,7 +16,8 @@ class Solver(Budgeted):
     """A sampler's defaults, with the steps that a budget buys; the least is five."""
 
     name = "posteria"
-    parameters = {"sampler": list(POSTERIOR_SAMPLERS)}
+    # One with a population is named in the configurations whose pictures are few enough for it.
+    parameters = {"sampler": [n for n, kind in POSTERIOR_SAMPLERS.items() if kind().shared == 1]}
     parameter_template = "{sampler}"
 
     @override
