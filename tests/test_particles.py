@@ -555,7 +555,7 @@ def test_every_direction_of_a_prior_of_two_scales(name: str, measured: str) -> N
     likelihood = po.GaussianLikelihood(operator, 0.01 if measured == "tight" else 0.2)
     target = po.Posterior(prior, likelihood, torch.zeros(1, dtype=F64))
     exact = prior.posterior(likelihood, target.y)
-    levels = po.LogLinear(steps=300, sigma_min=2e-4, sigma_max=100)
+    levels = po.schedules.LogLinear(steps=300, sigma_min=2e-4, sigma_max=100)
     x = replace(GAUSSIAN[name][0], schedule=levels, particles=1024).sample(target, 3072)
     values, vectors = torch.linalg.eigh(exact.covariance)
     ratios = ((x - exact.mean) @ vectors / values.sqrt()).std(0)
