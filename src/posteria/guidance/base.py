@@ -13,6 +13,7 @@ from ..core.level import Level
 from ..core.rng import Rng
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser
+from ..diffusion.solver import Heun, Solver
 from ..target import Posterior, Tilted
 
 # What a rule remembers from one evaluation to the next; each entry has samples as its first axis. It
@@ -119,10 +120,12 @@ class TiltedRule(Rule):
 
     Attributes:
         least: The smallest weight for which it makes sense.
+        suited: The solver that it is made for.
     """
 
     weight: float | None = None
     needs: ClassVar[str] = "an unconditional member"
+    suited: ClassVar[Solver] = Heun()
     least: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:

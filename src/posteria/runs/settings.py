@@ -10,7 +10,7 @@ from ..analytic import Gaussian
 from ..core.errors import CapabilityError, InputError, require, unknown
 from ..core.record import alternatives, described, suits
 from ..diffusion.schedule import levels_of
-from ..diffusion.solver import DDIM, SOLVERS, Heun, Solver
+from ..diffusion.solver import SOLVERS, Heun
 from ..guidance import RULES
 from ..guidance.tilted.linear_ag import LinearAG
 from ..likelihood import FunctionLikelihood
@@ -29,8 +29,6 @@ from ..target import Posterior, Tilted
 from .request import AUTO
 
 S = TypeVar("S", bound=Sampler[Any])
-# Rules that are made for another solver than the others, which makes one evaluation a step.
-SUITED: dict[str, Solver] = {"cfgpp": DDIM(), "linear_ag": DDIM(), "dynamic": DDIM()}
 # Samplers whose defaults are made for few dimensions.
 FOR_NETWORKS: dict[str, Sampler[Any]] = {"tilted": TiltedGibbs.published("pictures")}
 # Seeds of the trajectories to which LinearAG is fitted: the last there are, because they should not
@@ -179,7 +177,8 @@ def choose_rule(
     if name not in RULES and name not in SAMPLERS:
         raise unknown("rule", name, [*RULES, *TILTED_SAMPLERS, *by_classifier()])
     if name in RULES:
-        sampler: Sampler[Any] = Guided(rule=RULES[name](), solver=SUITED.get(name, Heun()))
+        rule = RULES[name]()
+        sampler: Sampler[Any] = Guided(rule=rule, solver=rule.suited)
     else:
         sampler = FOR_NETWORKS.get(name, SAMPLERS[name]())
     changes: dict[str, Any] = {}

@@ -1,13 +1,14 @@
 """CFG++: guidance that takes the noise from the unconditional model."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor
 from typing_extensions import override
 
 from ...core.errors import require
 from ...diffusion.kernel import bridge
+from ...diffusion.solver import DDIM, Solver
 from ...target import Tilted
 from ..base import Estimate, Memory, StepInfo, TiltedRule
 from .cfg import cfg
@@ -35,6 +36,7 @@ class CFGPlusPlus(TiltedRule):
         eta: That of the `DDIM` solver it runs with, 1 for `DDPM`.
     """
 
+    suited: ClassVar[Solver] = DDIM()
     lam: float = 0.6
     eta: float = 0.0
 

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from ...core.errors import CapabilityError, ShapeError, require
 from ...diffusion.kernel import bridge
+from ...diffusion.solver import DDIM, Solver
 from ...target import Tilted
 from ..base import Estimate, Memory, StepInfo, TiltedRule
 
@@ -51,6 +52,7 @@ class DynamicCFG(TiltedRule):
     floor: float = 1.0
     shares: tuple[float, ...] | None = None
     literal: bool = False
+    suited: ClassVar[Solver] = DDIM()
     needs: ClassVar[str] = "evaluators of noisy states, and an unconditional member"
 
     def __post_init__(self) -> None:

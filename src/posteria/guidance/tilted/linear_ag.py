@@ -14,6 +14,7 @@ from ...core.errors import require
 from ...core.rng import Rng
 from ...diffusion.kernel import reverse_step
 from ...diffusion.schedule import Schedule, levels_of
+from ...diffusion.solver import DDIM, Solver
 from ...target import Tilted
 from ..base import Estimate, Memory, StepInfo, TiltedRule
 
@@ -49,6 +50,7 @@ class LinearAG(TiltedRule):
     guided: int = 0
     of_conditional: Rows = ()
     of_unconditional: Rows = ()
+    suited: ClassVar[Solver] = DDIM()
     needs: ClassVar[str] = "coefficients, LinearAG.fit(target, schedule), and DDIM or the like"
 
     def __post_init__(self) -> None:
