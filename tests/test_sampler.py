@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import F64, gaussian, linear_posterior, mixture, normal
@@ -185,6 +186,20 @@ def test_a_chaotic_sampler_does_not_see_its_batch_either() -> None:
     together = po.DPS().sample(target, seeds)
     split = [po.DPS().sample(target, part) for part in (seeds[:16], seeds[16:17], seeds[17:])]
     assert torch.allclose(together, torch.cat(split), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("kind", "last"), [(po.MGPS, 299), (po.MGDM, 99)])
+def test_the_settings_of_latent_ffhq_visit_the_levels_of_its_network(
+    kind: type[po.MGPS | po.MGDM], last: int
+) -> None:
+    # Catches: DDPM's linear table, whose highest level is 156 and not 83. Scaled linear betas from 0.0015 to
+    # 0.0195 by themselves: sqrt(beta) is linear, abar their product, sigma^2 = 1 / abar - 1.
+    abar = np.cumprod(1 - np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2)
+    levels = kind.published("ffhq_ldm").schedule.levels()
+    # The table of the official code has a 1 in front, so that step 999 is the noise before the last.
+    assert levels[0] == pytest.approx((1 / abar[998] - 1) ** 0.5, rel=1e-6)
+    assert levels[0] == pytest.approx(83.0, rel=2e-3)
+    assert len(levels) == last + 1
 
 
 @pytest.mark.parametrize("name", SMALL)
