@@ -1,5 +1,6 @@
 """Classifiers: the one that ships, and the exact one against closed forms and quadrature."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -24,7 +25,7 @@ from posteria.metrics.diversity import (
 )
 from posteria.metrics.features import Penultimate
 from posteria.modalities import MODALITIES
-from posteria.priors import SHIPPED, classifier
+from posteria.priors import SHIPPED
 from posteria.priors.card import file_sha256
 from posteria.priors.classifier import CLASSIFIERS, DigitsNet, load_classifier
 
@@ -45,8 +46,9 @@ def test_the_file_and_its_card() -> None:
     # Catches: weights without a score, a card of other weights, a file that grew.
     shipped = CLASSIFIERS["digits"]
     card = json.loads((shipped.folder / "card.json").read_text())
-    assert card["sha256"] == shipped.sha256 == file_sha256(shipped.weights)
-    assert card["bytes"] == shipped.weights.stat().st_size < 1_000_000
+    weights = shipped.folder / "classifier.safetensors"
+    assert card["sha256"] == shipped.sha256 == file_sha256(weights)
+    assert card["bytes"] == weights.stat().st_size < 1_000_000
     assert card["held_out"]["accuracy"] >= 0.99
     assert card["held_out"]["calibration_error"] < 0.01
     assert shipped.shape == SHIPPED["digits"].shape
@@ -55,7 +57,8 @@ def test_the_file_and_its_card() -> None:
 def test_what_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
     with pytest.raises(po.InputError, match="Did you mean 'digits'"):
         load_classifier("digit")
-    monkeypatch.setattr(classifier, "WEIGHTS", tmp_path)
+    moved = dataclasses.replace(CLASSIFIERS["digits"], path=str(tmp_path / "digits_classifier"))
+    monkeypatch.setitem(CLASSIFIERS, "digits", moved)
     with pytest.raises(po.InputError, match="missing; reinstall posteria"):
         load_classifier()
     copy = tmp_path / "digits_classifier" / "classifier.safetensors"
@@ -226,6 +229,18 @@ def test_the_score_of_the_exact_classifier_is_the_difference_of_scores() -> None
     scores = [law.score(x, sigma) for law in classes]
     everything = share[:, :1] * scores[0] + share[:, 1:] * scores[1]
     assert torch.allclose(slope, scores[0] - everything, atol=1e-9)
+
+
+def test_a_network_of_the_caller_is_not_changed() -> None:
+    # Catches: a classifier that freezes the caller's network, flips its mode, or draws with dropout.
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout(0.5))
+    judge = CleanClassifier(network, po.Space((3,)), 2)
+    with pytest.raises(po.InputError, match="training mode, where its Dropout"):
+        judge(torch.zeros(1, 3))
+    assert network.training
+    network.eval()
+    assert all(p.requires_grad for p in network.parameters())
+    torch.testing.assert_close(judge(torch.ones(1, 3)), network(torch.ones(1, 3)))
 
 
 def test_shares_and_classes_that_are_refused() -> None:

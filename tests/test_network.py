@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 import posteria as po
 from posteria.core import linalg
+from posteria.core.modules import device_of
 from posteria.diffusion.denoiser import Denoiser
-from posteria.diffusion.network import Parametrisation, device_of
+from posteria.diffusion.network import Parametrisation
 from posteria.testing import check_denoiser
 
 

@@ -1,5 +1,6 @@
 """Loading priors: against diffusers' own schedulers on tiny networks, and the ones that ship."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -178,8 +179,8 @@ def test_a_table_of_embeddings_for_timesteps(tmp_path: Path) -> None:
 
 def renamed(folder: Path, names: Callable[[str], str]) -> Path:
     """The weights in a folder under other names."""
-    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    save_file({names(key): value for key, value in load_file(path).items()}, path)
+    path = weights(folder)
+    save_file({names(key): value.clone() for key, value in load_file(path).items()}, path)
     return folder
 
 
@@ -247,7 +248,9 @@ class Trap:
 
 def test_weights_that_are_refused(tmp_path: Path, capsys: Any) -> None:
     folder = save(tmp_path, tiny(), DDPMScheduler())
-    path, state = weights(folder), load_file(weights(folder))
+    path = weights(folder)
+    # Copies: what is loaded is mapped from the file, which is overwritten below.
+    state = {name: value.clone() for name, value in load_file(path).items()}
     lacking, more = dict(list(state.items())[1:]), {**state, "head": torch.ones(1)}
     smaller = {key: value[:1].contiguous() for key, value in state.items()}
     for wrong, words in ((lacking, "1 missing"), (more, "1 unexpected"), (smaller, "config.json")):
@@ -324,8 +327,10 @@ def test_names_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(po.InputError, match="Did you mean 'digits'"):
         po.load_prior("digit")
     checkpoint = tmp_path / "ffhq_10m.pt"
+    with pytest.raises(po.InputError, match="is a file of weights"):
+        po.load_prior("ffhq_10m.pt")
     checkpoint.write_bytes(b"")
-    with pytest.raises(po.InputError, match=r"is a file; .*posteria\.Network"):
+    with pytest.raises(po.InputError, match=r"is a file of weights.*posteria\.Network"):
         po.load_prior(str(checkpoint))
     edm = save(tmp_path / "edm", tiny(), EDMEulerScheduler())
     with pytest.raises(po.CapabilityError, match="shift=1 is for networks with a DDPM table"):
@@ -347,7 +352,9 @@ def test_a_reader_is_a_file_and_a_line(tmp_path: Path, monkeypatch: Any) -> None
     (tmp_path / "scale.txt").write_text("0.5")
     card = ['name = "mine"', 'reader = "waveform"', 'modality = "audio"', "[data]", "shape = [2]"]
     (tmp_path / "card.toml").write_text("\n".join([*card, "rate = 16000.0"]))
-    (tmp_path / "diffusion_pytorch_model.bin").write_bytes(b"")
+    (tmp_path / "network.safetensors").write_bytes(b"weights")
+    (tmp_path / "scale.safetensors").write_bytes(b"")
+    assert prior_sha256(str(tmp_path)) == hashlib.sha256(b"weights").hexdigest()
     assert card_of(str(tmp_path)).data.rate == 16000
     prior = po.load_prior(str(tmp_path))
     assert prior(torch.ones(1, 2), 0.0).tolist() == [[0.5, 0.5]]

@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import math
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 import posteria as po
 from data import DATA, Pictures
+from posteria.diffusion.scale import prior_scale
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.modalities.image.pixels import grid, png, to_bytes
 from train import RECIPES, Recipe, build
@@ -79,6 +81,21 @@ def write_model(name: str, recipe: Recipe, pictures: Pictures, run: Path, out: P
     extra = {"patch": recipe.patch, "null_label": recipe.labels or None}
     (out / "posteria.json").write_text(json.dumps(extra, indent=2) + "\n")
     return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def write_scale(out: Path, sha256: str) -> None:
+    """Put the hash into the card, and the mean and spread of the prior and its members beside it."""
+    path = out / "card.toml"
+    path.write_text(re.sub(r'sha256 = "[0-9a-f]*"', f'sha256 = "{sha256}"', path.read_text()))
+    (out / "scale.safetensors").unlink(missing_ok=True)
+    prior = po.load_prior(str(out))
+    members = [prior, *(prior.given(po.Label(k)) for k in range(prior.labels))]
+    scales = [prior_scale(member) for member in members]
+    content = {
+        "mean": torch.stack([scale.mean for scale in scales]),
+        "std": torch.tensor([scale.std for scale in scales]),
+    }
+    save_file(content, out / "scale.safetensors")
 
 
 def nearest(x: Tensor, among: Tensor) -> Tensor:
@@ -158,7 +175,7 @@ def main() -> None:
     for i, (source, file) in enumerate(EXAMPLES[name].items()):
         picture = pictures.test[pictures.test_names.index(source)]
         (out / "examples" / f"{i}-{file}.png").write_bytes(png(to_bytes(picture)))
-    print(f"sha256 {sha256}")
+    write_scale(out, sha256)
     if options.samples:
         prior = po.load_prior(str(out))
         seeds = range(options.samples)

@@ -16,6 +16,7 @@ from ..core import linalg
 from ..core.errors import CapabilityError, InputError, PosteriaError, ShapeError
 from ..core.level import Level, hypot, spread
 from ..core.linalg import LinearMap
+from ..core.modules import Mode, dtype_of
 from ..core.space import Space
 from .betas import Betas, LinearBetas
 from .denoiser import Condition, Conditional, Denoiser, Label
@@ -171,17 +172,9 @@ class Network(Conditional):
         self.parametrisation = parametrisation
         self.labels = labels
         self.label = null_label
-        self.dtype, device = space.dtype, None
-        self._training: list[nn.Module] = []
-        if isinstance(module, nn.Module):
-            self.dtype, device = dtype_of(module) or space.dtype, device_of(module)
-            self._training = [layer for layer in module.modules() if _needs_evaluation(layer)]
-        here = torch.device(space.device).type
-        if device is not None and device.type != here:
-            raise InputError(
-                f"The network is on {device.type} and its space on {here}; move it with module.to({here!r}), "
-                f"or say Space(..., device={device.type!r})."
-            )
+        weights = dtype_of(module) if isinstance(module, nn.Module) else None
+        self.dtype = weights or space.dtype
+        self._mode = Mode(module, space.device)
         # A member is one object, so that what is measured of it is measured once.
         self._members: dict[int, Network] = {}
 
@@ -276,12 +269,7 @@ class Network(Conditional):
         return torch.full((len(flat),), time, dtype=dtype, device=flat.device)
 
     def _called(self, arguments: list[Tensor]) -> Tensor:
-        training = next((layer for layer in self._training if layer.training), None)
-        if training is not None:
-            raise InputError(
-                f"The network is in training mode, where its {type(training).__name__} draws numbers or looks at "
-                "its batch, so that a sample is no function of its seed; call module.eval() first."
-            )
+        self._mode.check()
         try:
             output = self.module(*arguments)
         except (PosteriaError, torch.OutOfMemoryError):
@@ -304,36 +292,6 @@ class Network(Conditional):
 
 WHAT = "This network"
 TRY = "posteria.testing.check_denoiser(prior) tries what a sampler will ask."
-
-
-def dtype_of(module: nn.Module) -> torch.dtype | None:
-    """The dtype of a module's weights; None if it has none."""
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
-
-
-def device_of(module: nn.Module) -> torch.device | None:
-    """Where a module computes: where its weights are, or are brought by the hooks of accelerate.
-
-    Raises:
-        CapabilityError: If its weights are nowhere.
-    """
-    for layer in module.modules():
-        device = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
-        if device is not None:
-            return torch.device(device)
-    device = next((p.device for p in module.parameters() if p.is_floating_point()), None)
-    if device is not None and device.type == "meta":
-        raise CapabilityError(
-            "The weights of this network are on the device 'meta', where there are no numbers: load them first."
-        )
-    return device
-
-
-def _needs_evaluation(layer: nn.Module) -> bool:
-    """Whether a layer, in training mode, draws numbers or makes samples depend on each other."""
-    if isinstance(layer, nn.modules.dropout._DropoutNd):
-        return layer.p > 0
-    return isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.AlphaDropout)
 
 
 def _tensor_of(output: Any) -> Tensor:

@@ -1,15 +1,13 @@
 """The classifier that ships with the package, for guidance and for judging what was drawn."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..core.errors import InputError, unknown
 from ..core.space import Space
 from ..guidance.classifiers.classifier import CleanClassifier
-from .card import WEIGHTS, check_hash
+from .card import WEIGHTS, Card, Data, check_hash
 
 
 class DigitsNet(nn.Module):
@@ -51,42 +49,16 @@ class DigitsNet(nn.Module):
         return out.to(x.dtype)
 
 
-@dataclass(frozen=True)
-class ShippedClassifier:
-    """A classifier inside the package: weights with a card.
-
-    Args:
-        name: Its name, which is that of the prior whose pictures it sees.
-        about: What it tells apart, in a line.
-        shape: Event shape, `(channels, height, width)`; values in [-1, 1].
-        labels: Number of classes.
-        sha256: Of its weights.
-    """
-
-    name: str
-    about: str
-    shape: tuple[int, int, int]
-    labels: int
-    sha256: str
-
-    @property
-    def folder(self) -> Path:
-        """Where it is."""
-        return WEIGHTS / f"{self.name}_classifier"
-
-    @property
-    def weights(self) -> Path:
-        """The file with its weights."""
-        return self.folder / "classifier.safetensors"
-
-
+# They are loaded by `load_classifier`, and belong to the prior of their name.
 CLASSIFIERS = {
-    "digits": ShippedClassifier(
+    "digits": Card(
         name="digits",
+        reader="classifier",
+        path=str(WEIGHTS / "digits_classifier"),
+        where="package",
         about="handwritten digits (MNIST), 28 x 28 grey: which of 0 to 9",
-        shape=(1, 28, 28),
-        labels=10,
         sha256="b7b14c6bd17550d4e2c9aae48dfc84bdc120f0070a94f4050ee0911385954e12",
+        data=Data((1, 28, 28)),
     ),
 }
 
@@ -99,7 +71,7 @@ def load_classifier(
 ) -> CleanClassifier:
     """Load the classifier that belongs to a shipped prior; it has labels in the same order.
 
-    It sees clean pictures, and knows nothing of noise levels. Its network, `load_classifier().logits`,
+    It takes clean pictures and no noise level. Its network, `load_classifier().logits`,
     is a `DigitsNet`, whose `features` are the penultimate layer. One evaluation costs about a
     thirtieth of one of the prior's.
 
@@ -113,18 +85,14 @@ def load_classifier(
     """
     if name not in CLASSIFIERS:
         raise unknown("classifier", name, CLASSIFIERS)
-    shipped = CLASSIFIERS[name]
-    net = DigitsNet(shipped.labels)
-    net.load_state_dict(_read(shipped.weights, shipped.sha256))
-    state = torch.float64 if dtype == torch.float64 else torch.float32
-    return CleanClassifier(net.to(dtype), Space(shipped.shape, state, device), shipped.labels)
-
-
-def _read(path: Path, sha256: str) -> dict[str, Tensor]:
+    card, net = CLASSIFIERS[name], DigitsNet()
+    path = card.folder / "classifier.safetensors"
     if not path.exists():
         raise InputError(f"{path} is missing; reinstall posteria.")
-    check_hash([path], sha256)
-    from safetensors.torch import load_file
-
-    weights: dict[str, Tensor] = load_file(path)
-    return weights
+    check_hash([path], str(card.sha256))
+    net.load_state_dict(load_file(path))
+    state = torch.float64 if dtype == torch.float64 else torch.float32
+    space = Space(card.shape, state, device)
+    return CleanClassifier(
+        net.to(device, dtype).eval().requires_grad_(False), space, net.head.out_features
+    )

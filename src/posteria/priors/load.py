@@ -10,7 +10,7 @@ from ..core.errors import CapabilityError, InputError, unknown
 from ..diffusion.denoiser import Conditional, Label, Scale
 from ..diffusion.network import Discrete, Network
 from .card import SHIPPED, Card, check_hash, files_sha256, read_card
-from .readers.folder import weight_files
+from .readers.folder import CHECKPOINTS, weight_files
 from .readers.registry import READERS, reader_of
 
 
@@ -81,10 +81,11 @@ def card_of(name: str) -> Card:
     if colon and kind in READERS:
         return Card(name=name, reader=kind, path=path)
     folder = Path(path if colon and kind == "diffusers" else name)
-    if folder.is_file():
+    if folder.is_file() or folder.suffix in CHECKPOINTS:
         raise InputError(
-            f"{name} is a file; posteria reads folders in diffusers' format. Load the network with its own "
-            "code and wrap it: posteria.Network(module, space, parametrisation)."
+            f"{name} is a file of weights, which does not say of which network; posteria reads folders in "
+            "diffusers' format. Load the network with its own code and wrap it: "
+            "posteria.Network(module, space, parametrisation)."
         )
     if not folder.is_dir():
         raise unknown("prior", name, [*SHIPPED, "diffusers:FOLDER-OR-NAME"])

@@ -33,7 +33,7 @@ def sha256_of(model: str, name: str) -> str:
         return prior_sha256(name)
     if name not in CLASSIFIERS:
         raise unknown("classifier", name, CLASSIFIERS)
-    return CLASSIFIERS[name].sha256
+    return str(CLASSIFIERS[name].sha256)
 
 
 def load_judge(name: str, space: Space) -> CleanClassifier:

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from ...analytic import Gaussian, GaussianMixture
 from ...core.errors import require
+from ...core.modules import Mode
 from ...core.space import Space
 
 
@@ -35,24 +36,28 @@ class Classifier(abc.ABC):
 
 
 class CleanClassifier(Classifier):
-    """A function or network that sees clean signals.
+    """A function or network of clean signals. Nothing of the network is changed.
 
     Args:
         logits: Takes `[n, *event]` to `[n, labels]`.
         space: Of the signals.
         labels: Number of classes.
+
+    Raises:
+        InputError: If it is on another device than the space. When it is evaluated: if it is in
+            training mode and draws numbers or looks at its batch then.
     """
 
     noisy = False
 
     def __init__(self, logits: Callable[[Tensor], Tensor], space: Space, labels: int) -> None:
         require(labels >= 2, f"A classifier has at least 2 classes; labels={labels}.")
-        if isinstance(logits, torch.nn.Module):
-            logits = logits.to(space.device).eval().requires_grad_(False)
+        self._mode = Mode(logits, space.device)
         self.logits, self.space, self.labels = logits, space, labels
 
     @override
     def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
+        self._mode.check()
         out = self.logits(x.reshape(-1, *self.space.shape))
         return out.reshape(*self.space.batch(x), self.labels)
 

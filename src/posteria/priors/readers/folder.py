@@ -12,6 +12,9 @@ WEIGHTS = re.compile(
     r"diffusion_pytorch_model(-\d+-of-\d+)?(?:\.(?P<variant>\w+))?(-\d+-of-\d+)?\.(?P<kind>safetensors|bin)"
 )
 
+# Endings of files that hold weights.
+CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".onnx")
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """A configuration.
@@ -82,7 +85,7 @@ def weights_in(place: Path) -> tuple[list[Path], str | None]:
 
 
 def weight_files(files: Path) -> list[Path]:
-    """Every file of weights that a reader reads.
+    """Every file of weights that a reader reads: those of networks of diffusers, or else all that there are.
 
     Raises:
         InputError: If there is none.
@@ -91,4 +94,7 @@ def weight_files(files: Path) -> list[Path]:
         return [files]
     places = [files, *sorted(path for path in files.iterdir() if path.is_dir())]
     there = [place for place in places if any(place.glob("diffusion_pytorch_model*"))]
-    return [path for place in there or places[:1] for path in weights_in(place)[0]]
+    if there:
+        return [path for place in there for path in weights_in(place)[0]]
+    others = sorted(path for path in files.rglob("*") if path.suffix in CHECKPOINTS)
+    return [path for path in others if path.name != "scale.safetensors"] or weights_in(files)[0]

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from ...core.errors import CapabilityError, require
+from ...core.modules import device_of, dtype_of
 from ...core.space import Space
-from ...diffusion.network import device_of, dtype_of
 
 
 class Parts:

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ...core.errors import CapabilityError, InputError, ShapeError
+from ...core.modules import device_of, dtype_of
 from ...core.space import Space
 from ...diffusion.denoiser import Condition, Conditional, Denoiser
-from ...diffusion.network import Network, Parametrisation, device_of, dtype_of
+from ...diffusion.network import Network, Parametrisation
 from .parts import Parts
 
 
