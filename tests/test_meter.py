@@ -17,7 +17,8 @@ import posteria as po
 from posteria.core.meter import Cost, Meter, Watch
 from posteria.diffusion import Counted, Network
 from posteria.diffusion.network import X0
-from posteria.testing.samplers import metered
+from posteria.target import metered
+from posteria.testing import example_posterior
 
 
 class Seen(torch.nn.Module):
@@ -78,7 +79,8 @@ def test_a_meter_counts_the_rows_that_a_network_sees(name: str) -> None:
 
 def test_the_scale_of_a_prior_is_counted_once() -> None:
     # Catches: a measured scale in the cost of every sample, or in that of none.
-    target, first = metered(TARGETS["linear"])
+    # A new prior, whose scale nobody has measured yet.
+    target, first = metered(example_posterior())
     sampler = SMALL["pigdm"]
     sampler.sample(target, range(3))
     later = replace(first)

@@ -1,6 +1,7 @@
 """A noise level, or a time: a float for all samples, or a tensor with one for each, `[*batch]`."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -30,6 +31,11 @@ def root(value: Level) -> Level:
     return value.clamp(min=0).sqrt() if isinstance(value, Tensor) else math.sqrt(max(value, 0.0))
 
 
+def roots(first: Level, second: Level) -> tuple[Level, Level]:
+    """The square roots of two."""
+    return root(first), root(second)
+
+
 def hypot(a: float, value: Level) -> Level:
     """`sqrt(a^2 + value^2)`."""
     return (value**2 + a**2).sqrt() if isinstance(value, Tensor) else math.hypot(a, value)
@@ -47,7 +53,21 @@ def like(value: Level, x: Tensor) -> Level:
 
 def spread(value: Level, space: Space, x: Tensor) -> Level:
     """The level in the dtype of `x`, with an axis of length one for each event axis."""
-    return space.per_sample(value.to(x)) if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(x).reshape(value.shape + (1,) * len(space.shape))
+
+
+def spreads(values: Iterable[Level], space: Space, x: Tensor) -> tuple[Level, ...]:
+    """Each of several levels, as `spread` makes it; those of one shape in one copy."""
+    several = tuple(values)
+    tensors = [value for value in several if isinstance(value, Tensor)]
+    if not tensors:
+        return several
+    if len(tensors) < len(several) or len({value.shape for value in tensors}) > 1:
+        return tuple(spread(value, space, x) for value in several)
+    shape = tensors[0].shape + (1,) * len(space.shape)
+    return torch.stack(tensors).to(x).reshape(-1, *shape).unbind()
 
 
 def tensor(value: Level, x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Derivatives and linear solves. `requires_grad` appears here and nowhere else in the package."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,28 +13,29 @@ from .space import Space
 
 LinearMap = Callable[[Tensor], Tensor]
 
-
-@contextmanager
-def _differentiable(what: object) -> Generator[None]:
-    """Autograd switched on, whatever mode the caller is in."""
-    with torch.inference_mode(False), torch.enable_grad():
-        try:
-            yield
-        except RuntimeError as error:
-            # What NumPy's functions, and numpy() without detach(), raise.
-            if "Can't call numpy()" in str(error):
-                raise NoDerivativeError(what) from error
-            if "Inference tensor" not in str(error):
-                raise
-            raise CapabilityError(
-                f"{what} holds tensors that were made inside torch.inference_mode() and cannot be "
-                "differentiated; build or load it outside (sampling inside is fine)."
-            ) from error
+_HERE = nullcontext()
 
 
-def _variable(x: Tensor) -> Tensor:
-    """The values of `x` as an input to differentiate by."""
-    return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+def outside_inference() -> AbstractContextManager[Any]:
+    """A block that is not in inference mode, even where the caller is; gradients may be on in it."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else _HERE
+
+
+def _graph(f: Callable[[Tensor], Tensor], x: Tensor, what: object) -> tuple[Tensor, Tensor]:
+    """The values of `x` as an input to differentiate by, and `f` of it."""
+    x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+    try:
+        return x, f(x)
+    except RuntimeError as error:
+        # What NumPy's functions, and numpy() without detach(), raise.
+        if "Can't call numpy()" in str(error):
+            raise NoDerivativeError(what) from error
+        if "Inference tensor" not in str(error):
+            raise
+        raise CapabilityError(
+            f"{what} holds tensors that were made inside torch.inference_mode() and cannot be "
+            "differentiated; build or load it outside (sampling inside is fine)."
+        ) from error
 
 
 def _gradient(y: Tensor, x: Tensor, v: Tensor, what: object, *, twice: bool = False) -> Tensor:
@@ -65,14 +67,13 @@ def vjp(
         NoDerivativeError: If the output is not connected to `x`; from the map if other inputs hide it.
         CapabilityError: If `f` holds tensors that autograd cannot use.
     """
-    with _differentiable(what):
-        x = _variable(x)
-        y = f(x)
+    with outside_inference(), torch.enable_grad():
+        x, y = _graph(f, x, what)
     if not y.requires_grad:
         raise NoDerivativeError(what)
 
     def pullback(v: Tensor) -> Tensor:
-        with torch.inference_mode(False):
+        with outside_inference():
             return _gradient(y, x, v, what)
 
     return y.detach(), pullback
@@ -85,9 +86,8 @@ def jvp(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, what: object = "Thi
         NoDerivativeError: As `vjp`.
     """
     # Fused attention cannot be differentiated twice.
-    with _differentiable(what), sdpa_kernel(SDPBackend.MATH):
-        x = _variable(x)
-        y = f(x)
+    with outside_inference(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        x, y = _graph(f, x, what)
         # Of `u`, J^T u is a linear function whose derivative along v is what is wanted.
         u = torch.zeros_like(y, requires_grad=True)
         g = _gradient(y, x, u, what, twice=True)

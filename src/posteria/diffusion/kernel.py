@@ -1,11 +1,13 @@
 """Moves between noise levels: the bridge of the forward process, and the reverse step made of it."""
 
-from typing import overload
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from ..core.level import Level, at_least, root, spread
+from ..core.level import Level, at_least, roots, spreads
 from ..core.rng import Rng
 from ..core.space import Space
 
@@ -39,7 +41,7 @@ def bridge(
     s, t, l = sigma_s**2, sigma_t**2, sigma_l**2  # ruff: ignore[ambiguous-variable-name]
     span = at_least(l - s, TINY)
     variance = eta**2 * (t - s) * (l - t) / span
-    return root((t - s - variance) / span), root(variance)
+    return roots((t - s - variance) / span, variance)
 
 
 def bridge_step(
@@ -51,17 +53,48 @@ def bridge_step(
     eta: float = 1.0,
 ) -> Tensor:
     """Draw x_t from the bridge between `x_s` and `x_l`; `sigmas` are those of s, t and l."""
-    weight, std = (spread(value, space, x_l) for value in bridge(*sigmas, eta))
-    x = x_s + weight * (x_l - x_s)
-    if isinstance(std, float) and std == 0:
-        return x
-    return x + std * rng.normal_like(x)
+    weight, std = spreads(bridge(*sigmas, eta), space, x_l)
+    return _drawn(x_s, x_l, weight, std, rng)
+
+
+def run_to_clean(
+    denoise: Callable[[Tensor, Level], Tensor],
+    space: Space,
+    x: Tensor,
+    sigmas: Sequence[Level],
+    rng: Rng,
+    eta: float = 1.0,
+) -> Tensor:
+    """The last estimate of x_0 of a run over decreasing levels, of floats or of tensors `[*batch]`, and on to 0.
+
+    It is that of `bridge_step`, with the coefficients of all levels made at once.
+    """
+    if isinstance(sigmas[0], Tensor):
+        levels = torch.stack([torch.as_tensor(sigma) for sigma in sigmas])
+        below = torch.cat([levels[1:], torch.zeros_like(levels[:1])])
+        law: Iterable[Any] = spreads(bridge(0.0, below, levels, eta), space, x)
+        given: Iterable[Level] = levels.to(x)
+    else:
+        pairs = pairwise([*sigmas, 0.0])
+        law = zip(*(bridge(0.0, low, high, eta) for high, low in pairs), strict=True)
+        given = sigmas
+    x0 = x
+    for sigma, weight, std in zip(given, *law, strict=True):
+        x0 = denoise(x, sigma)
+        x = _drawn(x0, x, weight, std, rng)
+    return x0
 
 
 def reverse_step(
     x: Tensor, x0: Tensor, sigma: float, sigma_next: float, eta: float, rng: Rng
 ) -> Tensor:
     """Draw from the DDIM kernel: `eta=0` is deterministic and `eta=1` is ancestral (DDPM)."""
-    weight, std = bridge(0.0, sigma_next, sigma, eta)
-    x_next = x0 + weight * (x - x0)
-    return x_next + std * rng.normal_like(x) if std else x_next
+    return _drawn(x0, x, *bridge(0.0, sigma_next, sigma, eta), rng)
+
+
+def _drawn(x_s: Tensor, x_l: Tensor, weight: Level, std: Level, rng: Rng) -> Tensor:
+    """`x_s + weight (x_l - x_s) + std * noise`, in place where tensors are new; a `std` of 0 draws no noise."""
+    x = (x_l - x_s).mul_(weight).add_(x_s)
+    if isinstance(std, float) and std == 0:
+        return x
+    return rng.normal_like(x).mul_(std).add_(x)

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from ..core import linalg
 from ..core.errors import CapabilityError, InputError, PosteriaError, ShapeError
-from ..core.level import Level, hypot, spread
+from ..core.level import Level, hypot, spreads
 from ..core.linalg import LinearMap
 from ..core.modules import Mode, dtype_of
 from ..core.space import Space
@@ -212,7 +212,11 @@ class Network(Conditional):
     @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         sigma, (scale, skip, out) = self._levels(x, sigma)
-        return skip * x + out * self._evaluate(scale * x, sigma)
+        scaled = scale * x
+        output = self._evaluate(scaled, sigma)
+        if torch.is_grad_enabled():
+            linalg.connected(output, scaled, WHAT)
+        return skip * x + out * output
 
     @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
@@ -236,17 +240,17 @@ class Network(Conditional):
         return self.space.per_sample(exponent.exp2())
 
     def _levels(self, x: Tensor, sigma: Level) -> tuple[Level, tuple[Level, ...]]:
-        """The level in double precision, one a sample, and `scale`, `skip` and `out` for `x`."""
+        """The level in double precision, and `scale`, `skip` and `out` for `x`."""
         self.unconditional()
-        if isinstance(sigma, Tensor):
-            sigma = sigma.double().expand(self.space.batch(x))
-        coefficients = self.parametrisation.coefficients(sigma)
-        return sigma, tuple(spread(c, self.space, x) for c in coefficients)
+        if not isinstance(sigma, Tensor):
+            return sigma, self.parametrisation.coefficients(sigma)
+        sigma = sigma.double()
+        return sigma, spreads(self.parametrisation.coefficients(sigma), self.space, x)
 
     def _evaluate(self, x: Tensor, sigma: Level) -> Tensor:
         """The network itself, `[*batch, *event]` to the same."""
         flat = x.reshape(-1, *self.space.shape).to(self.dtype)
-        arguments = [flat, self._times(flat, sigma)]
+        arguments = [flat, self._times(flat, sigma, x)]
         if self.labels:
             arguments.append(torch.full_like(arguments[1], self.label or 0, dtype=torch.long))
         output = self._called(arguments)
@@ -257,14 +261,16 @@ class Network(Conditional):
                 f"The network gave {tuple(output.shape)} for an input of {tuple(flat.shape)}; its output has "
                 f"the shape of its input, or twice its channels. {TRY}"
             )
-        return linalg.connected(output, flat, WHAT).to(x.dtype).reshape(x.shape)
+        return output.to(x.dtype).reshape(x.shape)
 
-    def _times(self, flat: Tensor, sigma: Level) -> Tensor:
+    def _times(self, flat: Tensor, sigma: Level, x: Tensor) -> Tensor:
         time = self.parametrisation.time(sigma)
         dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         if isinstance(self.parametrisation, Discrete) and self.parametrisation.whole:
             dtype = torch.long
         if isinstance(time, Tensor):
+            if time.numel() != len(flat):
+                time = time.expand(self.space.batch(x))
             return time.reshape(-1).to(flat.device, dtype)
         return torch.full((len(flat),), time, dtype=dtype, device=flat.device)
 

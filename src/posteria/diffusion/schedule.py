@@ -46,6 +46,10 @@ class Schedule(abc.ABC):
         """The level at `alpha` times the time of `sigma`, above 0 and at most `sigma`."""
         return min(max(float(self.at(alpha * self.time(sigma))), self.lowest), sigma)
 
+    def down(self, u: Level, steps: int) -> list[Level]:
+        """The levels from time `u` in so many equal steps of time, without that at time 0."""
+        return [self.at(u * j / steps) for j in range(steps, 0, -1)]
+
     def levels(self) -> list[float]:
         """`steps + 1` decreasing levels, the last of which is 0."""
         last = max(self.steps - 1, 1)

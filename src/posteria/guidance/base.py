@@ -1,8 +1,10 @@
 """What a rule is: an estimate of the clean signal that stands in for the denoiser of a target."""
 
 import abc
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import neg
 from typing import Any, ClassVar, NamedTuple, Self
 
 from torch import Tensor
@@ -44,8 +46,9 @@ class StepInfo:
     @classmethod
     def of(cls, levels: Sequence[float], sigma: float, rng: Rng | None = None) -> "StepInfo":
         """Where `sigma` is in decreasing levels, the last of which is 0."""
-        index = sum(level > sigma for level in levels)
-        sigma_next = next((level for level in levels if level < sigma), 0.0)
+        index = bisect_left(levels, -sigma, key=neg)
+        below = bisect_right(levels, -sigma, key=neg)
+        sigma_next = levels[below] if below < len(levels) else 0.0
         return cls(sigma, sigma_next, index, len(levels) - 1, tuple(levels), rng)
 
     def streams(self, by: object) -> Rng:

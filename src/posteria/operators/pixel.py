@@ -164,12 +164,14 @@ class Inpainting(SVDOperator):
 
     @override
     def apply(self, x: Tensor) -> Tensor:
-        return self.domain.flatten(x).index_select(-1, self._kept.to(x.device))
+        batch = x.shape[: x.ndim - len(self.domain.shape)]
+        return x.reshape(*batch, len(self._order)).index_select(-1, self._kept.to(x.device))
 
     @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
-        out = torch.zeros(*y.shape[:-1], self.domain.size, dtype=y.dtype, device=y.device)
-        return self.domain.unflatten(out.index_copy_(-1, self._kept.to(y.device), y))
+        batch = y.shape[:-1]
+        out = torch.zeros(*batch, len(self._order), dtype=y.dtype, device=y.device)
+        return out.index_copy_(-1, self._kept.to(y.device), y).reshape(*batch, *self.domain.shape)
 
 
 class SuperResolution(SVDOperator):

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 import torch
 from torch import Tensor
 
+from ..core import linalg
 from ..core.errors import CapabilityError, require, unknown
 from ..core.meter import Cost, Watch
 from ..core.rng import Rng
@@ -109,22 +110,22 @@ class Sampler(abc.ABC, Generic[S]):
         for state, _ in self.checkpoints(target, seeds, resume):
             yield state
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
     def checkpoints(
         self, target: Any, seeds: Seeds, resume: tuple[S, Tensor] | None = None
     ) -> Iterator[tuple[S, Rng]]:
         """As `iterate`, with the random streams as they stand after each step."""
         seeds = listed(seeds)
-        self.check(target, seeds)
-        target, rng = self.arrange(target, seeds)
-        if resume is None:
-            state = self.init(target, rng)
-        else:
-            state = resume[0]
-            rng.restore(resume[1])
+        with linalg.outside_inference(), torch.no_grad():
+            self.check(target, seeds)
+            target, rng = self.arrange(target, seeds)
+            if resume is None:
+                state = self.init(target, rng)
+            else:
+                state = resume[0]
+                rng.restore(resume[1])
         for sigma, sigma_next in self.moves()[state.count :]:
-            state = self.step(target, state, sigma, sigma_next, rng)
+            with linalg.outside_inference(), torch.no_grad():
+                state = self.step(target, state, sigma, sigma_next, rng)
             yield state, rng
 
     def moves(self) -> list[tuple[float, float]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core.level import Level, tensor
 from ...core.rng import Rng
+from ...target import Posterior
 
 
 class Normal(NamedTuple):
@@ -72,6 +73,17 @@ class Adam:
         second.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
         root = (second / (1 - self.beta2**count)).sqrt_().add_(self.eps)
         return (first / root).mul_(self.lr / (1 - self.beta1**count))
+
+
+def through(target: Posterior, level: Level) -> Callable[[Tensor], Tensor]:
+    """The gradient of the log-likelihood of the estimate of x_0, in a signal at a level."""
+    prior, likelihood, y = target.prior, target.likelihood, target.y
+
+    def score(u: Tensor) -> Tensor:
+        denoised, pullback = prior.vjp(u, level)
+        return pullback(likelihood.score(y, denoised))
+
+    return score
 
 
 def fit(

@@ -4,21 +4,21 @@ import abc
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 
 from torch import Tensor
 from typing_extensions import override
 
 from ...core.errors import require
-from ...core.level import Level, at_least, like, root, spread
+from ...core.level import Level, at_least, like, root, spread, spreads
 from ...core.rng import Rng
+from ...core.space import Space
 from ...core.state import State
 from ...diffusion.betas import ScaledLinearBetas
-from ...diffusion.kernel import bridge, bridge_step
+from ...diffusion.kernel import bridge, bridge_step, run_to_clean
 from ...diffusion.schedule import Schedule, Table, levels_of
 from ...target import Posterior
 from ..posterior import PosteriorSampler
-from .gaussian_vi import InnerSteps, Normal, fit
+from .gaussian_vi import InnerSteps, Normal, fit, through
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,7 @@ class MGDM(PosteriorSampler[State]):
 
     def _run(self, time: Level) -> list[Level]:
         """The levels of a run from a time to a clean signal, without the 0 at its end."""
-        levels: list[Level] = [
-            self.schedule.at(time * j / (self.points - 1)) for j in range(self.points - 1, 0, -1)
-        ]
+        levels = self.schedule.down(time, self.points - 1)
         if isinstance(time, Tensor):
             return levels
         return sorted({level for level in levels if level > 0}, reverse=True)
@@ -202,8 +200,18 @@ class MGDM(PosteriorSampler[State]):
         space, x_last, x0 = target.space, state.x, state.x0
         x = bridge_step(space, x0, x_last, (0.0, sigma_next, sigma), rng, self.eta)
         for _ in range(self.gibbs):
-            x_tau = self._earlier(target, x, x0, (sigma_next, tau), steps, lr, rng)
-            x0 = self._clean(target, x_tau, time, rng)
+            reference, scale = self._reference(space, x, x0, (sigma_next, tau))
+            x_tau = fit(
+                through(target, like(tau, x)),
+                reference,
+                reference,
+                rng,
+                steps=steps,
+                lr=lr,
+                scale=scale,
+                sampled_kl=self.sampled_kl,
+            ).draw(rng)
+            x0 = run_to_clean(target.prior, space, x_tau, self._run(time), rng, self.eta)
             x = bridge_step(space, x_tau, x_last, (tau, sigma_next, sigma), rng)
         return State(x=x, x0=x0, sigma=sigma, count=count)
 
@@ -212,44 +220,11 @@ class MGDM(PosteriorSampler[State]):
         floor = self.schedule.time(self.schedule.lowest)
         return at_least(time, floor)
 
-    def _earlier(
-        self,
-        target: Posterior,
-        x: Tensor,
-        x0: Tensor,
-        levels: tuple[float, Level],
-        steps: int,
-        lr: float,
-        rng: Rng,
-    ) -> Tensor:
-        """Draw the signal at the earlier time given the clean signal, the iterate and the measurement."""
+    def _reference(
+        self, space: Space, x: Tensor, x0: Tensor, levels: tuple[float, Level]
+    ) -> tuple[Normal, Level]:
+        """The law of the signal at the earlier time given the clean signal and the iterate, and the unit of steps."""
         sigma, tau = levels
-        prior, likelihood, y, space = target.prior, target.likelihood, target.y, target.space
-        weight, std = (spread(value, space, x) for value in bridge(0.0, tau, sigma))
-        level = like(tau, x)
-        reference = Normal(x0 + weight * (x - x0), std)
-
-        def score(u: Tensor) -> Tensor:
-            denoised, pullback = prior.vjp(u, level)
-            return pullback(likelihood.score(y, denoised))
-
+        weight, std = spreads(bridge(0.0, tau, sigma), space, x)
         scale = std if self.relative else spread(root(1 + tau**2), space, x)
-        fitted = fit(
-            score,
-            reference,
-            reference,
-            rng,
-            steps=steps,
-            lr=lr,
-            scale=scale,
-            sampled_kl=self.sampled_kl,
-        )
-        return fitted.draw(rng)
-
-    def _clean(self, target: Posterior, x: Tensor, time: Level, rng: Rng) -> Tensor:
-        """Run the diffusion from a time to a clean signal."""
-        x0 = x
-        for tau, tau_next in pairwise([*self._run(time), 0.0]):
-            x0 = target.prior(x, like(tau, x))
-            x = bridge_step(target.space, x0, x, (0.0, tau_next, tau), rng, self.eta)
-        return x0
+        return Normal(x0 + weight * (x - x0), std), scale

@@ -15,7 +15,7 @@ from ...diffusion.kernel import bridge, bridge_step
 from ...diffusion.schedule import Schedule, Table, levels_of
 from ...target import Posterior
 from ..posterior import PosteriorSampler
-from .gaussian_vi import InnerSteps, Normal, fit
+from .gaussian_vi import InnerSteps, Normal, fit, through
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,21 +134,15 @@ class MGPS(PosteriorSampler[State]):
     ) -> Tensor:
         """Draw the midpoint from the fitted Gaussian."""
         sigma, middle = levels
-        prior, likelihood, y = target.prior, target.likelihood, target.y
         lowest = self.schedule.lowest
         weight, std = bridge(0.0, middle, sigma)
-        x0 = prior(state.x, sigma)
+        x0 = target.prior(state.x, sigma)
         reference = start = Normal(x0 + weight * (state.x - x0), std)
         if self.carry:
             weight, std = bridge(lowest if warm else 0.0, middle, sigma)
             start = Normal(state.x0 + weight * (state.x - state.x0), std)
-
-        def score(u: Tensor) -> Tensor:
-            if middle <= lowest:
-                return likelihood.score(y, u)
-            denoised, pullback = prior.vjp(u, middle)
-            return pullback(likelihood.score(y, denoised))
-
+        clean = middle <= lowest
+        score = partial(target.likelihood.score, target.y) if clean else through(target, middle)
         scale = reference.std if self.relative else math.sqrt(1 + middle**2)
         return fit(score, reference, start, rng, steps=steps, lr=self.lr, scale=scale).draw(rng)
 
