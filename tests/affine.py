@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from helpers import F64
 from torch import Tensor
 
 import posteria as po
+from helpers import F64
 
 
 @dataclass

@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+pytest.register_assert_rewrite("common", "helpers", "affine")
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:

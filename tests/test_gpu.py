@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.test_guidance_battery import SAMPLERS
-from tests.test_sampler import SMALL, TARGETS, takes
 
 import posteria as po
+from common.guidance_battery import SAMPLERS
+from common.sampler import SMALL, TARGETS, takes
 from posteria.runs.engine import Method, draw
 from posteria.runs.store import Store
 from posteria.testing import (

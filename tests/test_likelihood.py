@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from helpers import F64, gaussian, normal
 from torch.distributions import Normal, Poisson
 
 import posteria as po
+from helpers import F64, gaussian, normal
 from posteria.core.rng import Rng
 from posteria.operators import Clip, Function, Matrix
 from posteria.testing import check_likelihood

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from helpers import F64, gaussian, linear_posterior, mixture, normal, random_covariance
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 import posteria as po
+from helpers import F64, gaussian, linear_posterior, mixture, normal, random_covariance
 from posteria.core import linalg
 from posteria.testing import check_denoiser
 

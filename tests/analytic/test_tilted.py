@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import F64, gaussian, normal
 from scipy.stats import kstest, wasserstein_distance
 from torch import Tensor
 
 import posteria as po
+from helpers import F64, gaussian, normal
 from posteria.analytic.tilted import TiltedQuadrature, tilted_gaussian
 from posteria.core.rng import Rng
 from posteria.diffusion.denoiser import Counted, Family

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import F64, normal
 from scipy.stats import chisquare, energy_distance, kstest, norm
 from torch import Tensor
 
 import posteria as po
+from helpers import F64, normal
 from posteria.metrics.calibration import (
     crps,
     energy_score,

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import F64, gaussian, mixture, normal, random_covariance
 from scipy.integrate import quad
 from scipy.stats import binom, multivariate_normal, norm, wasserstein_distance
 
 import posteria as po
+from helpers import F64, gaussian, mixture, normal, random_covariance
 from posteria.metrics.distribution import (
     c2st,
     covariance_error,

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import F64, gaussian, normal, random_covariance
 from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
 import posteria as po
+from helpers import F64, gaussian, normal, random_covariance
 from posteria.guidance.classifiers.classifier import CleanClassifier
 from posteria.metrics import diversity
 from posteria.metrics.distribution import Moments, moments

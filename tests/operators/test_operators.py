@@ -6,12 +6,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from helpers import F64, gaussian, normal
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
 import posteria as po
+from helpers import F64, gaussian, normal
 from posteria.core.linalg import score
 from posteria.core.meter import Meter, Watch
 from posteria.operators import (

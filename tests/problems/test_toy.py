@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from helpers import F64
 from scipy.stats import kstest
 
 import posteria as po
+from helpers import F64
 from posteria.analytic.quadrature import Quadrature
 from posteria.metrics.distribution import (
     covariance_error,

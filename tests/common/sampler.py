@@ -1,0 +1,73 @@
+"""What the tests of sampler share."""
+
+from typing import Any
+
+import torch
+
+import posteria as po
+from helpers import normal
+from posteria.samplers.particles.fk import Difference
+from posteria.samplers.splitting.langevin import Langevin
+from posteria.testing import example_posterior
+
+TEN = po.schedules.Table(steps=10)
+KARRAS = po.Karras(steps=10)
+FEW = po.schedules.LogLinear(steps=8, sigma_min=0.05, sigma_max=20.0)
+SHORT = po.schedules.LogLinear(steps=10, sigma_min=0.05, sigma_max=20.0)
+WIDE = po.Karras(steps=8, sigma_min=0.05, sigma_max=50.0)
+LANGEVIN = Langevin(steps=4)
+SMALL: dict[str, po.samplers.Sampler[Any]] = {
+    "mgps": po.MGPS(schedule=po.schedules.Table(steps=12)),
+    "mgps warm": po.MGPS(schedule=po.schedules.Table(steps=12), warm=0.7, full_below=0.3),
+    "mgdm": po.MGDM(schedule=po.schedules.Table(steps=12), points=5, gibbs=2),
+    "mgdm midpoint": po.MGDM(schedule=po.Karras(steps=8), points=5, index=po.samplers.Midpoint()),
+    "exact": po.samplers.SAMPLERS["exact"](schedule=WIDE, particles=16),
+    "exact spread": po.samplers.SAMPLERS["exact"](schedule=WIDE, particles=16, dense=0),
+    "mmps": po.samplers.SAMPLERS["mmps"](schedule=TEN),
+    "pigdm": po.samplers.SAMPLERS["pigdm"](schedule=TEN),
+    "tmpd": po.samplers.SAMPLERS["tmpd"](schedule=TEN),
+    "lgd": po.samplers.SAMPLERS["lgd"](schedule=TEN, points=8),
+    "dps": po.DPS(schedule=po.schedules.Table(steps=12)),
+    "sda": po.samplers.SAMPLERS["sda"](schedule=KARRAS),
+    "daps": po.samplers.SAMPLERS["daps"](schedule=FEW),
+    "daps langevin": po.samplers.SAMPLERS["daps"](schedule=FEW, exact=False, langevin=LANGEVIN),
+    "pnp_dm": po.samplers.SAMPLERS["pnp_dm"](schedule=FEW, ladder=po.Karras(steps=6), last=2),
+    "pnp_dm langevin": po.samplers.SAMPLERS["pnp_dm"](
+        schedule=FEW, exact=False, ladder=po.Karras(steps=6), last=2, langevin=LANGEVIN
+    ),
+    "diffpir": po.samplers.SAMPLERS["diffpir"](schedule=KARRAS),
+    "dcps": po.samplers.SAMPLERS["dcps"](schedule=TEN, inner=3),
+    "red_diff": po.samplers.SAMPLERS["red_diff"](schedule=FEW),
+    "ddrm": po.samplers.SAMPLERS["ddrm"](schedule=KARRAS),
+    "ddnm": po.samplers.SAMPLERS["ddnm"](schedule=KARRAS, travel=2),
+    "repaint": po.samplers.SAMPLERS["repaint"](schedule=KARRAS, jump=3, repeats=2),
+    "score_sde": po.samplers.SAMPLERS["score_sde"](schedule=KARRAS, corrections=1),
+    "tds": po.samplers.SAMPLERS["tds"](schedule=SHORT, particles=16),
+    "mcgdiff": po.samplers.SAMPLERS["mcgdiff"](schedule=SHORT, particles=16),
+    "fps": po.samplers.SAMPLERS["fps"](schedule=SHORT, particles=16),
+    "tfg": po.samplers.TFG(schedule=TEN),
+    "fk": po.samplers.FK(schedule=SHORT, particles=16, potential=Difference(), threshold=1.0),
+}
+
+
+def inpainting() -> po.Posterior:
+    """The example with half of the entries seen, for a method that fills holes only."""
+    linear = example_posterior()
+    mask = torch.tensor([True, False, True, True, False, False]).reshape(2, 3)
+    likelihood = po.GaussianLikelihood(po.operators.Inpainting(mask, (2, 3)), std=0.3)
+    return po.Posterior(linear.prior, likelihood, normal(3, seed=2))
+
+
+TARGETS = {
+    "linear": example_posterior(),
+    "nonlinear": example_posterior("nonlinear"),
+    "holes": inpainting(),
+}
+
+
+def takes(name: str, target: po.Posterior) -> bool:
+    try:
+        SMALL[name].check(target, [0])
+    except po.CapabilityError:
+        return False
+    return True

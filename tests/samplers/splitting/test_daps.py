@@ -1,0 +1,41 @@
+"""DAPS."""
+
+from itertools import pairwise
+
+import pytest
+
+import posteria as po
+from common.splitting import as_affine, independent
+from common.theory import assert_same_law
+from posteria.samplers.splitting.daps import DAPS
+
+
+@pytest.mark.parametrize("s", [1.0, 0.25])
+def test_daps_is_exact_where_entries_are_independent_and_gaussian(s: float) -> None:
+    # Catches: a spread about the estimate that is not that of the signal given its noised value
+    # (sigma, as published, or one for data of unit variance), noise of the wrong level after it.
+    target, exact = independent(s, std=0.4 * s)
+    sampler = DAPS(
+        schedule=po.schedules.LogLinear(steps=3, sigma_min=0.3 * s, sigma_max=50.0), prior_std=s
+    )
+    assert_same_law(sampler.sample(target, range(3000)), as_affine(exact), slack=0.01)
+
+
+def test_daps_as_published_has_the_law_that_its_formulas_imply() -> None:
+    # Where nothing is measured a step is x0 = g x, x0 + sigma * noise, + sigma_next * noise, and g
+    # is the product of the Euler factors of the ODE. Catches: an ODE with a step too few, a
+    # spread or noise at the wrong level. The variance is 1.8 times the prior's, which is why one
+    # step and the matched spread are the default.
+    target, _ = independent(1.0, std=0.4)
+    schedule = po.Karras(steps=40, sigma_min=0.1, sigma_max=100.0)
+    sampler = DAPS(schedule=schedule, ode=5, matched=False)
+    x = sampler.sample(target, range(3000))[:, 1]
+    variance = schedule.levels()[0] ** 2
+    for sigma, sigma_next in pairwise(schedule.levels()):
+        gain = 1.0
+        ladder = po.Karras(steps=5, sigma_min=0.01, sigma_max=sigma).levels()
+        for a, b in pairwise(ladder):
+            gain *= (1 + a * b) / (1 + a**2)
+        variance = gain**2 * variance + sigma**2 + sigma_next**2
+    assert 1.7 < variance < 2.0
+    assert x.var().item() == pytest.approx(variance, rel=0.1)

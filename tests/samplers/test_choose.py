@@ -1,0 +1,296 @@
+"""What a sampler costs, how many steps a budget buys, and which sampler a target gets."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+import posteria as po
+from helpers import F64, gaussian, linear_posterior, normal
+from posteria.diffusion.scale import prior_scale
+from posteria.metrics.distribution import moments, sliced_wasserstein, variance_ratio
+from posteria.problems.toy import PROBLEMS
+from posteria.samplers import POSTERIOR_SAMPLERS as KINDS
+from posteria.samplers import cost
+from posteria.samplers.choose import exact_schedule
+from posteria.samplers.tfg import Even
+
+
+def spent(sampler: po.samplers.Sampler[Any], target: po.Posterior) -> int:
+    """Evaluations and vjps of one sample, or of a whole population, as they were asked for."""
+    prior_scale(target.prior)
+    counted = po.diffusion.Counted(target.prior)
+    sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
+    return counted.meter.forward + counted.meter.backward
+
+
+def assert_spends(sampler: Any, target: po.Posterior, budget: int) -> None:
+    """As many steps as the budget buys, and not one more."""
+    chosen = po.at_budget(sampler, target, budget)
+    total = spent(chosen, target)
+    assert total <= budget * chosen.shared
+    assert cost(chosen, target) == -(-total // chosen.shared)
+    schedule = dataclasses.replace(chosen.schedule, steps=chosen.schedule.steps + 1)
+    more = dataclasses.replace(chosen, schedule=schedule)
+    assert spent(more, target) > budget * more.shared
+
+
+def masked() -> po.Posterior:
+    """A target that every sampler takes."""
+    prior = po.Gaussian(torch.zeros(4, dtype=F64), torch.eye(4, dtype=F64))
+    operator = po.operators.Inpainting(torch.tensor([True, False, True, False]))
+    return po.Posterior(prior, po.GaussianLikelihood(operator, std=0.5), normal(2))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_budget_is_spent_and_not_overspent(name: str) -> None:
+    # Catches: a population whose whole cost is taken for that of a sample, what particles share
+    # counted once each, a step too many or too few.
+    kind: Any = KINDS[name]
+    small = {"particles": 5} if "particles" in kind.__dataclass_fields__ else {}
+    # Whole populations of the exact sampler measure the prior first, by 2048 evaluations and vjps.
+    assert_spends(kind(**small), masked(), 300 if name in {"exact", "ddnm", "dcps"} else 100)
+
+
+LADDER = po.samplers.PnPDM(ladder=po.Karras(steps=30), last=3)
+UNEVEN = [*(KINDS[name].published("images") for name in ("mgps", "mgdm", "repaint")), LADDER]
+
+
+@pytest.mark.parametrize("sampler", UNEVEN, ids=lambda sampler: type(sampler).__name__)
+def test_where_steps_differ_in_cost(sampler: Any) -> None:
+    # Catches: a straight line through the cost of a few steps, taken for the cost of all.
+    assert_spends(sampler, masked(), 900)
+
+
+NOISY = po.FunctionLikelihood(lambda y, x: -((x[..., 0] - y[..., 0]) ** 2))
+
+
+@pytest.mark.parametrize("name", ["exact", "tds", "mmps", "mgps"])
+def test_cost_depends_on_the_kind_of_measurement(name: str) -> None:
+    # Catches: a stand-in that is linear where the operator is not, or has as many entries as the
+    # signal, so that the exact sampler pays 4 vjps a level instead of 1 or 2.
+    kind: Any = KINDS[name]
+    sampler = kind(particles=16) if "particles" in kind.__dataclass_fields__ else kind()
+    prior, y = gaussian(4), torch.ones(2, dtype=F64)
+    bent = po.operators.Function(lambda x: x[:, :2].tanh(), prior.space)
+    free = po.operators.LinearFunction(lambda x: x[:, :2] + x[:, 2:], prior.space)
+    levels = torch.tensor([0.5, 0.4], dtype=F64)
+    likelihoods: list[po.likelihood.Likelihood] = [
+        po.GaussianLikelihood(bent, std=0.5),
+        po.GaussianLikelihood(free, std=levels),
+    ]
+    if name in {"tds", "mgps"}:
+        counts = po.operators.Function(lambda x: x[:, :1].exp(), prior.space)
+        likelihoods += [po.PoissonLikelihood(counts, peak=5.0), NOISY]
+    for likelihood in likelihoods:
+        measurement = likelihood.measurement
+        size = 1 if measurement is None else measurement.size
+        assert_spends(
+            sampler,
+            po.Posterior(prior, likelihood, y[:size]),
+            250 if name in {"exact", "mgps"} else 60,
+        )
+
+
+def few(sampler: Any, steps: int) -> Any:
+    return dataclasses.replace(
+        sampler, schedule=dataclasses.replace(sampler.schedule, steps=steps)
+    )
+
+
+S = po.samplers
+SETTINGS = {
+    **{f"{name} {n} steps": few(kind(), n) for name, kind in KINDS.items() for n in (5, 12)},
+    **{
+        f"{name} {preset}": few(sampler, min(sampler.schedule.steps, 30))
+        for name, kind in KINDS.items()
+        for preset, sampler in kind.presets().items()
+    },
+    "mmps, fewer products": few(po.MMPS(iterations=1), 6),
+    "mgdm, one time": few(po.MGDM(index=S.Deterministic(), gibbs=2), 7),
+    "mgdm, midpoint": few(po.MGDM(index=S.Midpoint(), points=4), 6),
+    "dcps, three blocks": few(S.DCPS(blocks=3), 10),
+    "sda, no corrections": few(S.SDA(corrections=0), 6),
+    "score_sde, corrections": few(S.ScoreSDE(corrections=2), 6),
+    "pnp_dm, a ladder": few(LADDER, 8),
+    "tfg, no vjp": few(S.TFG.mpgd(), 6),
+    "tfg, nothing": few(S.TFG.plain(Even(0.0), Even(0.0)), 6),
+    "tfg, repeats of some": few(S.TFG.freedom(repeats=3, between=(0.5, 5.0)), 20),
+    "guided, mmps by heun": few(po.Guided(rule=po.MMPS(iterations=1)), 6),
+    "guided, dps by heun": few(po.Guided(rule=S.DPS()), 6),
+    "guided, dps by ddim": few(po.Guided(rule=S.DPS(), solver=po.DDIM()), 6),
+    "guided, tfg": few(po.Guided(rule=po.guidance.TFG(), solver=po.DDIM()), 6),
+    "tds, given": few(S.TDS(prior_std=1.0, particles=3), 6),
+    "exact, mean variance": few(KINDS["exact"](dense=0, particles=4), 20),  # type: ignore[call-arg]
+    "exact, its own levels": few(KINDS["exact"](pinned=1.0, particles=4), 9),  # type: ignore[call-arg]
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_declared_cost_is_what_the_meter_counts(name: str) -> None:
+    # Catches: a formula that forgets the first evaluation, the last step, a setting, or what a population shares.
+    sampler, prior = SETTINGS[name], masked().prior
+    if "particles" in sampler.__dataclass_fields__:
+        sampler = dataclasses.replace(sampler, particles=min(sampler.particles, 6))
+    bent = po.operators.Function(lambda x: x[..., :2].tanh(), prior.space)
+    targets = [masked(), po.Posterior(prior, po.GaussianLikelihood(bent, std=0.5), normal(2))]
+    taken = []
+    for target in (*targets, po.Posterior(prior, NOISY, normal(1))):
+        try:
+            declared = cost(sampler, target)
+        except po.CapabilityError:
+            continue
+        taken.append(target)
+        assert sampler.evaluations(target) == spent(sampler, target)
+        assert declared == -(-spent(sampler, target) // sampler.shared)
+    assert taken
+
+
+# Cost with the default settings, and steps that 100, 300, 1000 and 3000 buy, where they are the same on all problems.
+BOUGHT: dict[str, tuple[int, ...]] = {
+    "mgps": (1058, 5, 14, 46, 137),
+    "pigdm": (400, 50, 150, 500, 1500),
+    "tmpd": (600, 33, 100, 333, 1000),
+    "lgd": (1000, 50, 150, 500, 1500),
+    "dps": (1997, 50, 150, 500, 999),
+    "sda": (1998, 25, 75, 250, 750),
+    "daps": (900, 100, 300, 1000, 3000),
+    "pnp_dm": (900, 33, 100, 333, 1000),
+    "diffpir": (999, 100, 300, 999, 999),
+    "dcps": (1686, 5, 12, 36, 105),
+    "red_diff": (900, 100, 300, 1000, 3000),
+    "ddrm": (200, 100, 300, 1000, 3000),
+    "repaint": (991, 10, 30, 100, 300),
+    "score_sde": (200, 100, 300, 1000, 3000),
+    "tds": (400, 50, 150, 500, 1500),
+    "mcgdiff": (200, 100, 300, 1000, 3000),
+    "fps": (400, 100, 300, 1000, 3000),
+    "tfg": (800, 12, 37, 125, 375),
+    "fk": (200, 100, 300, 1000, 3000),
+}
+OF_MEASUREMENTS = {
+    ("mmps", "gaussian-half"): (1000, 20, 60, 200, 600),
+    ("mmps", "gmm25-8-1"): (400, 50, 150, 500, 1500),
+    ("mmps", "gmm25-80-2"): (600, 33, 100, 333, 1000),
+    ("exact", "gaussian-half"): (1013, 17, 57, 197, 597),
+    ("exact", "gmm25-8-1"): (413, 43, 143, 493, 1493),
+    ("exact", "gmm25-80-2"): (613, 29, 95, 329, 995),
+    ("exact", "radius"): (410, 45, 145, 495, 1495),
+}
+
+
+@pytest.mark.parametrize("problem", ["gaussian-half", "gmm25-8-1", "gmm25-80-2", "radius"])
+def test_what_budgets_buy(problem: str) -> None:
+    # Catches: another number of steps for a budget than results so far were made with; a decoder or a network
+    # that is run to be counted.
+    given = PROBLEMS[problem](seed=0).target
+    counted = po.diffusion.Counted(given.prior)
+    target = po.Posterior(counted, given.likelihood, given.y)
+    operator, budgets = given.likelihood.operator, (100, 300, 1000, 3000)  # type: ignore[attr-defined]
+    calls, bought = operator.calls, {}
+    for name, kind in KINDS.items():
+        try:
+            own = cost(kind(), target)
+            steps = [
+                po.at_budget(kind(), target, b).schedule.steps
+                for b in budgets
+                if b > 100 or name != "ddnm"
+            ]
+        except po.CapabilityError:
+            continue
+        bought[name] = (own, *steps)
+    expected = {name: row for name, row in BOUGHT.items() if name in bought}
+    expected |= {name: row for (name, where), row in OF_MEASUREMENTS.items() if where == problem}
+    assert {name: bought[name] for name in expected} == expected
+    assert bought["mgdm"] == (1364, 5, 12, 36, 27)
+    assert bought.get("ddnm", (571, 10, 34, 100)) == (571, 10, 34, 100)
+    assert counted.meter.forward == counted.meter.backward == 0 and operator.calls == calls
+
+
+def test_a_sampler_that_declares_no_cost_asks_for_its_steps() -> None:
+    class Own(po.DPS):
+        evaluations = S.Sampler.evaluations
+
+    with pytest.raises(po.CapabilityError, match="Own does not declare its cost"):
+        po.at_budget(Own(), linear_posterior(gaussian(4)), 100)
+
+
+def test_a_large_budget_is_not_run_to_be_counted() -> None:
+    # Catches: a population that is simulated whole, with all its steps, to count what it costs.
+    target = linear_posterior(gaussian(4))
+    chosen = po.at_budget(po.Exact(), target, 10**6)
+    assert chosen.particles == 512
+    # One evaluation and two vjps a level, and a few for what comes before and after.
+    assert 333_300 < chosen.schedule.steps <= 333_333
+
+
+@pytest.mark.parametrize("gibbs", [1, 3])
+def test_a_large_budget_buys_mgdm_sweeps(gibbs: int) -> None:
+    # Catches: levels without end, with which MGDM is too sure of itself; sweeps that overspend.
+    target, sampler = masked(), po.MGDM(schedule=po.schedules.Table(steps=12), gibbs=gibbs)
+    assert_spends(sampler, target, 3000)
+    chosen: Any = po.at_budget(sampler, target, 3000)
+    assert 6 <= chosen.schedule.steps <= 12 and chosen.gibbs > 12
+    assert po.at_budget(sampler, target, cost(sampler, target)) == sampler
+
+
+def test_sweeps_keep_the_variance_that_levels_lose() -> None:
+    # Catches: a budget of thousands spent on levels, which leaves 0.7 of the variance of a broken ring.
+    problem = PROBLEMS["radius"](seed=1)
+    std = moments(problem.exact).std
+    exact = problem.exact.sample(128, torch.Generator().manual_seed(0))
+    levels = po.MGDM(schedule=po.schedules.Table(steps=140))
+    samplers = (levels, po.at_budget(po.MGDM(), problem.target, 4000))
+    sure, near = (sampler.sample(problem.target, seeds=range(128)) for sampler in samplers)
+    assert variance_ratio(near, std) == pytest.approx(1, abs=0.1)
+    assert variance_ratio(sure, std) < 0.8
+    assert sliced_wasserstein(near, exact) < sliced_wasserstein(sure, exact) / 2
+
+
+def test_cost_is_what_a_prior_is_asked_for() -> None:
+    target = linear_posterior(gaussian(4))
+    sampler = po.DPS(schedule=po.schedules.Table(steps=20))
+    assert cost(sampler, target) == 20 + 19
+    many = po.Posterior(target.prior, target.likelihood, normal(3, 2))
+    assert cost(sampler, many) == 20 + 19
+
+
+def test_a_budget_that_buys_nothing_is_refused() -> None:
+    target = linear_posterior(gaussian(4))
+    with pytest.raises(po.InputError, match="too small for MGDM: 5 steps cost"):
+        po.at_budget(po.MGDM(), target, 20)
+    with pytest.raises(po.InputError, match="at least 100"):
+        po.choose(target, 50)
+
+
+def test_which_sampler() -> None:
+    prior = po.Gaussian(torch.zeros(1, 6, 6, dtype=F64), torch.eye(36, dtype=F64))
+    space = prior.space
+    few = po.operators.Matrix(normal(3, 36), space.shape)
+    every = po.operators.Identity(space.shape)
+    bent = po.operators.Function(torch.tanh, space)
+    chosen = {}
+    for operator in (few, every, bent):
+        y = operator(torch.zeros(1, 1, 6, 6, dtype=F64))[0]
+        target = po.Posterior(prior, po.GaussianLikelihood(operator, std=0.1), y)
+        choice = po.choose(target, 300)
+        chosen[type(operator).__name__] = type(choice.sampler).__name__
+        assert "300 evaluations a sample" in choice.why
+    assert chosen == {"Matrix": "Exact", "Identity": "MGPS", "Function": "MGPS"}
+    # Catches: an exact sampler with too few levels to be one; 100 evaluations are 25 of them here.
+    y = few(torch.zeros(1, 1, 6, 6, dtype=F64))[0]
+    target = po.Posterior(prior, po.GaussianLikelihood(few, std=0.1), y)
+    assert isinstance(po.choose(target, 100).sampler, po.samplers.FPS)
+    assert isinstance(po.choose(target, 120).sampler, po.Exact)
+    own = po.FunctionLikelihood(lambda y, x: -x.abs().flatten(1).sum(-1))
+    target = po.Posterior(prior, own, torch.zeros(1))
+    assert isinstance(po.choose(target, 300).sampler, po.MGDM)
+
+
+def test_the_exact_sampler_starts_above_the_prior() -> None:
+    # Catches: the deviation of an entry taken for that of the widest direction.
+    wide = po.Gaussian(torch.zeros(50, dtype=F64), torch.ones(50, 50, dtype=F64) + torch.eye(50))
+    schedule = exact_schedule(wide)
+    assert 5 * 50**0.5 < schedule.sigma_max < 15 * 50**0.5
+    assert abs(schedule.sigma_min - 0.01) < 1e-12

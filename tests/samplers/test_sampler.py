@@ -1,0 +1,359 @@
+"""Every registered sampler: the battery, its cost, its published settings, and what it refuses."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import posteria as po
+from common.sampler import (
+    SMALL,
+    TARGETS,
+    takes,
+)
+from helpers import F64, gaussian, linear_posterior, mixture, normal
+from posteria.core.errors import WITHOUT_DERIVATIVES
+from posteria.core.rng import Rng
+from posteria.testing import check_sampler, example_posterior
+
+# Those that treat every measurement alike, so that a composed one is no other than its product.
+ALIKE = ["mgps", "mgps warm", "mgdm", "mgdm midpoint", "dps", "lgd", "sda"]
+ALIKE += ["daps langevin", "pnp_dm langevin", "red_diff"]
+
+
+def test_every_registered_sampler_is_here() -> None:
+    assert set(po.samplers.POSTERIOR_SAMPLERS) == {name.split()[0] for name in SMALL}
+    for name, kind in po.samplers.POSTERIOR_SAMPLERS.items():
+        assert kind is type(SMALL[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (name, kind)
+        for name in SMALL
+        for kind, target in TARGETS.items()
+        if takes(name, target) and (kind != "holes" or name == "repaint")
+    ],
+)
+def test_battery(name: str, kind: str) -> None:
+    check_sampler(SMALL[name], TARGETS[kind])
+
+
+@pytest.mark.parametrize("name", po.samplers.POSTERIOR_SAMPLERS)
+def test_the_defaults_and_published_settings_rebuild_from_their_repr(name: str) -> None:
+    # Catches: a part of a sampler that the registry does not know, so that a run cannot be
+    # repeated from its record.
+    kind = po.samplers.POSTERIOR_SAMPLERS[name]
+    for sampler in (kind(), *kind.presets().values(), SMALL[name]):
+        assert po.samplers.rebuild_sampler(repr(sampler)) == sampler
+
+
+class Opaque(po.Denoiser):
+    """A prior that leaves PyTorch, as one behind no_grad or ONNX does."""
+
+    def __init__(self, prior: po.Denoiser) -> None:
+        self.prior, self.space = prior, prior.space
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return self.prior(x, sigma).detach()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_prior_without_a_derivative(name: str) -> None:
+    # Catches: a missing derivative that counts as 0, and an advice that does not help.
+    kind = "holes" if name == "repaint" else "linear"
+    opaque = replace(TARGETS[kind], prior=Opaque(TARGETS[kind].prior))
+    try:
+        drawn = SMALL[name].sample(opaque, range(3))
+    except po.CapabilityError as error:
+        assert name.split()[0] not in WITHOUT_DERIVATIVES
+        assert re.search(r"Opaque has no derivative.*ddrm, ddnm", str(error))
+    else:
+        assert torch.allclose(drawn, SMALL[name].sample(TARGETS[kind], range(3)))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_samples_are_the_same_inside_inference_mode(name: str) -> None:
+    # Catches: gradients that are 0 there, so that the prior comes out.
+    target = TARGETS["holes" if name == "repaint" else "linear"]
+    with torch.inference_mode():
+        inside = SMALL[name].sample(target, range(3))
+    assert torch.equal(inside, SMALL[name].sample(target, range(3)))
+
+
+@pytest.mark.parametrize("solver", po.solvers.SOLVERS.values())
+def test_battery_of_the_prior(solver: type[po.solvers.Solver]) -> None:
+    check_sampler(po.Unconditional(solver=solver(), schedule=po.Karras(steps=12)), gaussian())
+
+
+class Coupled(po.DPS):
+    """DPS with one norm over the whole batch, the bug of two well-known libraries."""
+
+    def step(
+        self, target: Any, state: po.solvers.State, sigma: float, sigma_next: float, rng: Rng
+    ) -> po.solvers.State:
+        moved = po.DPS.step(self, target, state, sigma, sigma_next, rng)
+        return replace(moved, x=moved.x * (1 + 1e-3 * state.x.norm()))
+
+
+class Single(po.DPS):
+    """DPS with a threshold that float32 does not see."""
+
+    def step(
+        self, target: Any, state: po.solvers.State, sigma: float, sigma_next: float, rng: Rng
+    ) -> po.solvers.State:
+        moved = po.DPS.step(self, target, state, sigma, sigma_next, rng)
+        seen = torch.ones((), dtype=state.x.dtype) + 1e-9 > 1
+        return replace(moved, x=moved.x if seen or sigma_next > 0 else 2 * moved.x)
+
+
+def test_battery_finds_planted_bugs() -> None:
+    with pytest.raises(AssertionError, match="depends on its batch"):
+        check_sampler(Coupled(schedule=po.schedules.Table(steps=6)))
+    with pytest.raises(AssertionError, match="another law in float32"):
+        check_sampler(Single(schedule=po.schedules.Table(steps=6)))
+    check_sampler(po.DPS(schedule=po.schedules.Table(steps=6)))
+
+
+def test_a_chaotic_sampler_does_not_see_its_batch_either() -> None:
+    # DPS doubles a difference of one bit many times over when there are few measurements. Catches:
+    # a product whose rounding depends on the number of rows, which made samples differ by 9.9.
+    target, seeds = linear_posterior(mixture()), range(20)
+    together = po.DPS().sample(target, seeds)
+    split = [po.DPS().sample(target, part) for part in (seeds[:16], seeds[16:17], seeds[17:])]
+    assert torch.allclose(together, torch.cat(split), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("kind", "last"), [(po.MGPS, 299), (po.MGDM, 99)])
+def test_the_settings_of_latent_ffhq_visit_the_levels_of_its_network(
+    kind: type[po.MGPS | po.MGDM], last: int
+) -> None:
+    # Catches: DDPM's linear table, whose highest level is 156 and not 83. Scaled linear betas from 0.0015 to
+    # 0.0195 by themselves: sqrt(beta) is linear, abar their product, sigma^2 = 1 / abar - 1.
+    abar = np.cumprod(1 - np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2)
+    levels = kind.published("ffhq_ldm").schedule.levels()
+    # The table of the official code has a 1 in front, so that step 999 is the noise before the last.
+    assert levels[0] == pytest.approx((1 / abar[998] - 1) ** 0.5, rel=1e-6)
+    assert levels[0] == pytest.approx(83.0, rel=2e-3)
+    assert len(levels) == last + 1
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_measurement_a_sample(name: str) -> None:
+    # Catches: a broadcast that mixes the measurements of different samples.
+    prior, sampler = mixture(), SMALL[name]
+    one = linear_posterior(prior)
+    if name == "repaint":
+        holes = po.operators.Inpainting(torch.tensor([True, False, True, False]), (4,))
+        one = po.Posterior(prior, po.GaussianLikelihood(holes, std=0.5), normal(2))
+    ys = normal(3, 2, seed=5)
+    many = po.Posterior(prior, one.likelihood, ys)
+    together = sampler.sample(many, seeds=[4, 5, 6])
+    for i in range(3):
+        alone = sampler.sample(po.Posterior(prior, one.likelihood, ys[i]), seeds=[4 + i])
+        assert torch.allclose(alone[0], together[i], atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3), (1, 3, 4), (2, 2, 2, 2)])
+@pytest.mark.parametrize("name", [name for name in SMALL if name != "repaint"])
+def test_any_event_shape(name: str, shape: tuple[int, ...]) -> None:
+    # Catches: [batch, channels, height, width] written into a sampler: the flattened problem must
+    # give the same samples.
+    d = int(torch.tensor(shape).prod())
+    means, eye = 2 * normal(2, d), torch.eye(d, dtype=F64).expand(2, d, d)
+    a, y = normal(3, d, seed=3), normal(3, seed=4)
+    samples = []
+    for event in ((d,), shape):
+        prior = po.GaussianMixture(torch.ones(2), means.reshape(2, *event), eye)
+        likelihood = po.GaussianLikelihood(po.operators.Matrix(a, event), std=0.5)
+        samples.append(SMALL[name].sample(po.Posterior(prior, likelihood, y), seeds=[0, 1]))
+    assert samples[1].shape == (2, *shape)
+    assert torch.allclose(samples[0], samples[1].flatten(1), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_latent_priors_need_no_more_than_a_decoder(name: str) -> None:
+    # A measurement of a decoded latent is the composed measurement of the latent. Catches: a
+    # decoder that is not differentiated.
+    prior = mixture(3)
+    decoder, a, y = normal(5, 3, seed=8), normal(2, 5, seed=9), normal(2, seed=10)
+    inner = po.operators.Function(lambda z: z @ decoder.to(z).mT, (3,))
+    samples = []
+    for operator in (
+        po.operators.Composed(po.operators.Matrix(a), inner),
+        po.operators.Matrix(a @ decoder),
+    ):
+        target = po.Posterior(prior, po.GaussianLikelihood(operator, std=0.5), y)
+        samples.append(SMALL[name].sample(target, seeds=[0, 1]))
+    assert torch.allclose(*samples, atol=1e-9)
+
+
+# Evaluations / vjps per sample. MGPS: the table of its paper's configurations; 2 evaluations fewer
+# where the last midpoint is the lowest level, and no vjps in the second fit. MGDM: 1 + sum of G +
+# 19 for each of 97 levels, 9 fewer at the last.
+S = po.samplers.POSTERIOR_SAMPLERS
+COST = {
+    (po.MGPS, "gmm"): (1840, 1242),
+    (po.MGPS, "images"): (1534 - 2, 674),
+    (po.MGPS, "ffhq"): (2202 - 2, 1170),
+    (po.MGPS, "ffhq_ldm"): (2846, 1678),
+    (po.MGPS, "imagenet"): (1698 - 2, 796),
+    (po.MGDM, "gmm"): (1 + 590 + 97 * 19 - 9, 590),
+    (po.MGDM, "images"): (1 + 410 + 97 * 19 - 9, 410),
+    (po.MGDM, "ffhq"): (1 + 890 + 97 * 19 - 9, 890),
+    (po.MGDM, "imagenet"): (1 + 890 + 97 * 19 - 9, 890),
+    (po.MGDM, "ffhq_ldm"): (1 + 869 + 97 * 19 - 9, 869),
+    **{(po.DPS, name): (999, 998) for name in po.DPS.presets()},
+    **{(S["mmps"], "paper"): (64, 64), (S["pigdm"], "paper"): (999, 999)},
+    **{(S["tmpd"], "paper"): (999, 1998)},
+    **{(S["lgd"], name): (999, 999) for name in ("mc10", "mc100")},
+    **{(S["sda"], name): (511, 511) for name in ("lorenz", "kolmogorov")},
+    # 200 levels of 5 steps.
+    **{(S["daps"], name): (1000, 0) for name in S["daps"].presets()},
+    **{(S["pnp_dm"], "images"): (3688, 0), (S["pnp_dm"], "phase_retrieval"): (3132, 0)},
+    **{(S["diffpir"], name): (100, 0) for name in ("blur", "super_resolution")},
+    (S["diffpir"], "inpainting"): (20, 0),
+    **{
+        (S["diffpir"], f"{name}_1000"): (999, 0)
+        for name in ("blur", "super_resolution", "inpainting")
+    },
+    (S["dcps"], "images"): (909, 609),
+    **{(S["red_diff"], "images"): (100, 0), (S["red_diff"], "inverse_problems"): (999, 0)},
+    **{(S["ddrm"], "images"): (20, 0), (S["ddrm"], "images_200"): (199, 0)},
+    (S["ddnm"], "images"): (100, 0),
+    # 250 steps, and 24 jumps of 10 steps 9 times over.
+    (S["repaint"], "images"): (250 + 24 * 10 * 9, 0),
+    **{(S["score_sde"], name): (2000, 0) for name in ("mri", "ct")},
+    # Whole populations.
+    **{(S["tds"], "images"): (4 * 100, 4 * 100), (S["fps"], "images"): (5 * 999, 0)},
+    **{
+        (po.samplers.TFG, "cifar_label"): (50, 50),
+        (po.samplers.TFG, "imagenet_label"): (100, 100),
+    },
+    (po.samplers.TFG, "gaussian_deblur"): (100, 100),
+    (po.samplers.FK, "images"): (4 * 100, 0),
+    **{(S["mcgdiff"], "images"): (64 * 100, 0), (S["mcgdiff"], "gmm"): (128 * 100, 0)},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), COST, ids=lambda v: v if isinstance(v, str) else v.__name__
+)
+def test_published_settings_cost_what_the_papers_say(kind: type[po.MGPS], name: str) -> None:
+    # Catches: a rule for the inner steps read from the wrong end, an evaluation made twice.
+    target = linear_posterior(mixture(2))
+    if kind is S["repaint"]:
+        hole = po.operators.Inpainting(torch.tensor([True, False]), (2,))
+        target = po.Posterior(target.prior, po.GaussianLikelihood(hole, std=0.5), normal(1))
+    counted = po.diffusion.Counted(target.prior)
+    kind.published(name).sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
+    assert (counted.meter.forward, counted.meter.backward) == COST[kind, name]
+
+
+def test_every_published_setting_has_a_cost() -> None:
+    assert set(COST) == {
+        (kind, name) for kind in po.samplers.POSTERIOR_SAMPLERS.values() for name in kind.presets()
+    }
+
+
+def test_cost_of_the_parts() -> None:
+    # With G inner steps, R sweeps and M points: MGDM costs 1 + levels * R (G + M - 1), MGPS 2 +
+    # levels * (2 + G).
+    target = linear_posterior(mixture(2))
+    counted = po.diffusion.Counted(target.prior)
+    measured = po.Posterior(counted, target.likelihood, target.y)
+    sampler = po.MGDM(
+        schedule=po.Karras(steps=9), gibbs=3, points=4, inner=po.samplers.InnerSteps(6)
+    )
+    sampler.sample(measured, seeds=[0])
+    assert (counted.meter.forward, counted.meter.backward) == (1 + 7 * 3 * (6 + 3), 7 * 3 * 6)
+
+
+def test_what_they_refuse() -> None:
+    target = example_posterior()
+    own = po.Posterior(
+        target.prior, po.FunctionLikelihood(lambda y, x: -x.flatten(1).abs().sum(-1)), target.y
+    )
+    with pytest.raises(
+        po.CapabilityError, match="DPS needs a GaussianLikelihood; this is a FunctionLikelihood"
+    ):
+        po.DPS().sample(own, seeds=[0])
+    with pytest.raises(
+        po.CapabilityError, match="MGDM needs a Posterior; this is a GaussianMixture"
+    ):
+        po.MGDM().sample(target.prior, seeds=[0])
+    with pytest.raises(
+        po.CapabilityError, match="Unconditional needs a Denoiser; this is a Posterior"
+    ):
+        po.Unconditional().sample(target, seeds=[0])
+    with pytest.raises(
+        po.InputError, match=r"no published setting of MGDM 'fhq'.*Did you mean 'ffhq'"
+    ):
+        po.MGDM.published("fhq")
+    with pytest.raises(po.InputError, match="Exact has no published settings"):
+        po.Exact.published("images")
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        po.samplers.Midpoint(0.5),
+        po.samplers.Midpoint(0.01),
+        po.samplers.Uniform(),
+        po.samplers.Mix(),
+        po.samplers.Deterministic(),
+    ],
+)
+@pytest.mark.parametrize(
+    "schedule",
+    [po.schedules.Table(steps=700), po.schedules.Table(steps=999), po.Karras(steps=5)],
+    ids=repr,
+)
+def test_the_earlier_time_is_never_zero(
+    schedule: po.schedules.Schedule, law: po.samplers.IndexLaw
+) -> None:
+    # Catches: a time that rounds down to the level 0, whose reference has a standard deviation of 0 and a log of -inf.
+    sampler = po.MGDM(schedule=schedule, index=law, points=2, inner=po.samplers.InnerSteps(1))
+    assert sampler.sample(linear_posterior(gaussian(2)), seeds=[0, 1]).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (po.MGDM, {"gibbs": 0}),
+        (po.MGDM, {"points": 1}),
+        (po.MGDM, {"lr": 0.0}),
+        (po.MGDM, {"eta": 1.5}),
+        (po.MGPS, {"alpha": 0.0}),
+        (po.MGPS, {"alpha": 1.1}),
+        (po.MGPS, {"lr": float("nan")}),
+        (po.DPS, {"zeta": -1.0}),
+        (po.DPS, {"eta": -0.1}),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(
+    kind: type[po.MGDM], wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(po.InputError, match=next(iter(wrong))):
+        kind(**wrong)
+
+
+def test_measurement_without_noise_left_is_not_nan() -> None:
+    # Catches: DPS dividing by a residual of exactly 0 (the official code ends in nan on two cells
+    # of gmm25).
+    prior = po.Gaussian(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64))
+    blind = po.operators.Matrix(torch.zeros(1, 2, dtype=F64))
+    target = po.Posterior(prior, po.GaussianLikelihood(blind, std=0.1), torch.zeros(1, dtype=F64))
+    assert (
+        po
+        .DPS(schedule=po.schedules.Table(steps=20))
+        .sample(target, seeds=range(4))
+        .isfinite()
+        .all()
+    )
