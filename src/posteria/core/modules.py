@@ -38,13 +38,16 @@ class Mode:
         module: A module, or a function, of whose layers nothing is known.
         device: Where it is to compute.
 
+    Attributes:
+        layers: Those layers; where there are none, nothing is to be checked.
+
     Raises:
         InputError: If it is on another kind of device.
     """
 
     def __init__(self, module: Any, device: torch.device | str) -> None:
         layers = module.modules() if isinstance(module, nn.Module) else ()
-        self._layers = [layer for layer in layers if _depends_on_mode(layer)]
+        self.layers = [layer for layer in layers if _depends_on_mode(layer)]
         there = device_of(module) if isinstance(module, nn.Module) else None
         here = torch.device(device).type
         if there is not None and there.type != here:
@@ -55,7 +58,7 @@ class Mode:
 
     def check(self) -> None:
         """Raise `InputError` if one of them is in training mode."""
-        for layer in self._layers:
+        for layer in self.layers:
             if layer.training:
                 raise InputError(
                     f"The network is in training mode, where its {type(layer).__name__} draws numbers or looks at "

@@ -275,7 +275,8 @@ class Network(Conditional):
         return torch.full((len(flat),), time, dtype=dtype, device=flat.device)
 
     def _called(self, arguments: list[Tensor]) -> Tensor:
-        self._mode.check()
+        if self._mode.layers:
+            self._mode.check()
         try:
             output = self.module(*arguments)
         except (PosteriaError, torch.OutOfMemoryError):
