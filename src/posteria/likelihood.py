@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -84,9 +84,9 @@ class GaussianLikelihood(Likelihood):
 
     def __post_init__(self) -> None:
         if not isinstance(self.std, Tensor):
-            if not 0 < self.std < math.inf:
+            if not (isinstance(self.std, SupportsFloat) and 0 < float(self.std) < math.inf):
                 raise InputError(
-                    f"The noise level is a number above 0 in data units; {self.std} is not."
+                    f"The noise level is a number above 0 in data units; {self.std!r} is not."
                 )
             return
         if self.std.ndim and tuple(self.std.shape) != self.operator.codomain.shape:

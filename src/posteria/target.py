@@ -60,6 +60,7 @@ class Posterior:
 
     Raises:
         ShapeError: If prior, likelihood and `y` do not fit together.
+        CapabilityError: If the prior is no `Denoiser` or the likelihood no `Likelihood`.
         InputError: If `y` holds values that cannot be measured, such as NaN.
     """
 
@@ -68,7 +69,8 @@ class Posterior:
     y: Tensor
 
     def __post_init__(self) -> None:
-        space = self.prior.space
+        space = expect(self.prior, Denoiser, by=self).space
+        expect(self.likelihood, Likelihood, by=self)
         operator = getattr(self.likelihood, "operator", None)
         if operator is not None and operator.domain.shape != space.shape:
             raise ShapeError(

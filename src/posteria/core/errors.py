@@ -62,8 +62,10 @@ def expect(thing: object, kind: type[T], *, by: object) -> T:
 
 
 def _named(thing: object) -> str:
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}: make one, {thing.__name__}(...)"
     name = type(thing).__name__
-    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:

@@ -1,6 +1,8 @@
 """One random stream per sample, so that sample i is a function of its seed alone."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -10,26 +12,43 @@ from .space import Space
 
 # PyTorch's CPU generator keeps the low 32 bits of a seed and drops the rest without a word.
 SEED_LIMIT = 2**32
+# One integer a sample, or a number n for `range(n)`.
+Seeds = Iterable[SupportsIndex] | SupportsIndex
+
+
+def listed(seeds: Seeds) -> Sequence[int]:
+    """The seeds one by one.
+
+    Raises:
+        InputError: If one is no integer; nothing is rounded.
+    """
+    single = isinstance(seeds, SupportsIndex) and getattr(seeds, "ndim", 0) == 0
+    try:
+        if single:
+            return range(operator.index(seeds))  # type: ignore[arg-type]
+        return tuple(operator.index(seed) for seed in seeds)  # type: ignore[union-attr]
+    except TypeError as error:
+        raise InputError(
+            f"Seeds are one integer a sample, or the number of samples, such as range(8) or 8; {seeds!r} is neither."
+        ) from error
 
 
 class Rng:
     """Streams of random numbers, one for each seed.
 
     Args:
-        seeds: One integer in [0, 2^32) a sample.
+        seeds: One integer in [0, 2^32) a sample; a number n stands for `range(n)`.
         device: Where the numbers are drawn. The same seed gives other numbers on another kind of
             device.
         stream: Streams of the same seed with different numbers are independent: 0 is the
             samplers', 1 is the measurement noise of simulated data.
 
     Raises:
-        InputError: If a seed is out of range or there is none.
+        InputError: If a seed is no integer, is out of range, or there is none.
     """
 
-    def __init__(
-        self, seeds: Sequence[int], device: torch.device | str = "cpu", stream: int = 0
-    ) -> None:
-        self.seeds = tuple(int(seed) for seed in seeds)
+    def __init__(self, seeds: Seeds, device: torch.device | str = "cpu", stream: int = 0) -> None:
+        self.seeds = tuple(listed(seeds))
         self.device = torch.device(device)
         if not self.seeds:
             raise InputError("There are no seeds; give one integer for each sample.")

@@ -4,6 +4,7 @@ import abc
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -26,8 +27,10 @@ class Schedule(abc.ABC):
     steps: int = 100
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"A schedule has at least 1 step; {self.steps} were asked for.")
+        if not (isinstance(self.steps, Integral) and self.steps >= 1):
+            raise InputError(
+                f"The steps of a schedule are an integer, and there is at least 1 step; {self.steps!r} is not one."
+            )
 
     @abc.abstractmethod
     def at(self, u: Level) -> Level:

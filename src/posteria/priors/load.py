@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..core.errors import CapabilityError, InputError, unknown
+from ..core.errors import CapabilityError, InputError, expect, unknown
 from ..diffusion.denoiser import Conditional, Label, Scale
 from ..diffusion.network import Discrete, Network
 from .card import SHIPPED, Card, check_hash, files_sha256, read_card
@@ -15,7 +15,7 @@ from .readers.registry import READERS, reader_of
 
 
 def load_prior(
-    name: str,
+    name: str | Path,
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -36,10 +36,11 @@ def load_prior(
         shift: For networks with a DDPM table; see `posteria.diffusion.Epsilon`.
 
     Raises:
-        InputError: If there is no such prior, or its files are missing, damaged or not the
+        InputError: If there is no such prior or device, or its files are missing, damaged or not the
             expected ones.
         CapabilityError: If it is of a kind that no reader reads.
     """
+    _check_device(device)
     card = card_of(name)
     files = _files(card)
     for expected in {sha256, card.sha256} - {None}:
@@ -54,7 +55,7 @@ def load_prior(
     return prior
 
 
-def prior_sha256(name: str) -> str:
+def prior_sha256(name: str | Path) -> str:
     """The SHA-256 of a prior's weights, by which a run knows whether they are still the same.
 
     Args:
@@ -63,7 +64,7 @@ def prior_sha256(name: str) -> str:
     return files_sha256(weight_files(_files(card_of(name))))
 
 
-def card_of(name: str) -> Card:
+def card_of(name: str | Path) -> Card:
     """The card of a prior: a shipped one's, the file `card.toml` in its folder, or one made of what is there.
 
     Args:
@@ -73,9 +74,12 @@ def card_of(name: str) -> Card:
         InputError: If there is no such prior.
         CapabilityError: If it is of a kind that no reader reads.
     """
+    name = expect(str(name) if isinstance(name, Path) else name, str, by="load_prior")
     if name in SHIPPED:
         return SHIPPED[name]
     kind, colon, path = name.partition(":")
+    if not name or (colon and not path):
+        raise unknown("prior", name, [*SHIPPED, "diffusers:FOLDER-OR-NAME"])
     if colon and kind == "diffusers" and not Path(path).exists():
         return Card(name=path, reader="pixel", path=path, where="hub")
     if colon and kind in READERS:
@@ -95,6 +99,15 @@ def card_of(name: str) -> Card:
             raise unknown("reader", card.reader, READERS)
         return card
     return Card(name=folder.name, reader=reader_of(folder), path=str(folder))
+
+
+def _check_device(device: torch.device | str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise InputError(
+            f"PyTorch has no device {str(device)!r} on this machine; give 'cpu'."
+        ) from error
 
 
 def _files(card: Card) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core import linalg
 from ..core.errors import CapabilityError, require, unknown
 from ..core.meter import Cost, Watch
-from ..core.rng import Rng
+from ..core.rng import Rng, Seeds, listed
 from ..core.space import Space
 from ..core.state import State
 from ..diffusion.schedule import Schedule, Table, levels_of
@@ -22,7 +22,6 @@ from ..target import metered
 S = TypeVar("S", bound=State)
 
 # Integers in [0, 2^32), or a number n for 0, ..., n - 1.
-Seeds = Sequence[int] | int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -138,7 +137,8 @@ class Sampler(abc.ABC, Generic[S]):
         Raises:
             PosteriaError: If the sampler cannot draw from `target`, or a seed is none.
         """
-        return self.draws(target, self._last(target, seeds), listed(seeds))
+        seeds = listed(seeds)
+        return self.draws(target, self._last(target, seeds), seeds)
 
     def run(self, target: Any, seeds: Seeds) -> Samples:
         """Draws with what they cost and what a population says of itself.
@@ -211,8 +211,3 @@ class Sampler(abc.ABC, Generic[S]):
     def presets(cls) -> dict[str, Self]:
         """The published settings, by name."""
         return {}
-
-
-def listed(seeds: Seeds) -> Sequence[int]:
-    """The seeds one by one."""
-    return range(seeds) if isinstance(seeds, int) else seeds

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..core.errors import CapabilityError, InputError
+from ..core.errors import CapabilityError, InputError, expect
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.scale import prior_draws
 from ..diffusion.schedule import Karras, RangeSchedule
@@ -51,7 +51,9 @@ def choose(target: Posterior, budget: int = 1000) -> Choice:
 
     Raises:
         InputError: If the budget is too small.
+        CapabilityError: If the target is no `Posterior`.
     """
+    expect(target, Posterior, by="choose")
     if budget < 100:
         raise InputError(f"A budget is at least 100 evaluations per sample; {budget} is not.")
     sampler, why = _kind(target, budget)

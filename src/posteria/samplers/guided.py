@@ -70,6 +70,7 @@ class Guided(Sampler[GuidedState]):
         if short is not None:
             object.__setattr__(self, "rule", short())
         expect(self.rule, Rule, by=self)
+        expect(self.solver, Solver, by=self)
 
     @override
     def check(self, target: Any, seeds: Sequence[int]) -> Space:

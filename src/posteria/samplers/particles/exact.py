@@ -86,7 +86,7 @@ class Exact(PopulationSampler[ExactState]):
     weights degenerate, and a population is then a family of few ancestors.
 
     Args:
-        schedule: The noise levels. The highest one must dwarf the prior: ten times the largest
+        schedule: The noise levels. The highest one must be far above the prior: ten times the largest
             standard deviation in any direction, not of an entry.
         particles: Size of a population.
         threshold: A population is resampled when its effective size is below this share.

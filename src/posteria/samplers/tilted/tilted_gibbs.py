@@ -76,7 +76,7 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
     preset `pictures` is for that.
 
     Args:
-        schedule: The noise levels. The highest one must dwarf both members.
+        schedule: The noise levels. The highest one must be far above the scale of both members.
         particles: Size of a population, at least 1.
         threshold: A population is resampled when its effective size is below this share.
         sigma_star: The level at which the power is half of the way up, and to which rounds noise.

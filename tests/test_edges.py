@@ -1,0 +1,71 @@
+"""Wrong types at the public edges are one sentence each, and none is a silent answer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import posteria as po
+from posteria.testing import example_posterior
+
+TARGET = example_posterior()
+SMALL = po.DAPS(schedule=po.Karras(steps=2))
+
+
+@pytest.mark.parametrize(
+    "seeds", [2.5, "8", None, [1.5], [[1]], torch.randn(2), torch.tensor([1.0])]
+)
+def test_seeds_are_integers(seeds: Any) -> None:
+    # Catches: a seed that is cut to an integer, so that 1.2 and 1.7 draw the same sample; "12" read as seeds 1 and 2.
+    with pytest.raises(po.InputError, match="one integer a sample"):
+        SMALL.sample(TARGET, seeds)
+    with pytest.raises(po.InputError, match="one integer a sample"):
+        po.Rng(seeds)
+
+
+@pytest.mark.parametrize(
+    "seeds", [2, np.int64(2), torch.tensor(2), [0, 1], np.arange(2), torch.arange(2)], ids=repr
+)
+def test_integers_of_any_make_are_seeds(seeds: Any) -> None:
+    # Catches: a count that is known only as Python's own int.
+    assert torch.equal(SMALL.sample(TARGET, seeds), SMALL.sample(TARGET, range(2)))
+
+
+def test_a_generator_of_seeds_is_read_once() -> None:
+    # Catches: seeds that are used up by the time the samples are taken from the last state.
+    sampler = po.samplers.FPS(schedule=po.Karras(steps=2))
+    x = sampler.sample(TARGET, (seed for seed in [0, 1]))
+    assert torch.equal(x, sampler.sample(TARGET, range(2)))
+
+
+WRONG: dict[str, Callable[[], object]] = {
+    "needs a Denoiser; this is a str": lambda: po.Posterior("digits", TARGET.likelihood, TARGET.y),  # type: ignore[arg-type]
+    "needs a Likelihood; this is a": lambda: po.Posterior(
+        TARGET.prior,
+        TARGET.likelihood.operator,
+        TARGET.y,  # type: ignore[arg-type]
+    ),
+    "needs a Solver; this is a str": lambda: po.Guided(solver="heun"),  # type: ignore[arg-type]
+    r"the class Heun: make one, Heun\(\.\.\.\)": lambda: po.Guided(solver=po.Heun),  # type: ignore[arg-type]
+    "choose needs a Posterior": lambda: po.choose(TARGET.prior),  # type: ignore[arg-type]
+    "load_prior needs a str; this is an int": lambda: po.load_prior(3),  # type: ignore[arg-type]
+    "at least 1 step; 2.5 is not": lambda: SMALL.with_steps(2.5),  # type: ignore[arg-type]
+    "at least 1 step; '3' is not": lambda: SMALL.with_steps("3"),  # type: ignore[arg-type]
+    "above 0 in data units; 'a' is not": lambda: po.GaussianLikelihood(
+        TARGET.likelihood.operator,
+        "a",  # type: ignore[arg-type]
+    ),
+    "There is no prior ''": lambda: po.load_prior(""),
+    "There is no prior 'diffusers:'": lambda: po.load_prior("diffusers:"),
+    "no device 'nope'": lambda: po.load_prior("digits", device="nope"),
+    "no device 'cuda:99'": lambda: po.load_prior("digits", device="cuda:99"),
+}
+
+
+@pytest.mark.parametrize("sentence", WRONG)
+def test_a_wrong_type_is_a_sentence(sentence: str) -> None:
+    # Catches: an AttributeError or TypeError from inside, that names no value of the user's.
+    with pytest.raises(po.PosteriaError, match=sentence):
+        WRONG[sentence]()
