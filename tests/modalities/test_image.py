@@ -97,7 +97,7 @@ def refusals(folder: Path) -> dict[str, str]:
         "32.tif": "32-bit integers, whose range is not known",
         "negative.tif": "floats from -1 to 1; a picture of floats is read where 0 is black and 1 is white",
         "255.tif": "floats from 0 to 255",
-        "nan.tif": "floats from nan",
+        "nan.tif": "values that are NaN or infinite; mark what is missing",
         "two.tif": "holds 2 pictures; save the one to use",
         "lab.tif": "mode LAB; save it as grey or RGB",
         "empty.png": "cannot be read as a picture",

@@ -61,8 +61,8 @@ class Nested(Rule):
     def __call__(self, target: "_Arranged", x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
         inner, outer = (_part(memory, name) for name in ("inner", "outer"))
         prior = _Inner(self.prior, target.law, info, inner)
-        said = self.likelihood(target.with_prior(prior), x, info, outer)
-        return said._replace(memory=_joined(prior.memory, said.memory))
+        estimate = self.likelihood(target.with_prior(prior), x, info, outer)
+        return estimate._replace(memory=_joined(prior.memory, estimate.memory))
 
 
 class _Arranged:
@@ -96,9 +96,9 @@ class _Inner(Denoiser):
         return self.law.base
 
     def _estimate(self, x: Tensor) -> Tensor:
-        said = self.rule(self.law, x, self.info, self.before)
-        self.memory = {name: value.detach() for name, value in said.memory.items()}
-        return said.x0
+        estimate = self.rule(self.law, x, self.info, self.before)
+        self.memory = {name: value.detach() for name, value in estimate.memory.items()}
+        return estimate.x0
 
     @override
     def __call__(self, x: Tensor, sigma: Level) -> Tensor:

@@ -89,7 +89,7 @@ class Executor(Protocol):
     """
 
     def map(self, work: Callable[[Chunk], Done], chunks: Iterable[Chunk]) -> Iterator[Done]:
-        """What came of each chunk, in any order."""
+        """The results of all chunks, in any order."""
         ...
 
 
@@ -103,7 +103,7 @@ class InProcess(Executor):
 
 @dataclass(frozen=True)
 class Drawn:
-    """What came of a method.
+    """The samples of a method, with their cost.
 
     Args:
         x: Its samples in the order of their seeds, `[n, *event]`.

@@ -120,7 +120,7 @@ def read_record(store: Store, name: str, kind: type[R]) -> tuple[Record, R] | No
         InputError: If it is damaged, or of another command or version.
     """
     content, path = store.read_json(name), store.path(name)
-    if content is None:
+    if content is None and not path.exists():
         return None
     require(isinstance(content, dict), f"{path} is not the record of a run.")
     job = content.get("job", "restore")

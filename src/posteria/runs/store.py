@@ -104,7 +104,7 @@ class Store:
             return None if content is None else json.loads(content)
         except (ValueError, RecursionError) as error:
             raise InputError(
-                f"{self.path(name)} is damaged; choose another output folder."
+                f"{self.path(name)} is damaged, or no JSON; give the run.json of a run, or another folder by --out."
             ) from error
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:

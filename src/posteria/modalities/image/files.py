@@ -79,7 +79,12 @@ def _fractions(path: Path, image: Image.Image) -> np.ndarray:
     """Pixels of more than 8 bits as float32 from 0 to 1."""
     values = np.asarray(image)
     if image.mode == "F":
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{path} holds values that are NaN or infinite; mark what is missing by a mask (--mask), or save an "
+                "array with NaN there and give it as a measurement."
+            )
+        if not (values.min() >= 0 and values.max() <= 1):
             raise InputError(
                 f"{path} holds floats from {values.min():g} to {values.max():g}; a picture of floats is read where "
                 "0 is black and 1 is white. Scale it, or save an array in [-1, 1] with numpy.save."
