@@ -11,8 +11,7 @@ from helpers import F64, gaussian, linear_posterior, normal
 from posteria.diffusion.scale import prior_scale
 from posteria.metrics.distribution import moments, sliced_wasserstein, variance_ratio
 from posteria.problems.toy import PROBLEMS
-from posteria.samplers import POSTERIOR_SAMPLERS as KINDS
-from posteria.samplers import cost
+from posteria.samplers import POSTERIOR_SAMPLERS as KINDS, cost
 from posteria.samplers.choose import exact_schedule
 from posteria.samplers.tfg import Even
 

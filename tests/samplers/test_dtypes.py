@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import posteria as po
-from common.guidance_battery import LEVELS, RULES, rules
-from common.guidance_battery import SAMPLERS as TILTED
+from common.guidance_battery import LEVELS, RULES, SAMPLERS as TILTED, rules
 from common.sampler import SMALL, TARGETS, takes
 from helpers import F64
 from posteria.core.rng import Rng

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_battery import LEVELS, RULES, TARGET
-from common.guidance_battery import SAMPLERS as TILTED
+from common.guidance_battery import LEVELS, RULES, SAMPLERS as TILTED, TARGET
 from common.sampler import SMALL, TARGETS, takes
 
 FILE = Path(__file__).parent / "golden.json"

@@ -5,8 +5,7 @@ from typing import Any
 from benchopt import BasePlot
 from typing_extensions import override
 
-from lib.plots import budgets as budgets_of
-from lib.plots import chosen
+from lib.plots import budgets as budgets_of, chosen
 from lib.show import mean_of, short
 
 # Across, and up.

@@ -1,7 +1,5 @@
 """Priors whose denoiser and whose posteriors are known exactly."""
 
-from .gaussian import Gaussian
-from .mixture import GaussianMixture
-from .tilted import TiltedQuadrature, tilted_gaussian
-
-__all__ = ["Gaussian", "GaussianMixture", "TiltedQuadrature", "tilted_gaussian"]
+from .gaussian import Gaussian as Gaussian
+from .mixture import GaussianMixture as GaussianMixture
+from .tilted import TiltedQuadrature as TiltedQuadrature, tilted_gaussian as tilted_gaussian

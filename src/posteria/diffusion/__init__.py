@@ -1,20 +1,19 @@
 """Priors as denoisers, noise schedules, and the moves between noise levels."""
 
-from .denoiser import Condition, Conditional, Counted, Denoiser, Family, Label
-from .network import EDM, X0, Epsilon, FlowMatching, Network, Parametrisation, Velocity
-
-__all__ = [
-    "EDM",
-    "X0",
-    "Condition",
-    "Conditional",
-    "Counted",
-    "Denoiser",
-    "Epsilon",
-    "Family",
-    "FlowMatching",
-    "Label",
-    "Network",
-    "Parametrisation",
-    "Velocity",
-]
+from .denoiser import (
+    Condition as Condition,
+    Conditional as Conditional,
+    Counted as Counted,
+    Denoiser as Denoiser,
+    Family as Family,
+    Label as Label,
+)
+from .network import (
+    EDM as EDM,
+    X0 as X0,
+    Epsilon as Epsilon,
+    FlowMatching as FlowMatching,
+    Network as Network,
+    Parametrisation as Parametrisation,
+    Velocity as Velocity,
+)

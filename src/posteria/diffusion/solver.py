@@ -111,9 +111,4 @@ class DPMpp2M(Solver):
         return State(x=x, x0=x0, sigma=sigma, count=state.count + 1)
 
 
-SOLVERS: dict[str, type[Solver]] = {
-    "ddim": DDIM,
-    "ddpm": DDPM,
-    "heun": Heun,
-    "dpmpp2m": DPMpp2M,
-}
+SOLVERS: dict[str, type[Solver]] = {"ddim": DDIM, "ddpm": DDPM, "heun": Heun, "dpmpp2m": DPMpp2M}

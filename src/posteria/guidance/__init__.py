@@ -3,67 +3,49 @@
 from typing import Any
 
 from .._deprecated import moved
-from .base import Estimate, LikelihoodRule, Memory, Pointwise, Rule, StepInfo, TiltedRule
-from .classifiers.classifier import BayesClassifier, Classifier, CleanClassifier
-from .classifiers.classifier_guidance import ClassifierGuidance, classified
-from .classifiers.elucd import EluCD, softened
-from .classifiers.gfcg import GFCG
-from .likelihood import DPS, LGD, MMPS, TFG, TMPD, PiGDM
-from .models.autoguidance import AutoGuidance
-from .models.experts import Experts
-from .models.rlg import RLG
-from .nested import Nested
-from .registry import LIKELIHOOD_RULES, RULES
-from .tilted.adaptive import AdaptiveGuidance
-from .tilted.apg import APG
-from .tilted.cfg import CFG
-from .tilted.cfgpp import CFGPlusPlus
-from .tilted.dynamic import DynamicCFG
-from .tilted.interval import Interval
-from .tilted.linear_ag import LinearAG
-from .tilted.rescale import Rescale
-from .tilted.two_level import TwoLevel
-from .tilted.zero_star import ZeroStar
-
-__all__ = [
-    "APG",
-    "CFG",
-    "DPS",
-    "GFCG",
-    "LGD",
-    "LIKELIHOOD_RULES",
-    "MMPS",
-    "RLG",
-    "RULES",
-    "TFG",
-    "TMPD",
-    "AdaptiveGuidance",
-    "AutoGuidance",
-    "BayesClassifier",
-    "CFGPlusPlus",
-    "Classifier",
-    "ClassifierGuidance",
-    "CleanClassifier",
-    "DynamicCFG",
-    "EluCD",
-    "Estimate",
-    "Experts",
-    "Interval",
-    "LikelihoodRule",
-    "LinearAG",
-    "Memory",
-    "Nested",
-    "PiGDM",
-    "Pointwise",
-    "Rescale",
-    "Rule",
-    "StepInfo",
-    "TiltedRule",
-    "TwoLevel",
-    "ZeroStar",
-    "classified",
-    "softened",
-]
+from .base import (
+    Estimate as Estimate,
+    LikelihoodRule as LikelihoodRule,
+    Memory as Memory,
+    Pointwise as Pointwise,
+    Rule as Rule,
+    StepInfo as StepInfo,
+    TiltedRule as TiltedRule,
+)
+from .classifiers.classifier import (
+    BayesClassifier as BayesClassifier,
+    Classifier as Classifier,
+    CleanClassifier as CleanClassifier,
+)
+from .classifiers.classifier_guidance import (
+    ClassifierGuidance as ClassifierGuidance,
+    classified as classified,
+)
+from .classifiers.elucd import EluCD as EluCD, softened as softened
+from .classifiers.gfcg import GFCG as GFCG
+from .likelihood import (
+    DPS as DPS,
+    LGD as LGD,
+    MMPS as MMPS,
+    TFG as TFG,
+    TMPD as TMPD,
+    PiGDM as PiGDM,
+)
+from .models.autoguidance import AutoGuidance as AutoGuidance
+from .models.experts import Experts as Experts
+from .models.rlg import RLG as RLG
+from .nested import Nested as Nested
+from .registry import LIKELIHOOD_RULES as LIKELIHOOD_RULES, RULES as RULES
+from .tilted.adaptive import AdaptiveGuidance as AdaptiveGuidance
+from .tilted.apg import APG as APG
+from .tilted.cfg import CFG as CFG
+from .tilted.cfgpp import CFGPlusPlus as CFGPlusPlus
+from .tilted.dynamic import DynamicCFG as DynamicCFG
+from .tilted.interval import Interval as Interval
+from .tilted.linear_ag import LinearAG as LinearAG
+from .tilted.rescale import Rescale as Rescale
+from .tilted.two_level import TwoLevel as TwoLevel
+from .tilted.zero_star import ZeroStar as ZeroStar
 
 
 def __getattr__(name: str) -> Any:

@@ -1,16 +1,12 @@
 """Kinds of data: how their files are read, how they are measured, and how samples are shown."""
 
-from .base import Degradation, Figure, Modality, Option, Outcome, Signal, Task
-from .registry import MODALITIES, modality_of
-
-__all__ = [
-    "MODALITIES",
-    "Degradation",
-    "Figure",
-    "Modality",
-    "Option",
-    "Outcome",
-    "Signal",
-    "Task",
-    "modality_of",
-]
+from .base import (
+    Degradation as Degradation,
+    Figure as Figure,
+    Modality as Modality,
+    Option as Option,
+    Outcome as Outcome,
+    Signal as Signal,
+    Task as Task,
+)
+from .registry import MODALITIES as MODALITIES, modality_of as modality_of

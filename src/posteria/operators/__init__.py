@@ -1,37 +1,36 @@
 """Measurement operators."""
 
-from .base import Composed, LinearComposed, LinearOperator, Operator, SVDOperator
-from .convolution import Blur, CircularBlur, gaussian_kernel, motion_kernel
-from .fourier import PhaseRetrieval
-from .function import Function, LinearFunction
-from .masks import box_mask, expand_mask, half_mask, random_mask
-from .nonlinear import JPEG, Clip, NonlinearBlur, Quantization
-from .pixel import ColorMixing, Identity, Inpainting, Matrix, SuperResolution
-
-__all__ = [
-    "JPEG",
-    "Blur",
-    "CircularBlur",
-    "Clip",
-    "ColorMixing",
-    "Composed",
-    "Function",
-    "Identity",
-    "Inpainting",
-    "LinearComposed",
-    "LinearFunction",
-    "LinearOperator",
-    "Matrix",
-    "NonlinearBlur",
-    "Operator",
-    "PhaseRetrieval",
-    "Quantization",
-    "SVDOperator",
-    "SuperResolution",
-    "box_mask",
-    "expand_mask",
-    "gaussian_kernel",
-    "half_mask",
-    "motion_kernel",
-    "random_mask",
-]
+from .base import (
+    Composed as Composed,
+    LinearComposed as LinearComposed,
+    LinearOperator as LinearOperator,
+    Operator as Operator,
+    SVDOperator as SVDOperator,
+)
+from .convolution import (
+    Blur as Blur,
+    CircularBlur as CircularBlur,
+    gaussian_kernel as gaussian_kernel,
+    motion_kernel as motion_kernel,
+)
+from .fourier import PhaseRetrieval as PhaseRetrieval
+from .function import Function as Function, LinearFunction as LinearFunction
+from .masks import (
+    box_mask as box_mask,
+    expand_mask as expand_mask,
+    half_mask as half_mask,
+    random_mask as random_mask,
+)
+from .nonlinear import (
+    JPEG as JPEG,
+    Clip as Clip,
+    NonlinearBlur as NonlinearBlur,
+    Quantization as Quantization,
+)
+from .pixel import (
+    ColorMixing as ColorMixing,
+    Identity as Identity,
+    Inpainting as Inpainting,
+    Matrix as Matrix,
+    SuperResolution as SuperResolution,
+)

@@ -1,6 +1,4 @@
 """Named problems whose answers are known exactly."""
 
-from .tilted import TILTED_PROBLEMS, TiltedProblem
-from .toy import PROBLEMS, Problem
-
-__all__ = ["PROBLEMS", "TILTED_PROBLEMS", "Problem", "TiltedProblem"]
+from .tilted import TILTED_PROBLEMS as TILTED_PROBLEMS, TiltedProblem as TiltedProblem
+from .toy import PROBLEMS as PROBLEMS, Problem as Problem

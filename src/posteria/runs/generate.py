@@ -21,8 +21,7 @@ from ..samplers import Guided, PosteriorSampler, rebuild_sampler
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
 from .engine import Drawn, Method
-from .job import Job, run
-from .job import repeat as repeat_of
+from .job import Job, repeat as repeat_of, run
 from .models import MODELS, Models, load_judge, wants
 from .report import Page
 from .request import REFERENCE, Generate

@@ -24,8 +24,7 @@ from ..priors import SHIPPED, load_prior, prior_sha256
 from ..samplers import at_budget, choose
 from ..target import Posterior
 from .engine import Drawn, Method
-from .job import Job, run
-from .job import repeat as repeat_of
+from .job import Job, repeat as repeat_of, run
 from .report import Page
 from .request import AUTO, Restore
 from .results import Results, count, divergence, shown, spread, usable

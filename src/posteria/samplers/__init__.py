@@ -1,88 +1,45 @@
 """Samplers."""
 
-from .base import Sampler
-from .budget import at_budget, cost
-from .choose import Choice, choose
-from .fitted.dcps import DCPS
-from .fitted.gaussian_vi import InnerSteps
-from .fitted.mgdm import MGDM, Deterministic, IndexLaw, Midpoint, Mix, Uniform
-from .fitted.mgps import MGPS
-from .guided import Guided, TiltedSampler
-from .particles.exact import Exact
-from .particles.fk import FK, rewarded
-from .particles.fps import FPS
-from .particles.mcgdiff import MCGDiff
-from .particles.tds import TDS
-from .posterior import PosteriorSampler
-from .projection.ddnm import DDNM
-from .projection.ddrm import DDRM
-from .projection.repaint import RePaint
-from .projection.score_sde import ScoreSDE
-from .projection.sda import SDA
-from .registry import (
-    POSTERIOR_SAMPLERS,
-    SAMPLERS,
-    TILTED_SAMPLERS,
-    rebuild_part,
-    rebuild_sampler,
+from .base import Sampler as Sampler
+from .budget import at_budget as at_budget, cost as cost
+from .choose import Choice as Choice, choose as choose
+from .fitted.dcps import DCPS as DCPS
+from .fitted.gaussian_vi import InnerSteps as InnerSteps
+from .fitted.mgdm import (
+    MGDM as MGDM,
+    Deterministic as Deterministic,
+    IndexLaw as IndexLaw,
+    Midpoint as Midpoint,
+    Mix as Mix,
+    Uniform as Uniform,
 )
-from .ruled import DPS, LGD, MMPS, TMPD, PiGDM
-from .splitting.daps import DAPS
-from .splitting.diffpir import DiffPIR
-from .splitting.langevin import Langevin
-from .splitting.pnp_dm import PnPDM
-from .splitting.red_diff import REDDiff
-from .tfg import TFG
-from .tilted.cfgig import CFGiG
-from .tilted.tilted_gibbs import TiltedGibbs
-from .unconditional import Unconditional
-
-__all__ = [
-    "DAPS",
-    "DCPS",
-    "DDNM",
-    "DDRM",
-    "DPS",
-    "FK",
-    "FPS",
-    "LGD",
-    "MGDM",
-    "MGPS",
-    "MMPS",
-    "POSTERIOR_SAMPLERS",
-    "SAMPLERS",
-    "SDA",
-    "TDS",
-    "TFG",
-    "TILTED_SAMPLERS",
-    "TMPD",
-    "CFGiG",
-    "Choice",
-    "Deterministic",
-    "DiffPIR",
-    "Exact",
-    "Guided",
-    "IndexLaw",
-    "InnerSteps",
-    "Langevin",
-    "MCGDiff",
-    "Midpoint",
-    "Mix",
-    "PiGDM",
-    "PnPDM",
-    "PosteriorSampler",
-    "REDDiff",
-    "RePaint",
-    "Sampler",
-    "ScoreSDE",
-    "TiltedGibbs",
-    "TiltedSampler",
-    "Unconditional",
-    "Uniform",
-    "at_budget",
-    "choose",
-    "cost",
-    "rebuild_part",
-    "rebuild_sampler",
-    "rewarded",
-]
+from .fitted.mgps import MGPS as MGPS
+from .guided import Guided as Guided, TiltedSampler as TiltedSampler
+from .particles.exact import Exact as Exact
+from .particles.fk import FK as FK, rewarded as rewarded
+from .particles.fps import FPS as FPS
+from .particles.mcgdiff import MCGDiff as MCGDiff
+from .particles.tds import TDS as TDS
+from .posterior import PosteriorSampler as PosteriorSampler
+from .projection.ddnm import DDNM as DDNM
+from .projection.ddrm import DDRM as DDRM
+from .projection.repaint import RePaint as RePaint
+from .projection.score_sde import ScoreSDE as ScoreSDE
+from .projection.sda import SDA as SDA
+from .registry import (
+    POSTERIOR_SAMPLERS as POSTERIOR_SAMPLERS,
+    SAMPLERS as SAMPLERS,
+    TILTED_SAMPLERS as TILTED_SAMPLERS,
+    rebuild_part as rebuild_part,
+    rebuild_sampler as rebuild_sampler,
+)
+from .ruled import DPS as DPS, LGD as LGD, MMPS as MMPS, TMPD as TMPD, PiGDM as PiGDM
+from .splitting.daps import DAPS as DAPS
+from .splitting.diffpir import DiffPIR as DiffPIR
+from .splitting.langevin import Langevin as Langevin
+from .splitting.pnp_dm import PnPDM as PnPDM
+from .splitting.red_diff import REDDiff as REDDiff
+from .tfg import TFG as TFG
+from .tilted.cfgig import CFGiG as CFGiG
+from .tilted.tilted_gibbs import TiltedGibbs as TiltedGibbs
+from .unconditional import Unconditional as Unconditional

@@ -3,15 +3,14 @@
 Each function raises `AssertionError` with a sentence at the first property that does not hold.
 """
 
-from .parts import check_denoiser, check_likelihood, check_operator
-from .samplers import check_guidance, check_sampler, example_posterior, example_tilted
-
-__all__ = [
-    "check_denoiser",
-    "check_guidance",
-    "check_likelihood",
-    "check_operator",
-    "check_sampler",
-    "example_posterior",
-    "example_tilted",
-]
+from .parts import (
+    check_denoiser as check_denoiser,
+    check_likelihood as check_likelihood,
+    check_operator as check_operator,
+)
+from .samplers import (
+    check_guidance as check_guidance,
+    check_sampler as check_sampler,
+    example_posterior as example_posterior,
+    example_tilted as example_tilted,
+)

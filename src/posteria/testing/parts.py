@@ -130,12 +130,7 @@ def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor) -> None:
 
 
 # Relative errors allowed, by the precision in which a prior computes.
-TOLERANCES = {
-    torch.float64: 1e-8,
-    torch.float32: 1e-3,
-    torch.float16: 2e-2,
-    torch.bfloat16: 1e-1,
-}
+TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 def check_denoiser(

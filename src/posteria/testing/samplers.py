@@ -153,8 +153,7 @@ def _check_cost(sampler: Sampler[Any], target: Any, name: str) -> None:
 def _check_law(single: Tensor, double: Tensor, name: str) -> None:
     """Mean and standard deviation of each entry, up to half of it; noise is another in each dtype."""
     require(
-        single.dtype == torch.float32,
-        f"{name} draws {single.dtype} from a prior of torch.float32",
+        single.dtype == torch.float32, f"{name} draws {single.dtype} from a prior of torch.float32"
     )
     x, std = single.double(), double.std(0)
     near = (x.mean(0) - double.mean(0)).abs() < std / 2

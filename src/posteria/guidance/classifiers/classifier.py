@@ -73,9 +73,7 @@ class BayesClassifier(Classifier):
     noisy = True
 
     def __init__(
-        self,
-        classes: Sequence[Gaussian | GaussianMixture],
-        shares: Sequence[float] | None = None,
+        self, classes: Sequence[Gaussian | GaussianMixture], shares: Sequence[float] | None = None
     ) -> None:
         laws = list(classes)
         require(len(laws) >= 2, f"A classifier has at least 2 classes; {len(laws)} were given.")

@@ -1,10 +1,8 @@
 """Rules of a posterior: estimates of E[x_0 | x, y] for any solver."""
 
-from .dps import DPS
-from .lgd import LGD
-from .mmps import MMPS
-from .pigdm import PiGDM
-from .tfg import TFG
-from .tmpd import TMPD
-
-__all__ = ["DPS", "LGD", "MMPS", "TFG", "TMPD", "PiGDM"]
+from .dps import DPS as DPS
+from .lgd import LGD as LGD
+from .mmps import MMPS as MMPS
+from .pigdm import PiGDM as PiGDM
+from .tfg import TFG as TFG
+from .tmpd import TMPD as TMPD

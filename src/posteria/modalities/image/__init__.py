@@ -1,5 +1,3 @@
 """Pictures."""
 
-from .modality import Image
-
-__all__ = ["Image"]
+from .modality import Image as Image

@@ -96,9 +96,7 @@ TASKS: dict[str, Task] = {
     ),
     "blur": Task("blur by a Gaussian, or by a kernel of one's own", _blur, ("kernel", "blur")),
     "motion": Task(
-        "motion blur",
-        lambda shape, blur, seed: Blur(_motion(blur, seed), shape),
-        ("blur", "seed"),
+        "motion blur", lambda shape, blur, seed: Blur(_motion(blur, seed), shape), ("blur", "seed")
     ),
     "nonlinear-blur": Task(
         "motion blur of light, before the camera compresses it",

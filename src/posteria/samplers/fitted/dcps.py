@@ -91,12 +91,7 @@ class DCPS(PosteriorSampler[ScaledState]):
         """
         return {
             "images": cls(
-                schedule=Table(steps=300),
-                gamma=1e-3,
-                inner=2,
-                lr=1.5,
-                adam=False,
-                prior_std=1.0,
+                schedule=Table(steps=300), gamma=1e-3, inner=2, lr=1.5, adam=False, prior_std=1.0
             )
         }
 
@@ -181,13 +176,7 @@ class DCPS(PosteriorSampler[ScaledState]):
         return x + unit * (tamed + math.sqrt(2 * self.gamma) * rng.normal_like(x))
 
     def _descend(
-        self,
-        score: Score,
-        center: Tensor,
-        std: float,
-        unit: float,
-        space: Space,
-        rng: Rng,
+        self, score: Score, center: Tensor, std: float, unit: float, space: Space, rng: Rng
     ) -> Normal:
         """Fit a Gaussian to `N(center, std^2 I)` times a potential by steps of the length `lr`."""
         mean, log_std = center, torch.full_like(center, math.log(std))

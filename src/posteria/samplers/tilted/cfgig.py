@@ -152,7 +152,4 @@ class CFGiG(TiltedSampler[GuidedState]):
         The weight is left to the target. Those for sound and for Stable Diffusion XL take subsets of a
         table of levels, and are not among them.
         """
-        return {
-            "edm2": cls(),
-            "edm2_delayed": cls(sigma_star=2.0, rule=TwoLevel(delta=0.1)),
-        }
+        return {"edm2": cls(), "edm2_delayed": cls(sigma_star=2.0, rule=TwoLevel(delta=0.1))}

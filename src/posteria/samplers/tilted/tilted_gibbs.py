@@ -151,8 +151,7 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
     def log_evidence(self, target: Tilted, seeds: Sequence[int]) -> Tensor:
         # Particles that are alone have no weights, and estimate nothing.
         require(
-            self.particles > 1,
-            "The integral of a tilted density needs a population; particles=1.",
+            self.particles > 1, "The integral of a tilted density needs a population; particles=1."
         )
         return super().log_evidence(target, seeds)
 
