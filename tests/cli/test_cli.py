@@ -767,7 +767,7 @@ def test_an_interrupt_is_one_line_at_any_time(when: str, tmp_path: Path) -> None
     drawing = when in {"while it draws", "by a scheduler"}
     while drawing and not (out / "input.npz").exists() and time.time() < deadline:
         time.sleep(0.01)
-    time.sleep({"at the start": 0.02, "while it loads": 0.7}.get(when, 0.3))
+    time.sleep({"at the start": 0.1, "while it loads": 0.7}.get(when, 0.3))
     process.send_signal(signal.SIGTERM if when == "by a scheduler" else signal.SIGINT)
     _, error = process.communicate(timeout=120)
     # Where SIGINT comes while a module makes code of a text, Python ends by the signal itself, for
