@@ -68,24 +68,14 @@ class Meter:
     memory: float = 0.0
 
     def __add__(self, other: "Meter") -> "Meter":
-        return Meter(
-            self.forward + other.forward,
-            self.backward + other.backward,
-            self.operator + other.operator,
-            self.others + other.others,
-            self.seconds + other.seconds,
-            max(self.memory, other.memory),
-        )
+        return self._with(other, 1, max(self.memory, other.memory))
 
     def __sub__(self, earlier: "Meter") -> "Meter":
-        return Meter(
-            self.forward - earlier.forward,
-            self.backward - earlier.backward,
-            self.operator - earlier.operator,
-            self.others - earlier.others,
-            self.seconds - earlier.seconds,
-            self.memory,
-        )
+        return self._with(earlier, -1, self.memory)
+
+    def _with(self, other: "Meter", sign: int, memory: float) -> "Meter":
+        ours, theirs = self.record(), other.record()
+        return Meter(**{k: ours[k] + sign * theirs[k] for k in ours} | {"memory": memory})
 
     def record(self) -> dict[str, Any]:
         """The totals by name, for JSON."""
@@ -98,14 +88,9 @@ class Meter:
             samples: Those whose work was done: `Sampler.worked(target, seeds)`, which is populations times particles
                 for samplers that move populations.
         """
-        return Cost(
-            _each(self.forward, samples),
-            _each(self.backward, samples),
-            _each(self.operator, samples),
-            _each(self.others, samples),
-            self.seconds / samples,
-            self.memory,
-        )
+        names = ("forward", "backward", "operator", "others")
+        each = {name: _each(getattr(self, name), samples) for name in names}
+        return Cost(**each, seconds=self.seconds / samples, memory=self.memory)
 
 
 def _each(total: int, samples: int) -> float:

@@ -120,13 +120,10 @@ def tarp_ranks(
         Ranks `[m]` and the number of samples that the truths were ranked among.
     """
     _check(x, truth)
-    require(
-        truth.ndim > 0 and len(truth) >= 2, "Coverage needs the truths of at least 2 simulations."
-    )
+    simulations = len(truth) if truth.ndim else 0
+    require(simulations >= 2, "Coverage needs the truths of at least 2 simulations.")
     if references is None:
-        require(
-            len(x) >= 2, "One sample serves as reference; coverage needs at least 2 a simulation."
-        )
+        require(len(x) >= 2, "One sample serves as reference; coverage needs at least 2.")
         x, references = x[:-1], x[-1]
     if references.shape != truth.shape:
         raise ShapeError(

@@ -200,9 +200,7 @@ class Sampler(abc.ABC, Generic[S]):
             InputError: If there are none of that name.
         """
         presets = cls.presets()
-        require(
-            bool(presets), f"{cls.__name__} has no published settings; its own are the default."
-        )
+        require(bool(presets), f"{cls.__name__} has no published settings; take its defaults.")
         if name not in presets:
             raise unknown(f"published setting of {cls.__name__}", name, presets)
         return presets[name]

@@ -68,9 +68,7 @@ class TFG(RuledSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.order == 1, f"TFG is made for steps of order 1; order={self.order}.")
-        require(
-            self.repeats >= 1, f"TFG needs at least one each of its loops; repeats={self.repeats}."
-        )
+        require(self.repeats >= 1, f"repeats is at least 1; {self.repeats} is not.")
         low, high = self.between or (0.0, 0.0)
         require(0 <= low <= high, f"between is a range of noise levels; {self.between} is not.")
 

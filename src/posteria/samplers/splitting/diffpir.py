@@ -61,9 +61,7 @@ class DiffPIR(PosteriorSampler[State]):
         require(0 < self.weight < math.inf, f"The weight is above 0; weight={self.weight}.")
         require(0 <= self.zeta <= 1, f"zeta is from 0 to 1; {self.zeta} is not.")
         require(self.inner >= 1, f"There is at least 1 gradient step; inner={self.inner}.")
-        require(
-            self.iterations >= 1, f"There is at least 1 iteration; iterations={self.iterations}."
-        )
+        require(self.iterations >= 1, f"iterations is at least 1; {self.iterations} is not.")
 
     @property
     @override

@@ -56,9 +56,7 @@ class PnPDM(PosteriorSampler[ScaledState]):
     state_type: ClassVar[type[State]] = ScaledState
 
     def __post_init__(self) -> None:
-        require(
-            self.points >= 1, f"A reverse diffusion has at least 1 point; points={self.points}."
-        )
+        require(self.points >= 1, f"A run has at least 1 point; points={self.points}.")
         require(self.last >= 1, f"PnP-DM makes at least 1 last sweep; last={self.last}.")
         check_prior_std(self.prior_std)
 
