@@ -79,7 +79,8 @@ def alone(context: typer.Context) -> None:
     record = context.params["record"]
     if record is None:
         return
-    if not record.exists():
+    # A context has texts in older versions of typer.
+    if not Path(record).exists():
         raise InputError(f"There is no file {record}.")
     for name in context.params:
         source = context.get_parameter_source(name)
