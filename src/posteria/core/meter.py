@@ -11,7 +11,7 @@ A row is one signal. Counted are
 - `seconds`, and `memory`, the highest that the process or the GPU held.
 
 The draws that measure the scale of a prior (`diffusion.scale`, 32 of 23 evaluations) are counted where they
-are made: 736 rows in the first batch that needs them and none afterwards. Everything that is asked of the
+are made: 736 rows in the first batch that needs them and none afterwards. Every evaluation of the
 prior counts, also for samples that are not returned: a population is simulated whole.
 """
 

@@ -284,7 +284,7 @@ class Network(Conditional):
         except Exception as error:
             if "Inference tensor" in str(error):
                 raise
-            # Which of them a network raises is its own affair; it is said in full, with what was given.
+            # Which of them a network raises is its own affair; the sentence has it in full, with what was given.
             given = ", ".join(
                 f"{name} {tuple(a.shape)} in {str(a.dtype).removeprefix('torch.')}"
                 for name, a in zip(("x", "time", "label"), arguments, strict=False)

@@ -17,7 +17,7 @@ from ..guidance.tilted.rescale import Rescale
 from ..guidance.tilted.zero_star import ZeroStar
 from ..priors.readers.schedulers import reading_of
 
-# What a rule may be asked: whether it can do without the latents, for what a network predicts.
+# Whether a rule can do without the latents, for what a network predicts.
 Fits = Callable[[Any, Parametrisation], bool]
 
 

@@ -51,7 +51,7 @@ def load_judge(name: str, space: Space) -> CleanClassifier:
 
 
 class Models:
-    """Models, loaded, that count what they are asked.
+    """Models, loaded, that count their evaluations.
 
     Args:
         names: By what they are for: names of priors, or of a shipped classifier.
@@ -59,7 +59,7 @@ class Models:
         size: Height and width, if not those that the priors were trained at.
 
     Attributes:
-        meter: What has been asked of them so far, by all samples together.
+        meter: Their evaluations so far, by all samples together.
 
     Raises:
         InputError: If there is none of that name.

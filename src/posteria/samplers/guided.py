@@ -119,7 +119,7 @@ def guided_step(
 ) -> GuidedState:
     """One step of a solver with a rule in place of a denoiser.
 
-    Where a solver evaluates twice, the iterate is pushed as the rule said at the level that it leaves.
+    Where a solver evaluates twice, the iterate is pushed by the estimate at the level that it leaves.
 
     Args:
         rule: The rule.

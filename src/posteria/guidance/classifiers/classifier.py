@@ -19,7 +19,7 @@ class Classifier(abc.ABC):
     Attributes:
         space: Of the signals.
         labels: Number of classes.
-        noisy: Whether it knows noise levels; a clean one is asked about estimates of x_0 only.
+        noisy: Whether it knows noise levels; a clean one is evaluated on estimates of x_0 only.
     """
 
     space: Space

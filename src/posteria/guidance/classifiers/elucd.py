@@ -19,7 +19,7 @@ from .classifier_guidance import Base, check_base, guided_member, label_known_to
 
 @dataclass(frozen=True)
 class EluCD(TiltedRule):
-    """EluCD (Ma et al., 2024, arXiv:2310.11311): a clean classifier is asked about the estimate.
+    """EluCD (Ma et al., 2024, arXiv:2310.11311): a clean classifier is evaluated on the estimate.
 
     The gradient of `t1 f_c - logsumexp(t2 f)`, with f the logits, is taken at the denoised signal
     and *used* as the gradient at the noisy one: the denoiser is not differentiated. In the

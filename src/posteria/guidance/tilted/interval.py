@@ -60,6 +60,6 @@ class Interval(Pointwise):
         inside = (self.low < levels) & (levels <= self.high)
         if weight == 1 or not inside.any():
             return given
-        # Only the rows inside are asked of the unconditional model.
+        # The unconditional model is evaluated on the rows inside only.
         free = target.unconditional(x[inside], levels[inside])
         return torch.index_put(given, (inside,), free.lerp(given[inside], weight))

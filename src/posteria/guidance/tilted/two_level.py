@@ -15,7 +15,7 @@ from ..base import Pointwise
 class TwoLevel(Pointwise):
     """Two noise levels in one estimate (Moufad et al., 2025, arXiv:2505.21101): `(1 + delta) D_c - delta D_u`.
 
-    Here D_c is asked at the level `sigma sqrt(weight / (1 + delta))` and D_u at
+    Here D_c is evaluated at the level `sigma sqrt(weight / (1 + delta))` and D_u at
     `sigma sqrt((weight - 1) / delta)`. The score of the noised tilted law is that of this estimate and
     a Renyi term between the laws of x_0 at the two levels, whatever `delta` is; the term is left out.
     `delta = weight - 1` is classifier-free guidance; below that both levels are above `sigma`, and

@@ -1,4 +1,4 @@
-"""What a scheduler of diffusers says of its network: what it predicts, and how it is told the noise level."""
+"""What a scheduler of diffusers says of its network: what it predicts, and how it is conditioned on the noise level."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def config_of(scheduler: Any) -> dict[str, Any]:
 
 
 def reading_of(scheduler: Any) -> Parametrisation:
-    """What the network of a scheduler predicts and how it is told the noise level.
+    """What the network of a scheduler predicts and how it is conditioned on the noise level.
 
     Args:
         scheduler: A scheduler of diffusers, or its configuration with `_class_name`.

@@ -144,7 +144,7 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
 
     @override
     def check_tilted(self, target: Tilted) -> None:
-        # Both members are asked, whatever the weight.
+        # Both members are evaluated, whatever the weight.
         _ = target.conditional, target.unconditional
 
     @override
