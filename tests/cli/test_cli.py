@@ -760,6 +760,8 @@ def test_an_interrupt_is_one_line_at_any_time(when: str, tmp_path: Path) -> None
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # A shell's background job ignores interrupts, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     process.stdout.readline()
