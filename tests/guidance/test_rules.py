@@ -101,6 +101,22 @@ def test_an_inner_rule_with_memory() -> None:
         apg.sample(example_posterior(), 1)
 
 
+class Pushing(Remembering):
+    """A rule of a tilted law that moves the iterate."""
+
+    def __call__(
+        self, target: po.Tilted, x: torch.Tensor, info: StepInfo, memory: Memory
+    ) -> Estimate:
+        return super().__call__(target, x, info, memory)._replace(push=0 * x + 1)
+
+
+def test_an_inner_rule_that_pushes_is_refused() -> None:
+    # Catches: a push that is dropped in silence.
+    sampler = po.Guided(rule=Nested(po.MMPS(), Pushing()), schedule=LEVELS)
+    with pytest.raises(po.CapabilityError, match="Pushing pushes the iterate"):
+        sampler.sample(guided_restoration(), 1)
+
+
 def test_rules_refuse_the_other_kind_of_target() -> None:
     # Catches: a rule of a posterior that takes a tilted law for a prior, and the other way round.
     with pytest.raises(po.CapabilityError, match="MMPS needs a Posterior; this is a Tilted"):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import require
+from ..core.linalg import outside_inference
 from ..core.rng import Rng
 from ..core.state import State
 from .denoiser import Denoiser, Scale
@@ -55,7 +56,9 @@ def prior_draws(prior: Denoiser, draws: int = 32) -> Tensor:
     """
     known = _of(prior).draws
     if draws not in known:
-        known[draws] = _draw(prior, draws)
+        # Kept for later, and so not made of the caller's inference mode.
+        with outside_inference():
+            known[draws] = _draw(prior, draws)
     return known[draws]
 
 

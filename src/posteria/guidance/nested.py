@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core import linalg
-from ..core.errors import expect
+from ..core.errors import CapabilityError, expect
 from ..core.level import Level
 from ..core.linalg import LinearMap
 from ..diffusion.denoiser import Denoiser
@@ -20,7 +20,7 @@ class Nested(Rule):
     """A rule of a posterior whose prior is a tilted law, which a rule of its own stands in for.
 
     What the outer rule differentiates is the inner one's estimate. With CFG inside it is the outer rule on
-    the `Tilted` as a prior, to the bit. The density is p(x | c)^w p(x)^(1 - w) p(y | x), as far as both
+    the `Tilted` as a prior, up to rounding. The density is p(x | c)^w p(x)^(1 - w) p(y | x), as far as both
     rules stand for it.
 
     Args:
@@ -97,6 +97,11 @@ class _Inner(Denoiser):
 
     def _estimate(self, x: Tensor) -> Tensor:
         estimate = self.rule(self.law, x, self.info, self.before)
+        if estimate.push is not None:
+            raise CapabilityError(
+                f"{type(self.rule).__name__} pushes the iterate and cannot stand inside another rule; "
+                "take one that gives an estimate only, such as CFG or APG."
+            )
         self.memory = {name: value.detach() for name, value in estimate.memory.items()}
         return estimate.x0
 
