@@ -1,5 +1,6 @@
 """Wrong types at the public edges are one sentence each, and none is a silent answer."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,10 @@ WRONG: dict[str, Callable[[], object]] = {
         TARGET.likelihood.operator,
         "a",  # type: ignore[arg-type]
     ),
+    r"MGDM\(\).with_steps\(20\) sets": lambda: po.MGDM(steps=20),  # type: ignore[call-arg]
+    r"say sample\(target, seeds=8\)": lambda: po.MMPS(num_samples=8),  # type: ignore[call-arg]
+    "Did you mean 'steps'": lambda: po.Karras(n_steps=9),  # type: ignore[call-arg]
+    "setting of APG 'momentum'; there are weight": lambda: po.guidance.APG(momentum=0),  # type: ignore[call-arg]
     "There is no prior ''": lambda: po.load_prior(""),
     "There is no prior 'diffusers:'": lambda: po.load_prior("diffusers:"),
     "no device 'nope'": lambda: po.load_prior("digits", device="nope"),
@@ -69,3 +74,10 @@ def test_a_wrong_type_is_a_sentence(sentence: str) -> None:
     # Catches: an AttributeError or TypeError from inside, that names no value of the user's.
     with pytest.raises(po.PosteriaError, match=sentence):
         WRONG[sentence]()
+
+
+def test_signatures_are_those_of_the_settings() -> None:
+    # Catches: help(posteria.MGDM) that shows *args; a TypeError of another cause that is taken for a keyword's.
+    assert [*inspect.signature(po.Karras).parameters] == ["steps", "sigma_min", "sigma_max", "rho"]
+    with pytest.raises(TypeError, match="positional"):
+        po.MGDM(20)  # type: ignore[misc]

@@ -1,8 +1,12 @@
 """Errors that a user can act on: each is one sentence that says what was given and what is needed."""
 
+import abc
 import difflib
+import inspect
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from typing_extensions import override
 
 T = TypeVar("T")
 
@@ -74,3 +78,35 @@ def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return InputError(f"There is no {what} {name!r}; there are {', '.join(names)}.{hint}")
+
+
+class KeywordError(InputError, TypeError):
+    """A keyword that a class does not have."""
+
+
+class Keywords(abc.ABCMeta):
+    """The kind of classes that hold settings.
+
+    A class may say where a setting is that people look for in it: `elsewhere(name, value)` gives a sentence, or None.
+    """
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        signature = inspect.signature(type.__getattribute__(cls, "__init__"))
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+    @override
+    def __call__(cls, *args: Any, **keywords: Any) -> Any:
+        try:
+            return super().__call__(*args, **keywords)
+        except TypeError as error:
+            known = inspect.signature(cls).parameters
+            wrong = [name for name in keywords if name not in known]
+            takes_all = any(each.kind is each.VAR_KEYWORD for each in known.values())
+            if isinstance(error, PosteriaError) or takes_all or not wrong:
+                raise
+            name = wrong[0]
+            said = getattr(cls, "elsewhere", lambda *_: None)(name, keywords[name])
+            raise KeywordError(
+                said or str(unknown(f"setting of {cls.__name__}", name, known))
+            ) from None

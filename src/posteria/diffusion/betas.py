@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.errors import Keywords
+
 
 @dataclass(frozen=True)
-class Betas(abc.ABC):
+class Betas(metaclass=Keywords):
     """The variances that a DDPM adds at each training step (Ho et al., 2020, arXiv:2006.11239)."""
 
     @abc.abstractmethod

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing_extensions import override
 
+from ..core.errors import Keywords
 from ..core.rng import Rng
 from ..core.state import State
 from .kernel import reverse_step
@@ -16,7 +17,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
-class Solver(abc.ABC):
+class Solver(metaclass=Keywords):
     """A scheme for the reverse process."""
 
     @abc.abstractmethod

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, expect, require
+from ..core.errors import InputError, Keywords, expect, require
 from ..core.level import Level
 from ..core.rng import Rng
 from ..core.space import Space
@@ -78,7 +78,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rule(abc.ABC):
+class Rule(metaclass=Keywords):
     """A rule that stands in for the intractable denoiser of a target, for any solver.
 
     Attributes:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core import linalg
-from ..core.errors import CapabilityError, require, unknown
+from ..core.errors import CapabilityError, Keywords, require, unknown
 from ..core.meter import Cost, Watch
 from ..core.rng import Rng, Seeds, listed
 from ..core.space import Space
@@ -20,8 +20,6 @@ from ..diffusion.schedule import Schedule, Table, levels_of
 from ..target import metered
 
 S = TypeVar("S", bound=State)
-
-# Integers in [0, 2^32), or a number n for 0, ..., n - 1.
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,7 +51,7 @@ class Samples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler(abc.ABC, Generic[S]):
+class Sampler(Generic[S], metaclass=Keywords):
     """A method that draws from a target. It holds hyper-parameters only; the target is given when it runs.
 
     Args:
@@ -191,6 +189,18 @@ class Sampler(abc.ABC, Generic[S]):
     def batches(self, seeds: Sequence[int], size: int) -> list[list[int]]:
         """Cut seeds into batches of about `size` that do not share work."""
         return [list(seeds[start : start + size]) for start in range(0, len(seeds), size)]
+
+    @classmethod
+    def elsewhere(cls, name: str, value: Any) -> str | None:
+        """Where the steps and the samples are set, for those who look for them among a sampler's settings."""
+        if "steps" in name:
+            return (
+                f"{cls.__name__} has no setting {name!r}: {cls.__name__}().with_steps({value!r}) sets the number of "
+                "steps, and schedule=... the noise levels."
+            )
+        if "sample" in name or "seed" in name:
+            return f"{cls.__name__} has no setting {name!r}: say sample(target, seeds={value!r}) of the sampler."
+        return None
 
     @classmethod
     def published(cls, name: str) -> Self:

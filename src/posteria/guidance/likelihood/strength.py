@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from typing_extensions import override
 
-from ...core.errors import require
+from ...core.errors import Keywords, require
 
 
 class Move(NamedTuple):
@@ -28,7 +28,7 @@ class Move(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Strength(abc.ABC):
+class Strength(metaclass=Keywords):
     """How far a gradient moves things, level by level. Papers differ in the units in which it is one number.
 
     Args:
