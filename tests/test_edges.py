@@ -62,11 +62,34 @@ WRONG: dict[str, Callable[[], object]] = {
     r"say sample\(target, seeds=8\)": lambda: po.MMPS(num_samples=8),  # type: ignore[call-arg]
     "Did you mean 'steps'": lambda: po.Karras(n_steps=9),  # type: ignore[call-arg]
     "setting of APG 'momentum'; there are weight": lambda: po.guidance.APG(momentum=0),  # type: ignore[call-arg]
+    "measurement holds complex128 values": lambda: po.Posterior(
+        TARGET.prior,
+        TARGET.likelihood,
+        TARGET.y.numpy() * 1j,  # type: ignore[arg-type]
+    ),
+    "measurement holds torch.complex128 values": lambda: po.Posterior(
+        TARGET.prior, TARGET.likelihood, TARGET.y * 1j
+    ),
+    "measurement is no array of numbers": lambda: po.Posterior(
+        TARGET.prior,
+        TARGET.likelihood,
+        [[1.0], 2.0],  # type: ignore[arg-type]
+    ),
+    "measurement holds object values": lambda: po.Posterior(TARGET.prior, TARGET.likelihood, None),  # type: ignore[arg-type]
     "There is no prior ''": lambda: po.load_prior(""),
     "There is no prior 'diffusers:'": lambda: po.load_prior("diffusers:"),
     "no device 'nope'": lambda: po.load_prior("digits", device="nope"),
     "no device 'cuda:99'": lambda: po.load_prior("digits", device="cuda:99"),
 }
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", "<f2", "longdouble", ">i4", "u2", "u8"])
+def test_a_measurement_of_any_dtype_is_read(dtype: str) -> None:
+    # Catches: an array of a detector's byte order, which PyTorch does not take.
+    y = np.rint(TARGET.y.numpy()).clip(0)
+    exact = po.Posterior(TARGET.prior, TARGET.likelihood, torch.from_numpy(y))
+    read = po.Posterior(TARGET.prior, TARGET.likelihood, y.astype(dtype))  # type: ignore[arg-type]
+    assert torch.equal(read.y, exact.y)
 
 
 @pytest.mark.parametrize("sentence", WRONG)

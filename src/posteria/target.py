@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -13,7 +12,7 @@ from .core.errors import ShapeError, expect, require
 from .core.linalg import LinearMap
 from .core.meter import Meter
 from .core.rebuild import brief
-from .core.space import Space
+from .core.space import Space, real
 from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser
 from .likelihood import Likelihood
 
@@ -76,7 +75,7 @@ class Posterior:
             raise ShapeError(
                 f"The prior draws signals of shape {space.shape}; {operator!r} measures another shape."
             )
-        y = self.likelihood.check(torch.as_tensor(self.y))
+        y = self.likelihood.check(real(self.y, "The measurement"))
         object.__setattr__(self, "y", y.to(space.device, space.dtype))
         object.__setattr__(self, "likelihood", self.likelihood.to(space.dtype, space.device))
 

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,3 +113,35 @@ class Space:
             event = ", ".join(map(str, self.shape))
             raise ShapeError(f"{name} has shape {tuple(x.shape)}, not (*batch, {event}).")
         return x
+
+
+def native(array: np.ndarray, whose: str) -> np.ndarray:
+    """Real numbers in the byte order of this machine, in double precision at most.
+
+    Raises:
+        InputError: If they are not real.
+    """
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{whose} holds {array.dtype} values; real numbers are needed.")
+    wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    return array.astype(np.float64 if wide else array.dtype.newbyteorder("="), copy=False)
+
+
+def real(value: Any, whose: str) -> Tensor:
+    """A tensor of what a user gives: a tensor, an array or numbers.
+
+    Raises:
+        InputError: If they are not real numbers.
+    """
+    if not isinstance(value, Tensor):
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise InputError(f"{whose} is no array of numbers: {error}.") from error
+        array = native(array, whose)
+        # PyTorch computes with no wider unsigned integers.
+        unsigned = array.dtype.kind == "u" and array.dtype.itemsize > 1
+        return torch.from_numpy(array.astype(np.float64) if unsigned else array.copy())
+    if value.is_complex():
+        raise InputError(f"{whose} holds {value.dtype} values; real numbers are needed.")
+    return value

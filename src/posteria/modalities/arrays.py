@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.space import native
 
 SUFFIXES = {".npy", ".npz"}
 
@@ -50,11 +51,7 @@ def read_array(path: Path, name: str) -> np.ndarray:
         raise InputError(
             f"{path} cannot be read as an array: it is damaged, or was not saved with numpy.save or numpy.savez."
         ) from error
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{path} holds {array.dtype} values; real numbers are needed.")
-    wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
-    kind = np.dtype(np.float64) if wide else array.dtype.newbyteorder("=")
-    return np.asarray(array, dtype=kind)
+    return native(array, str(path))
 
 
 def _key(path: Path, names: list[str], wanted: str) -> str:
