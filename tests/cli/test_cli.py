@@ -464,7 +464,9 @@ def test_what_is_missing_of_a_finished_run_is_written_again(
         (out / name).unlink()
     (out / "std.png").write_bytes(b"half")
     assert posteria(*words, monkeypatch=monkeypatch) == 0
-    assert "finished before" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Missing or damaged in this finished run: " in said and "; written again" in said
+    assert "finished before" not in said
     same = {name for name, content in files(out).items() if content == before[name]}
     # The page has the peak memory, which another process has its own of.
     assert not steps and {*everything, "std.png", "samples.npz"} - same <= {"report.html"}
@@ -474,6 +476,7 @@ def test_what_is_missing_of_a_finished_run_is_written_again(
     for spoil in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:500])):
         spoil(out / "samples.npz")
         assert posteria(*words, monkeypatch=monkeypatch) == 0
+        assert "run: samples.npz; the same samples were drawn again" in capsys.readouterr().out
         assert np.array_equal(np.load(out / "samples.npz")["samples"], samples)
     assert len(steps) == 2 * 2 * 4
     assert not (out / "chunks").exists()

@@ -17,6 +17,7 @@ from .codes import DIVERGED
 if TYPE_CHECKING:
     from ..runs.job import Job
     from ..runs.results import Results
+    from ..runs.store import Store
 
 # Seconds between two lines of progress where no bar can be shown.
 EVERY = 30.0
@@ -53,11 +54,11 @@ class Output:
             for note in job.notes:
                 say(note)
         with self.progress(job.title) as advance:
-            results, before = run(job, Store(out), advance)
+            results, before = run(job, store := Store(out), advance)
         if self.as_json:
-            say_json(_content(results, out, before))
+            say_json(_content(results, store, before))
         elif not self.quiet:
-            _print(results, out, before)
+            _print(results, store, before)
         if results.diverged is not None:
             sentence = results.diverged[0].lower() + results.diverged[1:]
             print(f"posteria: {sentence}", file=sys.stderr)
@@ -75,11 +76,12 @@ class Output:
             yield _Lines(title)
 
 
-def _content(results: "Results", out: Path, before: bool) -> dict[str, Any]:
+def _content(results: "Results", store: "Store", before: bool) -> dict[str, Any]:
     heads, rows = results.table()
     return {
-        "out": str(out),
+        "out": str(store.folder),
         "finished_before": before,
+        "written_again": store.lost,
         "warnings": results.warnings(),
         "heads": heads,
         "rows": rows,
@@ -87,14 +89,17 @@ def _content(results: "Results", out: Path, before: bool) -> dict[str, Any]:
     }
 
 
-def _print(results: "Results", out: Path, before: bool) -> None:
+def _print(results: "Results", store: "Store", before: bool) -> None:
     heads, rows = results.table()
     say_rows([heads, *rows] if heads else rows)
     for sentence in (*results.legend(), *results.warnings()):
         say(sentence)
     if before:
         say("This run was finished before; nothing was drawn again.")
-    say(f"Results: {out}; look at {out / 'report.html'}")
+    elif store.lost:
+        what = "the same samples were drawn" if "samples.npz" in store.lost else "written"
+        say(f"Missing or damaged in this finished run: {', '.join(store.lost)}; {what} again.")
+    say(f"Results: {store.folder}; look at {store.path('report.html')}")
 
 
 def say_rows(rows: Sequence[Sequence[str]]) -> None:

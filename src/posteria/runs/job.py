@@ -226,7 +226,8 @@ def _finished(job: Job, record: Record, there: Request | None, store: Store) -> 
     same = all(getattr(job.request, name) == getattr(there, name, None) for name in names)
     if record.status != "done" or not same:
         return None
-    if not all(store.holds(name, sha) for name, sha in record.files.items()):
+    store.lost = [name for name, sha in record.files.items() if not store.holds(name, sha)]
+    if store.lost:
         return None
     try:
         return from_json(job.numbers, record.results)

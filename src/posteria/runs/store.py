@@ -40,11 +40,13 @@ class Store:
 
     Attributes:
         written: SHA-256 of the files that were written.
+        lost: Files of a finished run that were missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.written: dict[str, str] = {}
+        self.lost: list[str] = []
 
     def path(self, name: str) -> Path:
         """A file of the run."""
