@@ -48,8 +48,10 @@ class Observation(NamedTuple):
     variance: Tensor
 
 
-def observation(likelihood: Likelihood, y: Tensor, space: Space, by: object) -> Observation:
-    """The dense form of a linear-Gaussian likelihood.
+def measured(
+    likelihood: Likelihood, y: Tensor, space: Space, by: object
+) -> tuple[LinearOperator, Tensor, Tensor]:
+    """The operator, the noise level of each entry and `y` of a linear-Gaussian likelihood, as the space has it.
 
     Raises:
         CapabilityError: If it is not linear-Gaussian.
@@ -66,11 +68,13 @@ def observation(likelihood: Likelihood, y: Tensor, space: Space, by: object) -> 
             f"y has shape {tuple(y.shape)}; one measurement has {operator.codomain.shape}."
         )
     std = torch.as_tensor(gaussian.std, dtype=space.dtype, device=space.device)
-    return Observation(
-        y=y.to(space.device, space.dtype).flatten(),
-        matrix=operator.matrix(),
-        variance=std.expand(operator.codomain.shape).flatten() ** 2,
-    )
+    return operator, std.expand(operator.codomain.shape), y.to(space.device, space.dtype)
+
+
+def observation(likelihood: Likelihood, y: Tensor, space: Space, by: object) -> Observation:
+    """The dense form of a linear-Gaussian likelihood; errors as `measured`."""
+    operator, std, y = measured(likelihood, y, space, by)
+    return Observation(y.flatten(), operator.matrix(), std.flatten() ** 2)
 
 
 def condition(

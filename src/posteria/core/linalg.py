@@ -128,6 +128,18 @@ def rows_times(x: Tensor, matrix: Tensor) -> Tensor:
     return product.reshape(*x.shape[:-1], matrix.shape[-1])
 
 
+def blocks_times(x: Tensor, matrix: Tensor, block: int = 16) -> Tensor:
+    """`rows_times` for a large matrix, which is then read once for `block` rows and not once for each.
+
+    Every product has the same number of rows, the last one with zeros, so that a row's result does not depend on the
+    others, nor on its place among them.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    padded = torch.nn.functional.pad(flat, (0, 0, 0, -len(flat) % block))
+    product = torch.cat([rows @ matrix for rows in torch.split(padded, block)])[: len(flat)]
+    return product.reshape(*x.shape[:-1], matrix.shape[-1])
+
+
 def lanczos(
     matvec: LinearMap, v: Tensor, space: Space, *, iterations: int
 ) -> tuple[Tensor, Tensor]:
