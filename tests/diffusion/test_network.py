@@ -40,6 +40,13 @@ class Exact(nn.Module):
                 "clean": x0,
                 "velocity": alpha * noise - (1 - alpha**2).sqrt() * x0,
             }[self.kind]
+        elif self.kind in {"denoised", "score"}:
+            x0 = self.prior(x, time)
+            out = x0 if self.kind == "denoised" else (x0 - x) / time[:, None] ** 2
+        elif self.kind == "angle":
+            alpha, beta = (time * math.pi / 2).cos()[:, None], (time * math.pi / 2).sin()[:, None]
+            x0 = self.prior(x / alpha, (beta / alpha)[:, 0])
+            out = alpha * (x - alpha * x0) / beta - beta * x0
         elif self.kind == "flow":
             t = time / 1000
             x0 = self.prior(x / (1 - t[:, None]), t / (1 - t))
@@ -62,6 +69,9 @@ CASES: dict[str, Parametrisation] = {
     "flow": po.diffusion.FlowMatching(),
     "edm": po.diffusion.EDM(),
     "edm-v": po.diffusion.EDM(sign=-1),
+    "denoised": po.diffusion.Denoised(),
+    "score": po.diffusion.Score(),
+    "angle": po.diffusion.Angle(),
 }
 
 
@@ -465,3 +475,32 @@ def test_the_battery_in_half_precision(dtype: torch.dtype) -> None:
         plain = Plain(half.module, half.space, half.parametrisation)
         with pytest.raises(AssertionError, match="vjp of a large vector"):
             check_denoiser(plain)
+
+
+def test_units() -> None:
+    # Catches: a level that is not scaled with the data, a Jacobian that is, a center added twice.
+    inner = gaussian()
+    low, high = -3.0, 5.0
+    half, center = (high - low) / 2, (low + high) / 2
+    prior = po.diffusion.Units(inner, low, high)
+    exact = po.Gaussian((inner.mean - center) / half, inner.covariance / half**2)
+    x, v = normal(5, 4), normal(5, 4, seed=1)
+    for sigma in (0.0, 0.4, torch.linspace(0.1, 3, 5, dtype=F64)):
+        (ours, pullback), (want, pull) = prior.vjp(x, sigma), exact.vjp(x, sigma)
+        torch.testing.assert_close(prior(x, sigma), want)
+        torch.testing.assert_close(ours, want)
+        torch.testing.assert_close(pullback(v), pull(v))
+    check_denoiser(prior)
+    with pytest.raises(po.InputError, match="go up"):
+        po.diffusion.Units(inner, 1.0, 0.0)
+
+
+def test_units_of_a_family() -> None:
+    # Catches: a member in the units of the family, or one that is made anew at each call.
+    first, second = gaussian(), gaussian(seed=1)
+    prior = po.diffusion.Units(po.Family(first, {0: second}), 0.0, 1.0)
+    x = normal(3, 4)
+    want = 2 * second((x + 1) / 2, 0.25) - 1
+    torch.testing.assert_close(prior.given(po.Label(0))(x, 0.5), want)
+    torch.testing.assert_close(prior(x, 0.5), 2 * first((x + 1) / 2, 0.25) - 1)
+    assert prior.given(po.Label(0)) is prior.given(po.Label(0))

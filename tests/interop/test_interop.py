@@ -783,9 +783,7 @@ def refused() -> Iterator[tuple[str, Callable[[], object], str]]:
     )
     yield (
         "continuous",
-        lambda: schedule_of(
-            EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction"), 5
-        ),
+        lambda: schedule_of(EulerDiscreteScheduler(timestep_type="continuous"), 5),
         "timestep_type='continuous'",
     )
     yield "pure-noise", lambda: schedule_of(flow(), 5), "starts from pure noise"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import (
+    CMStochasticIterativeScheduler,
     DDIMScheduler,
     DDPMScheduler,
     EDMEulerScheduler,
@@ -22,7 +23,7 @@ from safetensors.torch import load_file, save_file
 import posteria as po
 from posteria.diffusion.scale import prior_scale
 from posteria.modalities import MODALITIES
-from posteria.priors import READERS, SHIPPED, card_of, prior_sha256
+from posteria.priors import READERS, SHIPPED, card_of, prior_sha256, schedule_of
 from posteria.testing import check_denoiser
 
 
@@ -104,6 +105,51 @@ def test_flow_networks_agree_with_diffusers(tmp_path: Path) -> None:
         expected = x - t * unet(x, 1000 * t).sample
         ours = prior(x / (1 - t), t / (1 - t))
     assert torch.allclose(ours, expected, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:__array__")
+def test_continuous_networks_agree_with_diffusers(tmp_path: Path) -> None:
+    # Catches: a network that is told a quarter of log sigma read as one of a table, up to 212 times wrong.
+    scheduler, unet = (
+        EulerDiscreteScheduler(timestep_type="continuous", prediction_type="v_prediction"),
+        tiny(),
+    )
+    prior = po.load_prior(str(save(tmp_path, unet, scheduler)))
+    scheduler.set_timesteps(20)
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for k in (0, 7, 15):
+        sigma, time = float(scheduler.sigmas[k]), scheduler.timesteps[k]
+        scheduler._step_index, scheduler.is_scale_input_called = k, True
+        with torch.no_grad():
+            output = unet(scheduler.scale_model_input(x * sigma, time), time).sample
+            want = scheduler.step(output, time, x * sigma).pred_original_sample
+            ours = prior(x * sigma, sigma)
+        assert (ours - want).abs().max() < 1e-4 * want.abs().max()
+
+
+def test_score_networks_agree_with_diffusers(tmp_path: Path) -> None:
+    # Catches: a score read as a noise, a level read as a step, data in [0, 1] read as in [-1, 1].
+    unet = tiny(
+        time_embedding_type="fourier",
+        down_block_types=("SkipDownBlock2D", "AttnSkipDownBlock2D"),
+        up_block_types=("AttnSkipUpBlock2D", "SkipUpBlock2D"),
+        block_out_channels=(32, 32),
+        mid_block_scale_factor=1.414,
+    )
+    scheduler = ScoreSdeVeScheduler(sigma_min=0.01, sigma_max=50.0)
+    prior = po.load_prior(str(save(tmp_path, unet, scheduler)))
+    noise = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for sigma in (0.02, 1.0, 40.0):
+        unit = 0.5 + sigma * noise
+        with torch.no_grad():
+            score = unet(unit, torch.full((2,), sigma)).sample
+            want = 2 * (unit + sigma**2 * score) - 1
+            ours = prior(2 * unit - 1, 2 * sigma)
+        assert (ours - want).abs().max() < 1e-4 * want.abs().max()
+    assert prior(torch.zeros(1, 3, 8, 8), 0.0).isfinite().all()
+    levels = schedule_of(scheduler, 10).levels()
+    assert levels[0] == pytest.approx(50.0, rel=1e-3)
+    assert isinstance(schedule_of(scheduler, 10), po.schedules.LogLinear)
 
 
 def test_layouts(tmp_path: Path) -> None:
@@ -287,10 +333,10 @@ def test_networks_that_are_refused(tmp_path: Path) -> None:
         with pytest.raises(po.PosteriaError, match=words):
             po.load_prior(str(folder))
     assert po.load_prior(str(folder), size=(8, 8)).space.shape == (3, 8, 8)
-    score = save(tmp_path / "score", tiny(), ScoreSdeVeScheduler())
+    score = save(tmp_path / "score", tiny(), CMStochasticIterativeScheduler())
     with pytest.raises(
         po.CapabilityError,
-        match=r"cannot read a ScoreSdeVeScheduler: it reads .* posteria\.Network",
+        match=r"cannot read a CMStochasticIterativeScheduler: it reads .* posteria\.Network",
     ):
         po.load_prior(str(score))
     unet = score / "unet" / "config.json"

@@ -6,7 +6,15 @@ import diffusers
 import pytest
 
 import posteria as po
-from posteria.priors.readers.schedulers import EDMS, FLOWS, TABLES, config_of, reading_of
+from posteria.priors.readers.schedulers import (
+    ANGLES,
+    EDMS,
+    FLOWS,
+    SCORES,
+    TABLES,
+    config_of,
+    reading_of,
+)
 
 
 def config(name: str, **changes: Any) -> dict[str, Any]:
@@ -38,13 +46,13 @@ def test_a_scheduler_is_read_as_what_it_is_or_refused(name: str) -> None:
     except po.CapabilityError as error:
         assert f"cannot read a {name}" in str(error)
         assert "posteria.Network" in str(error)
-        assert name not in TABLES | FLOWS | EDMS
+        assert name not in TABLES | FLOWS | EDMS | SCORES | ANGLES
         return
     if name in TABLES:
         sigmas = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt()
         assert reading.betas.sigmas == pytest.approx(sigmas.tolist(), rel=2e-3)
     else:
-        assert name in FLOWS | EDMS
+        assert name in FLOWS | EDMS | SCORES | ANGLES
 
 
 @pytest.mark.parametrize(
@@ -54,9 +62,9 @@ def test_a_scheduler_is_read_as_what_it_is_or_refused(name: str) -> None:
         (config("MyOwnScheduler"), "cannot read a MyOwnScheduler"),
         (
             config("EulerDiscreteScheduler", timestep_type="continuous"),
-            "timestep_type='continuous'",
+            "timestep_type='continuous' that predicts 'epsilon'",
         ),
-        (config("DDPMScheduler", beta_schedule="sigmoid"), "noise table 'sigmoid'"),
+        (config("DDPMScheduler", beta_schedule="steps"), "noise table 'steps'"),
         (config("DDPMScheduler", beta_schedule=None), "has no beta_schedule"),
         (config("HeunDiscreteScheduler", beta_start=None), "has no beta_start"),
         (config("DDPMScheduler", beta_end="0.02"), "beta_end of this DDPMScheduler is a number"),
@@ -82,3 +90,12 @@ def test_flow_matching_by_another_solver() -> None:
         "UniPCMultistepScheduler", use_flow_sigmas=True, prediction_type="flow_prediction"
     )
     assert reading_of(flow) == po.diffusion.FlowMatching(1000.0)
+
+
+@pytest.mark.parametrize("curve", ["sigmoid", "laplace"])
+def test_tables_that_diffusers_makes(curve: str) -> None:
+    # Catches: a table that is refused although the scheduler has it.
+    scheduler = diffusers.DDPMScheduler(beta_schedule=curve)
+    abar = scheduler.alphas_cumprod
+    sigmas = reading_of(config_of(scheduler)).betas.sigmas
+    assert sigmas == pytest.approx(((1 - abar) / abar).sqrt().tolist(), rel=2e-3)

@@ -11,9 +11,13 @@ from .denoiser import (
 from .network import (
     EDM as EDM,
     X0 as X0,
+    Angle as Angle,
+    Denoised as Denoised,
     Epsilon as Epsilon,
     FlowMatching as FlowMatching,
     Network as Network,
     Parametrisation as Parametrisation,
+    Score as Score,
     Velocity as Velocity,
 )
+from .units import Units as Units

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from ..core import linalg
 from ..core.errors import CapabilityError, InputError, PosteriaError, ShapeError
-from ..core.level import Level, hypot, spreads
+from ..core.level import Level, at_least, hypot, spreads
 from ..core.linalg import LinearMap
 from ..core.modules import Mode, dtype_of
 from ..core.space import Space
@@ -24,7 +24,7 @@ from .denoiser import Condition, Conditional, Denoiser, Label
 
 @dataclass(frozen=True)
 class Parametrisation(abc.ABC):
-    """How a network F makes a denoiser: `D(x, sigma) = skip * x + out * F(scale * x, time)`."""
+    """How a network F makes a denoiser: `D(x, sigma) = skip * x + out * F(scale * x, time)`; a subclass says all."""
 
     @abc.abstractmethod
     def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
@@ -78,8 +78,7 @@ class Velocity(Discrete):
 
     @override
     def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
-        root = hypot(1, sigma)
-        return 1 / root, 1 / root**2, -sigma / root
+        return _velocity(sigma)
 
 
 @dataclass(frozen=True)
@@ -133,6 +132,57 @@ class EDM(Parametrisation):
         if isinstance(sigma, Tensor):
             return sigma.clamp(min=1e-30).log() / 4
         return math.log(max(sigma, 1e-30)) / 4
+
+
+@dataclass(frozen=True)
+class Denoised(Parametrisation):
+    """The network is a denoiser of `x_0 + sigma * noise` and is given sigma.
+
+    Networks of EDM, EDM2 (arXiv:2312.02696) and k-diffusion with their preconditioning around them, and any
+    function `f(x, sigma)` of one's own.
+    """
+
+    @override
+    def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
+        return 1.0, 0.0, 1.0
+
+    @override
+    def time(self, sigma: Level) -> Level:
+        return sigma
+
+
+@dataclass(frozen=True)
+class Score(Parametrisation):
+    """The network is the score of `x_0 + sigma * noise` and is given sigma: NCSN++ of the variance-exploding SDE.
+
+    Song et al., 2021, arXiv:2011.13456. Their data are in [0, 1]: `posteria.diffusion.Units`.
+    """
+
+    @override
+    def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
+        return 1.0, 1.0, sigma**2
+
+    @override
+    def time(self, sigma: Level) -> Level:
+        return at_least(sigma, 1e-30)
+
+
+@dataclass(frozen=True)
+class Angle(Parametrisation):
+    """The network predicts v and is given `2 / pi * atan(sigma)`: Dance Diffusion, Stable Audio (arXiv:2202.00512)."""
+
+    @override
+    def coefficients(self, sigma: Level) -> tuple[Level, Level, Level]:
+        return _velocity(sigma)
+
+    @override
+    def time(self, sigma: Level) -> Level:
+        return (sigma.atan() if isinstance(sigma, Tensor) else math.atan(sigma)) * 2 / math.pi
+
+
+def _velocity(sigma: Level) -> tuple[Level, Level, Level]:
+    root = hypot(1, sigma)
+    return 1 / root, 1 / root**2, -sigma / root
 
 
 class Network(Conditional):

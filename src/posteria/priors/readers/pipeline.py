@@ -8,7 +8,7 @@ from ...diffusion.network import Network
 from .parts import Parts
 from .schedulers import WAY_OUT, reading_of
 from .texts import TextPrior
-from .unet import check_unet, whole
+from .unet import check_unet, in_units, whole
 
 
 def from_diffusers(
@@ -59,7 +59,7 @@ def from_diffusers(
     )
     labels = classes if label is None else classes - 1
     reading = whole(reading, network.config)
-    return Network(network, space, reading, labels=labels, null_label=label)
+    return in_units(Network(network, space, reading, labels=labels, null_label=label))
 
 
 def _label(null: Condition) -> int:

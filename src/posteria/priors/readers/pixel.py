@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from ...core.errors import CapabilityError, InputError, require
 from ...core.space import Space
+from ...diffusion.denoiser import Conditional
 from ...diffusion.network import Network
 from .folder import place_of, read_json, weights_in
 from .schedulers import reading_of
-from .unet import check_unet, whole
+from .unet import check_unet, in_units, whole
 
 
 class Folded(nn.Module):
@@ -35,7 +36,7 @@ def read_pixel(
     device: torch.device | str,
     dtype: torch.dtype,
     size: tuple[int, int] | None = None,
-) -> Network:
+) -> Conditional:
     """Read a U-Net of pixels from a folder in diffusers' format.
 
     A file `posteria.json` beside the two configurations may say more than diffusers' format can:
@@ -64,13 +65,14 @@ def read_pixel(
     labels = int(config.get("num_class_embeds") or 0)
     space = _space(config, patch, size, dtype, device)
     unet = _unet(place, dtype).to(device)
-    return Network(
+    network = Network(
         unet if patch == 1 else Folded(unet, patch).eval(),
         space,
         reading,
         labels=labels if null is None else labels - 1,
         null_label=null,
     )
+    return in_units(network)
 
 
 def _space(

@@ -11,7 +11,16 @@ from ...diffusion.betas import (
     ScaledLinearBetas,
     zero_terminal_snr,
 )
-from ...diffusion.network import EDM, X0, Epsilon, FlowMatching, Parametrisation, Velocity
+from ...diffusion.network import (
+    EDM,
+    X0,
+    Angle,
+    Epsilon,
+    FlowMatching,
+    Parametrisation,
+    Score,
+    Velocity,
+)
 
 # The classes that are read. A class that is not here may have the same entries and mean something
 # else by them (LCM and TCD belong to distilled networks, which are no denoisers; CogVideoX shifts
@@ -26,6 +35,9 @@ TABLES = {
 }
 FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
 EDMS = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"}
+# Those whose configuration says nothing of the network, because all their networks are alike: NCSN++ of the
+# variance-exploding SDE, whose data are in [0, 1], and Dance Diffusion.
+SCORES, ANGLES = {"ScoreSdeVeScheduler"}, {"IPNDMScheduler"}
 PREDICTIONS: dict[str, type[Epsilon | Velocity | X0]] = {
     "epsilon": Epsilon,
     "v_prediction": Velocity,
@@ -52,21 +64,27 @@ def reading_of(scheduler: Any) -> Parametrisation:
         scheduler: A scheduler of diffusers, or its configuration with `_class_name`.
 
     Raises:
-        CapabilityError: If it is not one of `TABLES`, `FLOWS` and `EDMS`, or predicts something else.
+        CapabilityError: If it is not one of `TABLES`, `FLOWS`, `EDMS`, `SCORES` and `ANGLES`, or predicts
+            something else.
         InputError: If its configuration lacks an entry.
     """
     config = config_of(scheduler)
     kind, prediction = config.get("_class_name"), config.get("prediction_type", "epsilon")
+    if kind in SCORES | ANGLES:
+        return Score() if kind in SCORES else Angle()
     if kind not in TABLES | FLOWS | EDMS:
         name = kind or "scheduler without a _class_name"
         raise CapabilityError(
             f"posteria cannot read a {name}: it reads schedulers with DDPM's noise table (such as "
-            f"DDPMScheduler), EDM's and those of flow matching. {WAY_OUT}"
+            f"DDPMScheduler), EDM's, those of flow matching, ScoreSdeVeScheduler and IPNDMScheduler. {WAY_OUT}"
         )
     if config.get("timestep_type") == "continuous":
+        if prediction == "v_prediction":
+            # Its network sees sigma as EDM's do, and v is EDM's output for data of unit variance, with the other sign.
+            return EDM(1.0, -1)
         raise CapabilityError(
-            f"posteria cannot read a {kind} with timestep_type='continuous', whose network is conditioned "
-            f"on a logarithm of the noise level. {WAY_OUT}"
+            f"posteria cannot read a {kind} with timestep_type='continuous' that predicts {prediction!r}: diffusers "
+            f"gives such a network the steps of a table, against its name. {WAY_OUT}"
         )
     reading = _reading(config, prediction)
     if reading is None:
@@ -107,13 +125,19 @@ def _table(config: dict[str, Any]) -> Betas:
         "linear": LinearBetas,
         "scaled_linear": ScaledLinearBetas,
     }
-    if curve not in curves:
+    if curve in curves:
+        return curves[curve](_number(config, "beta_start"), _number(config, "beta_end"), size)
+    import diffusers
+
+    try:
+        betas = getattr(diffusers, config["_class_name"]).from_config(config).betas
+    except (NotImplementedError, ValueError, TypeError) as error:
         raise CapabilityError(
-            f"posteria does not know the noise table {curve!r} of this scheduler; it knows linear, "
-            "scaled_linear, squaredcos_cap_v2 and trained_betas. Give the network its own: "
+            f"Neither posteria nor diffusers knows the noise table {curve!r} of this scheduler; posteria knows "
+            "linear, scaled_linear, squaredcos_cap_v2 and trained_betas. Give the network its own: "
             "posteria.Network(module, space, Epsilon(GivenBetas(betas)))."
-        )
-    return curves[curve](_number(config, "beta_start"), _number(config, "beta_end"), size)
+        ) from error
+    return GivenBetas(tuple(betas.double().tolist()))
 
 
 def _entry(config: dict[str, Any], key: str) -> Any:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ...core.errors import CapabilityError, InputError, require
 from ...core.level import Level
-from ...diffusion.network import EDM, Discrete, FlowMatching, Parametrisation
+from ...diffusion.network import EDM, Angle, Discrete, FlowMatching, Parametrisation
 from ...diffusion.schedule import Karras, LogLinear, Schedule
 from .schedulers import reading_of
 
@@ -69,6 +69,8 @@ def sigma_of(reading: Parametrisation, time: float) -> float:
         return share / (1 - share)
     if isinstance(reading, EDM):
         return math.exp(4 * time)
+    if isinstance(reading, Angle):
+        return math.tan(time * math.pi / 2) if time < 1 - 1e-6 else math.inf
     raise CapabilityError(f"posteria cannot turn timesteps into levels for {reading!r}.")
 
 
@@ -97,6 +99,8 @@ def schedule_of(scheduler: Any, steps: int) -> Schedule:
     own = copy.deepcopy(scheduler)
     try:
         own.set_timesteps(steps)
+        if hasattr(own, "set_sigmas"):
+            own.set_sigmas(steps)
     except ValueError as error:
         raise InputError(f"{type(own).__name__} cannot make {steps} steps: {error}") from error
     levels = _levels(own, reading)

@@ -4,7 +4,9 @@ import dataclasses
 from typing import Any
 
 from ...core.errors import CapabilityError
-from ...diffusion.network import Discrete, Parametrisation
+from ...diffusion.denoiser import Conditional
+from ...diffusion.network import Discrete, Network, Parametrisation, Score
+from ...diffusion.units import Units
 
 
 def check_unet(config: Any) -> None:
@@ -32,3 +34,8 @@ def whole(reading: Parametrisation, config: Any) -> Parametrisation:
             f"This network has a table of embeddings for whole timesteps, which {reading!r} has none of."
         )
     return dataclasses.replace(reading, whole=True)
+
+
+def in_units(network: Network) -> Conditional:
+    """The network as a prior of pictures in [-1, 1]; those of the variance-exploding SDE have data in [0, 1]."""
+    return Units(network, 0.0, 1.0) if isinstance(network.parametrisation, Score) else network
