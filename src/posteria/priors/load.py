@@ -13,6 +13,8 @@ from .card import SHIPPED, Card, check_hash, files_sha256, read_card
 from .readers.folder import CHECKPOINTS, weight_files
 from .readers.registry import READERS, reader_of
 
+KNOWN = (*SHIPPED, "diffusers:FOLDER-OR-NAME", "adm:FILE.pt")
+
 
 def load_prior(
     name: str | Path,
@@ -28,7 +30,7 @@ def load_prior(
     Args:
         name: `digits` or `emoji`, which ship with the package; a folder in diffusers' format; or
             `diffusers:` and a folder or a name on the Hugging Face hub, such as
-            `diffusers:google/ddpm-celebahq-256`.
+            `diffusers:google/ddpm-celebahq-256`; or `adm:FILE.pt`, a state dict of guided-diffusion.
         device: Where the network and the samples live.
         dtype: Of the network; samples are in float32 at least.
         size: Height and width, if another than the network was trained at.
@@ -79,7 +81,7 @@ def card_of(name: str | Path) -> Card:
         return SHIPPED[name]
     kind, colon, path = name.partition(":")
     if not name or (colon and not path):
-        raise unknown("prior", name, [*SHIPPED, "diffusers:FOLDER-OR-NAME"])
+        raise unknown("prior", name, KNOWN)
     if colon and kind == "diffusers" and not Path(path).exists():
         return Card(name=path, reader="pixel", path=path, where="hub")
     if colon and kind in READERS:
@@ -88,11 +90,11 @@ def card_of(name: str | Path) -> Card:
     if folder.is_file() or folder.suffix in CHECKPOINTS:
         raise InputError(
             f"{name} is a file of weights, which does not say of which network; posteria reads folders in "
-            "diffusers' format. Load the network with its own code and wrap it: "
-            "posteria.Network(module, space, parametrisation)."
+            f"diffusers' format, and state dicts of guided-diffusion as adm:{name}. "
+            "Load any other network with its own code and wrap it: posteria.Network(module, space, parametrisation)."
         )
     if not folder.is_dir():
-        raise unknown("prior", name, [*SHIPPED, "diffusers:FOLDER-OR-NAME"])
+        raise unknown("prior", name, KNOWN)
     if (folder / "card.toml").exists():
         card = read_card(folder / "card.toml")
         if card.reader not in READERS:

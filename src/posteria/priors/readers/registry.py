@@ -7,6 +7,7 @@ import torch
 
 from ...core.errors import CapabilityError
 from ...diffusion.denoiser import Conditional
+from .adm import read_adm
 from .folder import parts_of
 from .pixel import read_pixel
 
@@ -36,7 +37,7 @@ class Reader(Protocol):
         """
 
 
-READERS: dict[str, Reader] = {"pixel": read_pixel}
+READERS: dict[str, Reader] = {"pixel": read_pixel, "adm": read_adm}
 
 AUTOENCODERS = {"vae", "vqvae", "movq", "vqgan", "autoencoder"}
 
