@@ -16,40 +16,15 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     ScoreSdeVeScheduler,
-    UNet2DModel,
 )
 from safetensors.torch import load_file, save_file
 
 import posteria as po
+from common.unets import save, tiny
 from posteria.diffusion.scale import prior_scale
 from posteria.modalities import MODALITIES
 from posteria.priors import READERS, SHIPPED, card_of, prior_sha256, schedule_of
 from posteria.testing import check_denoiser
-
-
-def tiny(seed: int = 0, **changes: Any) -> UNet2DModel:
-    torch.manual_seed(seed)
-    shape = {
-        "sample_size": 8,
-        "in_channels": 3,
-        "out_channels": 3,
-        "block_out_channels": (8, 16),
-        "layers_per_block": 1,
-        "down_block_types": ("DownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "UpBlock2D"),
-        "norm_num_groups": 4,
-        "attention_head_dim": 8,
-    }
-    return UNet2DModel(**{**shape, **changes}).eval()
-
-
-def save(folder: Path, unet: UNet2DModel, scheduler: Any, **extra: Any) -> Path:
-    unet.save_pretrained(folder / "unet")
-    scheduler.save_pretrained(folder / "scheduler")
-    if extra:
-        (folder / "posteria.json").write_text(json.dumps(extra))
-    return folder
-
 
 TABLES = [
     {"beta_schedule": "linear"},

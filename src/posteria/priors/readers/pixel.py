@@ -12,12 +12,13 @@ from ...core.space import Space
 from ...diffusion.denoiser import Conditional
 from ...diffusion.network import Network
 from .folder import place_of, read_json, weights_in
+from .plain_unet import read_plain
 from .schedulers import reading_of
 from .unet import check_unet, in_units, whole
 
 
 class Folded(nn.Module):
-    """A diffusers U-Net that sees a picture with `patch x patch` pixels folded to channels."""
+    """A U-Net that sees a picture with `patch x patch` pixels folded to channels."""
 
     def __init__(self, unet: nn.Module, patch: int) -> None:
         super().__init__()
@@ -26,8 +27,8 @@ class Folded(nn.Module):
 
     def forward(self, x: Tensor, *rest: Tensor) -> Tensor:
         """The network's output, `[n, channels, height, width]`; `rest` is time and label."""
-        folded = nn.functional.pixel_unshuffle(x, self.patch)
-        return nn.functional.pixel_shuffle(self.unet(folded, *rest).sample, self.patch)
+        output = self.unet(nn.functional.pixel_unshuffle(x, self.patch), *rest)
+        return nn.functional.pixel_shuffle(getattr(output, "sample", output), self.patch)
 
 
 def read_pixel(
@@ -64,7 +65,7 @@ def read_pixel(
     patch, null = int(extra.get("patch", 1)), extra.get("null_label")
     labels = int(config.get("num_class_embeds") or 0)
     space = _space(config, patch, size, dtype, device)
-    unet = _unet(place, dtype).to(device)
+    unet = _unet(place, config, dtype).to(device)
     network = Network(
         unet if patch == 1 else Folded(unet, patch).eval(),
         space,
@@ -99,10 +100,13 @@ def _space(
     return Space((int(config["in_channels"]) // patch**2, *size), state, device)
 
 
-def _unet(place: Path, dtype: torch.dtype) -> nn.Module:
+def _unet(place: Path, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     """The network in a folder, with every weight of its configuration, and no other."""
     paths, variant = weights_in(place)
-    # diffusers takes seconds to import, so only those who load a network wait for it.
+    plain = read_plain(config, paths[0], dtype) if len(paths) == 1 else None
+    if plain is not None:
+        return plain
+    # diffusers takes seconds to import, so only those who load a network of other parts wait for it.
     from diffusers import UNet2DModel
     from diffusers.utils import is_accelerate_available
     from safetensors import SafetensorError
