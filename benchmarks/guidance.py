@@ -159,8 +159,6 @@ def of_digits(factor: int) -> dict[str, list[Sampler[Any]]]:
 def point(sampler: Sampler[Any], weight: float, count: int, reference: Tensor) -> dict[str, Any]:
     """Digits of all classes in equal shares, and their scores against held-out pictures."""
     prior = po.load_prior("digits")
-    if isinstance(prior, po.Network) and isinstance(prior.module, torch.nn.Module):
-        prior.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     each = count // LABELS
     drawn = [
         measure(sampler, po.Tilted(prior, po.Label(label), weight), seeds[k : k + BATCH])

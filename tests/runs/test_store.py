@@ -78,6 +78,30 @@ def test_a_run_killed_at_any_step_is_the_same_run(
             assert again.operator == cost.operator
 
 
+@pytest.mark.parametrize(("writing", "at"), [(0.01, [21, *range(27, 60, 6)]), (0.8, [21])])
+def test_checkpoints_take_a_fiftieth_of_a_run(
+    writing: float, at: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: large states that are saved as often as small ones, a first one whatever it takes.
+    clock, saved = [0.0], []
+    monkeypatch.setattr(engine.time, "perf_counter", lambda: clock[0])
+    # x and x0 of 5 samples of 6 numbers are taken to need 0.4 s.
+    monkeypatch.setattr(engine, "BYTES_A_SECOND", 2 * 5 * 6 * 8 / 0.4)
+
+    class Slow(Store):
+        def write_tensors(self, name: str, content: dict[str, Any]) -> None:
+            if name.endswith(".state"):
+                saved.append(content["state"]["count"])
+                clock[0] += writing
+
+    def advance(done: int, total: int) -> None:
+        clock[0] += 1.0
+
+    sampler = po.samplers.SAMPLERS["diffpir"](schedule=po.Karras(steps=60))
+    draw(methods(sampler, range(5)), 5, Slow(tmp_path), advance)
+    assert saved == at
+
+
 def test_a_run_killed_many_times_gets_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

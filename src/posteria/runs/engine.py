@@ -18,8 +18,12 @@ from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
 from .store import Store
 
-# Seconds of work that a kill may cost.
+# Seconds of work that a kill may cost, and those that a checkpoint may take at that pace: one that takes longer is
+# made more rarely in proportion, so that all of them take a fiftieth of a run.
 CHECKPOINT_EVERY = 5.0
+CHECKPOINT_TAKES = 0.1
+# How fast states are taken to be written until one was: a slow disk.
+BYTES_A_SECOND = 50e6
 
 
 @dataclass(frozen=True)
@@ -204,18 +208,23 @@ def draw_chunk(
     operator = getattr(getattr(counted, "likelihood", None), "operator", None)
     watch = Watch(meter, len(part.seeds), operator, target.space.device)
     others, last_saved = replace(method.models), time.perf_counter()
-    state: State | None = None
+    state, takes = None, None
 
     def spent() -> Meter:
         return before + watch.read() + (method.models - others)
 
     for state, rng in sampler.checkpoints(counted, part.seeds, resume):
         advance(part, state.count)
-        if time.perf_counter() - last_saved > CHECKPOINT_EVERY:
-            content = {field.name: getattr(state, field.name) for field in fields(state)}
+        content = {field.name: getattr(state, field.name) for field in fields(state)}
+        if takes is None:
+            tensors = (value for value in content.values() if isinstance(value, Tensor))
+            takes = sum(tensor.nbytes for tensor in tensors) / BYTES_A_SECOND
+        started = time.perf_counter()
+        if started - last_saved > CHECKPOINT_EVERY * max(1.0, takes / CHECKPOINT_TAKES):
             kept = {"state": content, "rng": rng.state(), "cost": spent().record()}
             store.write_tensors(part.checkpoint, {"seeds": list(part.seeds), **kept})
             last_saved = time.perf_counter()
+            takes = last_saved - started
     if state is None:
         # Killed between the last checkpoint and the end of the chunk: nothing is left to do but to
         # keep the state.
