@@ -12,8 +12,8 @@ from diffusers import DDPMScheduler, UNet2DModel
 import posteria as po
 from common.unets import save, tiny
 from posteria.priors import SHIPPED
+from posteria.priors.plain_unet import UNet
 from posteria.priors.readers.pixel import Folded
-from posteria.priors.readers.plain_unet import UNet
 
 F64 = torch.float64
 DEEP = {

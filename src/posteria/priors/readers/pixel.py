@@ -11,8 +11,8 @@ from ...core.errors import CapabilityError, InputError, require
 from ...core.space import Space
 from ...diffusion.denoiser import Conditional
 from ...diffusion.network import Network
+from ..plain_unet import read_plain
 from .folder import place_of, read_json, weights_in
-from .plain_unet import read_plain
 from .schedulers import reading_of
 from .unet import check_unet, in_units, whole
 
