@@ -12,11 +12,11 @@ from posteria.priors import SHIPPED
 
 
 class Dataset(BaseDataset):
-    """Six pictures of each shipped prior; nothing is fetched."""
+    """Six pictures of each shipped network; nothing is fetched."""
 
     name = "shipped"
     parameters = {
-        "prior": list(SHIPPED),
+        "prior": [name for name, card in SHIPPED.items() if card.reader == "pixel"],
         "task": list(TASKS),
         "std": list(NOISE),
         "count": [6],

@@ -162,6 +162,8 @@ class PPCAMixture(Conditional):
         return self.posterior(likelihood, y).log_evidence
 
     def __repr__(self) -> str:
+        if self.about:
+            return f"PPCAMixture({self.about})"
         k, r = self.variances.shape
         return f"PPCAMixture({k} components of rank {r}, event {self.space.shape})"
 

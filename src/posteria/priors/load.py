@@ -28,7 +28,7 @@ def load_prior(
     """Load a trained prior.
 
     Args:
-        name: `digits` or `emoji`, which ship with the package; a folder in diffusers' format; or
+        name: `digits`, `emoji` or `digits-mixture`, which ship with the package; a folder in diffusers' format; or
             `diffusers:` and a folder or a name on the Hugging Face hub, such as
             `diffusers:google/ddpm-celebahq-256`; or `adm:FILE.pt`, a state dict of guided-diffusion.
         device: Where the network and the samples live.

@@ -9,6 +9,7 @@ from ...core.errors import CapabilityError
 from ...diffusion.denoiser import Conditional
 from .adm import read_adm
 from .folder import parts_of
+from .mixture import read_mixture
 from .pixel import read_pixel
 
 
@@ -37,7 +38,7 @@ class Reader(Protocol):
         """
 
 
-READERS: dict[str, Reader] = {"pixel": read_pixel, "adm": read_adm}
+READERS: dict[str, Reader] = {"pixel": read_pixel, "adm": read_adm, "mixture": read_mixture}
 
 AUTOENCODERS = {"vae", "vqvae", "movq", "vqgan", "autoencoder"}
 
