@@ -336,6 +336,7 @@ WRONG = {
     "--option factor": "--option takes NAME=VALUE",
     "--task denoise --mask half": "There is no option of the task 'denoise' 'mask'",
     "--size 0x0": "--size takes HEIGHTxWIDTH",
+    "--size 400000x400000": "at once need about",
     "--sampler DPS( ": "does not describe an object of posteria",
     "--sampler CFGiG()": "CFGiG() does not sample posteriors",
     "--sampler DPS() --preset gmm": "has settings of its own; leave --preset out",

@@ -15,6 +15,8 @@ are made: 736 rows in the first batch that needs them and none afterwards. Every
 prior counts, also for samples that are not returned: a population is simulated whole.
 """
 
+import math
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -140,6 +142,16 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self.read()
+
+
+def memory_of(device: torch.device) -> float:
+    """The memory that there is, in MiB; infinite where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 2**20
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    except (AttributeError, ValueError, OSError):  # Windows
+        return math.inf
 
 
 def peak_memory(device: torch.device) -> float:

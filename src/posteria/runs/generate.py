@@ -15,7 +15,7 @@ from ..guidance import CFG
 from ..guidance.classifiers.classifier import CleanClassifier
 from ..guidance.classifiers.classifier_guidance import classified
 from ..modalities import Modality, modality_of
-from ..priors import load_prior, prior_sha256
+from ..priors import prior_sha256
 from ..priors.classifier import CLASSIFIERS
 from ..samplers import Guided, PosteriorSampler, rebuild_sampler
 from ..samplers.base import Sampler
@@ -27,7 +27,7 @@ from .report import Page
 from .request import REFERENCE, Generate
 from .results import Results, divergence, shown
 from .scores import Generated, Scores, levels_in_words, score
-from .settings import check, choose_rules, device_of, fitted, unfitted
+from .settings import check, choose_rules, fitted, prior_of, unfitted
 from .store import Store
 
 __all__ = ["Generation", "Request", "prepare", "repeat", "run"]
@@ -173,7 +173,7 @@ def prepare(request: Generate) -> Generation:
     else:
         samplers = choose_rules(request.rules, request.solver, request.steps, request.settings)
         samplers |= {REFERENCE: CONDITIONAL} if reference else {}
-    prior = load_prior(request.prior, device=device_of(request.device), size=request.size)
+    prior = prior_of(request)
     target = Tilted(prior, Label(_label(request, prior)), request.weight)
     names = _models(request, samplers)
     models = Models(names, target, request.size)

@@ -20,7 +20,7 @@ from ..metrics.registry import METRICS
 from ..modalities import Degradation, Modality, Outcome, modality_of
 from ..modalities.arrays import is_array
 from ..operators import Operator
-from ..priors import SHIPPED, load_prior, prior_sha256
+from ..priors import SHIPPED, prior_sha256
 from ..samplers import at_budget, choose
 from ..target import Posterior
 from .engine import Drawn, Method
@@ -28,7 +28,7 @@ from .job import Job, repeat as repeat_of, run
 from .report import Page
 from .request import AUTO, Restore
 from .results import Results, count, divergence, shown, spread, usable
-from .settings import choose_sampler, device_of
+from .settings import choose_sampler, prior_of
 from .store import sha256
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
@@ -268,7 +268,7 @@ def prepare(request: Restore) -> Restoration:
         if request.sampler == AUTO
         else choose_sampler(request.sampler, request.preset, request.steps, request.settings)
     )
-    prior = load_prior(request.prior, device=device_of(request.device), size=request.size)
+    prior = prior_of(request)
     modality = modality_of(prior.space, request.prior)
     settled, given = _read(request, modality, prior.space.shape)
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))

@@ -5,15 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 import torch
+from torch import nn
 
 from ..analytic import Gaussian
 from ..core.errors import CapabilityError, InputError, require, unknown
+from ..core.meter import memory_of
 from ..core.record import alternatives, described, suits
+from ..diffusion.denoiser import Conditional
 from ..diffusion.schedule import levels_of
 from ..diffusion.solver import SOLVERS, Heun
 from ..guidance import RULES
 from ..guidance.tilted.linear_ag import LinearAG
 from ..likelihood import FunctionLikelihood
+from ..priors import load_prior
 from ..samplers import (
     POSTERIOR_SAMPLERS,
     SAMPLERS,
@@ -26,7 +30,7 @@ from ..samplers import (
 )
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
-from .request import AUTO
+from .request import AUTO, Request
 
 S = TypeVar("S", bound=Sampler[Any])
 # Samplers whose defaults are made for few dimensions.
@@ -54,6 +58,29 @@ def device_of(name: str) -> str:
             f"PyTorch finds {there or 'no'} CUDA devices on this machine, not {name!r}; run with --device cpu."
         )
     return name
+
+
+def prior_of(request: Request) -> Conditional:
+    """The prior of a request, on its device and at its size.
+
+    Raises:
+        InputError: If there is none, or its widest layers alone need more memory than there is.
+    """
+    prior = load_prior(request.prior, device=device_of(request.device), size=request.size)
+    at_once = min(request.chunk or request.batch, len(request.drawn_seeds))
+    module, space = getattr(prior, "module", None), prior.space
+    layers = module.modules() if isinstance(module, nn.Module) else ()
+    first = next((layer for layer in layers if isinstance(layer, nn.Conv2d)), None)
+    width = 1.0 if first is None else first.out_channels / first.in_channels
+    # The iterate, the estimate and the noise; in the last block of a U-Net two halves, thrice.
+    needed = (3 + 6 * width) * at_once * space.size * space.dtype.itemsize / 2**20
+    there = memory_of(torch.device(space.device))
+    if needed > there:
+        raise InputError(
+            f"{at_once} samples of shape {space.shape} at once need about {needed / 1024:.0f} GiB of memory, and "
+            f"there are {there / 1024:.0f}; draw fewer at once with --chunk, or smaller ones with --size."
+        )
+    return prior
 
 
 def choose_sampler(
