@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .core import linalg
 from .core.errors import CapabilityError, expect
 from .core.rng import Rng
 from .core.space import Space
@@ -160,30 +159,14 @@ def spectral(target: Observed, by: object) -> Spectral:
 
 
 def innovation(likelihood: Linear, residual: Tensor, variance: float) -> Tensor:
-    """`(std^2 + variance A A^T)^-1 residual`, exact with a decomposition and by conjugate gradients without.
+    """`(std^2 + variance A A^T)^-1 residual`, as exactly as `operator.solves` says.
 
     Args:
         likelihood: A and std.
         residual: `[*batch, *measurement]`.
         variance: Of the signal, at least 0.
     """
-    operator, std = likelihood
-    if isinstance(operator, SVDOperator) and not several(std):
-        values = operator.singular_values.to(residual)[: operator.codomain.size]
-        pad = operator.codomain.size - len(values)
-        spread = std**2 + variance * torch.nn.functional.pad(values, (0, pad)) ** 2
-        return operator.u(operator.ut(residual) / spread)
-
-    def covariance(z: Tensor) -> Tensor:
-        return std**2 * z + variance * operator(operator.adjoint(z))
-
-    return linalg.conjugate_gradient(
-        covariance,
-        residual,
-        operator.codomain,
-        iterations=operator.iterations,
-        tolerance=operator.tolerance,
-    )
+    return likelihood.operator.innovation_solve(residual, likelihood.std**2, variance)
 
 
 def posterior_mean(likelihood: Linear, y: Tensor, mean: Tensor, variance: float) -> Tensor:
@@ -217,9 +200,10 @@ def decomposed(target: Posterior) -> Posterior:
     if not isinstance(likelihood, GaussianLikelihood):
         return target
     operator, std = likelihood.operator, likelihood.std
-    known = isinstance(operator, SVDOperator) and not several(std)
     size = max(operator.domain.size, operator.codomain.size)
-    if known or not isinstance(operator, LinearOperator) or size > LARGEST_DENSE:
+    if not isinstance(operator, LinearOperator) or size > LARGEST_DENSE:
+        return target
+    if operator.exact and not several(std):
         return target
     space, matrix = operator.codomain, operator.matrix().to(target.space.dtype)
     noise = torch.as_tensor(std, dtype=matrix.dtype, device=matrix.device).expand(space.shape)

@@ -192,7 +192,13 @@ def function_times(
 
 
 def conjugate_gradient(
-    matvec: LinearMap, b: Tensor, space: Space, *, iterations: int, tolerance: float = 0.0
+    matvec: LinearMap,
+    b: Tensor,
+    space: Space,
+    *,
+    iterations: int,
+    tolerance: float = 0.0,
+    precondition: LinearMap | None = None,
 ) -> Tensor:
     """Solve `M z = b` for a positive definite `M`, each sample by itself.
 
@@ -203,9 +209,12 @@ def conjugate_gradient(
         iterations: At most so many products with `M`.
         tolerance: A sample is left alone once its residual is below `tolerance * |b|`; the others
             go on, so that no sample's answer depends on its batch.
+        precondition: A symmetric positive definite approximation of the inverse of `M`.
     """
     z, r = torch.zeros_like(b), b
-    p, rr = r, space.dot(r, r)
+    p = r if precondition is None else precondition(r)
+    rr = space.dot(r, r)
+    rp = rr if precondition is None else space.dot(r, p)
     # Rounding never takes the residual to exactly 0; below this floor a further step would divide
     # noise by noise.
     floor = rr * max(tolerance, torch.finfo(b.dtype).eps) ** 2
@@ -215,10 +224,12 @@ def conjugate_gradient(
             break
         mp = matvec(p)
         curvature = space.dot(p, mp)
-        step = torch.where(active, rr / torch.where(active, curvature, 1), 0)
+        step = torch.where(active, rp / torch.where(active, curvature, 1), 0)
         z = z + step * p
         r = r - step * mp
+        s = r if precondition is None else precondition(r)
         rr_next = space.dot(r, r)
-        p = r + torch.where(active, rr_next / torch.where(active, rr, 1), 0) * p
-        rr = torch.where(active, rr_next, rr)
+        rp_next = rr_next if precondition is None else space.dot(r, s)
+        p = s + torch.where(active, rp_next / torch.where(active, rp, 1), 0) * p
+        rr, rp = torch.where(active, rr_next, rr), torch.where(active, rp_next, rp)
     return z

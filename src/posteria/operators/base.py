@@ -92,7 +92,7 @@ class Operator(abc.ABC):
         if not isinstance(inner, Operator):
             return NotImplemented
         if isinstance(self, LinearOperator) and isinstance(inner, LinearOperator):
-            return LinearComposed(self, inner)
+            return inner.followed_by(self)
         return Composed(self, inner)
 
     @property
@@ -117,10 +117,28 @@ class LinearOperator(Operator):
     Attributes:
         iterations: Most conjugate gradient iterations of a solve.
         tolerance: Relative residual at which a sample's solve ends.
+        exact: Whether `innovation_solve` is exact up to rounding, and asks for no iterations.
+        selects: Whether the operator only selects entries, so that A A^T is the identity.
     """
 
     iterations = 500
     tolerance = 1e-8
+    exact: ClassVar[bool] = False
+    selects: ClassVar[bool] = False
+
+    @property
+    def solves(self) -> str:
+        """How `innovation_solve` finds its answer, and how exactly."""
+        if self.exact:
+            return "exactly, by a decomposition"
+        return (
+            f"by conjugate gradients to a relative residual of {self.tolerance:g}, "
+            f"in at most {self.iterations} iterations"
+        )
+
+    def followed_by(self, outer: "LinearOperator") -> "LinearOperator":
+        """`outer @ self`, by an operator that can do as much as possible."""
+        return LinearComposed(outer, self)
 
     def apply_adjoint(self, y: Tensor) -> Tensor:
         """The adjoint on `[*batch, *codomain.shape]`; by autograd unless a subclass knows better."""
@@ -145,8 +163,33 @@ class LinearOperator(Operator):
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
         return self(v)
 
+    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float) -> Tensor:
+        """`(noise + signal A A^T)^-1 r`, each sample by itself, as `solves` says.
+
+        Args:
+            r: `[*batch, *codomain.shape]`.
+            noise: Variance of the noise, above 0: one number, or one for each entry of the measurement
+                (then by conjugate gradients).
+            signal: Variance of the signal, at least 0.
+        """
+        return linalg.conjugate_gradient(
+            lambda z: noise * z + signal * self(self.adjoint(z)),
+            r,
+            self.codomain,
+            iterations=self.iterations,
+            tolerance=self.tolerance,
+            precondition=self.preconditioner(noise, signal),
+        )
+
+    def preconditioner(self, noise: float | Tensor, signal: float) -> LinearMap | None:
+        """A cheap symmetric positive `r -> z` near `innovation_solve`; None if there is none."""
+        return None
+
     def normal_solve(self, b: Tensor, shift: float) -> Tensor:
-        """`(A^T A + shift I)^-1 b` for a `shift` above 0, each sample by itself."""
+        """`(A^T A + shift I)^-1 b` for a `shift` above 0, each sample by itself.
+
+        Exact with a decomposition, and by conjugate gradients to `tolerance` without.
+        """
         return linalg.conjugate_gradient(
             lambda z: self.adjoint(self(z)) + shift * z,
             b,
@@ -185,6 +228,7 @@ class SVDOperator(LinearOperator):
     """
 
     singular_values: Tensor
+    exact = True
 
     @abc.abstractmethod
     def v(self, coefficients: Tensor) -> Tensor:
@@ -221,9 +265,26 @@ class SVDOperator(LinearOperator):
         return self.v(_resize(inverse * self.ut(y)[..., : len(s)], self.domain.size))
 
     @override
+    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float) -> Tensor:
+        if isinstance(noise, Tensor) and noise.ndim:
+            return super().innovation_solve(r, noise, signal)
+        values = self.singular_values.to(r)[: self.codomain.size]
+        spread = noise + signal * _resize(values, self.codomain.size) ** 2
+        return self.u(self.ut(r) / spread)
+
+    @override
+    def preconditioner(self, noise: float | Tensor, signal: float) -> LinearMap:
+        return lambda r: self.innovation_solve(r, typical(noise), signal)
+
+    @override
     def normal_solve(self, b: Tensor, shift: float) -> Tensor:
         s = _resize(self.singular_values.to(b), self.domain.size)
         return self.v(self.vt(b) / (s**2 + shift))
+
+
+def typical(noise: float | Tensor) -> float | Tensor:
+    """One variance for all entries of a measurement."""
+    return noise.mean() if isinstance(noise, Tensor) else noise
 
 
 def _resize(coefficients: Tensor, size: int) -> Tensor:
@@ -300,3 +361,12 @@ class LinearComposed(Composed, LinearOperator):
     @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
         return self.inner.apply_adjoint(self.outer.apply_adjoint(y))
+
+    @override
+    def preconditioner(self, noise: float | Tensor, signal: float) -> LinearMap | None:
+        outer, inner = self.outer, self.inner
+        if not (outer.selects and inner.exact):
+            return None
+        level = typical(noise)
+        # As if the entries that are not selected were measured to be 0.
+        return lambda r: outer.apply(inner.innovation_solve(outer.apply_adjoint(r), level, signal))

@@ -2,15 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from functools import cached_property
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError
+from ..core.linalg import LinearMap
 from ..core.space import Space
-from .base import LinearOperator, SVDOperator, picture_shape
+from .base import LinearComposed, LinearOperator, SVDOperator, picture_shape, typical
+from .pixel import SuperResolution
+from .separable import Factor, Separable
 
 
 def gaussian_kernel(size: int, std: float) -> Tensor:
@@ -139,12 +143,60 @@ class CircularBlur(SVDOperator):
     def apply_adjoint(self, y: Tensor) -> Tensor:
         return self._filter(y, self._transfer.conj())
 
+    @override
+    def followed_by(self, outer: LinearOperator) -> LinearOperator:
+        if isinstance(outer, SuperResolution):
+            return CircularSuperResolution(outer, self)
+        return super().followed_by(outer)
+
+
+class CircularSuperResolution(LinearComposed):
+    """`SuperResolution @ CircularBlur`, for any kernel: shifted by a block, a picture has a shifted measurement.
+
+    So A A^T is a circular convolution of the small picture, and its solves are exact.
+    """
+
+    exact = True
+
+    def __init__(self, outer: SuperResolution, inner: CircularBlur) -> None:
+        super().__init__(outer, inner)
+        delta = torch.zeros(self.codomain.shape, dtype=torch.float64, device=inner.domain.device)
+        delta[..., 0, 0] = 1
+        self._gains = torch.fft.rfft2(self.apply(self.apply_adjoint(delta))).real.clamp(min=0)
+
+    @override
+    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float) -> Tensor:
+        if isinstance(noise, Tensor) and noise.ndim:
+            return super().innovation_solve(r, noise, signal)
+        return self._divided(r, noise + signal * self._gains.to(r))
+
+    @override
+    def pinv(self, y: Tensor) -> Tensor:
+        gains = self._gains.to(y)
+        floor = gains.max() * self.domain.size * torch.finfo(y.dtype).eps
+        return self.adjoint(self._divided(y, torch.where(gains > floor, gains, math.inf)))
+
+    def _divided(self, y: Tensor, gains: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(y) / gains
+        divided: Tensor = torch.fft.irfft2(spectrum, s=self.codomain.shape[-2:])
+        return divided
+
+
+Padding = Literal["reflect", "replicate", "zeros"]
+# Terms of a kernel, as products of lines, that its preconditioner looks at.
+_TERMS = 8
+
 
 class Blur(LinearOperator):
     """Convolution of the last two axes, the signal padded at its edges.
 
+    A kernel that is a product of two lines, such as a Gaussian, makes a `SeparableBlur`, whose solves are
+    exact. Those of other kernels are by preconditioned conjugate gradients, as `solves` says: with mirrored
+    edges not even a symmetric kernel has the cosine transforms as singular vectors, since the edge is not repeated.
+
     Args:
-        kernel: `[height, width]` with odd sides, its centre at the middle.
+        kernel: `[height, width]` with odd sides, its centre at the middle. It is a product of two lines if
+            its second singular value is below the rounding error of its dtype (as `matrix_rank` counts it).
         shape: Event shape, `(..., channels, height, width)`.
         padding: What lies beyond the edges: the mirrored signal, its last pixel, or nothing.
 
@@ -153,24 +205,120 @@ class Blur(LinearOperator):
     """
 
     shown = ("kernel_size", "padding")
+    tolerance = 1e-6
 
-    def __init__(
-        self,
-        kernel: Tensor,
-        shape: Sequence[int],
-        padding: Literal["reflect", "replicate", "zeros"] = "reflect",
-    ) -> None:
+    def __new__(cls, kernel: Tensor | None = None, *_: object, **__: object) -> Self:
+        """A `SeparableBlur` where the kernel allows it; a copy is made without a kernel."""
+        separable = cls is Blur and isinstance(kernel, Tensor) and _rank_one(kernel)
+        return super().__new__(SeparableBlur if separable else cls)  # type: ignore[return-value]
+
+    def __init__(self, kernel: Tensor, shape: Sequence[int], padding: Padding = "reflect") -> None:
         shape = _check_kernel(kernel, shape, "Blur")
         super().__init__(Space(shape, device=kernel.device), Space(shape, device=kernel.device))
         self.kernel_size = tuple(kernel.shape)
         self.padding = padding
-        # torch's convolution is a correlation.
-        self._weight = kernel.double().flip(0, 1)[None, None]
+        self._kernel = Factor(kernel)
+        self._pads = [
+            Factor(_padded_line(side, size // 2, padding).to(kernel.device))
+            for side, size in zip(shape[-2:], kernel.shape, strict=True)
+        ]
+        # A convolution that wraps around beyond the padded picture, where nobody looks.
+        self._grid = [_fast_size(len(pad.matrix)) for pad in self._pads]
+        self._transfer = torch.fft.rfft2(self._kernel.matrix, s=self._grid)
+
+    def _filtered(self, x: Tensor, transfer: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(x, s=self._grid)
+        spectrum = spectrum * transfer.to(x.device, x.dtype.to_complex())
+        filtered: Tensor = torch.fft.irfft2(spectrum, s=self._grid)
+        return filtered
 
     @override
     def apply(self, x: Tensor) -> Tensor:
-        planes = x.reshape(-1, 1, *self.domain.shape[-2:])
-        h, w = (side // 2 for side in self._weight.shape[-2:])
+        (height, width), (h, w) = self.domain.shape[-2:], self.kernel_size
+        planes = x.reshape(-1, 1, height, width)
         mode = "constant" if self.padding == "zeros" else self.padding
-        planes = torch.nn.functional.pad(planes, (w, w, h, h), mode=mode)
-        return torch.nn.functional.conv2d(planes, self._weight.to(x)).reshape(x.shape)
+        planes = torch.nn.functional.pad(planes, (w // 2, w // 2, h // 2, h // 2), mode=mode)
+        blurred = self._filtered(planes, self._transfer)
+        return blurred[..., h - 1 : h - 1 + height, w - 1 : w - 1 + width].reshape(x.shape)
+
+    @override
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        h, w = self.kernel_size
+        planes = y.reshape(-1, *y.shape[-2:])
+        planes = torch.nn.functional.pad(planes, (w - 1, 0, h - 1, 0))
+        planes = self._filtered(planes, self._transfer.conj())
+        for axis, pad in enumerate(self._pads):
+            planes = pad.along("at", planes.narrow(axis - 2, 0, len(pad.matrix)), axis - 2, 2)
+        return planes.reshape(y.shape)
+
+    def _lines(self, most: int) -> tuple[Tensor, Tensor]:
+        """The blur as a sum of products of matrices, `[terms, height, height]` and `[terms, width, width]`."""
+        u, v, s = self._kernel.svd
+        rank = min(most, len(s))
+        height, width = (pad.matrix for pad in self._pads)
+        return _convolving((u[:, :rank] * s[:rank]).mT, height), _convolving(v[:, :rank].mT, width)
+
+    @cached_property
+    def _kronecker(self) -> tuple[Factor, Factor, Tensor]:
+        """Bases of columns and rows in which A A^T is nearly diagonal, and its diagonal in them."""
+        bases, seen = [], []
+        lines = self._lines(_TERMS)
+        for own, other in (lines, lines[::-1]):
+            # A A^T averaged over the other axis.
+            weights = torch.einsum("rmn,smn->rs", other, other)
+            mean = torch.einsum("rs,rik,sjk->ij", weights, own, own)
+            bases.append(torch.linalg.eigh(mean)[1])
+            turned = bases[-1].mT @ own
+            seen.append(torch.einsum("rik,sik->rsi", turned, turned))
+        height, width = map(Factor, bases)
+        return height, width, torch.einsum("rsi,rsj->ij", *seen).clamp(min=0)
+
+    @override
+    def preconditioner(self, noise: float | Tensor, signal: float) -> LinearMap:
+        height, width, gains = self._kronecker
+        level = typical(noise)
+
+        def near(r: Tensor) -> Tensor:
+            z = width.along("at", height.along("at", r, -2, 2), -1, 2)
+            z = z / (level + signal * gains.to(r))
+            return width.along("a", height.along("a", z, -2, 2), -1, 2)
+
+        return near
+
+
+class SeparableBlur(Separable, Blur):
+    """A `Blur` whose kernel is a product of two lines: a matrix along the columns and one along the rows."""
+
+    def __init__(self, kernel: Tensor, shape: Sequence[int], padding: Padding = "reflect") -> None:
+        Blur.__init__(self, kernel, shape, padding)
+        height, width = self._lines(1)
+        Separable.__init__(self, {-2: height[0], -1: width[0]}, self.domain)
+
+
+def _rank_one(kernel: Tensor) -> bool:
+    if kernel.ndim != 2 or not kernel.isfinite().all():
+        return False
+    exact = kernel.dtype if kernel.is_floating_point() else torch.float64
+    return bool(torch.linalg.matrix_rank(kernel.to(exact)) <= 1)
+
+
+def _padded_line(side: int, pad: int, padding: Padding) -> Tensor:
+    """The matrix that pads a line, `[side + 2 * pad, side]`."""
+    mode = "constant" if padding == "zeros" else padding
+    eye = torch.eye(side, dtype=torch.float64)[None]
+    return torch.nn.functional.pad(eye, (pad, pad), mode=mode)[0].mT
+
+
+def _convolving(lines: Tensor, padded: Tensor) -> Tensor:
+    """The matrices of the convolutions of a padded line with each of `lines`, `[*, side, side]`."""
+    # Row j of the windows of a padded unit vector holds what its entry gives to pixel j.
+    windows = padded.mT.unfold(-1, lines.shape[-1], 1)
+    return (windows @ lines.flip(-1).mT).permute(2, 1, 0)
+
+
+def _fast_size(least: int) -> int:
+    """The next size without a prime factor above 5, whose Fourier transform is fast."""
+    size = least
+    while pow(30, size.bit_length(), size):
+        size += 1
+    return size

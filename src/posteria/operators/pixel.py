@@ -10,6 +10,7 @@ from ..core.errors import InputError, ShapeError
 from ..core.linalg import rows_times
 from ..core.space import Space
 from .base import SVDOperator, picture_shape, shape_last
+from .separable import Separable
 
 
 class Identity(SVDOperator):
@@ -116,6 +117,8 @@ class Inpainting(SVDOperator):
         ShapeError: If the mask does not end the event shape.
     """
 
+    selects = True
+
     def __init__(self, mask: Tensor, shape: Sequence[int] | None = None) -> None:
         shape = tuple(mask.shape if shape is None else shape)
         if tuple(mask.shape) != shape[len(shape) - mask.ndim :]:
@@ -174,7 +177,7 @@ class Inpainting(SVDOperator):
         return out.index_copy_(-1, self._kept.to(y.device), y).reshape(*batch, *self.domain.shape)
 
 
-class SuperResolution(SVDOperator):
+class SuperResolution(Separable):
     """Averages of disjoint square blocks of the last two axes.
 
     Args:
@@ -194,41 +197,41 @@ class SuperResolution(SVDOperator):
             raise ShapeError(
                 f"Blocks of {factor} x {factor} do not tile a signal of shape {shape}."
             )
-        small = (*shape[:-2], shape[-2] // factor, shape[-1] // factor)
-        super().__init__(Space(shape), Space(small))
+        lines = [torch.eye(side // factor, dtype=torch.float64) / factor for side in shape[-2:]]
+        height, width = (line.repeat_interleave(factor, 1) for line in lines)
+        super().__init__({-2: height, -1: width}, shape)
         self.factor = factor
-        self.singular_values = torch.full((self.codomain.size,), 1 / factor, dtype=torch.float64)
-        # The reflection that takes the first axis to the direction of the mean completes it to a
-        # basis of the block.
-        basis = torch.eye(factor**2, dtype=torch.float64)
-        if factor > 1:
-            normal = basis[0] - 1 / factor
-            basis -= 2 * torch.outer(normal, normal) / normal.dot(normal)
-        self._basis = basis
+        self._values = torch.full((self.codomain.size,), 1 / factor, dtype=torch.float64)
 
     def _blocks(self, x: Tensor) -> Tensor:
         f, (h, w) = self.factor, self.codomain.shape[-2:]
         x = x.reshape(*x.shape[:-2], h, f, w, f).transpose(-3, -2)
         return x.reshape(*self.codomain.batch(x[..., 0, 0]), self.codomain.size, f**2)
 
-    def _unblocks(self, blocks: Tensor) -> Tensor:
+    def _reflected(self, first: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Blocks of `f^2` entries under the reflection that takes the first axis to the direction of the mean.
+
+        It completes that direction to a basis of the block, and is its own inverse.
+        """
         f = self.factor
+        image = (first + others.sum(-1)) / f
+        turn = (first - image) / max(f - 1, 1)
+        return image, others + turn[..., None]
+
+    @override
+    def v(self, coefficients: Tensor) -> Tensor:
+        f, n = self.factor, self.codomain.size
+        details = coefficients[..., n:].reshape(*coefficients.shape[:-1], n, f**2 - 1)
+        first, others = self._reflected(coefficients[..., :n], details)
+        blocks = torch.cat([first[..., None], others], dim=-1)
         x = blocks.reshape(*blocks.shape[:-2], *self.codomain.shape, f, f).transpose(-3, -2)
         return x.reshape(*blocks.shape[:-2], *self.domain.shape)
 
     @override
-    def v(self, coefficients: Tensor) -> Tensor:
-        n, rest = self.codomain.size, self.factor**2 - 1
-        means = coefficients[..., :n, None]
-        details = coefficients[..., n:].reshape(*coefficients.shape[:-1], n, rest)
-        blocks = torch.cat([means, details], dim=-1)
-        return self._unblocks(rows_times(blocks, self._basis.to(blocks)))
-
-    @override
     def vt(self, x: Tensor) -> Tensor:
         blocks = self._blocks(x)
-        blocks = rows_times(blocks, self._basis.to(blocks))
-        return torch.cat([blocks[..., 0], blocks[..., 1:].flatten(-2)], dim=-1)
+        mean, details = self._reflected(blocks[..., 0], blocks[..., 1:])
+        return torch.cat([mean, details.flatten(-2)], dim=-1)
 
     @override
     def u(self, coefficients: Tensor) -> Tensor:
@@ -248,8 +251,8 @@ class SuperResolution(SVDOperator):
         return y.repeat_interleave(f, -2).repeat_interleave(f, -1) / f**2
 
 
-class ColorMixing(SVDOperator):
-    """Each pixel's channels mixed by one matrix: grey from colour, stereo to mono, a mixture of sources.
+class ColorMixing(Separable):
+    """Each pixel's channels mixed by one matrix: grey from colour, stereo to mono, the sum of stems.
 
     Args:
         matrix: `[channels_out, channels_in]`.
@@ -262,39 +265,4 @@ class ColorMixing(SVDOperator):
             raise ShapeError(
                 f"A matrix of shape {tuple(matrix.shape)} does not mix the channels of shape {shape}."
             )
-        domain = Space(shape, matrix.dtype, matrix.device)
-        super().__init__(domain, Space((matrix.shape[0], *shape[1:]), matrix.dtype, matrix.device))
-        self._matrix = matrix
-        self._u, s, self._vt = torch.linalg.svd(matrix.double())
-        self.singular_values = s.repeat_interleave(domain.size // shape[0])
-
-    def _mix(self, matrix: Tensor, x: Tensor, space: Space) -> Tensor:
-        channels = x.reshape(-1, space.shape[0], space.size // space.shape[0])
-        mixed = torch.bmm(matrix.to(x).expand(len(channels), *matrix.shape), channels)
-        return mixed.reshape(*space.batch(x), *mixed.shape[1:])
-
-    @override
-    def v(self, coefficients: Tensor) -> Tensor:
-        x = self.domain.unflatten(coefficients)
-        return self.domain.unflatten(self._mix(self._vt.mT, x, self.domain).flatten(-2))
-
-    @override
-    def vt(self, x: Tensor) -> Tensor:
-        return self._mix(self._vt, x, self.domain).flatten(-2)
-
-    @override
-    def u(self, coefficients: Tensor) -> Tensor:
-        y = self.codomain.unflatten(coefficients)
-        return self.codomain.unflatten(self._mix(self._u, y, self.codomain).flatten(-2))
-
-    @override
-    def ut(self, y: Tensor) -> Tensor:
-        return self._mix(self._u.mT, y, self.codomain).flatten(-2)
-
-    @override
-    def apply(self, x: Tensor) -> Tensor:
-        return self.codomain.unflatten(self._mix(self._matrix, x, self.domain).flatten(-2))
-
-    @override
-    def apply_adjoint(self, y: Tensor) -> Tensor:
-        return self.domain.unflatten(self._mix(self._matrix.mT, y, self.codomain).flatten(-2))
+        super().__init__({0: matrix}, Space(shape, matrix.dtype, matrix.device))

@@ -16,7 +16,7 @@ from ...core.state import State
 from ...diffusion.schedule import Schedule, Table
 from ...likelihood import GaussianLikelihood
 from ...linear_gaussian import GaussianProblem, Linear, gaussian_problem, posterior_mean, several
-from ...operators.base import LinearOperator, SVDOperator
+from ...operators.base import LinearOperator
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 
@@ -110,9 +110,9 @@ class DiffPIR(PosteriorSampler[State]):
         """The most probable signal given `y`, if it is `N(x0, variance I)` before."""
         operator, std, space = target.operator, target.std, target.space
         likelihood = GaussianLikelihood(operator, std)
-        if isinstance(operator, SVDOperator) and not several(std):
-            return posterior_mean(Linear(operator, std), target.y, x0, variance)
         if isinstance(operator, LinearOperator):
+            if operator.exact and not several(std):
+                return posterior_mean(Linear(operator, std), target.y, x0, variance)
             # In the signal and not in the measurement: cut short, the iterates are the best of
             # their subspace, where those of the other form can be far from `y`.
             return x0 + linalg.conjugate_gradient(
