@@ -27,6 +27,10 @@ class CapabilityError(PosteriaError, TypeError):
     """A method that needs more of an object than the object can do."""
 
 
+class ReadingWarning(UserWarning):
+    """A prior that does not do what every denoiser does, so that its network is read as what it is not."""
+
+
 class NoDerivativeError(CapabilityError):
     """A map whose output is not connected to its input, so that PyTorch cannot differentiate it."""
 

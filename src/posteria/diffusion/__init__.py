@@ -20,4 +20,5 @@ from .network import (
     Score as Score,
     Velocity as Velocity,
 )
+from .reading import misfits as misfits
 from .units import Units as Units

@@ -200,6 +200,9 @@ class Network(Conditional):
         null_label: The label that stands for "no label"; None if the network has no unconditional
             branch.
 
+    Attributes:
+        multiple: Of what height and width of a picture are multiples, if any such size will do; 0 if not.
+
     Raises:
         InputError: If the module is on another device than the space. When it is evaluated: if it is
             in training mode and draws numbers or looks at its batch then.
@@ -207,6 +210,8 @@ class Network(Conditional):
             differentiated: if its output is not connected to its input.
         ShapeError: When it is evaluated: if its output has another shape.
     """
+
+    multiple: int = 0
 
     def __init__(
         self,

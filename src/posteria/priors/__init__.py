@@ -1,5 +1,6 @@
 """Trained priors: those that ship with the package, folders and pipelines of diffusers; a classifier of digits."""
 
+from .adapters import from_denoiser
 from .card import SHIPPED, Card
 from .classifier import CLASSIFIERS, load_classifier
 from .load import card_of, load_prior, prior_sha256
@@ -20,6 +21,7 @@ __all__ = [
     "Reader",
     "card_of",
     "decode",
+    "from_denoiser",
     "from_diffusers",
     "load_classifier",
     "load_prior",

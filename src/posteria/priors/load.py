@@ -1,14 +1,16 @@
 """`load_prior`: from a name to a card, its reader, and a denoiser."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
-from ..core.errors import CapabilityError, InputError, expect, unknown
+from ..core.errors import CapabilityError, InputError, ReadingWarning, expect, unknown
 from ..diffusion.denoiser import Conditional, Label, Scale
 from ..diffusion.network import Discrete, Network
+from ..diffusion.reading import LEFT, noise_left
 from .card import SHIPPED, Card, check_hash, files_sha256, read_card
 from .readers.folder import CHECKPOINTS, weight_files
 from .readers.registry import READERS, reader_of
@@ -37,6 +39,10 @@ def load_prior(
         sha256: The weights must have this SHA-256; of several files, that of their hashes in order.
         shift: For networks with a DDPM table; see `posteria.diffusion.Epsilon`.
 
+    Warns:
+        ReadingWarning: If it leaves noise in pure noise, so that it is either not trained or misread; seen by one
+            evaluation at a small size. Priors that ship are known to be right.
+
     Raises:
         InputError: If there is no such prior or device, or its files are missing, damaged or not the
             expected ones.
@@ -49,6 +55,8 @@ def load_prior(
         check_hash(weight_files(files), str(expected))
     prior = READERS[card.reader](files, device=device, dtype=dtype, size=size)
     prior.about = str(card)
+    if card.where != "package":
+        _doubt(prior, card)
     if shift:
         _shift(prior, shift)
     # Of the weights of the card, and of no others.
@@ -135,6 +143,19 @@ def _fetch(name: str, patterns: list[str]) -> Path:
         raise InputError(
             f"There is no folder {name!r}, and the hub did not give a model of that name ({type(error).__name__})."
         ) from error
+
+
+def _doubt(prior: Conditional, card: Card) -> None:
+    """Warn of a prior that leaves noise in noise, by one evaluation at the least size that its network takes."""
+    left = noise_left(prior)
+    if left is not None and not left < LEFT:
+        warnings.warn(
+            f"{card.name} leaves {left:.2f} of pure noise, where a denoiser leaves about 0.01: either its network is "
+            "not trained, or it predicts something else than its scheduler says. "
+            "posteria.testing.check_prior(prior, examples) tells more.",
+            ReadingWarning,
+            stacklevel=3,
+        )
 
 
 def _shift(prior: Conditional, shift: int) -> None:

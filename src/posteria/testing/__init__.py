@@ -7,6 +7,7 @@ from .parts import (
     check_denoiser as check_denoiser,
     check_likelihood as check_likelihood,
     check_operator as check_operator,
+    check_prior as check_prior,
 )
 from .samplers import (
     check_guidance as check_guidance,

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.network import Network
+from ..diffusion.reading import misfits
 from ..likelihood import Likelihood
 from ..operators import LinearOperator, Operator, SVDOperator
 
@@ -166,6 +167,33 @@ def check_denoiser(
         if precision in {torch.float64, torch.float32}:
             for sigma in sigmas:
                 _check_slope(prior, sigma, tolerance, generator)
+
+
+def check_prior(prior: Denoiser, examples: Tensor) -> dict[float, float]:
+    """Check that a network is read as what it is, by four evaluations of each of a few examples.
+
+    A denoiser comes nearer to a clean signal than doing nothing, and than knowing the spread alone. Read as predicting
+    something else, with the wrong sign or table, or of data of another range, a network does not, at some level.
+
+    Args:
+        prior: The prior, or a member of a family.
+        examples: A few signals of the kind that it draws, `[n, *event]`; for a latent prior, encoded ones.
+
+    Returns:
+        By level, what `posteria.diffusion.misfits` says: at most 0.79 for the priors that ship, and at least 2.3 at
+        some level where they are misread as predicting something else.
+
+    Raises:
+        AssertionError: If one of them is 1 or more.
+    """
+    found = misfits(prior, examples)
+    numbers = ", ".join(f"{value:.2f} at level {sigma:.3g}" for sigma, value in found.items())
+    require(
+        max(found.values()) < 1,
+        f"{type(prior).__name__} does not denoise its examples: it leaves {numbers} of what knowing nothing leaves. "
+        "Its parametrisation, noise table, or the range of its data is another",
+    )
+    return found
 
 
 def _denoised(prior: Denoiser, x: Tensor, sigma: float | Tensor) -> Tensor:

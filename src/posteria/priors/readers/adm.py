@@ -115,11 +115,12 @@ def read_adm(
         size is None or all(side > 0 and side % multiple == 0 for side in size),
         f"This network takes sides that are multiples of {multiple}; size={size}.",
     )
-    network = converted(state, signature, layout)
-    network = network.to(device, dtype).eval().requires_grad_(False)
+    module = converted(state, signature, layout).to(device, dtype).eval().requires_grad_(False)
     accuracy = torch.float64 if dtype == torch.float64 else torch.float32
     space = Space((3, *(size or (layout.size, layout.size))), accuracy, device)
-    return Network(network, space, Epsilon(layout.betas), labels=signature.classes or 0)
+    network = Network(module, space, Epsilon(layout.betas), labels=signature.classes or 0)
+    network.multiple = multiple
+    return network
 
 
 def _load(path: Path) -> State:

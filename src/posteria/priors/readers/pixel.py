@@ -64,7 +64,8 @@ def read_pixel(
     extra = read_json(files / "posteria.json") if (files / "posteria.json").exists() else {}
     patch, null = int(extra.get("patch", 1)), extra.get("null_label")
     labels = int(config.get("num_class_embeds") or 0)
-    space = _space(config, patch, size, dtype, device)
+    multiple = patch << (len(config["block_out_channels"]) - 1)
+    space = _space(config, patch, size, multiple, dtype, device)
     unet = _unet(place, config, dtype).to(device)
     network = Network(
         unet if patch == 1 else Folded(unet, patch).eval(),
@@ -73,6 +74,7 @@ def read_pixel(
         labels=labels if null is None else labels - 1,
         null_label=null,
     )
+    network.multiple = multiple
     return in_units(network)
 
 
@@ -80,6 +82,7 @@ def _space(
     config: dict[str, Any],
     patch: int,
     size: tuple[int, int] | None,
+    multiple: int,
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> Space:
@@ -91,7 +94,6 @@ def _space(
         height, width = (native, native) if isinstance(native, int) else native
         size = height * patch, width * patch
     else:
-        multiple = patch << (len(config["block_out_channels"]) - 1)
         require(
             all(side > 0 and side % multiple == 0 for side in size),
             f"This network takes sides that are multiples of {multiple}; {size[0]} x {size[1]} is not.",
