@@ -24,6 +24,7 @@ from .distribution import (
     sliced_wasserstein as sliced_wasserstein,
     two_sample_floor as two_sample_floor,
     variance_ratio as variance_ratio,
+    wasserstein_along as wasserstein_along,
 )
 from .diversity import (
     RBF as RBF,
@@ -41,6 +42,7 @@ from .diversity import (
     saturation as saturation,
     vendi as vendi,
 )
+from .exact import AgainstExact as AgainstExact, coverage_of as coverage_of
 from .features import (
     DINOv2 as DINOv2,
     FeatureNetwork as FeatureNetwork,

@@ -47,10 +47,24 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: int = 100, seed: int = 
     """
     x, y = _two_sets(x, y)
     require(directions >= 1, f"directions={directions} is below 1.")
-    n, m = len(x), len(y)
     generator = torch.Generator().manual_seed(seed)
     units = torch.randn(x.shape[1], directions, dtype=torch.float64, generator=generator)
-    units = (units / units.norm(dim=0)).to(x.device)
+    return wasserstein_along(x, y, (units / units.norm(dim=0)).to(x.device))
+
+
+def wasserstein_along(x: Tensor, y: Tensor, units: Tensor) -> float:
+    """The mean over given directions of the 1-D Wasserstein-1 distance, in data units.
+
+    Args:
+        x: Samples, `[n, *event]`.
+        y: Samples, `[m, *event]`.
+        units: Unit directions of the flattened event, columns `[d, directions]` in float64.
+
+    Raises:
+        ShapeError: If the events of the two sets differ in shape.
+    """
+    x, y = _two_sets(x, y)
+    n, m = len(x), len(y)
     # Between two edges both quantile functions are constant; in units of 1 / (n m), edges are whole.
     ours, theirs = m * torch.arange(n + 1), n * torch.arange(m)
     edges = torch.cat([ours, theirs]).sort().values.to(x.device)
