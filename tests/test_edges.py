@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import posteria as po
+from posteria.diffusion import EDM
 from posteria.testing import example_posterior
 
 TARGET = example_posterior()
@@ -104,3 +105,20 @@ def test_signatures_are_those_of_the_settings() -> None:
     assert [*inspect.signature(po.Karras).parameters] == ["steps", "sigma_min", "sigma_max", "rho"]
     with pytest.raises(TypeError, match="positional"):
         po.MGDM(20)  # type: ignore[misc]
+
+
+def test_samples_that_left_the_prior_behind_are_said_to_have() -> None:
+    # Catches: numbers of 1e3 or NaN that are handed over as samples of digits.
+    prior = po.load_prior("digits")
+    operator = po.operators.Inpainting(po.operators.box_mask(28, 28), prior.space.shape)
+    likelihood = po.GaussianLikelihood(operator, std=0.05)
+    target = po.Posterior(prior, likelihood, operator(torch.zeros(prior.space.shape)))
+    sampler = po.Guided(rule=po.guidance.MMPS(), solver=po.Heun()).with_steps(4)
+    for draw in (sampler.sample, sampler.run):
+        with pytest.warns(
+            RuntimeWarning, match="Guided diverged: its samples reach .* below 11.6"
+        ):
+            draw(target, 1)
+    nan = po.Network(lambda x, time: x / 0, po.Space((2,)), EDM())
+    with pytest.warns(RuntimeWarning, match=r"reach (nan|inf) in data units.* below 320"):
+        po.Unconditional().sample(nan, 1)

@@ -1,6 +1,7 @@
 """What a sampler is: frozen hyper-parameters and a pure step."""
 
 import abc
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from ..diffusion.schedule import Schedule, Table, levels_of
 from ..target import metered
 
 S = TypeVar("S", bound=State)
+# No sample lies beyond so many standard deviations of a prior or, where they are not known, highest noise levels.
+FAR, FAR_UNKNOWN = 20.0, 4.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -132,11 +135,13 @@ class Sampler(Generic[S], metaclass=Keywords):
     def sample(self, target: Any, seeds: Seeds) -> Tensor:
         """Draws, `[len(seeds), *event]`; an integer n stands for the seeds 0, ..., n - 1.
 
+        Warns `RuntimeWarning` of draws that no prior of this scale has, or that are not finite.
+
         Raises:
             PosteriaError: If the sampler cannot draw from `target`, or a seed is none.
         """
         seeds = listed(seeds)
-        return self.draws(target, self._last(target, seeds), seeds)
+        return self._sound(target, self.draws(target, self._last(target, seeds), seeds))
 
     def run(self, target: Any, seeds: Seeds) -> Samples:
         """Draws with what they cost and what a population says of itself.
@@ -152,7 +157,7 @@ class Sampler(Generic[S], metaclass=Keywords):
         with Watch(meter, worked, operator, target.space.device):
             state = self._last(watched, seeds)
         return Samples(
-            x=self.draws(target, state, seeds),
+            x=self._sound(target, self.draws(target, state, seeds)),
             seeds=tuple(seeds),
             cost=meter.cost(worked),
             **self.diagnostics(state),
@@ -160,6 +165,23 @@ class Sampler(Generic[S], metaclass=Keywords):
 
     def _last(self, target: Any, seeds: Seeds) -> S:
         return deque(self.iterate(target, seeds), maxlen=1)[0]
+
+    def _sound(self, target: Any, x: Tensor) -> Tensor:
+        """The draws, with a warning where they have left every scale behind."""
+        known = getattr(target, "prior", target).base.scale
+        if known is None:
+            most = FAR_UNKNOWN * levels_of(self.schedule)[0]
+        else:
+            most = float(known.mean.abs().max()) + FAR * known.std
+        reached = float(x.abs().max()) if x.numel() else 0.0
+        if not reached <= most:
+            warnings.warn(
+                f"{type(self).__name__} diverged: its samples reach {reached:.4g} in data units, where those of the "
+                f"prior stay below {most:.4g}. Try more steps, smaller steps of its optimiser, or another sampler.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return x
 
     def diagnostics(self, state: S) -> dict[str, Tensor]:
         """What a last state says of itself, by the names of `Samples`."""
