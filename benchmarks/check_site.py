@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Listener
 
     def do_POST(self) -> None:
-        """See `BaseHTTPRequestHandler`."""
+        """Keep the body of a request."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(204)
         self.end_headers()

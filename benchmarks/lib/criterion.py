@@ -34,7 +34,7 @@ class BudgetCriterion(StoppingCriterion):
         )
 
     def get_runner_instance(self, *args: Any, **kwargs: Any) -> StoppingCriterion:
-        """See benchopt, which leaves the strategy of the first solver in a criterion that several share."""
+        """The criterion of one solver; benchopt leaves the strategy of the first in one that several share."""
         given = self.strategy
         try:
             return super().get_runner_instance(*args, **kwargs)
@@ -42,7 +42,7 @@ class BudgetCriterion(StoppingCriterion):
             self.strategy = given
 
     def check_convergence(self, objective_list: list[dict[str, Any]]) -> tuple[bool, float]:
-        """See benchopt: whether to stop, and how far the curve is."""
+        """Whether to stop, and how far the curve is."""
         if self.strategy == "run_once":
             return True, 1.0
         spent = objective_list[-1]["stop_val"]

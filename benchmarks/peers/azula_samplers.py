@@ -37,8 +37,8 @@ class Exact(Denoiser):
         super().__init__()
         self.prior, self.schedule = prior, schedule
 
+    @override
     def forward(self, x_t: Tensor, t: Tensor, **kwargs: Any) -> DiracPosterior:
-        """See azula."""
         alpha, sigma = self.schedule(t)
         x = x_t / alpha
         count_vjps(x, self.prior)

@@ -42,7 +42,7 @@ class Exact(Denoiser):
         self.prior, self.units = prior, units
 
     def forward(self, x: Tensor, sigma: Any, **kwargs: Any) -> Tensor:
-        """See deepinv; all of a batch have the same noise level."""
+        """The estimate in deepinv's units; all of a batch have the same noise level."""
         low, width = self.units
         z: Any = low + width * x.to(self.prior.space.dtype)
         count_vjps(z, self.prior)

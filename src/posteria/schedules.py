@@ -1,19 +1,18 @@
 """Noise levels: schedules, and the noise tables of trained networks."""
 
-from .diffusion.betas import Betas, CosineBetas, GivenBetas, LinearBetas, ScaledLinearBetas
-from .diffusion.schedule import VP, Flow, Karras, LogLinear, Schedule, Table, levels_of
-
-__all__ = [
-    "VP",
-    "Betas",
-    "CosineBetas",
-    "Flow",
-    "GivenBetas",
-    "Karras",
-    "LinearBetas",
-    "LogLinear",
-    "ScaledLinearBetas",
-    "Schedule",
-    "Table",
-    "levels_of",
-]
+from .diffusion.betas import (
+    Betas as Betas,
+    CosineBetas as CosineBetas,
+    GivenBetas as GivenBetas,
+    LinearBetas as LinearBetas,
+    ScaledLinearBetas as ScaledLinearBetas,
+)
+from .diffusion.schedule import (
+    VP as VP,
+    Flow as Flow,
+    Karras as Karras,
+    LogLinear as LogLinear,
+    Schedule as Schedule,
+    Table as Table,
+    levels_of as levels_of,
+)

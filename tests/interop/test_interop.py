@@ -55,7 +55,11 @@ from posteria.samplers.guided import GuidedState
 from posteria.samplers.tilted.cfgig import CFGiG
 
 # NumPy tells schedulers of diffusers, made or asked for timesteps, that PyTorch's arrays will change.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+# Networks of random weights have no scale.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning"),
+]
 
 # The table of Stable Diffusion, without the noise that its DDIM leaves in the result.
 TABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

@@ -113,6 +113,7 @@ class Single(po.DPS):
         return replace(moved, x=moved.x if seen or sigma_next > 0 else 2 * moved.x)
 
 
+@pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning")
 def test_battery_finds_planted_bugs() -> None:
     with pytest.raises(AssertionError, match="depends on its batch"):
         check_sampler(Coupled(schedule=po.schedules.Table(steps=6)))
@@ -242,6 +243,8 @@ COST = {
 }
 
 
+# Settings of images, on a toy.
+@pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning")
 @pytest.mark.parametrize(
     ("kind", "name"), COST, ids=lambda v: v if isinstance(v, str) else v.__name__
 )

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 import posteria as po
 from posteria.analytic import Gaussian, GaussianMixture, TiltedQuadrature
@@ -63,8 +64,8 @@ class OfLaws(Classifier):
         self.given, self.free = given, free
         self.space, self.labels = given.space, 2
 
+    @override
     def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
-        """See `Classifier`."""
         level = float(sigma)
         given, free = (law.noised(level) if level else law for law in (self.given, self.free))
         whole = free.log_prob(x)

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ..core.errors import Keywords
 
@@ -54,8 +55,8 @@ class LinearBetas(Betas):
     end: float = 0.02
     size: int = 1000
 
+    @override
     def values(self) -> np.ndarray:
-        """See the base class."""
         return np.linspace(self.start, self.end, self.size)
 
 
@@ -67,8 +68,8 @@ class ScaledLinearBetas(Betas):
     end: float = 0.012
     size: int = 1000
 
+    @override
     def values(self) -> np.ndarray:
-        """See the base class."""
         roots = np.linspace(math.sqrt(self.start), math.sqrt(self.end), self.size)
         return np.square(roots)
 
@@ -80,8 +81,8 @@ class CosineBetas(Betas):
     size: int = 1000
     largest: float = 0.999
 
+    @override
     def values(self) -> np.ndarray:
-        """See the base class."""
         t = np.arange(self.size + 1) / self.size
         abar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
         betas: np.ndarray = 1 - abar[1:] / abar[:-1]
@@ -94,8 +95,8 @@ class GivenBetas(Betas):
 
     betas: tuple[float, ...]
 
+    @override
     def values(self) -> np.ndarray:
-        """See the base class."""
         return np.array(self.betas, dtype=np.float64)
 
 

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from .guiders import to_diffusers
-
-__all__ = ["to_diffusers"]
+from .guiders import to_diffusers as to_diffusers
 
 
 def __getattr__(name: str) -> Any:

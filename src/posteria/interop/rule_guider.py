@@ -18,7 +18,7 @@ from ..target import Tilted
 from .fits import rule_from
 
 
-class Fixed(Denoiser):
+class Evaluated(Denoiser):
     """A denoiser whose estimate is given, because the network has been evaluated already.
 
     Args:
@@ -87,21 +87,21 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
         self._scheduler = scheduler
 
     def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
-        """See `BaseGuidance`; the first step forgets the run before."""
+        """Where the run is; its first step forgets the run before."""
         super().set_state(step, num_inference_steps, timestep)
         self._awaits = True
         if step == 0:
             self._memory = []
 
+    @override
     def prepare_inputs(self, data: dict[str, Any]) -> list[Any]:
-        """See `BaseGuidance`."""
         names = self._input_predictions[: self.num_conditions]
         return [self._prepare_batch(data, place, name) for place, name in enumerate(names)]
 
+    @override
     def prepare_inputs_from_block_state(
         self, data: Any, input_fields: dict[str, Any]
     ) -> list[Any]:
-        """See `BaseGuidance`."""
         names = self._input_predictions[: self.num_conditions]
         return [
             self._prepare_batch_from_block_state(input_fields, data, place, name)
@@ -149,7 +149,7 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
         for memory in memories:
             target = self._target(None, None, self._space)
             self._evaluate(target, self._space.zeros(1), memory)
-            if isinstance(target.unconditional, Fixed) and target.unconditional.used:
+            if isinstance(target.unconditional, Evaluated) and target.unconditional.used:
                 return True
         return False
 
@@ -174,7 +174,7 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
         return self.rule(target, x, self._moment, memory)
 
     def _target(self, given: Tensor | None, free: Tensor | None, space: Space) -> Tilted:
-        family = Family(Fixed(free, space), {0: Fixed(given, space)})
+        family = Family(Evaluated(free, space), {0: Evaluated(given, space)})
         return Tilted(family, Label(0), self.guidance_scale)
 
     @property

@@ -11,7 +11,7 @@ from ..analytic.tilted import TiltedQuadrature, tilted_gaussian
 from ..core.errors import expect, require
 from ..diffusion.denoiser import Denoiser, Family, Label
 from ..target import Tilted
-from .toy import Exact
+from .toy import KnownLaw
 
 F64 = torch.float64
 
@@ -26,7 +26,7 @@ class TiltedProblem:
     """
 
     target: Tilted
-    exact: Exact
+    exact: KnownLaw
 
     def wasserstein(self, x: Tensor) -> float:
         """The distance between samples and the law, in one dimension: see `wasserstein_1d`.
@@ -68,7 +68,9 @@ def wasserstein_1d(x: Tensor, law: TiltedQuadrature) -> float:
     return float((heights * knots.diff()).sum())
 
 
-def _problem(conditional: Denoiser, free: Denoiser, weight: float, exact: Exact) -> TiltedProblem:
+def _problem(
+    conditional: Denoiser, free: Denoiser, weight: float, exact: KnownLaw
+) -> TiltedProblem:
     return TiltedProblem(Tilted(Family(free, {0: conditional}), Label(0), weight), exact)
 
 

@@ -20,7 +20,7 @@ from ..target import Posterior
 F64 = torch.float64
 
 
-class Exact(Protocol):
+class KnownLaw(Protocol):
     """A law that is known exactly."""
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -42,7 +42,7 @@ class Problem:
     """
 
     target: Posterior
-    exact: Exact
+    exact: KnownLaw
     truth: Tensor
     log_evidence: float
 

@@ -15,7 +15,7 @@ from ..operators import LinearOperator, Operator, SVDOperator
 BATCHES: tuple[tuple[int, ...], ...] = ((), (2,), (2, 3))
 
 
-def require(condition: bool, sentence: str) -> None:
+def demand(condition: bool, sentence: str) -> None:
     """Raise `AssertionError` unless a condition holds."""
     if not condition:
         raise AssertionError(sentence)
@@ -23,11 +23,11 @@ def require(condition: bool, sentence: str) -> None:
 
 def same(a: Tensor, b: Tensor, tolerance: float, sentence: str) -> None:
     """Equal up to `tolerance` times the larger of 1 and the largest entry."""
-    require(a.shape == b.shape, f"{sentence} (shapes {tuple(a.shape)} and {tuple(b.shape)})")
+    demand(a.shape == b.shape, f"{sentence} (shapes {tuple(a.shape)} and {tuple(b.shape)})")
     if a.numel():
         error = (a - b).abs().max().item()
         scale = max(1.0, b.abs().max().item())
-        require(error <= tolerance * scale, f"{sentence} (they differ by {error:.2e})")
+        demand(error <= tolerance * scale, f"{sentence} (they differ by {error:.2e})")
 
 
 def normal(generator: torch.Generator, space: Space, *batch: int) -> Tensor:
@@ -74,11 +74,11 @@ def check_operator(
         x = scale * normal(generator, domain, *batch)
         y = a(x)
         expected = (*batch, *codomain.shape)
-        require(
+        demand(
             tuple(y.shape) == expected,
             f"{name}: {tuple(x.shape)} went to {tuple(y.shape)}, not {expected}",
         )
-        require(y.dtype == x.dtype, f"{name}: {x.dtype} went to {y.dtype}")
+        demand(y.dtype == x.dtype, f"{name}: {x.dtype} went to {y.dtype}")
         if batch:
             _rows(a, x, domain, 1e-12, name)
     x, v = scale * normal(generator, domain, 2), normal(generator, domain, 2)
@@ -115,7 +115,7 @@ def _check_linear(
 
 def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor) -> None:
     s = a.singular_values
-    require(bool((s >= 0).all()), f"{name} has a negative singular value")
+    demand(bool((s >= 0).all()), f"{name} has a negative singular value")
     same(a.v(a.vt(x)), x, 1e-10, f"{name}: V V^T is not the identity")
     same(a.u(a.ut(u)), u, 1e-10, f"{name}: U U^T is not the identity")
     for c, z, space in ((a.vt(x), x, a.domain), (a.ut(u), u, a.codomain)):
@@ -188,7 +188,7 @@ def check_prior(prior: Denoiser, examples: Tensor) -> dict[float, float]:
     """
     found = misfits(prior, examples)
     numbers = ", ".join(f"{value:.2f} at level {sigma:.3g}" for sigma, value in found.items())
-    require(
+    demand(
         max(found.values()) < 1,
         f"{type(prior).__name__} does not denoise its examples: it leaves {numbers} of what knowing nothing leaves. "
         "Its parametrisation, noise table, or the range of its data is another",
@@ -206,8 +206,8 @@ def _denoised(prior: Denoiser, x: Tensor, sigma: float | Tensor) -> Tensor:
         x0 = prior(x, sigma)
     except Exception as error:
         raise AssertionError(f"{name} fails: {type(error).__name__}: {error}") from error
-    require(isinstance(x0, Tensor), f"{name} gives a {type(x0).__name__}, not a tensor")
-    require(
+    demand(isinstance(x0, Tensor), f"{name} gives a {type(x0).__name__}, not a tensor")
+    demand(
         x0.shape == x.shape and x0.dtype == x.dtype,
         f"{name} changes shape or dtype: it gives {tuple(x0.shape)} in {x0.dtype}",
     )
@@ -270,7 +270,7 @@ def check_likelihood(
     """
     likelihood, name = likelihood.to(x.dtype, x.device), type(likelihood).__name__
     value, score = likelihood.log_prob(y, x), likelihood.score(y, x)
-    require(
+    demand(
         tuple(value.shape) == (len(x),),
         f"{name}: log_prob has shape {tuple(value.shape)}, not {(len(x),)}",
     )

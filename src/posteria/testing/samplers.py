@@ -19,7 +19,7 @@ from ..operators import Function, Matrix, Operator
 from ..samplers import Guided, rebuild_sampler
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted, metered
-from .parts import normal, require, same
+from .parts import demand, normal, same
 
 
 def example_posterior(kind: str = "linear", dtype: torch.dtype = torch.float64) -> Posterior:
@@ -78,7 +78,7 @@ def check_sampler(
     largest = max(batches)
     seeds = list(range(100, 100 + largest))
     everything = sampler.sample(target, seeds=seeds)
-    require(bool(everything.isfinite().all()), f"{name} returned values that are not finite")
+    demand(bool(everything.isfinite().all()), f"{name} returned values that are not finite")
     for size in batches:
         chosen = seeds[-size:][::-1]
         part = sampler.sample(target, seeds=chosen)
@@ -98,13 +98,13 @@ def check_sampler(
     )
     # Two particles of a population may be copies of one another.
     different = len(torch.unique(everything, dim=0))
-    require(different > largest / 4, f"{name}: different seeds gave the same sample")
+    demand(different > largest / 4, f"{name}: different seeds gave the same sample")
     _check_resume(sampler, target, few, three, name)
     _check_cost(sampler, target, name)
     if single is not None:
         _check_law(sampler.sample(single, seeds), everything, name)
     rebuilt = rebuild_sampler(repr(sampler), *_kinds(sampler))
-    require(rebuilt == sampler, f"{name}: its repr does not rebuild it")
+    demand(rebuilt == sampler, f"{name}: its repr does not rebuild it")
     try:
         sampler.sample(object(), seeds=[0])
     except CapabilityError:
@@ -130,11 +130,11 @@ def _check_resume(
         with torch.set_grad_enabled(enabled):
             for state, rng in islice(sampler.checkpoints(target, seeds), 1 + steps // 2):
                 kept = torch.is_grad_enabled() == enabled
-                require(kept, f"{name} changes the caller's gradient mode")
+                demand(kept, f"{name} changes the caller's gradient mode")
                 reached = (state, rng.state().clone())
     *_, last = sampler.iterate(target, seeds, resume=reached)
     drawn = sampler.draws(target, last, seeds)
-    require(torch.equal(drawn, whole), f"{name}: a resumed run is not the same run")
+    demand(torch.equal(drawn, whole), f"{name}: a resumed run is not the same run")
 
 
 def _check_cost(sampler: Sampler[Any], target: Any, name: str) -> None:
@@ -145,20 +145,20 @@ def _check_cost(sampler: Sampler[Any], target: Any, name: str) -> None:
         sampler.sample(measured, seeds)
         cost = meter.cost(sampler.worked(target, seeds))
         counts.add((cost.forward, cost.backward))
-    require(
+    demand(
         len(counts) == 1, f"{name}: the cost of a sample depends on its batch: {sorted(counts)}"
     )
 
 
 def _check_law(single: Tensor, double: Tensor, name: str) -> None:
     """Mean and standard deviation of each entry, up to half of it; noise is another in each dtype."""
-    require(
+    demand(
         single.dtype == torch.float32, f"{name} draws {single.dtype} from a prior of torch.float32"
     )
     x, std = single.double(), double.std(0)
     near = (x.mean(0) - double.mean(0)).abs() < std / 2
     alike = (x.std(0) / std - 1).abs() < 0.5
-    require(bool((near & alike).all()), f"{name} draws another law in float32 than in float64")
+    demand(bool((near & alike).all()), f"{name} draws another law in float32 than in float64")
 
 
 def check_guidance(
@@ -186,7 +186,7 @@ def check_guidance(
     solver = DDIM() if solver is None else solver
     sampler = Guided(rule=rule, solver=solver, schedule=schedule)
     everything = sampler.sample(target, seeds=range(32))
-    require(bool(everything.isfinite().all()), f"{name} returned values that are not finite")
+    demand(bool(everything.isfinite().all()), f"{name} returned values that are not finite")
     for chosen in ([5], list(range(20, 4, -1))):
         part = sampler.sample(target, seeds=chosen)
         same(part, everything[chosen], tolerance, f"{name}: a sample depends on its batch")
@@ -204,7 +204,7 @@ def _check_memory(
         before = {key: value.clone() for key, value in memory.items()}
         look = rule(target, x, StepInfo.of(levels, level), memory)
         unchanged = all(torch.equal(before[key], memory[key]) for key in before)
-        require(unchanged, f"{name} changes its memory in place")
+        demand(unchanged, f"{name} changes its memory in place")
         rows = all(value.shape[:1] == x.shape[:1] for value in look.memory.values())
-        require(rows, f"{name}: an entry of its memory does not have samples as its first axis")
+        demand(rows, f"{name}: an entry of its memory does not have samples as its first axis")
         memory = look.memory

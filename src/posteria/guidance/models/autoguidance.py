@@ -39,7 +39,7 @@ class AutoGuidance(Pointwise):
     needs: ClassVar[str] = "a weaker model of the same condition"
 
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`.
+        """Raise before any work if the rule cannot be used.
 
         Raises:
             CapabilityError: If there is no weak model.

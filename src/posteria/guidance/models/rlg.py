@@ -46,7 +46,7 @@ class RLG(Pointwise):
         )
 
     def check(self, target: Tilted) -> None:
-        """See `TiltedRule`.
+        """Raise before any work if the rule cannot be used.
 
         Raises:
             CapabilityError: If there is no tuned model, or one of both has no unconditional member where

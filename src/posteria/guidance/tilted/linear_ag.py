@@ -137,7 +137,7 @@ class LinearAG(TiltedRule):
         return {"given": none, "free": none}
 
     def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
-        """See `TiltedRule`.
+        """The estimate with the guidance that the fit foretells, from the level on where it stops being evaluated.
 
         Raises:
             InputError: If the levels are not those of the fit, or the solver makes several

@@ -1,5 +1,3 @@
 """Readers of priors: one for each kind of files that a prior comes in."""
 
-from .registry import READERS, Reader
-
-__all__ = ["READERS", "Reader"]
+from .registry import READERS as READERS, Reader as Reader

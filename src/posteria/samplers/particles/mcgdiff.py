@@ -20,7 +20,7 @@ from .population import ParticleState, PopulationSampler, finish, select, take
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedState(ParticleState):
+class ConditionedState(ParticleState):
     """Where populations stand.
 
     Args:
@@ -31,7 +31,7 @@ class GuidedState(ParticleState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCGDiff(PopulationSampler[GuidedState]):
+class MCGDiff(PopulationSampler[ConditionedState]):
     """Monte Carlo guided diffusion (Cardoso et al., 2024, arXiv:2308.07983).
 
     In the basis of the operator's decomposition, a noisy measurement of an entry is that entry at
@@ -65,7 +65,7 @@ class MCGDiff(PopulationSampler[GuidedState]):
     )
     kappa: float = 0.0
     terminal: bool = False
-    state_type: ClassVar[type[State]] = GuidedState
+    state_type: ClassVar[type[State]] = ConditionedState
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class MCGDiff(PopulationSampler[GuidedState]):
         return self.particles * self.schedule.steps
 
     @override
-    def init(self, target: Observed, rng: Rng) -> GuidedState:
+    def init(self, target: Observed, rng: Rng) -> ConditionedState:
         seen = coordinates(target, self.schedule, by=self)
         sigma = levels_of(self.schedule)[0]
         active, variance = seen.anchor <= sigma, self._variance(seen, sigma)
@@ -111,7 +111,7 @@ class MCGDiff(PopulationSampler[GuidedState]):
         z = draw_given(origin, sigma**2, seen.y, variance, active, rng)
         x = seen.operator.v(z)
         evidence = seen.log_constant + log_normal(seen.y, 0.0, sigma**2 + variance, active)
-        return GuidedState(
+        return ConditionedState(
             x=x,
             x0=x,
             log_weight=torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device),
@@ -121,8 +121,8 @@ class MCGDiff(PopulationSampler[GuidedState]):
 
     @override
     def step(
-        self, target: Observed, state: GuidedState, sigma: float, sigma_next: float, rng: Rng
-    ) -> GuidedState:
+        self, target: Observed, state: ConditionedState, sigma: float, sigma_next: float, rng: Rng
+    ) -> ConditionedState:
         seen = coordinates(target, self.schedule, by=self)
         x0 = target.prior(state.x, sigma)
         weight, std = bridge(0.0, sigma_next, sigma)
@@ -145,7 +145,7 @@ class MCGDiff(PopulationSampler[GuidedState]):
             log_potential=take(state.log_potential, ancestors) + passed,
         )
 
-    def _closed(self, seen: Coordinates, state: GuidedState) -> GuidedState:
+    def _closed(self, seen: Coordinates, state: ConditionedState) -> ConditionedState:
         """The last particles with the terminal weights, if there are to be any."""
         if not self.terminal:
             return state

@@ -146,7 +146,7 @@ def kernels(
     return Pair((given.x0, free.x0), given.mean, root, inverse, gap, ratio.clamp(min=TINY))
 
 
-class Kernel(NamedTuple):
+class PathKernel(NamedTuple):
     """A reverse kernel.
 
     Attributes:
@@ -164,7 +164,7 @@ class Kernel(NamedTuple):
 
 def _kernel(
     denoiser: Denoiser, x: Tensor, move: tuple[float, float], signs: Sequence[Tensor], rows: int
-) -> Kernel:
+) -> PathKernel:
     """A reverse kernel whose covariance has `rows` rows, from products of the Jacobian with `signs`."""
     (sigma, sigma_next), space = move, denoiser.space
     x0, pullback = denoiser.vjp(x, sigma)
@@ -177,7 +177,7 @@ def _kernel(
     weight, std = bridge(0.0, sigma_next, sigma)
     values = std**2 + (1 - weight) ** 2 * sigma**2 * values.clamp(min=LEAST)
     mean = (x0 + weight * (x - x0)).reshape(*space.batch(x), rows, -1)
-    return Kernel(x0, mean, values, vectors)
+    return PathKernel(x0, mean, values, vectors)
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
