@@ -271,7 +271,7 @@ class Network(Conditional):
         output = self._evaluate(scaled, sigma)
         if torch.is_grad_enabled():
             linalg.connected(output, scaled, WHAT)
-        return skip * x + out * output
+        return _combined(skip, x, out, output)
 
     @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
@@ -280,13 +280,15 @@ class Network(Conditional):
         output, pullback = linalg.vjp(lambda z: self._evaluate(z, sigma), scale * x, WHAT)
 
         def transposed(v: Tensor) -> Tensor:
-            v_out = out * v
+            v_out = _by(out, v)
+            if self.dtype != torch.float16:
+                return _combined(skip, v, scale, pullback(v_out))
             # Within the range of half precision, whatever the cotangent. The factor is a power
             # of two, so that nothing is rounded.
-            unit = self._unit(v_out) if self.dtype == torch.float16 else 1.0
-            return skip * v + scale * (pullback(v_out / unit) * unit)
+            unit = self._unit(v_out)
+            return _combined(skip, v, scale, pullback(v_out / unit) * unit)
 
-        return skip * x + out * output, transposed
+        return _combined(skip, x, out, output), transposed
 
     def _unit(self, v: Tensor) -> Level:
         """A power of two like the largest entry of each sample."""
@@ -354,6 +356,20 @@ class Network(Conditional):
 
 WHAT = "This network"
 TRY = "posteria.testing.check_denoiser(prior) tries what a sampler will ask."
+
+
+def _by(factor: Level, x: Tensor) -> Tensor:
+    """`factor * x`, which is `x` itself for 1."""
+    return factor * x if isinstance(factor, Tensor) or factor != 1 else x
+
+
+def _combined(a: Level, x: Tensor, b: Level, y: Tensor) -> Tensor:
+    """`a * x + b * y`, without the products by 0 and 1 that cost a lean network as much as it does itself."""
+    if not isinstance(a, Tensor) and a == 0:
+        return _by(b, y)
+    if not isinstance(b, Tensor) and b == 0:
+        return _by(a, x)
+    return _by(a, x) + _by(b, y)
 
 
 def _tensor_of(output: Any) -> Tensor:

@@ -104,7 +104,7 @@ class DPMpp2M(Solver):
         if sigma < state.sigma < math.inf and sigma_next > 0:
             # Extrapolate the estimate to the middle of the step, in log(sigma).
             ratio = math.log(sigma / sigma_next) / math.log(state.sigma / sigma)
-            target = x0 + ratio / 2 * (x0 - state.x0)
+            target = (x0 - state.x0).mul_(ratio / 2).add_(x0)
         if self.eta == 0:
             x = target + sigma_next / sigma * (state.x - target)
         else:
