@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads of PyTorch that wait give their core to others soon; the command line sets it for itself.
 export GOMP_SPINCOUNT ?= 2000
 
-.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-images measure-guidance measure-curve bench-smoke bench site report clean
+.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-images measure-guidance measure-curve bench-smoke bench site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -25,6 +25,11 @@ measure: .venv/ready
 # Prints the tables of docs/exact.md.
 measure-exact: .venv/ready
 	$(BIN)/python benchmarks/tables.py mixture gaussian evidence calibration
+
+# Draws what is in the tables of docs/pictures.md, and writes them. Goes on where it was stopped.
+measure-pictures: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pictures.py draw
+	$(BIN)/python benchmarks/pictures.py page
 
 # Draws what is in the tables of docs/images.md; DATA is a folder with mnist_28x28.npz. Goes on where it was stopped.
 IMAGES := $(CURDIR)/benchmarks/benchmark_images

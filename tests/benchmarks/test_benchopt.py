@@ -257,13 +257,18 @@ def load(path: Path) -> Any:
     return module
 
 
+@pytest.mark.slow
 @needs_benchopt
-@pytest.mark.parametrize("width", [0.5, 1.0, 2.0])
-def test_coverage_is_that_of_the_posterior_and_not_of_one_truth(width: float) -> None:
-    # Catches: coverage of a single truth, which three repetitions leave with an error of a tenth.
-    draws = torch.randn(2, 512, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    held = load(BENCHMARK / "objective.py").held(width * draws[0], draws[1])
-    assert held == pytest.approx(math.erf(1.6449 * width / 2**0.5), abs=0.012)
+def test_pictures_are_compared_along_their_axes(tmp_path: Path) -> None:
+    # Catches: random directions of 784, in which draws of the prior are near; a law without a covariance.
+    rows = Runner(tmp_path).run(
+        *("-d", "pictures[task=[sr4,box],std=0.1]", "-o", "exact[samples=64]", "-s", "reference"),
+        *("-s", "posteria[sampler=mmps]", "-n", "1", "-r", "2"),
+    )
+    ratio = rows.groupby("solver_name")["objective_ratio"].mean()
+    assert ratio["reference[exact draws]"] == pytest.approx(1, abs=0.15)
+    assert ratio["reference[prior draws]"] > 4
+    assert 1 < ratio["posteria[mmps]"] < ratio["reference[prior draws]"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,181 @@
+"""All samplers on pictures whose posteriors are known exactly: results are kept, and docs/pictures.md is made of them.
+
+python benchmarks/pictures.py draw --truths 2     # goes on where it was stopped; an hour a truth on one core
+python benchmarks/pictures.py page
+"""
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from lib import budgeted, measure, seeds_of
+from lib.table import Table
+from posteria.analytic.low_rank_posterior import PPCAPosterior
+from posteria.core.errors import expect
+from posteria.metrics import AgainstExact
+from posteria.problems.pictures import pictures_exact
+from posteria.samplers import POSTERIOR_SAMPLERS
+from report import DOCS, RESULTS, TOGETHER, marked
+
+KEPT = RESULTS / "pictures.jsonl"
+TASKS = ("box", "half", "random5", "sr4", "blur")
+ABOUT = {
+    "box": "a missing box, 495 pixels seen",
+    "half": "the left half, 392 pixels seen",
+    "random5": "39 random pixels",
+    "sr4": "49 averages of 4 x 4 pixels",
+    "blur": "a Gaussian blur, 784 numbers",
+}
+COLUMNS = {
+    "ratio": "distance / floor",
+    "mean_error": "mean error (sd)",
+    "variance_ratio": "variance ratio",
+    "mode_weight_error": "component weights",
+    "coverage_90": "90 % coverage",
+    "log_evidence_error": "error of log p(y)",
+}
+Row = dict[str, Any]
+# A sampler is certified on a task if, in the mean of the truths, it is within these.
+RATIO, VARIANCE, WEIGHTS = 1.3, (0.8, 1.25), 0.05
+
+
+def cells(names: list[str], truths: int) -> Iterator[tuple[int, str, str]]:
+    """Truth, task and sampler; samplers of single samples come first, since populations are dear."""
+    for together in (False, True):
+        for truth in range(truths):
+            for name in names:
+                if (name in TOGETHER) == together:
+                    yield from ((truth, task, name) for task in TASKS)
+
+
+def draw(task: str, truth: int, name: str, budget: int, n: int, std: float) -> Row:
+    """The metrics of a sampler on one measurement, or why there are none."""
+    problem = pictures_exact(task, std, seed=truth)
+    exact = expect(problem.exact, PPCAPosterior, by="A problem of pictures")
+    against = AgainstExact(exact, n)
+    given = {"floor_weights": against.weight_floor}
+    if name in {"exact draws", "prior draws"}:
+        law = exact if name == "exact draws" else exact.prior
+        generator = torch.Generator().manual_seed(2**31 + truth)
+        return against.evaluate(law.sample(n, generator)) | given
+    sampler = budgeted(name, problem.target, budget)
+    if isinstance(sampler, str):
+        return {"note": sampler}
+    drawn = measure(sampler, problem.target, seeds_of(truth, n))
+    cost = {"evaluations": drawn.evaluations, "vjps": drawn.vjps, "seconds": drawn.seconds}
+    error = abs(drawn.log_evidence - problem.log_evidence)
+    found = against.evaluate(drawn.samples) | given | cost
+    return found | {"log_evidence_error": error, "note": repr(sampler)}
+
+
+def rows() -> list[Row]:
+    """What is kept."""
+    return [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
+
+
+def keep(options: argparse.Namespace) -> None:
+    """Draw what is not kept yet."""
+    torch.set_num_threads(1)
+    done = {(row["truth"], row["task"], row["sampler"]) for row in rows()}
+    for truth, task, name in cells(options.samplers, options.truths):
+        if (truth, task, name) in done:
+            continue
+        key = {"truth": truth, "task": task, "sampler": name, "budget": options.budget}
+        key |= {"n": options.samples, "std": options.std}
+        row = draw(task, truth, name, options.budget, options.samples, options.std)
+        with KEPT.open("a") as file:
+            file.write(json.dumps(key | _finite(row), allow_nan=False) + "\n")
+        print(truth, task, name, row.get("ratio"), flush=True)
+
+
+def _finite(row: Row) -> Row:
+    """Without the numbers that are not."""
+    return {k: v for k, v in row.items() if not (isinstance(v, float) and not math.isfinite(v))}
+
+
+def mean(found: list[Row], metric: str) -> float:
+    """Over truths; NaN unless each has a number."""
+    values = [row.get(metric, math.nan) for row in found]
+    return statistics.fmean(values) if values and all(map(math.isfinite, values)) else math.nan
+
+
+def certified(found: list[Row]) -> bool:
+    """Whether a sampler is as good as exact draws on a task, within what is stated."""
+    weights = mean(found, "mode_weight_error") - mean(found, "floor_weights")
+    low, high = VARIANCE
+    return (
+        mean(found, "ratio") <= RATIO
+        and low <= mean(found, "variance_ratio") <= high
+        and weights <= WEIGHTS
+    )
+
+
+def page() -> None:
+    """Put the tables between their marks."""
+    kept = rows()
+    names = {row["sampler"]: None for row in kept}
+
+    def of(name: str, task: str) -> list[Row]:
+        return [row for row in kept if row["sampler"] == name and row["task"] == task]
+
+    def cell(name: str, task: str) -> str:
+        found = of(name, task)
+        value = mean(found, "ratio")
+        shown = "-" if math.isnan(value) else f"{value:.2f}"
+        return f"**{shown}**" if certified(found) and name in POSTERIOR_SAMPLERS else shown
+
+    def worst(name: str) -> float:
+        values = [mean(of(name, task), "ratio") for task in TASKS]
+        return statistics.median(math.inf if math.isnan(value) else value for value in values)
+
+    order = sorted(names, key=worst)
+    summary = Table(
+        "Distance over the floor",
+        ["sampler", *TASKS],
+        [[name, *(cell(name, task) for task in TASKS)] for name in order],
+    )
+    details = [
+        Table(
+            f"{task}: {ABOUT[task]}",
+            ["sampler", *COLUMNS.values(), "evaluations + vjps"],
+            [
+                _detail(name, of(name, task))
+                for name in order
+                if not math.isnan(mean(of(name, task), "ratio"))
+            ],
+        )
+        for task in TASKS
+    ]
+    text = "\n\n".join(table.markdown() for table in (summary, *details))
+    path = DOCS / "pictures.md"
+    path.write_text(marked(path.read_text(), {"pictures": text}))
+
+
+def _detail(name: str, found: list[Row]) -> list[str]:
+    values = [mean(found, metric) for metric in COLUMNS]
+    cost = [mean(found, metric) for metric in ("evaluations", "vjps")]
+    shown = ["-" if math.isnan(value) else f"{value:.2f}" for value in values]
+    return [name, *shown, "-" if math.isnan(cost[0]) else f"{cost[0]:.0f} + {cost[1]:.0f}"]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["draw", "page"])
+    every = ["exact draws", "prior draws", *POSTERIOR_SAMPLERS]
+    parser.add_argument("--samplers", nargs="+", choices=every, default=every)
+    parser.add_argument("--truths", type=int, default=2)
+    parser.add_argument("--budget", type=int, default=400)
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--std", type=float, default=0.1)
+    options = parser.parse_args()
+    keep(options) if options.what == "draw" else page()
+
+
+if __name__ == "__main__":
+    main()

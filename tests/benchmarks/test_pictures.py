@@ -1,0 +1,53 @@
+"""The study of samplers at picture size."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pictures
+
+
+def test_a_row_is_what_was_measured() -> None:
+    # Catches: a sampler that is compared with the posterior of another truth.
+    row = pictures.draw("sr4", 1, "mmps", 60, 16, 0.1)
+    assert row["evaluations"] + row["vjps"] <= 60 and row["note"].startswith("MMPS(")
+    exact, prior = (
+        pictures.draw("sr4", 1, f"{law} draws", 60, 16, 0.1) for law in ("exact", "prior")
+    )
+    assert exact["ratio"] < 1.5 < row["ratio"] < prior["ratio"]
+    assert "too small" in pictures.draw("sr4", 1, "dcps", 4, 16, 0.1)["note"]
+
+
+def test_the_page_says_who_is_certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Catches: a sampler that is certified by the truths at which it did not fail.
+    good = {
+        "ratio": 1.1,
+        "variance_ratio": 1.0,
+        "mode_weight_error": 0.1,
+        "floor_weights": 0.08,
+    }
+    changes: dict[str, dict[str, float]] = {
+        "mmps": {},
+        "daps": {"variance_ratio": 2.0},
+        "dps": {"mode_weight_error": 0.3},
+        "sda": {"ratio": 1.4},
+    }
+    rows: list[dict[str, Any]] = [
+        {"truth": truth, "task": "box", "sampler": name, **good, **change}
+        for name, change in changes.items()
+        for truth in range(2)
+    ]
+    rows.append({"truth": 0, "task": "box", "sampler": "pigdm", **good})
+    rows.append({"truth": 1, "task": "box", "sampler": "pigdm", "note": "It diverged."})
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "pictures.md").write_text("Before\n<!-- pictures -->\n<!-- /pictures -->\n")
+    monkeypatch.setattr(pictures, "KEPT", tmp_path / "rows.jsonl")
+    monkeypatch.setattr(pictures, "DOCS", tmp_path)
+    pictures.page()
+    text = (tmp_path / "pictures.md").read_text()
+    assert "| mmps | **1.10** |" in text and "| sda | 1.40 |" in text
+    assert "| daps | 1.10 |" in text and "| dps | 1.10 |" in text and "| pigdm | - |" in text
+    assert math.isnan(pictures.mean([], "ratio"))
