@@ -14,7 +14,7 @@ ROOMS = [
     ["version", "_deprecated", "_names", "core"],
     ["diffusion", "operators"],
     ["likelihood", "schedules", "solvers", "citations"],
-    ["analytic"],
+    ["analytic", "latent"],
     ["target"],
     ["linear_gaussian"],
     ["guidance"],

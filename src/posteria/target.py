@@ -14,6 +14,7 @@ from .core.meter import Meter
 from .core.rebuild import brief
 from .core.space import Space, real
 from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser
+from .latent import decoder_of, measured
 from .likelihood import Likelihood
 
 
@@ -50,7 +51,8 @@ class Observed(Protocol):
 class Posterior:
     """p(x) p(y | x): what is known of a signal after a measurement.
 
-    Operator and measurement are taken to the dtype and device of the prior.
+    Where the prior is one of latents (`posteria.latent.Latent`), an operator of signals measures what they are decoded
+    to. Operator and measurement are taken to the dtype and device of the prior.
 
     Args:
         prior: The law of the signal before the measurement.
@@ -70,10 +72,14 @@ class Posterior:
     def __post_init__(self) -> None:
         space = expect(self.prior, Denoiser, by=self).space
         expect(self.likelihood, Likelihood, by=self)
+        decoder = decoder_of(self.prior)
+        if decoder is not None:
+            object.__setattr__(self, "likelihood", measured(self.likelihood, decoder))
         operator = getattr(self.likelihood, "operator", None)
         if operator is not None and operator.domain.shape != space.shape:
+            also = "" if decoder is None else f", decoded to {decoder.codomain.shape}"
             raise ShapeError(
-                f"The prior draws signals of shape {space.shape}; {operator!r} measures another shape."
+                f"The prior draws signals of shape {space.shape}{also}; {operator!r} measures another shape."
             )
         y = self.likelihood.check(real(self.y, "The measurement"))
         object.__setattr__(self, "y", y.to(space.device, space.dtype))

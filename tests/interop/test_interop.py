@@ -49,8 +49,8 @@ from posteria.priors import (
     sample_pipeline,
     schedule_of,
 )
-from posteria.priors.readers.schedulers import reading_of
-from posteria.priors.readers.schedules import sigma_of
+from posteria.priors.pipeline.schedulers import reading_of
+from posteria.priors.pipeline.schedules import sigma_of
 from posteria.samplers.guided import GuidedState
 from posteria.samplers.tilted.cfgig import CFGiG
 

@@ -6,7 +6,7 @@ import diffusers
 import pytest
 
 import posteria as po
-from posteria.priors.readers.schedulers import (
+from posteria.priors.pipeline.schedulers import (
     ANGLES,
     EDMS,
     FLOWS,

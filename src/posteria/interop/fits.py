@@ -15,7 +15,7 @@ from ..guidance.tilted.cfgpp import CFGPlusPlus
 from ..guidance.tilted.interval import Interval
 from ..guidance.tilted.rescale import Rescale
 from ..guidance.tilted.zero_star import ZeroStar
-from ..priors.readers.schedulers import reading_of
+from ..priors.pipeline.schedulers import reading_of
 
 # Whether a rule can do without the latents, for what a network predicts.
 Fits = Callable[[Any, Parametrisation], bool]

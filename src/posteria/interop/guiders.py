@@ -4,7 +4,7 @@ from typing import Any
 
 from ..core.errors import CapabilityError
 from ..guidance.base import TiltedRule
-from ..priors.readers.schedulers import config_of
+from ..priors.pipeline.schedulers import config_of
 
 
 def to_diffusers(

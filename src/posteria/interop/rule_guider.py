@@ -13,7 +13,7 @@ from ..core.space import Space
 from ..diffusion.denoiser import Denoiser, Family, Label
 from ..guidance.base import Estimate, Memory, StepInfo
 from ..guidance.tilted.cfgpp import CFGPlusPlus
-from ..priors.readers.schedules import sigma_of
+from ..priors.pipeline.schedules import sigma_of
 from ..target import Tilted
 from .fits import rule_from
 

@@ -3,18 +3,27 @@
 import dataclasses
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from ..core.errors import CapabilityError, InputError, ReadingWarning, expect, unknown
-from ..diffusion.denoiser import Conditional, Label, Scale
+from ..diffusion.denoiser import Condition, Conditional, Label, Scale
 from ..diffusion.network import Discrete, Network
 from ..diffusion.reading import LEFT, noise_left
+from ..diffusion.units import Units
+from ..latent import Latent
 from .card import SHIPPED, Card, check_hash, files_sha256, read_card
+from .pipeline.reading import with_null
 from .readers.folder import CHECKPOINTS, weight_files
+from .readers.pipeline import plan_of
 from .readers.registry import READERS, reader_of
 
+PARTS = (
+    *("*/diffusion_pytorch_model.safetensors", "*/diffusion_pytorch_model-*.safetensors"),
+    *("text_encoder*/model.safetensors", "text_encoder*/model-*.safetensors", "tokenizer*/*"),
+)
 KNOWN = (*SHIPPED, "diffusers:FOLDER-OR-NAME", "adm:FILE.pt")
 
 
@@ -26,18 +35,24 @@ def load_prior(
     size: tuple[int, int] | None = None,
     sha256: str | None = None,
     shift: int = 0,
+    null: Condition | None = None,
+    checkpoint: bool = False,
 ) -> Conditional:
     """Load a trained prior.
 
     Args:
         name: `digits`, `emoji` or `digits-mixture`, which ship with the package; a folder in diffusers' format; or
             `diffusers:` and a folder or a name on the Hugging Face hub, such as
-            `diffusers:google/ddpm-celebahq-256`; or `adm:FILE.pt`, a state dict of guided-diffusion.
+            `diffusers:google/ddpm-celebahq-256` (a model of latents comes back as a `Latent`); or `adm:FILE.pt`, a
+            state dict of guided-diffusion.
         device: Where the network and the samples live.
         dtype: Of the network; samples are in float32 at least.
         size: Height and width, if another than the network was trained at.
         sha256: The weights must have this SHA-256; of several files, that of their hashes in order.
         shift: For networks with a DDPM table; see `posteria.diffusion.Epsilon`.
+        null: What stands for no condition in a network of texts, if not the pipeline's own: `Prompt("blurry")`.
+        checkpoint: Whether blocks of network and decoder are computed again for a derivative, and not kept: several
+            times less memory for a third more time, and the same numbers.
 
     Warns:
         ReadingWarning: If it leaves noise in pure noise, so that it is either not trained or misread; seen by one
@@ -53,7 +68,11 @@ def load_prior(
     files = _files(card)
     for expected in {sha256, card.sha256} - {None}:
         check_hash(weight_files(files), str(expected))
-    prior = READERS[card.reader](files, device=device, dtype=dtype, size=size)
+    reader = reader_of(files) if card.where == "hub" else card.reader
+    prior = READERS[reader](files, device=device, dtype=dtype, size=size)
+    prior = prior if null is None else with_null(prior, null)
+    if checkpoint:
+        _checkpoint(prior)
     prior.about = str(card)
     if card.where != "package":
         _doubt(prior, card)
@@ -125,10 +144,16 @@ def _files(card: Card) -> Path:
     if card.where != "hub":
         return card.folder
     folder = _fetch(card.path, ["*.json"])
-    if reader_of(folder) == card.reader:
-        folder = _fetch(card.path, ["*.json", "*.safetensors"])
-        if not any(folder.rglob("*.safetensors")):
-            folder = _fetch(card.path, ["*.json", "*.bin"])
+    reader = reader_of(folder)
+    if reader == "pipeline":
+        plan_of(folder)
+    # Of a pipeline the parts, in the default variant: at its top there may be the same again in one file.
+    patterns = ["*.json", "*.safetensors"] if reader == "pixel" else [*PARTS, "*.json"]
+    folder = _fetch(card.path, patterns)
+    if not any(folder.rglob("*.safetensors")):
+        folder = _fetch(
+            card.path, [pattern.replace(".safetensors", ".bin") for pattern in patterns]
+        )
     return folder
 
 
@@ -145,9 +170,31 @@ def _fetch(name: str, patterns: list[str]) -> Path:
         ) from error
 
 
+def _checkpoint(prior: Conditional) -> None:
+    """Have the parts of a prior that can do so compute their blocks again.
+
+    Raises:
+        CapabilityError: If none can.
+    """
+    inner = prior.prior if isinstance(prior, Latent | Units) else prior
+    network: Any = getattr(inner, "module", None) or getattr(inner, "network", None)
+    decoder: Any = prior.decoder.autoencoder if isinstance(prior, Latent) else None
+    able = [
+        part
+        for part in (getattr(network, "unet", network), decoder)
+        if getattr(part, "_supports_gradient_checkpointing", False)
+    ]
+    if not able:
+        raise CapabilityError(
+            f"{prior!r} has no blocks that can be computed again; leave checkpoint out."
+        )
+    for part in able:
+        part.enable_gradient_checkpointing()
+
+
 def _doubt(prior: Conditional, card: Card) -> None:
     """Warn of a prior that leaves noise in noise, by one evaluation at the least size that its network takes."""
-    left = noise_left(prior)
+    left = noise_left(prior.prior if isinstance(prior, Latent) else prior)
     if left is not None and not left < LEFT:
         warnings.warn(
             f"{card.name} leaves {left:.2f} of pure noise, where a denoiser leaves about 0.01: either its network is "
@@ -160,6 +207,7 @@ def _doubt(prior: Conditional, card: Card) -> None:
 
 def _shift(prior: Conditional, shift: int) -> None:
     """Let the network see the training step `shift` after that of each level."""
+    prior = prior.prior if isinstance(prior, Latent) else prior  # type: ignore[assignment]
     if not isinstance(prior, Network) or not isinstance(prior.parametrisation, Discrete):
         raise CapabilityError(
             f"shift={shift} is for networks with a DDPM table; this is {prior!r}."

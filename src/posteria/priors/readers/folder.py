@@ -1,11 +1,15 @@
 """A folder in diffusers' format: its parts, configurations and files of weights."""
 
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import InputError
+import torch
+from torch import nn
+
+from ...core.errors import InputError, require
 
 # Shards are numbered before or after the variant, according to the version of diffusers.
 WEIGHTS = re.compile(
@@ -95,6 +99,56 @@ def weight_files(files: Path) -> list[Path]:
     places = [files, *sorted(path for path in files.iterdir() if path.is_dir())]
     there = [place for place in places if any(place.glob("diffusion_pytorch_model*"))]
     if there:
-        return [path for place in there for path in weights_in(place)[0]]
+        texts = sorted(
+            path for path in files.glob("text_encoder*/model*") if path.suffix in CHECKPOINTS
+        )
+        return [path for place in there for path in weights_in(place)[0]] + texts
     others = sorted(path for path in files.rglob("*") if path.suffix in CHECKPOINTS)
     return [path for path in others if path.name != "scale.safetensors"] or weights_in(files)[0]
+
+
+def load_part(place: Path, kind: str, dtype: torch.dtype, **changes: Any) -> nn.Module:
+    """A network of diffusers with every weight of its configuration and no other, frozen, in evaluation mode.
+
+    Args:
+        place: Its folder.
+        kind: Its class.
+        dtype: Of its weights.
+        changes: To its configuration.
+
+    Raises:
+        InputError: If there are no such weights, or they are damaged or others.
+    """
+    paths, variant = weights_in(place)
+    import diffusers
+    from diffusers.utils import is_accelerate_available
+    from safetensors import SafetensorError
+
+    try:
+        # It renames what older versions have named otherwise, and reads pickles without running code.
+        module, found = getattr(diffusers, kind).from_pretrained(
+            place,
+            torch_dtype=dtype,
+            variant=variant,
+            use_safetensors=paths[0].suffix == ".safetensors",
+            output_loading_info=True,
+            low_cpu_mem_usage=is_accelerate_available(),
+            **changes,
+        )
+    except (SafetensorError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{paths[0]} is damaged or incomplete: {_first(error)}") from error
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{paths[0]} does not hold the weights of its config.json: {_first(error)}"
+        ) from error
+    wrong = [f"{len(found[key])} {key.split('_')[0]}" for key in found if found[key]]
+    require(
+        not wrong,
+        f"{paths[0]} does not hold the weights of its config.json: {', '.join(wrong)}, such as "
+        f"{next((str(next(iter(names))) for names in found.values() if names), '')}.",
+    )
+    return module.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,70 +1,136 @@
-"""Pipelines of diffusers as priors."""
+"""Latent models in diffusers' format: a folder with a network, its scheduler, an autoencoder, and what reads texts."""
 
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...core.errors import CapabilityError, InputError, require
-from ...diffusion.denoiser import Condition, Conditional, Label
-from ...diffusion.network import Network
-from .parts import Parts
-from .schedulers import WAY_OUT, reading_of
-from .texts import TextPrior
-from .unet import check_unet, in_units, whole
+from ...diffusion.denoiser import Conditional
+from ..pipeline.reading import check_kind, from_diffusers
+from ..pipeline.schedulers import reading_of
+from .folder import load_part, parts_of, read_json
+
+NETWORKS = ("unet", "transformer")
+AUTOENCODERS = ("vae", "vqvae", "movq", "vqgan", "autoencoder")
 
 
-def from_diffusers(
-    pipeline: Any,
+def read_pipeline(
+    files: Path,
     *,
+    device: torch.device | str,
+    dtype: torch.dtype,
     size: tuple[int, int] | None = None,
-    null: Condition | None = None,
 ) -> Conditional:
-    """The network of a pipeline as a prior: of pixels, or of the latents of its autoencoder as the network sees them.
+    """Read a latent model, or another one that is not a U-Net of pixels alone, from a folder in diffusers' format.
 
-    Reads pixel and latent models with `UNet2DModel` (classes or nothing), `DiTTransformer2DModel` (classes), and
-    `UNet2DConditionModel` in the layouts of Stable Diffusion 1 and 2 and of Stable Diffusion XL (texts). The
-    network is neither copied nor changed. Where its weights are offloaded, it computes where its hooks bring them.
-
-    Args:
-        pipeline: A pipeline, or a dictionary of its parts: `unet` or `transformer`, `scheduler`, and `vae` if any.
-        size: Height and width in pixels, if not the network's own.
-        null: What stands for no condition. By default the class after the last one for `DiTTransformer2DModel`,
-            nothing for `UNet2DModel` with classes, and what the pipeline does without a negative
-            prompt for texts, where it may be a negative prompt, `Prompt("blurry")`.
+    Texts are read by the pipeline's own encoders, for which transformers is needed; without it a network of texts is
+    given `Embeddings`. A file `posteria.json` may have the `shape` of a latent, where the network does not say it.
 
     Raises:
-        CapabilityError: If network or scheduler are of a kind that posteria cannot read.
-        InputError: If there is no such null condition or size.
+        InputError: If a part is missing, damaged, or does not fit.
+        CapabilityError: If network, scheduler or autoencoder are of a kind that posteria cannot read.
     """
-    parts = Parts(pipeline)
-    network, name = parts.network, parts.name
-    if name not in {"UNet2DModel", "DiTTransformer2DModel", "UNet2DConditionModel"}:
-        raise CapabilityError(
-            f"posteria cannot read a {name}; it reads UNet2DModel, DiTTransformer2DModel and "
-            f"UNet2DConditionModel. {WAY_OUT}"
-        )
-    reading, space = reading_of(parts.scheduler), parts.space(size)
-    if name == "UNet2DConditionModel":
-        return TextPrior(parts, space, reading, null)
-    label = None if null is None else _label(null)
-    if name == "DiTTransformer2DModel":
-        classes = int(network.config.num_embeds_ada_norm)
-        require(
-            label in {None, classes}, f"The null label of this network is {classes}; null={null}."
-        )
-        return Network(network, space, reading, labels=classes, null_label=classes)
-    check_unet(network.config)
-    classes = int(network.config.num_class_embeds or 0)
-    require(
-        label in {None, classes - 1},
-        f"The null label is the last of the {classes} classes of this network; null={null}.",
+    plan = plan_of(files)
+    parts: dict[str, Any] = {"scheduler": plan.scheduler}
+    # In half precision the derivatives of a decoder overflow.
+    exact = torch.float32 if dtype == torch.float16 else dtype
+    for name, kind in plan.kinds.items():
+        role, accuracy = (name, dtype) if name in NETWORKS else ("vae", exact)
+        changes = _completed(read_json(files / name / "config.json"))
+        parts[role] = load_part(files / name, kind, accuracy, **changes).to(device)
+    extra = read_json(files / "posteria.json") if (files / "posteria.json").exists() else {}
+    shape = tuple(extra["shape"]) if "shape" in extra else None
+    if any((files / name).is_dir() for name in ("text_encoder", "text_encoder_2")) and find_spec(
+        "transformers"
+    ):
+        parts["texts"] = _texts(files, parts, dtype, device)
+    return from_diffusers(parts, size=size, shape=shape)
+
+
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    """What a configuration of Dance Diffusion leaves to a default that diffusers has changed since."""
+    old = config.get("_class_name") == "UNet1DModel" and config.get("time_embedding_dim") is None
+    if old and config.get("extra_in_channels") and not config.get("use_timestep_embedding"):
+        return {"time_embedding_dim": config["extra_in_channels"]}
+    return {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a folder holds, by its configurations alone.
+
+    Args:
+        kinds: Classes of the network and of the autoencoder, if there is one, by the names of their folders.
+        scheduler: Configuration of the scheduler.
+    """
+
+    kinds: dict[str, str]
+    scheduler: dict[str, Any]
+
+
+def plan_of(files: Path) -> Plan:
+    """What there is to load.
+
+    Raises:
+        InputError: If a part is missing.
+        CapabilityError: If one of them is of a kind that posteria cannot read.
+    """
+    found = [
+        [name for name in names if (files / name / "config.json").exists()]
+        for names in (NETWORKS, AUTOENCODERS)
+    ]
+    lacking = sorted(parts_of(files) & set(AUTOENCODERS))
+    network = "unet/config.json and no transformer/config.json" if not found[0] else ""
+    decoder = (
+        f"{lacking[0]}/config.json, which decodes its latents" if lacking and not found[1] else ""
     )
-    labels = classes if label is None else classes - 1
-    reading = whole(reading, network.config)
-    return in_units(Network(network, space, reading, labels=labels, null_label=label))
+    schedule = files / "scheduler" / "scheduler_config.json"
+    times = "" if schedule.exists() else "scheduler/scheduler_config.json"
+    for missing in (network, times, decoder):
+        require(not missing, f"{files} lacks a part: there is no {missing}.")
+    kinds = {}
+    for name in (names[0] for names in found if names):
+        kinds[name] = str(read_json(files / name / "config.json").get("_class_name"))
+    check_kind(kinds[found[0][0]])
+    plan = Plan(kinds, read_json(schedule))
+    reading_of(plan.scheduler)
+    return plan
 
 
-def _label(null: Condition) -> int:
-    if not isinstance(null, Label):
-        raise InputError(
-            f"This network knows classes; the null condition is a Label, not {null!r}."
+def _texts(
+    files: Path, parts: dict[str, Any], dtype: torch.dtype, device: torch.device | str
+) -> Any:
+    """The pipeline, whose parts are those that were loaded, for what it makes of texts."""
+    import diffusers
+
+    index = read_json(files / "model_index.json")
+    kind = getattr(diffusers, str(index.get("_class_name")), None)
+    if kind is None:
+        raise CapabilityError(
+            f"diffusers has no pipeline {index.get('_class_name')!r}, which {files} names."
         )
-    return null.label
+    scheduler = getattr(diffusers, parts["scheduler"]["_class_name"]).from_config(
+        parts["scheduler"]
+    )
+    given = {
+        "unet": parts.get("unet"),
+        "transformer": parts.get("transformer"),
+        "vae": parts.get("vae"),
+    }
+    none = ("safety_checker", "feature_extractor", "image_encoder", "watermarker", "vocoder")
+    given = {name: part for name, part in given.items() if name in index}
+    given |= {name: None for name in none if name in index and name not in given}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pipeline = kind.from_pretrained(
+                files, **given, scheduler=scheduler, torch_dtype=dtype, local_files_only=True
+            )
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(f"The text encoders of {files} cannot be loaded: {reason}") from error
+    return pipeline.to(device)

@@ -1,6 +1,5 @@
 """Pixel models in diffusers' format: a folder with a U-Net, its weights and a scheduler."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ from ...core.errors import CapabilityError, InputError, require
 from ...core.space import Space
 from ...diffusion.denoiser import Conditional
 from ...diffusion.network import Network
+from ..pipeline.schedulers import reading_of
+from ..pipeline.unet import check_unet, in_units, whole
 from ..plain_unet import read_plain
-from .folder import place_of, read_json, weights_in
-from .schedulers import reading_of
-from .unet import check_unet, in_units, whole
+from .folder import load_part, place_of, read_json, weights_in
 
 
 class Folded(nn.Module):
@@ -104,39 +103,9 @@ def _space(
 
 def _unet(place: Path, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     """The network in a folder, with every weight of its configuration, and no other."""
-    paths, variant = weights_in(place)
+    paths, _ = weights_in(place)
     plain = read_plain(config, paths[0], dtype) if len(paths) == 1 else None
     if plain is not None:
         return plain
     # diffusers takes seconds to import, so only those who load a network of other parts wait for it.
-    from diffusers import UNet2DModel
-    from diffusers.utils import is_accelerate_available
-    from safetensors import SafetensorError
-
-    try:
-        # It renames what older versions have named otherwise, and reads pickles without running code.
-        unet, found = UNet2DModel.from_pretrained(
-            place,
-            torch_dtype=dtype,
-            variant=variant,
-            use_safetensors=paths[0].suffix == ".safetensors",
-            output_loading_info=True,
-            low_cpu_mem_usage=is_accelerate_available(),
-        )
-    except (SafetensorError, OSError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{paths[0]} is damaged or incomplete: {_first(error)}") from error
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{paths[0]} does not hold the weights of its config.json: {_first(error)}"
-        ) from error
-    wrong = [f"{len(found[key])} {key.split('_')[0]}" for key in found if found[key]]
-    require(
-        not wrong,
-        f"{paths[0]} does not hold the weights of its config.json: {', '.join(wrong)}, such as "
-        f"{next((str(next(iter(names))) for names in found.values() if names), '')}.",
-    )
-    return unet.eval().requires_grad_(False)  # type: ignore[no-any-return]
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return load_part(place, "UNet2DModel", dtype)

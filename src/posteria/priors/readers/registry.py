@@ -8,8 +8,9 @@ import torch
 from ...core.errors import CapabilityError
 from ...diffusion.denoiser import Conditional
 from .adm import read_adm
-from .folder import parts_of
+from .folder import parts_of, read_json
 from .mixture import read_mixture
+from .pipeline import AUTOENCODERS, read_pipeline
 from .pixel import read_pixel
 
 
@@ -38,9 +39,12 @@ class Reader(Protocol):
         """
 
 
-READERS: dict[str, Reader] = {"pixel": read_pixel, "adm": read_adm, "mixture": read_mixture}
-
-AUTOENCODERS = {"vae", "vqvae", "movq", "vqgan", "autoencoder"}
+READERS: dict[str, Reader] = {
+    "pixel": read_pixel,
+    "adm": read_adm,
+    "mixture": read_mixture,
+    "pipeline": read_pipeline,
+}
 
 
 def reader_of(folder: Path) -> str:
@@ -50,13 +54,17 @@ def reader_of(folder: Path) -> str:
         CapabilityError: If there is none.
     """
     parts = parts_of(folder)
-    if "transformer" not in parts and parts <= {"unet", "scheduler"}:
+    if "transformer" not in parts and parts <= {"unet", "scheduler"} and _is_pixel(folder):
         return "pixel"
-    latent = sorted(parts & AUTOENCODERS)
-    kind = f"latents, which its {latent[0]} decodes" if latent else "more than pixels"
-    if latent and "latent" in READERS:
-        return "latent"
+    if parts & {*AUTOENCODERS, "unet", "transformer"}:
+        return "pipeline"
     raise CapabilityError(
-        f"{folder} holds {', '.join(sorted(parts))}: its network is one of {kind}. load_prior reads networks of "
-        "pixels; take posteria.priors.from_diffusers(diffusers.DiffusionPipeline.from_pretrained(folder))."
+        f"{folder} holds {', '.join(sorted(parts))}: posteria reads a unet or a transformer with its scheduler, and an "
+        "autoencoder if there is one."
     )
+
+
+def _is_pixel(folder: Path) -> bool:
+    """Whether its network is a U-Net of pixels, or lies at the top, where only those do."""
+    config = folder / "unet" / "config.json"
+    return not config.exists() or read_json(config).get("_class_name") == "UNet2DModel"

@@ -13,7 +13,9 @@ class Parts:
     """The parts of a pipeline, or of a dictionary of them."""
 
     def __init__(self, pipeline: Any) -> None:
-        self.pipeline = pipeline
+        # What encodes texts, where the parts themselves come one by one.
+        self.pipeline = pipeline.get("texts", pipeline) if isinstance(pipeline, dict) else pipeline
+        self._given = pipeline
         self.network: Any = self._part("unet", "transformer")
         self.scheduler: Any = self._part("scheduler")
         self.vae: Any = self._part("vae", "vqvae")
@@ -25,7 +27,7 @@ class Parts:
 
     def _part(self, *names: str) -> Any:
         for name in names:
-            pipeline = self.pipeline
+            pipeline = self._given
             found = (
                 pipeline.get(name) if isinstance(pipeline, dict) else getattr(pipeline, name, None)
             )
@@ -44,12 +46,34 @@ class Parts:
         if self.vae is None:
             return 1
         config = self.vae.config
-        blocks = config.get("block_out_channels") or config["encoder_block_out_channels"]
-        return int(2 ** (len(blocks) - 1))
+        blocks = config.get("block_out_channels") or config.get("encoder_block_out_channels")
+        return 1 if blocks is None else int(2 ** (len(blocks) - 1))
 
-    def space(self, size: tuple[int, int] | None) -> Space:
-        """The space of the network's samples; in float32 at least."""
+    def space(
+        self, size: tuple[int, int] | None, shape: tuple[int, ...] | None = None, axes: int = 3
+    ) -> Space:
+        """The space of the network's samples; in float32 at least.
+
+        Args:
+            size: Height and width in pixels, if not the network's own.
+            shape: Of a sample, if it is not `(channels, height, width)` by the configuration.
+            axes: How many axes a sample has.
+
+        Raises:
+            CapabilityError: If the network takes more channels than there are latents.
+            InputError: If there is no such shape or size.
+        """
         config, factor = self.network.config, self.factor
+        dtype = torch.promote_types(dtype_of(self.network) or torch.float32, torch.float32)
+        device = device_of(self.network) or torch.device("cpu")
+        if axes == 2 and shape is None and config.get("sample_size"):
+            shape = (int(config.in_channels), int(config.sample_size))
+        if shape is not None or axes != 3:
+            require(
+                shape is not None and len(shape) == axes,
+                f"A sample of a {self.name} has {axes} axes; give shape=(...) with {axes} numbers, not {shape}.",
+            )
+            return Space(tuple(shape or ()), dtype, device)
         latent = getattr(self.vae, "config", {}).get("latent_channels", config.in_channels)
         if config.in_channels != latent:
             raise CapabilityError(
@@ -68,6 +92,4 @@ class Parts:
                 f"Height and width are multiples of {factor}; size={size}.",
             )
             sides = size[0] // factor, size[1] // factor
-        dtype = torch.promote_types(dtype_of(self.network) or torch.float32, torch.float32)
-        device = device_of(self.network) or torch.device("cpu")
         return Space((int(config.in_channels), *sides), dtype, device)

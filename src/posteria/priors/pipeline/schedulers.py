@@ -36,8 +36,9 @@ TABLES = {
 FLOWS = {"FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"}
 EDMS = {"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"}
 # Those whose configuration says nothing of the network, because all their networks are alike: NCSN++ of the
-# variance-exploding SDE, whose data are in [0, 1], and Dance Diffusion.
-SCORES, ANGLES = {"ScoreSdeVeScheduler"}, {"IPNDMScheduler"}
+# variance-exploding SDE, whose data are in [0, 1], Dance Diffusion and Stable Audio.
+SCORES = {"ScoreSdeVeScheduler"}
+ANGLES = {"IPNDMScheduler", "CosineDPMSolverMultistepScheduler"}
 PREDICTIONS: dict[str, type[Epsilon | Velocity | X0]] = {
     "epsilon": Epsilon,
     "v_prediction": Velocity,
@@ -70,13 +71,15 @@ def reading_of(scheduler: Any) -> Parametrisation:
     """
     config = config_of(scheduler)
     kind, prediction = config.get("_class_name"), config.get("prediction_type", "epsilon")
-    if kind in SCORES | ANGLES:
+    unlike = config.get("sigma_data", 1.0) != 1 or config.get("prediction_type") == "epsilon"
+    if kind in SCORES or (kind in ANGLES and not unlike):
         return Score() if kind in SCORES else Angle()
-    if kind not in TABLES | FLOWS | EDMS:
+    if kind not in TABLES | FLOWS | EDMS | ANGLES:
         name = kind or "scheduler without a _class_name"
         raise CapabilityError(
             f"posteria cannot read a {name}: it reads schedulers with DDPM's noise table (such as "
-            f"DDPMScheduler), EDM's, those of flow matching, ScoreSdeVeScheduler and IPNDMScheduler. {WAY_OUT}"
+            f"DDPMScheduler), EDM's, those of flow matching, "
+            f"{', '.join(sorted(SCORES | ANGLES))}. {WAY_OUT}"
         )
     if config.get("timestep_type") == "continuous":
         if prediction == "v_prediction":
@@ -98,6 +101,8 @@ def reading_of(scheduler: Any) -> Parametrisation:
 
 def _reading(config: dict[str, Any], prediction: str) -> Parametrisation | None:
     kind, flow = config["_class_name"], bool(config.get("use_flow_sigmas"))
+    if kind in ANGLES:
+        return None
     if kind in EDMS:
         sign = {"epsilon": 1, "v_prediction": -1}.get(prediction)
         return None if sign is None else EDM(_number(config, "sigma_data"), sign)

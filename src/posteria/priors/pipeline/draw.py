@@ -7,16 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import require
-from ..diffusion.denoiser import Condition, Denoiser, Label
-from ..diffusion.network import Discrete, Parametrisation
-from ..diffusion.schedule import levels_of
-from ..samplers.base import Sampler
-from ..target import Tilted
-from .readers.parts import Parts
-from .readers.pipeline import from_diffusers
-from .readers.schedulers import reading_of
-from .readers.texts import Prompt
+from ...core.errors import require
+from ...diffusion.denoiser import Condition, Denoiser, Label
+from ...diffusion.network import Discrete, Parametrisation
+from ...diffusion.schedule import levels_of
+from ...samplers.base import Sampler
+from ...target import Tilted
+from .autoencoder import unscaled
+from .parts import Parts
+from .reading import from_diffusers
+from .schedulers import reading_of
+from .texts import Prompt
 
 
 def sample_pipeline(
@@ -85,21 +86,11 @@ def decode(pipeline: Any, x: Tensor) -> Tensor:
         own = vae.dtype
         wide = own == torch.float16 and bool(vae.config.get("force_upcast", False))
         dtype = torch.float32 if wide else own
-        latents = _unscaled(vae.config, x).to(vae.device, dtype)
+        latents = unscaled(vae.config, x).to(vae.device, dtype)
         with torch.no_grad():
             x = vae.to(dtype).decode(latents, return_dict=False)[0].to(x)
         vae.to(own)
     return (x / 2 + 0.5).clamp(0, 1)
-
-
-def _unscaled(config: Any, x: Tensor) -> Tensor:
-    """Latents as the autoencoder has them, from those that the network sees."""
-    scale = float(config.get("scaling_factor", 1.0))
-    mean, std = config.get("latents_mean"), config.get("latents_std")
-    if mean is not None and std is not None:
-        mean, std = (torch.tensor(value).to(x)[:, None, None] for value in (mean, std))
-        return x * std / scale + mean
-    return x / scale + float(config.get("shift_factor") or 0.0)
 
 
 def _check_range(sampler: Sampler[Any], reading: Parametrisation) -> None:

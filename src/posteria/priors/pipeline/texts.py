@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ...core.errors import CapabilityError, InputError, ShapeError
+from ...core.linalg import LinearMap
 from ...core.modules import device_of, dtype_of
 from ...core.space import Space
 from ...diffusion.denoiser import Condition, Conditional, Denoiser
@@ -54,10 +55,11 @@ class TextPrior(Conditional):
     ) -> None:
         _check_layout(parts.network)
         self.space = space
+        self.network = parts.network
         self._parts = parts
         self._reading = reading
-        self._null = null
-        self._known: dict[Condition | None, Denoiser] = {}
+        self.null = null
+        self.known: dict[Condition | None, Denoiser] = {}
 
     @override
     def given(self, condition: Condition) -> Denoiser:
@@ -69,14 +71,14 @@ class TextPrior(Conditional):
 
     @override
     def unconditional(self) -> Denoiser:
-        return self._member(None) if self._null is None else self.given(self._null)
+        return self._member(None) if self.null is None else self.given(self.null)
 
     def _member(self, condition: Prompt | Embeddings | None) -> Denoiser:
-        if condition not in self._known:
+        if condition not in self.known:
             seen = condition if isinstance(condition, Embeddings) else self._encode(condition)
             module = _Texts(self._parts.network, seen, self._time_ids())
-            self._known[condition] = Network(module, self.space, self._reading)
-        return self._known[condition]
+            self.known[condition] = Network(module, self.space, self._reading)
+        return self.known[condition]
 
     def _encode(self, prompt: Prompt | None) -> Embeddings:
         """A prompt as the network sees it; None is the lack of one."""
@@ -108,6 +110,10 @@ class TextPrior(Conditional):
     @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         return self.unconditional()(x, sigma)
+
+    @override
+    def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
+        return self.unconditional().vjp(x, sigma)
 
 
 class _Texts(nn.Module):

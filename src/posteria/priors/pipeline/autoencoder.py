@@ -1,0 +1,74 @@
+"""Autoencoders of diffusers as decoders."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.errors import CapabilityError
+from ...core.space import Space
+from ...latent import Decoder
+from .parts import Parts
+
+
+def unscaled(config: Any, z: Tensor) -> Tensor:
+    """Latents as the autoencoder has them, from those that the network sees."""
+    scale, shift, spread = _units(config, z)
+    return z * spread / scale + shift
+
+
+def scaled(config: Any, z: Tensor) -> Tensor:
+    """Latents as the network sees them, from those that the autoencoder has."""
+    scale, shift, spread = _units(config, z)
+    return (z - shift) * scale / spread
+
+
+def _units(config: Any, z: Tensor) -> tuple[float, Tensor | float, Tensor | float]:
+    """Scale, shift and spread: of all channels, or of each."""
+    scale = float(config.get("scaling_factor") or 1.0)
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is None or std is None:
+        return scale, float(config.get("shift_factor") or 0.0), 1.0
+    channels = (-1, *(1,) * (z.ndim - 2))
+    mean, std = (torch.as_tensor(value).to(z).reshape(channels) for value in (mean, std))
+    return scale, mean, std
+
+
+def read_decoder(parts: Parts, latents: Space) -> Decoder:
+    """The autoencoder of a pipeline as a decoder of the network's latents; it is not changed.
+
+    Raises:
+        CapabilityError: If what decodes is no autoencoder that posteria knows how to ask.
+    """
+    autoencoder: Any = parts.vae
+    if not all(hasattr(autoencoder, name) for name in ("decode", "encode", "config")):
+        raise CapabilityError(
+            f"posteria cannot decode with a {type(autoencoder).__name__}; give posteria.priors.Latent a prior and a "
+            "Decoder(function, latents, shape) of your own."
+        )
+    config = autoencoder.config
+    if autoencoder.dtype == torch.float16:
+        # Its derivatives overflow, and in some the signals do; the caller's own is not changed.
+        autoencoder = copy.deepcopy(autoencoder).float()
+
+    def decode(z: Tensor) -> Tensor:
+        inner = unscaled(config, z).to(autoencoder.device, autoencoder.dtype)
+        return autoencoder.decode(inner, return_dict=False)[0].to(z)  # type: ignore[no-any-return]
+
+    def encode(x: Tensor) -> Tensor:
+        found = autoencoder.encode(x.to(autoencoder.device, autoencoder.dtype))
+        inner = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+        return scaled(config, inner.to(x))
+
+    if len(latents.shape) == 3:
+        shape = (
+            int(config.get("out_channels", 3)),
+            *(parts.factor * n for n in latents.shape[1:]),
+        )
+    else:
+        with torch.no_grad():
+            shape = tuple(decode(latents.zeros(1)).shape[1:])
+    decoder = Decoder(decode, latents, shape, encode)
+    decoder.autoencoder = autoencoder
+    return decoder

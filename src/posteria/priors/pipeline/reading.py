@@ -1,0 +1,121 @@
+"""Pipelines of diffusers as priors."""
+
+import copy
+from typing import Any
+
+from ...core.errors import CapabilityError, InputError, require
+from ...diffusion.denoiser import Condition, Conditional, Label
+from ...diffusion.network import Network
+from ...latent import Latent
+from .autoencoder import read_decoder
+from .given import NETWORKS, GivenPrior
+from .parts import Parts
+from .schedulers import WAY_OUT, reading_of
+from .texts import TextPrior
+from .unet import check_unet, in_units, whole
+
+READ = ("UNet2DModel", "DiTTransformer2DModel", "UNet2DConditionModel", *NETWORKS)
+WHY = {
+    "FluxTransformer2DModel": ": it packs its latents, divides its time by 1000, and its published weights are "
+    "distilled with guidance, so that it has neither an unconditional member nor the denoiser that guidance needs",
+}
+
+
+def from_diffusers(
+    pipeline: Any,
+    *,
+    size: tuple[int, int] | None = None,
+    shape: tuple[int, ...] | None = None,
+    null: Condition | None = None,
+) -> Conditional:
+    """The network of a pipeline as a prior: of signals, or a `Latent` of the latents of its autoencoder.
+
+    Reads models with `UNet2DModel` (classes or nothing), `DiTTransformer2DModel` (classes), and
+    `UNet2DConditionModel` in the layouts of Stable Diffusion 1 and 2 and of Stable Diffusion XL (texts); and those of
+    `NETWORKS` (Stable Diffusion 3, PixArt, AudioLDM 2, Stable Audio, Wan, Dance Diffusion), which are given what their
+    pipeline passes to them, `Given(encoder_hidden_states=...)`. The network is neither copied nor changed. Where its
+    weights are offloaded, it computes where its hooks bring them.
+
+    Args:
+        pipeline: A pipeline, or a dictionary of its parts: `unet` or `transformer`, `scheduler`, and `vae` if any.
+        size: Height and width in pixels, if not the network's own.
+        shape: Of one signal or latent, for a network that does not say it.
+        null: What stands for no condition. By default the class after the last one for `DiTTransformer2DModel`,
+            nothing for `UNet2DModel` with classes, and what the pipeline does without a negative
+            prompt for texts, where it may be a negative prompt, `Prompt("blurry")`. A network that is `Given` something
+            has no unconditional member without it.
+
+    Raises:
+        CapabilityError: If network or scheduler are of a kind that posteria cannot read.
+        InputError: If there is no such null condition or size.
+    """
+    parts = Parts(pipeline)
+    prior = _network(parts, size, shape, null)
+    return prior if parts.vae is None else Latent(prior, read_decoder(parts, prior.space))
+
+
+def check_kind(name: str) -> None:
+    """Raise `CapabilityError` for a class of networks that posteria does not read."""
+    if name not in READ:
+        raise CapabilityError(
+            f"posteria cannot read a {name}{WHY.get(name, '')}. It reads {', '.join(READ)}. {WAY_OUT}"
+        )
+
+
+def _network(
+    parts: Parts,
+    size: tuple[int, int] | None,
+    shape: tuple[int, ...] | None,
+    null: Condition | None,
+) -> Conditional:
+    network, name = parts.network, parts.name
+    check_kind(name)
+    reading = reading_of(parts.scheduler)
+    if name in NETWORKS:
+        return GivenPrior(network, parts.space(size, shape, NETWORKS[name]), reading, null)
+    space = parts.space(size, shape)
+    if name == "UNet2DConditionModel":
+        return TextPrior(parts, space, reading, null)
+    label = None if null is None else _label(null)
+    if name == "DiTTransformer2DModel":
+        classes = int(network.config.num_embeds_ada_norm)
+        require(
+            label in {None, classes}, f"The null label of this network is {classes}; null={null}."
+        )
+        return Network(network, space, reading, labels=classes, null_label=classes)
+    check_unet(network.config)
+    classes = int(network.config.num_class_embeds or 0)
+    require(
+        label in {None, classes - 1},
+        f"The null label is the last of the {classes} classes of this network; null={null}.",
+    )
+    labels = classes if label is None else classes - 1
+    reading = whole(reading, network.config)
+    return in_units(Network(network, space, reading, labels=labels, null_label=label))
+
+
+def _label(null: Condition) -> int:
+    if not isinstance(null, Label):
+        raise InputError(
+            f"This network knows classes; the null condition is a Label, not {null!r}."
+        )
+    return null.label
+
+
+def with_null(prior: Conditional, null: Condition) -> Conditional:
+    """The same prior where something else stands for no condition, such as a negative prompt.
+
+    Raises:
+        CapabilityError: If nothing can, or not this.
+    """
+    if isinstance(prior, Latent) and isinstance(prior.prior, Conditional):
+        return Latent(with_null(prior.prior, null), prior.decoder)
+    if not isinstance(prior, TextPrior | GivenPrior):
+        raise CapabilityError(
+            f"Only a network of texts, or that is Given something, can be without a condition by {null!r}; this is "
+            f"{prior!r}."
+        )
+    prior.given(null)
+    changed = copy.copy(prior)
+    changed.null, changed.known = null, {}
+    return changed
