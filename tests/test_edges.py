@@ -122,3 +122,20 @@ def test_samples_that_left_the_prior_behind_are_said_to_have() -> None:
     nan = po.Network(lambda x, time: x / 0, po.Space((2,)), EDM())
     with pytest.warns(RuntimeWarning, match=r"reach (nan|inf) in data units.* below 320"):
         po.Unconditional().sample(nan, 1)
+
+
+KINDS = {
+    **po.samplers.SAMPLERS,
+    **po.guidance.RULES,
+    **po.guidance.LIKELIHOOD_RULES,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_settings_out_of_their_range_are_a_sentence(name: str) -> None:
+    # Catches: a range of a setting that the class does not have, or that is not looked at.
+    kind: Any = KINDS[name]
+    for setting, interval in getattr(kind, "limits", {}).items():
+        for wrong in (float(interval[1:].split(",")[0]) - 1, float("nan"), "much"):
+            with pytest.raises(po.InputError, match=f"{setting} of .* is .*; .* is not"):
+                kind(**{setting: wrong})

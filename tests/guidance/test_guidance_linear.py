@@ -176,18 +176,21 @@ def test_a_rule_comes_back_from_its_repr(name: str) -> None:
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: Rescale(phi=1.2), "phi is a share, from 0 to 1; phi=1.2."),
+        (lambda: Rescale(phi=1.2), "phi of Rescale is from 0 to 1; 1.2 is not."),
         (lambda: Interval(low=2.0, high=1.0), "low=2.0 and high=1.0"),
         (lambda: Interval(high=math.inf), "high=inf"),
         (lambda: CFGPlusPlus(0.6), r"set by lam.*CFGPlusPlus\(lam=0.6\)"),
-        (lambda: CFGPlusPlus(lam=7.5), "lam is from 0 to 1; lam=7.5."),
-        (lambda: CFGPlusPlus(eta=2.0), "eta is from 0 to 1; eta=2.0."),
-        (lambda: ZeroStar(zero_init_steps=-1), "zero_init_steps=-1"),
-        (lambda: APG(eta=-0.5), "eta=-0.5"),
-        (lambda: APG(radius=0.0), "radius is above 0, or None for no limit; radius=0.0."),
-        (lambda: APG(beta=-1.0), "beta=-1.0"),
-        (lambda: RLG(guidance=-1.0), "guidance=-1.0"),
-        (lambda: APG(-2.0), "weight=-2.0"),
+        (lambda: CFGPlusPlus(lam=7.5), "lam of CFGPlusPlus is from 0 to 1; 7.5 is not."),
+        (lambda: CFGPlusPlus(eta=2.0), "eta of CFGPlusPlus is from 0 to 1; 2.0 is not."),
+        (
+            lambda: ZeroStar(zero_init_steps=-1),
+            "zero_init_steps of ZeroStar is an integer, at least 0; -1 is not.",
+        ),
+        (lambda: APG(eta=-0.5), "eta of APG is from 0 to 1; -0.5 is not."),
+        (lambda: APG(radius=0.0), "radius of APG is None, or above 0; 0.0 is not."),
+        (lambda: APG(beta=-1.0), "beta of APG is above -1 and below 1; -1.0 is not."),
+        (lambda: RLG(guidance=-1.0), "guidance of RLG is at least 0; -1.0 is not."),
+        (lambda: APG(-2.0), "weight of APG is None, or at least 0; -2.0 is not."),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(

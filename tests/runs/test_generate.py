@@ -348,7 +348,7 @@ WRONG = {
     "--label 3 --steps 0": "at least 1 step",
     "--label 3 --set eta=1": "no setting of cfg 'eta'; there are weight, schedule",
     "--label 3 --rule apg --set eta=two": "eta takes float, such as 0.0; 'two' is not one",
-    "--label 3 --rule apg --set eta=2": "eta is a share",
+    "--label 3 --rule apg --set eta=2": "eta of APG is from 0 to 1; 2.0 is not",
     "--label 3 --rule elucd --set base=sideways": "base takes 'unconditional' or 'conditional'",
     "--label 3 --compare cfg,apg --set zeta=1": "None of cfg, apg has a setting 'zeta'",
     "--label 3 --compare cfg,apg --set ag.eta=1": "There is no rule in this run 'ag'",

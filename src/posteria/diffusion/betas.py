@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import Keywords
+from ..core.errors import Settings
 
 
 @dataclass(frozen=True)
-class Betas(metaclass=Keywords):
+class Betas(metaclass=Settings):
     """The variances that a DDPM adds at each training step (Ho et al., 2020, arXiv:2006.11239)."""
 
     @abc.abstractmethod

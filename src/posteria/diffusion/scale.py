@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..core.errors import require
 from ..core.linalg import outside_inference
 from ..core.rng import Rng
 from ..core.state import State
@@ -95,14 +94,6 @@ class ScaledState(State):
     """
 
     prior_std: float
-
-
-def check_prior_std(given: float | None) -> None:
-    """Raise `InputError` unless it is None or above 0."""
-    require(
-        given is None or 0 < given < math.inf,
-        f"prior_std is None or a standard deviation above 0; {given} is not.",
-    )
 
 
 def measured_std(prior: Denoiser, given: float | None) -> float:

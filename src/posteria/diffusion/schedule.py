@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, Keywords, require
+from ..core.errors import InputError, Settings, require
 from ..core.level import Level, exp, expm1, power, root
 from .betas import Betas, LinearBetas
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule(metaclass=Keywords):
+class Schedule(metaclass=Settings):
     """A decreasing list of noise levels.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import Keywords
+from ..core.errors import Settings
 from ..core.rng import Rng
 from ..core.state import State
 from .kernel import reverse_step
@@ -17,7 +17,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
-class Solver(metaclass=Keywords):
+class Solver(metaclass=Settings):
     """A scheme for the reverse process."""
 
     @abc.abstractmethod

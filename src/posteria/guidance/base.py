@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, Keywords, expect, require
+from ..core.errors import InputError, Settings, expect, require
 from ..core.level import Level
 from ..core.rng import Rng
 from ..core.space import Space
@@ -78,7 +78,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rule(metaclass=Keywords):
+class Rule(metaclass=Settings):
     """A rule that stands in for the intractable denoiser of a target, for any solver.
 
     Attributes:
@@ -130,12 +130,7 @@ class TiltedRule(Rule):
     needs: ClassVar[str] = "an unconditional member"
     suited: ClassVar[Solver] = Heun()
     least: ClassVar[float] = 0.0
-
-    def __post_init__(self) -> None:
-        require(
-            self.weight is None or 0 <= self.weight < float("inf"),
-            f"The weight is a number of at least 0; weight={self.weight}.",
-        )
+    limits: ClassVar = {"weight": "[0, inf)"}
 
     def strength(self, target: Tilted) -> float:
         """The weight that is used."""

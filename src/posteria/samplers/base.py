@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core import linalg
-from ..core.errors import CapabilityError, Keywords, require, unknown
+from ..core.errors import CapabilityError, Settings, require, unknown
 from ..core.meter import Cost, Watch
 from ..core.rng import Rng, Seeds, listed
 from ..core.space import Space
@@ -54,7 +54,7 @@ class Samples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler(Generic[S], metaclass=Keywords):
+class Sampler(Generic[S], metaclass=Settings):
     """A method that draws from a target. It holds hyper-parameters only; the target is given when it runs.
 
     Args:

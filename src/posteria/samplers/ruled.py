@@ -41,10 +41,9 @@ class RuledSampler(PosteriorSampler[GuidedState]):
 
     rule_type: ClassVar[type[LikelihoodRule]]
     state_type: ClassVar[type[State]] = GuidedState
+    limits: ClassVar = {"eta": "[0, 1]", "order": "[1, 2]"}
 
     def __post_init__(self) -> None:
-        require(0 <= self.eta <= 1, f"eta is from 0 to 1; {self.eta} is not.")
-        require(self.order in {1, 2}, f"order is 1 or 2; {self.order} is not.")
         _ = self.rule
 
     @cached_property

@@ -64,11 +64,11 @@ class TFG(RuledSampler):
 
     rule_type: ClassVar[type[LikelihoodRule]] = rules.TFG
     needs: ClassVar[str] = rules.TFG.needs
+    limits: ClassVar = {"repeats": "[1, inf)"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.order == 1, f"TFG is made for steps of order 1; order={self.order}.")
-        require(self.repeats >= 1, f"repeats is at least 1; {self.repeats} is not.")
         low, high = self.between or (0.0, 0.0)
         require(0 <= low <= high, f"between is a range of noise levels; {self.between} is not.")
 

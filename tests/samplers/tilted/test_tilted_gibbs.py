@@ -175,7 +175,7 @@ def test_what_it_refuses() -> None:
     # Catches: a traceback from inside torch.
     with pytest.raises(po.InputError, match="sigma_star is a level of the schedule"):
         TiltedGibbs(sigma_star=100.0)
-    with pytest.raises(po.InputError, match="rounds is at least 0"):
+    with pytest.raises(po.InputError, match="rounds of TiltedGibbs is an integer, at least 0"):
         TiltedGibbs(rounds=-1)
     with pytest.raises(po.InputError, match="between two levels"):
         TiltedGibbs(schedule=po.schedules.Table(steps=50), rounds=1)

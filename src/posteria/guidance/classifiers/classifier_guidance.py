@@ -45,7 +45,6 @@ class ClassifierGuidance(Pointwise):
     needs: ClassVar[str] = "a classifier of noisy signals"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_base(self.base)
 
     @classmethod

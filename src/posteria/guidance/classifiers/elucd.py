@@ -56,11 +56,9 @@ class EluCD(TiltedRule):
     gamma: float = 0.3
     base: Base = "unconditional"
     needs: ClassVar[str] = "a classifier"
+    limits: ClassVar = {"t1": "[0, inf)", "t2": "[0, inf)", "gamma": "[0, inf)"}
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, value in (("t1", self.t1), ("t2", self.t2), ("gamma", self.gamma)):
-            require(0 <= value < math.inf, f"EluCD needs a {name} of at least 0; {value} is not.")
         check_base(self.base)
 
     @classmethod

@@ -45,14 +45,7 @@ class GFCG(Pointwise):
     cfg: float = 1.0
     weak: Conditional | None = None
     needs: ClassVar[str] = "a classifier of the family's labels and a weight of at least 1"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 <= self.power < float("inf"), f"The power is at least 0; power={self.power}.")
-        require(
-            0 <= self.cfg < float("inf"),
-            f"cfg is the weight of classifier-free guidance, at least 0; cfg={self.cfg}.",
-        )
+    limits: ClassVar = {"power": "[0, inf)", "cfg": "[0, inf)"}
 
     @override
     def check(self, target: Tilted) -> None:

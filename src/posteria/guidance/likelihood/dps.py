@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...linear_gaussian import GaussianProblem, gaussian_problem
 from ...target import Posterior
 from ..base import Estimate, LikelihoodRule, Memory, StepInfo
@@ -30,11 +29,7 @@ class DPS(LikelihoodRule):
     zeta: float = 0.2
 
     needs: ClassVar[str] = "Gaussian noise"
-
-    def __post_init__(self) -> None:
-        require(
-            0 <= self.zeta < math.inf, f"DPS needs a step size of at least 0; zeta={self.zeta}."
-        )
+    limits: ClassVar = {"zeta": "[0, inf)"}
 
     @override
     def arrange(self, target: Posterior) -> GaussianProblem:

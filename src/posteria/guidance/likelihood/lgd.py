@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
-from ...diffusion.scale import check_prior_std, measured_std, spread_given
+from ...diffusion.scale import measured_std, spread_given
 from ...target import Posterior
 from ..base import Estimate, LikelihoodRule, Memory, StepInfo
 from .smoothed import smoothed_score
@@ -35,14 +35,7 @@ class LGD(LikelihoodRule):
     points: int = 32
     prior_std: float | None = None
     reach: float | None = 4.0
-
-    def __post_init__(self) -> None:
-        require(self.points >= 1, f"LGD needs at least 1 draw; points={self.points}.")
-        check_prior_std(self.prior_std)
-        require(
-            self.reach is None or 0 < self.reach < math.inf,
-            f"reach is None or above 0; {self.reach} is not.",
-        )
+    limits: ClassVar = {"points": "[1, inf)", "prior_std": "(0, inf)", "reach": "(0, inf)"}
 
     @override
     def __call__(self, target: Posterior, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...linear_gaussian import GaussianProblem, gaussian_problem
 from ...target import Posterior
 from ..base import Estimate, LikelihoodRule, Memory, StepInfo
@@ -34,15 +33,7 @@ class MMPS(LikelihoodRule):
     tolerance: float = 1e-6
 
     needs: ClassVar[str] = "Gaussian noise"
-
-    def __post_init__(self) -> None:
-        require(
-            self.iterations >= 1, f"MMPS needs at least 1 iteration; iterations={self.iterations}."
-        )
-        require(
-            0 <= self.tolerance < 1,
-            f"tolerance is at least 0 and below 1; {self.tolerance} is not.",
-        )
+    limits: ClassVar = {"iterations": "[1, inf)", "tolerance": "[0, 1)"}
 
     @override
     def arrange(self, target: Posterior) -> GaussianProblem:

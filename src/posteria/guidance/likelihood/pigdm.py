@@ -1,14 +1,12 @@
 """PiGDM: pseudoinverse-guided diffusion."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
-from ...diffusion.scale import check_prior_std, measured_std, spread_given
+from ...diffusion.scale import measured_std, spread_given
 from ...linear_gaussian import LinearProblem, decomposed, innovation, linear_problem
 from ...target import Posterior
 from ..base import Estimate, LikelihoodRule, Memory, StepInfo
@@ -33,13 +31,7 @@ class PiGDM(LikelihoodRule):
     strength: float | None = None
 
     needs: ClassVar[str] = "linear operator, Gaussian noise"
-
-    def __post_init__(self) -> None:
-        check_prior_std(self.prior_std)
-        require(
-            self.strength is None or 0 <= self.strength < math.inf,
-            f"strength is None, or at least 0; got strength={self.strength}.",
-        )
+    limits: ClassVar = {"prior_std": "(0, inf)", "strength": "[0, inf)"}
 
     @override
     def check(self, target: Posterior) -> None:

@@ -4,11 +4,11 @@ import abc
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from typing_extensions import override
 
-from ...core.errors import Keywords, require
+from ...core.errors import Settings
 
 
 class Move(NamedTuple):
@@ -28,7 +28,7 @@ class Move(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Strength(metaclass=Keywords):
+class Strength(metaclass=Settings):
     """How far a gradient moves things, level by level. Papers differ in the units in which it is one number.
 
     Args:
@@ -36,12 +36,7 @@ class Strength(metaclass=Keywords):
     """
 
     size: float
-
-    def __post_init__(self) -> None:
-        require(
-            0 <= self.size < math.inf,
-            f"The strength of a gradient is a number of at least 0; size={self.size}.",
-        )
+    limits: ClassVar = {"size": "[0, inf)"}
 
     @abc.abstractmethod
     def of_iterate(self, move: Move) -> float:

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.space import Space
 from ...diffusion.kernel import bridge
 from ...target import Posterior
@@ -55,20 +55,13 @@ class TFG(LikelihoodRule):
     reach: float | None = 4.0
     renoise: bool = False
     eta: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("iterations", "points"):
-            value = getattr(self, name)
-            require(value >= 1, f"TFG needs at least one each of its loops; {name}={value}.")
-        require(
-            0 <= self.spread < math.inf,
-            f"TFG needs a standard deviation of at least 0; spread={self.spread}.",
-        )
-        require(
-            self.reach is None or 0 < self.reach < math.inf,
-            f"reach is None or above 0; {self.reach} is not.",
-        )
-        require(0 <= self.eta <= 1, f"eta is from 0 to 1; {self.eta} is not.")
+    limits: ClassVar = {
+        "iterations": "[1, inf)",
+        "points": "[1, inf)",
+        "spread": "[0, inf)",
+        "reach": "(0, inf)",
+        "eta": "[0, 1]",
+    }
 
     @override
     def evaluations(self, target: Posterior) -> int:

@@ -37,13 +37,7 @@ class RLG(Pointwise):
     tuned: Denoiser | None = field(default=None, repr=False)
     guidance: float = 1.0
     needs: ClassVar[str] = "a tuned model"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            0 <= self.guidance < float("inf"),
-            f"guidance is a weight of at least 0; guidance={self.guidance}.",
-        )
+    limits: ClassVar = {"guidance": "[0, inf)"}
 
     def check(self, target: Tilted) -> None:
         """Raise before any work if the rule cannot be used.

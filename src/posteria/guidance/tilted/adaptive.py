@@ -38,13 +38,7 @@ class AdaptiveGuidance(TiltedRule):
     threshold: float = 0.991
     armed: bool = True
     needs: ClassVar[str] = "an unconditional member and a weight of at least 1"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            0 < self.threshold <= 1,
-            f"The threshold is a cosine, above 0 and at most 1; threshold={self.threshold}.",
-        )
+    limits: ClassVar = {"threshold": "(0, 1]"}
 
     @override
     def check(self, target: Tilted) -> None:

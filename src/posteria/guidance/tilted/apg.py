@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.space import Space
 from ...target import Tilted
 from ..base import Estimate, Memory, StepInfo, TiltedRule
@@ -44,15 +43,7 @@ class APG(TiltedRule):
     radius: float | None = None
     beta: float = 0.0
     least: ClassVar[float] = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 <= self.eta <= 1, f"eta is a share, from 0 to 1; eta={self.eta}.")
-        require(
-            self.radius is None or self.radius > 0,
-            f"radius is above 0, or None for no limit; radius={self.radius}.",
-        )
-        require(-1 < self.beta < 1, f"beta is above -1 and below 1; beta={self.beta}.")
+    limits: ClassVar = {"eta": "[0, 1]", "radius": "(0, inf]", "beta": "(-1, 1)"}
 
     @classmethod
     def presets(cls) -> dict[str, Self]:

@@ -39,16 +39,14 @@ class CFGPlusPlus(TiltedRule):
     suited: ClassVar[Solver] = DDIM()
     lam: float = 0.6
     eta: float = 0.0
+    limits: ClassVar = {"lam": "[0, 1]", "eta": "[0, 1]"}
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.weight is None,
             f"CFG++ is set by lam, from 0 to 1, and not by a weight; weight={self.weight}: "
             "write CFGPlusPlus(lam=0.6).",
         )
-        require(0 <= self.lam <= 1, f"lam is from 0 to 1; lam={self.lam}.")
-        require(0 <= self.eta <= 1, f"eta is from 0 to 1; eta={self.eta}.")
 
     @classmethod
     def presets(cls) -> dict[str, Self]:

@@ -54,9 +54,9 @@ class DynamicCFG(TiltedRule):
     literal: bool = False
     suited: ClassVar[Solver] = DDIM()
     needs: ClassVar[str] = "evaluators of noisy states, and an unconditional member"
+    limits: ClassVar = {"floor": "(0, inf)"}
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.weight is None,
             f"DynamicCFG chooses from weights={self.weights}; weight={self.weight} has no part in it.",
@@ -65,7 +65,6 @@ class DynamicCFG(TiltedRule):
             len(self.weights) > 0 and all(0 <= w < float("inf") for w in self.weights),
             f"The weights to choose from are numbers of at least 0; weights={self.weights}.",
         )
-        require(0 < self.floor < float("inf"), f"The floor is above 0; floor={self.floor}.")
         require(
             self.shares is None or len(self.shares) == len(self.evaluators),
             f"Fixed shares are one for each of {len(self.evaluators)} evaluators; shares={self.shares}.",

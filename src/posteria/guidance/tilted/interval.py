@@ -39,7 +39,6 @@ class Interval(Pointwise):
     high: float = 1.61
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             0 <= self.low < self.high < math.inf,
             f"An interval needs 0 <= low < high < inf; low={self.low} and high={self.high}.",

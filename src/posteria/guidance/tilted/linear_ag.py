@@ -54,7 +54,6 @@ class LinearAG(TiltedRule):
     needs: ClassVar[str] = "coefficients, LinearAG.fit(target, schedule), and DDIM or the like"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         estimated = list(range(1, self.guided, 2))
         require(
             0 <= self.guided <= len(self.levels)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.space import Space
 from ...diffusion.network import Parametrisation, Velocity
 from ...target import Tilted
@@ -40,10 +39,7 @@ class Rescale(Pointwise):
     phi: float = 0.7
     output: Parametrisation = field(default_factory=Velocity)
     least: ClassVar[float] = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 <= self.phi <= 1, f"phi is a share, from 0 to 1; phi={self.phi}.")
+    limits: ClassVar = {"phi": "[0, 1]"}
 
     @classmethod
     def presets(cls) -> dict[str, Self]:

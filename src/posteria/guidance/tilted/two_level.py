@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import override
@@ -33,10 +34,9 @@ class TwoLevel(Pointwise):
     """
 
     delta: float = 0.1
+    limits: ClassVar = {"delta": "(0, inf)"}
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 < self.delta < math.inf, f"delta is a number above 0; delta={self.delta}.")
         if self.weight is not None:
             require(self.weight > 1, _above_one(self.weight))
 

@@ -42,13 +42,7 @@ class ZeroStar(TiltedRule):
 
     zero_init_steps: int = 1
     least: ClassVar[float] = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.zero_init_steps >= 0,
-            f"zero_init_steps is at least 0; zero_init_steps={self.zero_init_steps}.",
-        )
+    limits: ClassVar = {"zero_init_steps": "[0, inf)"}
 
     @override
     def __call__(self, target: Tilted, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:

@@ -14,7 +14,7 @@ from ...core.rng import Rng
 from ...core.space import Space
 from ...core.state import State
 from ...diffusion.kernel import bridge
-from ...diffusion.scale import ScaledState, check_prior_std, measured_std
+from ...diffusion.scale import ScaledState, measured_std
 from ...diffusion.schedule import Schedule, Table, levels_of
 from ...likelihood import GaussianLikelihood
 from ...linear_gaussian import LinearProblem, linear_problem
@@ -70,18 +70,19 @@ class DCPS(PosteriorSampler[ScaledState]):
 
     needs: ClassVar[str] = "linear operator, Gaussian noise"
     state_type: ClassVar[type[State]] = ScaledState
+    limits: ClassVar = {
+        "langevin": "[0, inf)",
+        "inner": "[0, inf)",
+        "gamma": "(0, inf)",
+        "lr": "(0, inf)",
+        "prior_std": "(0, inf)",
+    }
 
     def __post_init__(self) -> None:
         require(
             1 <= self.blocks <= self.schedule.steps,
             f"blocks is from 1 to the number of steps; {self.blocks} is not.",
         )
-        require(self.langevin >= 0, f"langevin is at least 0; {self.langevin} is not.")
-        require(self.inner >= 0, f"inner is at least 0; {self.inner} is not.")
-        for name in ("gamma", "lr"):
-            value = getattr(self, name)
-            require(0 < value < math.inf, f"DCPS needs a step size above 0; {name}={value}.")
-        check_prior_std(self.prior_std)
 
     @classmethod
     def presets(cls) -> dict[str, "DCPS"]:

@@ -1,14 +1,13 @@
 """MGDM: mixture-guided diffusion, by Gibbs sampling."""
 
 import abc
-import math
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.level import Level, at_least, like, root, spread, spreads
 from ...core.rng import Rng
 from ...core.space import Space
@@ -126,12 +125,12 @@ class MGDM(PosteriorSampler[State]):
     relative: bool = True
     sampled_kl: bool = False
     eta: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(self.gibbs >= 1, f"MGDM makes at least 1 Gibbs sweep; gibbs={self.gibbs}.")
-        require(self.points >= 2, f"MGDM needs at least 2 points; points={self.points}.")
-        require(0 < self.lr < math.inf, f"MGDM needs a step size above 0; lr={self.lr}.")
-        require(0 <= self.eta <= 1, f"eta is from 0 to 1; {self.eta} is not.")
+    limits: ClassVar = {
+        "gibbs": "[1, inf)",
+        "points": "[2, inf)",
+        "lr": "(0, inf)",
+        "eta": "[0, 1]",
+    }
 
     @classmethod
     def presets(cls) -> dict[str, "MGDM"]:

@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.betas import ScaledLinearBetas
@@ -51,11 +51,7 @@ class MGPS(PosteriorSampler[State]):
     carry: bool = True
     relative: bool = True
     eta: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(0 < self.alpha <= 1, f"alpha is above 0 and at most 1; {self.alpha} is not.")
-        require(0 < self.lr < math.inf, f"MGPS needs a step size above 0; lr={self.lr}.")
-        require(0 <= self.eta <= 1, f"eta is from 0 to 1; {self.eta} is not.")
+    limits: ClassVar = {"alpha": "(0, 1]", "lr": "(0, inf)", "eta": "[0, 1]"}
 
     @classmethod
     def presets(cls) -> dict[str, "MGPS"]:

@@ -9,7 +9,7 @@ from typing_extensions import override
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import bridge
-from ...diffusion.scale import check_prior_std, measured_std
+from ...diffusion.scale import measured_std
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...likelihood import GaussianLikelihood, PoissonLikelihood
 from ...linear_gaussian import Linear, innovation
@@ -66,10 +66,7 @@ class TDS(PopulationSampler[TDSState]):
     )
     prior_std: float | None = None
     state_type: ClassVar[type[State]] = TDSState
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_prior_std(self.prior_std)
+    limits: ClassVar = {"prior_std": "(0, inf)"}
 
     @classmethod
     def presets(cls) -> dict[str, "TDS"]:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import bridge
@@ -43,10 +42,7 @@ class DDNM(PosteriorSampler[State]):
     eta: float = 0.3
     travel: int = 30
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
-
-    def __post_init__(self) -> None:
-        require(0 <= self.eta <= 1, f"eta is from 0 to 1; {self.eta} is not.")
-        require(self.travel >= 1, f"A level is visited at least once; travel={self.travel}.")
+    limits: ClassVar = {"eta": "[0, 1]", "travel": "[1, inf)"}
 
     @classmethod
     def presets(cls) -> dict[str, "DDNM"]:

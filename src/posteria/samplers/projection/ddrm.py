@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.schedule import Karras, Schedule, Table, levels_of
@@ -41,10 +40,7 @@ class DDRM(PosteriorSampler[State]):
     eta_b: float = 1.0
     eta_c: float = 0.85
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
-
-    def __post_init__(self) -> None:
-        for name, value in (("eta", self.eta), ("eta_b", self.eta_b), ("eta_c", self.eta_c)):
-            require(0 <= value <= 1, f"{name} is from 0 to 1; {value} is not.")
+    limits: ClassVar = {"eta": "[0, 1]", "eta_b": "[0, 1]", "eta_c": "[0, 1]"}
 
     @classmethod
     def presets(cls) -> dict[str, "DDRM"]:

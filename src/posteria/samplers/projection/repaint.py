@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import expect, require
+from ...core.errors import expect
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import reverse_step
@@ -45,11 +45,7 @@ class RePaint(PosteriorSampler[State]):
     repeats: int = 10
     eta: float = 1.0
     needs: ClassVar[str] = "inpainting; Gaussian noise, which it takes for none"
-
-    def __post_init__(self) -> None:
-        require(self.jump >= 1, f"A jump goes over at least 1 level; jump={self.jump}.")
-        require(self.repeats >= 1, f"A level is visited at least once; repeats={self.repeats}.")
-        require(0 <= self.eta <= 1, f"eta is from 0 to 1; {self.eta} is not.")
+    limits: ClassVar = {"jump": "[1, inf)", "repeats": "[1, inf)", "eta": "[0, 1]"}
 
     @classmethod
     def presets(cls) -> dict[str, "RePaint"]:

@@ -1,6 +1,5 @@
 """ScoreSDE: the measured part of the iterate is replaced by the noised measurement at every level."""
 
-import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, NamedTuple
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.rng import Rng
 from ...core.space import Space
 from ...core.state import State
@@ -71,13 +69,13 @@ class ScoreSDE(PosteriorSampler[State]):
     snr: float = 0.16
     eta: float = 1.0
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
-
-    def __post_init__(self) -> None:
-        for name in ("relaxation", "last", "eta"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"{name} is from 0 to 1; {value} is not.")
-        require(self.corrections >= 0, f"corrections is at least 0; {self.corrections} is not.")
-        require(0 < self.snr < math.inf, f"Langevin steps need a size above 0; snr={self.snr}.")
+    limits: ClassVar = {
+        "relaxation": "[0, 1]",
+        "last": "[0, 1]",
+        "eta": "[0, 1]",
+        "corrections": "[0, inf)",
+        "snr": "(0, inf)",
+    }
 
     @classmethod
     def presets(cls) -> dict[str, "ScoreSDE"]:

@@ -1,6 +1,5 @@
 """SDA: score-based data assimilation."""
 
-import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, NamedTuple
@@ -9,7 +8,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.betas import CosineBetas
@@ -79,12 +77,12 @@ class SDA(PosteriorSampler[SDAState]):
     memory: float = 0.95
     needs: ClassVar[str] = "Gaussian noise"
     state_type: ClassVar[type[State]] = SDAState
-
-    def __post_init__(self) -> None:
-        require(0 <= self.gamma < math.inf, f"gamma is at least 0; {self.gamma} is not.")
-        require(self.corrections >= 0, f"corrections is at least 0; {self.corrections} is not.")
-        require(0 < self.tau < math.inf, f"Langevin steps need a size above 0; tau={self.tau}.")
-        require(0 <= self.memory < 1, f"memory is at least 0 and below 1; {self.memory} is not.")
+    limits: ClassVar = {
+        "gamma": "[0, inf)",
+        "corrections": "[0, inf)",
+        "tau": "(0, inf)",
+        "memory": "[0, 1)",
+    }
 
     @classmethod
     def presets(cls) -> dict[str, "SDA"]:

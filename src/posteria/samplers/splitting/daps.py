@@ -1,6 +1,5 @@
 """DAPS: decoupled annealing posterior sampling."""
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -9,11 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import expect, require
+from ...core.errors import expect
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import reverse_step
-from ...diffusion.scale import ScaledState, check_prior_std, measured_std, spread_given
+from ...diffusion.scale import ScaledState, measured_std, spread_given
 from ...diffusion.schedule import Karras, LogLinear, Schedule, levels_of
 from ...likelihood import GaussianLikelihood
 from ...target import Posterior
@@ -58,16 +57,13 @@ class DAPS(PosteriorSampler[ScaledState]):
     decay: float = 1.0
     tau: float | None = None
     state_type: ClassVar[type[State]] = ScaledState
-
-    def __post_init__(self) -> None:
-        require(self.ode >= 1, f"DAPS makes at least 1 step of the ODE; ode={self.ode}.")
-        require(0 < self.lowest < math.inf, f"The lowest level is above 0; lowest={self.lowest}.")
-        require(0 < self.decay <= 1, f"decay is above 0 and at most 1; {self.decay} is not.")
-        check_prior_std(self.prior_std)
-        require(
-            self.tau is None or 0 < self.tau < math.inf,
-            f"tau is None or a noise level above 0; {self.tau} is not.",
-        )
+    limits: ClassVar = {
+        "ode": "[1, inf)",
+        "lowest": "(0, inf)",
+        "decay": "(0, 1]",
+        "prior_std": "(0, inf)",
+        "tau": "(0, inf)",
+    }
 
     @property
     @override

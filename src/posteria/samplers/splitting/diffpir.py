@@ -10,7 +10,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core import linalg
-from ...core.errors import require
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.schedule import Schedule, Table
@@ -56,12 +55,12 @@ class DiffPIR(PosteriorSampler[State]):
     inner: int = 3
     iterations: int = 100
     needs: ClassVar[str] = "Gaussian noise"
-
-    def __post_init__(self) -> None:
-        require(0 < self.weight < math.inf, f"The weight is above 0; weight={self.weight}.")
-        require(0 <= self.zeta <= 1, f"zeta is from 0 to 1; {self.zeta} is not.")
-        require(self.inner >= 1, f"There is at least 1 gradient step; inner={self.inner}.")
-        require(self.iterations >= 1, f"iterations is at least 1; {self.iterations} is not.")
+    limits: ClassVar = {
+        "weight": "(0, inf)",
+        "zeta": "[0, 1]",
+        "inner": "[1, inf)",
+        "iterations": "[1, inf)",
+    }
 
     @property
     @override

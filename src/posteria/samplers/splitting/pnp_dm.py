@@ -8,11 +8,10 @@ from typing import ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import reverse_step
-from ...diffusion.scale import ScaledState, check_prior_std, measured_std, spread_given
+from ...diffusion.scale import ScaledState, measured_std, spread_given
 from ...diffusion.schedule import Karras, LogLinear, Schedule, levels_of
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -54,11 +53,7 @@ class PnPDM(PosteriorSampler[ScaledState]):
     exact: bool = True
     langevin: Langevin = field(default_factory=Langevin)
     state_type: ClassVar[type[State]] = ScaledState
-
-    def __post_init__(self) -> None:
-        require(self.points >= 1, f"A run has at least 1 point; points={self.points}.")
-        require(self.last >= 1, f"PnP-DM makes at least 1 last sweep; last={self.last}.")
-        check_prior_std(self.prior_std)
+    limits: ClassVar = {"points": "[1, inf)", "last": "[1, inf)", "prior_std": "(0, inf)"}
 
     @property
     @override

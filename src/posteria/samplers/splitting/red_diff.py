@@ -14,7 +14,7 @@ from ...core.errors import expect, require, unknown
 from ...core.level import Level, like, spread
 from ...core.rng import Rng
 from ...core.state import State
-from ...diffusion.scale import ScaledState, check_prior_std, prior_scale
+from ...diffusion.scale import ScaledState, prior_scale
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...likelihood import GaussianLikelihood
 from ...linear_gaussian import linear
@@ -88,6 +88,13 @@ class REDDiff(PosteriorSampler[REDDiffState]):
     averaged: bool = False
     pinv: bool = False
     state_type: ClassVar[type[State]] = REDDiffState
+    limits: ClassVar = {
+        "lr": "(0, inf)",
+        "beta2": "[0, 1)",
+        "spread": "[0, inf)",
+        "weight": "[0, inf)",
+        "prior_std": "(0, inf)",
+    }
 
     def __post_init__(self) -> None:
         require(
@@ -96,14 +103,6 @@ class REDDiff(PosteriorSampler[REDDiffState]):
         )
         if self.weighting not in WEIGHTINGS:
             raise unknown("weighting", self.weighting, WEIGHTINGS)
-        require(0 < self.lr < math.inf, f"RED-diff needs a step size above 0; lr={self.lr}.")
-        require(0 <= self.beta2 < 1, f"beta2 is from 0 to below 1; {self.beta2} is not.")
-        require(0 <= self.spread < math.inf, f"spread is at least 0; {self.spread} is not.")
-        require(
-            self.weight is None or 0 <= self.weight < math.inf,
-            f"RED-diff needs a weight of at least 0; weight={self.weight}.",
-        )
-        check_prior_std(self.prior_std)
 
     @classmethod
     def presets(cls) -> dict[str, "REDDiff"]:

@@ -97,13 +97,15 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
     state_type: ClassVar[type[State]] = TiltedState
     needs: ClassVar[str] = "a tilted law; best in few dimensions or with a weight near 1"
     fewest: ClassVar[int] = 1
+    limits: ClassVar = {
+        "rounds": "[0, inf)",
+        "round_steps": "[2, inf)",
+        "dense": "[0, inf)",
+        "probes": "[1, inf)",
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.rounds >= 0, f"rounds is at least 0; {self.rounds} is not.")
-        require(self.round_steps >= 2, f"round_steps is at least 2; {self.round_steps} is not.")
-        require(self.dense >= 0, f"dense is at least 0; {self.dense} is not.")
-        require(self.probes >= 1, f"probes is at least 1; {self.probes} is not.")
         levels = levels_of(self.schedule)
         require(
             levels[-2] < self.sigma_star <= levels[0],
