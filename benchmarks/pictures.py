@@ -9,6 +9,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,15 +74,15 @@ def draw(task: str, truth: int, name: str, budget: int, n: int, std: float) -> R
     return found | {"log_evidence_error": error, "note": repr(sampler)}
 
 
-def rows() -> list[Row]:
-    """What is kept."""
-    return [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
+def rows(kept: Path) -> list[Row]:
+    """What is kept in a file."""
+    return [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
 
 
 def keep(options: argparse.Namespace) -> None:
     """Draw what is not kept yet."""
     torch.set_num_threads(1)
-    done = {(row["truth"], row["task"], row["sampler"]) for row in rows()}
+    done = {(row["truth"], row["task"], row["sampler"]) for row in rows(KEPT)}
     for truth, task, name in cells(options.samplers, options.truths):
         if (truth, task, name) in done:
             continue
@@ -115,9 +116,8 @@ def certified(found: list[Row]) -> bool:
     )
 
 
-def page() -> None:
-    """Put the tables between their marks."""
-    kept = rows()
+def tables(kept: list[Row]) -> list[Table]:
+    """Distances of all samplers on all tasks, and what else is known, task by task."""
     names = {row["sampler"]: None for row in kept}
 
     def of(name: str, task: str) -> list[Row]:
@@ -129,17 +129,17 @@ def page() -> None:
         shown = "-" if math.isnan(value) else f"{value:.2f}"
         return f"**{shown}**" if certified(found) and name in POSTERIOR_SAMPLERS else shown
 
-    def worst(name: str) -> float:
+    def middle(name: str) -> float:
         values = [mean(of(name, task), "ratio") for task in TASKS]
         return statistics.median(math.inf if math.isnan(value) else value for value in values)
 
-    order = sorted(names, key=worst)
+    order = sorted(names, key=middle)
     summary = Table(
         "Distance over the floor",
         ["sampler", *TASKS],
         [[name, *(cell(name, task) for task in TASKS)] for name in order],
     )
-    details = [
+    return [summary] + [
         Table(
             f"{task}: {ABOUT[task]}",
             ["sampler", *COLUMNS.values(), "evaluations + vjps"],
@@ -151,8 +151,14 @@ def page() -> None:
         )
         for task in TASKS
     ]
-    text = "\n\n".join(table.markdown() for table in (summary, *details))
-    path = DOCS / "pictures.md"
+
+
+def page() -> None:
+    """Put the tables between their marks."""
+    path, text = (
+        DOCS / "pictures.md",
+        "\n\n".join(table.markdown() for table in tables(rows(KEPT))),
+    )
     path.write_text(marked(path.read_text(), {"pictures": text}))
 
 

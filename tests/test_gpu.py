@@ -8,6 +8,9 @@ import torch
 import posteria as po
 from common.guidance_battery import SAMPLERS
 from common.sampler import SMALL, TARGETS, takes
+from posteria.analytic import PPCAMixture
+from posteria.metrics import AgainstExact
+from posteria.problems.pictures import pictures_exact
 from posteria.runs.engine import Method, draw
 from posteria.runs.store import Store
 from posteria.testing import (
@@ -61,6 +64,22 @@ def test_network() -> None:
     x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(prior(x.cuda(), 0.5).cpu(), cpu(x, 0.5), atol=1e-3)
+
+
+def test_the_mixture_of_digits_and_its_posterior() -> None:
+    ours, cpu = (po.load_prior("digits-mixture", device=device) for device in ("cuda", "cpu"))
+    assert isinstance(ours, PPCAMixture) and isinstance(cpu, PPCAMixture)
+    check_denoiser(ours, sigmas=(0.5,))
+    problem = pictures_exact("box", seed=0)
+    target = problem.target
+    posterior, exact = (
+        law.posterior(target.likelihood, target.y.to(law.space.device)) for law in (ours, cpu)
+    )
+    assert torch.allclose(posterior.mean.cpu(), exact.mean, atol=1e-4)
+    assert torch.allclose(posterior.log_evidence.cpu(), exact.log_evidence, atol=1e-2)
+    against = AgainstExact(posterior, 64)
+    found = against.evaluate(posterior.sample(64, torch.Generator("cuda").manual_seed(1)))
+    assert 0.7 < found["ratio"] < 1.4
 
 
 def test_a_run_resumes(tmp_path: Path) -> None:
