@@ -116,57 +116,92 @@ def certified(found: list[Row]) -> bool:
     )
 
 
-def tables(kept: list[Row]) -> list[Table]:
-    """Distances of all samplers on all tasks, and what else is known, task by task."""
-    names = {row["sampler"]: None for row in kept}
+def of(kept: list[Row], name: str, task: str) -> list[Row]:
+    """The rows of a sampler on a task, one a truth."""
+    return [row for row in kept if row["sampler"] == name and row["task"] == task]
 
-    def of(name: str, task: str) -> list[Row]:
-        return [row for row in kept if row["sampler"] == name and row["task"] == task]
 
-    def cell(name: str, task: str) -> str:
-        found = of(name, task)
-        value = mean(found, "ratio")
-        shown = "-" if math.isnan(value) else f"{value:.2f}"
-        return f"**{shown}**" if certified(found) and name in POSTERIOR_SAMPLERS else shown
+def ordered(kept: list[Row]) -> list[str]:
+    """Names by their distance on the middle task."""
 
     def middle(name: str) -> float:
-        values = [mean(of(name, task), "ratio") for task in TASKS]
+        values = [mean(of(kept, name, task), "ratio") for task in TASKS]
         return statistics.median(math.inf if math.isnan(value) else value for value in values)
 
-    order = sorted(names, key=middle)
+    return sorted({row["sampler"]: None for row in kept}, key=middle)
+
+
+def tables(kept: list[Row]) -> list[Table]:
+    """Distances of all samplers on all tasks, and what else is known, task by task."""
+    order = ordered(kept)
+
+    def cell(name: str, task: str) -> str:
+        found = of(kept, name, task)
+        shown = _shown(mean(found, "ratio"))
+        return f"**{shown}**" if certified(found) and name in POSTERIOR_SAMPLERS else shown
+
     summary = Table(
         "Distance over the floor",
         ["sampler", *TASKS],
         [[name, *(cell(name, task) for task in TASKS)] for name in order],
     )
-    return [summary] + [
+    details = [
         Table(
             f"{task}: {ABOUT[task]}",
             ["sampler", *COLUMNS.values(), "evaluations + vjps"],
             [
-                _detail(name, of(name, task))
+                _detail(name, of(kept, name, task))
                 for name in order
-                if not math.isnan(mean(of(name, task), "ratio"))
+                if not math.isnan(mean(of(kept, name, task), "ratio"))
             ],
         )
         for task in TASKS
     ]
+    return [summary, *details]
+
+
+def sizes(kept: list[Row]) -> Table:
+    """On which pictures each sampler is certified, and on which not, with its distance and variance."""
+    lines = []
+    for name in ordered(kept):
+        if name not in POSTERIOR_SAMPLERS:
+            continue
+        good: list[str] = []
+        bad: list[str] = []
+        for task in TASKS:
+            found = of(kept, name, task)
+            ratio, variance = (mean(found, metric) for metric in ("ratio", "variance_ratio"))
+            if not math.isnan(ratio):
+                (good if certified(found) else bad).append(f"{task} {ratio:.2f} ({variance:.2f})")
+        if good or bad:
+            lines.append([name, ", ".join(good) or "-", ", ".join(bad) or "-"])
+    return Table("", ["sampler", "certified", "not certified"], lines)
 
 
 def page() -> None:
     """Put the tables between their marks."""
-    path, text = (
-        DOCS / "pictures.md",
-        "\n\n".join(table.markdown() for table in tables(rows(KEPT))),
-    )
-    path.write_text(marked(path.read_text(), {"pictures": text}))
+    kept = rows(KEPT)
+    parts = {
+        "pictures": "\n\n".join(table.markdown() for table in tables(kept)),
+        "sizes": sizes(kept).markdown(),
+    }
+    for name in ("pictures.md", "samplers.md"):
+        path = DOCS / name
+        path.write_text(marked(path.read_text(), parts))
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _detail(name: str, found: list[Row]) -> list[str]:
     values = [mean(found, metric) for metric in COLUMNS]
     cost = [mean(found, metric) for metric in ("evaluations", "vjps")]
-    shown = ["-" if math.isnan(value) else f"{value:.2f}" for value in values]
-    return [name, *shown, "-" if math.isnan(cost[0]) else f"{cost[0]:.0f} + {cost[1]:.0f}"]
+    return [
+        name,
+        *map(_shown, values),
+        "-" if math.isnan(cost[0]) else f"{cost[0]:.0f} + {cost[1]:.0f}",
+    ]
 
 
 def main() -> None:

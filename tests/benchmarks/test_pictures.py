@@ -44,10 +44,13 @@ def test_the_page_says_who_is_certified(tmp_path: Path, monkeypatch: pytest.Monk
     rows.append({"truth": 1, "task": "box", "sampler": "pigdm", "note": "It diverged."})
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "pictures.md").write_text("Before\n<!-- pictures -->\n<!-- /pictures -->\n")
+    (tmp_path / "samplers.md").write_text("<!-- sizes -->\n<!-- /sizes -->\n")
     monkeypatch.setattr(pictures, "KEPT", tmp_path / "rows.jsonl")
     monkeypatch.setattr(pictures, "DOCS", tmp_path)
     pictures.page()
     text = (tmp_path / "pictures.md").read_text()
     assert "| mmps | **1.10** |" in text and "| sda | 1.40 |" in text
     assert "| daps | 1.10 |" in text and "| dps | 1.10 |" in text and "| pigdm | - |" in text
+    sizes = (tmp_path / "samplers.md").read_text()
+    assert "| mmps | box 1.10 (1.00) | - |" in sizes and "| daps | - | box 1.10 (2.00) |" in sizes
     assert math.isnan(pictures.mean([], "ratio"))
