@@ -2,10 +2,13 @@
 
 from .calibration import (
     Coverage as Coverage,
+    RankTests as RankTests,
     crps as crps,
     energy_score as energy_score,
     expected_coverage as expected_coverage,
+    holm as holm,
     interval_coverage as interval_coverage,
+    rank_tests as rank_tests,
     sbc_ranks as sbc_ranks,
     tarp_ranks as tarp_ranks,
     uniformity as uniformity,

@@ -5,8 +5,10 @@ may begin with an axis of independent simulations. A simulation draws a truth fr
 it, and samples its posterior; then truth and exact samples have one law.
 """
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -219,3 +221,68 @@ def energy_score(x: Tensor, truth: Tensor) -> float:
     _check(x, truth, least=2)
     flat, point = x.reshape(len(x), -1).double(), truth.reshape(1, -1).double()
     return float((flat - point).norm(dim=1).mean() - torch.pdist(flat).mean() / 2)
+
+
+class RankTests(NamedTuple):
+    """Whether ranks are uniform, in three ways.
+
+    Attributes:
+        shift: Mean of the normal scores, `[*shape]`: by how many standard deviations of the samples truths lie
+            above them.
+        width: Standard deviation of the normal scores, `[*shape]`: above 1 the samples are too near to each other.
+        p_values: Of shift, width and shape, `[3, *shape]`.
+    """
+
+    shift: Tensor
+    width: Tensor
+    p_values: Tensor
+
+
+def rank_tests(ranks: Tensor, n: int, generator: torch.Generator) -> RankTests:
+    """Tests of ranks that tell a shift from a wrong width, exact for any number of simulations and samples.
+
+    A rank r among n becomes a normal score, the quantile of N(0, 1) at `(r + u) / (n + 1)` with u uniform on [0, 1).
+    Of uniform ranks scores are exactly independent draws of N(0, 1), however few ranks there are:
+    their mean over its standard error follows Student's t whatever the width, and their variance a chi-square law
+    whatever the shift. What is left of the shape is for Pearson's test of the ranks (`uniformity`), an asymptotic one.
+
+    Args:
+        ranks: Of independent simulations, `[m, *shape]`, at least 10 of them.
+        n: The highest rank.
+        generator: Draws u.
+    """
+    m = len(ranks)
+    shape = uniformity(ranks, n)
+    u = torch.rand(ranks.shape, dtype=torch.float64, device=ranks.device, generator=generator)
+    z = torch.special.ndtri(((ranks + u) / (n + 1)).clamp(1e-15, 1 - 1e-15))
+    mean, variance = z.mean(0), z.var(0)
+    half, square = torch.full_like(variance, (m - 1) / 2), (m - 1) * variance / 2
+    low, high = torch.special.gammainc(half, square), torch.special.gammaincc(half, square)
+    p_shift = _student(mean.abs() * m**0.5 / variance.sqrt(), m - 1)
+    p_width = (2 * torch.minimum(low, high)).clamp(max=1)
+    return RankTests(mean, variance.sqrt(), torch.stack([p_shift, p_width, shape]))
+
+
+def _student(t: Tensor, freedom: int) -> Tensor:
+    """The probability that |T| > t for Student's law, by Gauss-Legendre quadrature in the angle whose tangent is T."""
+    nodes, weights = (torch.as_tensor(a).to(t) for a in np.polynomial.legendre.leggauss(64))
+    start = torch.atan(t / freedom**0.5)
+    half = (math.pi / 2 - start) / 2
+    angles = start[..., None] + half[..., None] * (1 + nodes)
+    mass = half * (weights * angles.cos() ** (freedom - 1)).sum(-1)
+    whole = math.log(math.pi) / 2 + math.lgamma(freedom / 2) - math.lgamma((freedom + 1) / 2)
+    probability: Tensor = 2 * mass / math.exp(whole)
+    return probability.clamp(max=1)
+
+
+def holm(p_values: Tensor) -> Tensor:
+    """P-values adjusted for their number (Holm, 1979): those below a level reject at that level over all.
+
+    It holds whatever the dependence between the tests.
+    """
+    flat, m = p_values.flatten(), p_values.numel()
+    order = flat.argsort()
+    steps = flat[order] * torch.arange(m, 0, -1, dtype=flat.dtype, device=flat.device)
+    adjusted = torch.empty_like(flat)
+    adjusted[order] = steps.cummax(0).values.clamp(max=1)
+    return adjusted.reshape(p_values.shape)
