@@ -21,7 +21,7 @@ ROOMS = [
     ["samplers"],
     ["metrics", "priors", "testing"],
     ["problems"],
-    ["modalities"],
+    ["modalities", "certification"],
     ["runs", "interop"],
     ["cli"],
     ["__init__", "__main__"],

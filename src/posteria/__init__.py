@@ -13,6 +13,7 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     from . import (
         analytic as analytic,
+        certification as certification,
         diffusion as diffusion,
         guidance as guidance,
         interop as interop,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         testing as testing,
     )
     from .analytic import Gaussian as Gaussian, GaussianMixture as GaussianMixture
+    from .certification import Certificate as Certificate, certify as certify
     from .citations import cite as cite
     from .core.errors import (
         CapabilityError as CapabilityError,

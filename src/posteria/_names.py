@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import Any
 
 ROOMS = (
-    *("analytic", "diffusion", "guidance", "interop", "likelihood", "metrics", "modalities"),
-    *("operators", "priors", "problems", "runs", "samplers", "schedules", "solvers", "testing"),
+    *("analytic", "certification", "diffusion", "guidance", "interop", "likelihood", "metrics"),
+    *("modalities", "operators", "priors", "problems", "runs", "samplers", "schedules", "solvers"),
+    "testing",
 )
 # The flat names, and the module of each; `__init__` repeats them for type checkers.
 _FLAT = {
     "analytic": ("Gaussian", "GaussianMixture"),
+    "certification": ("Certificate", "certify"),
     "citations": ("cite",),
     "core.errors": ("CapabilityError", "InputError", "PosteriaError", "ShapeError"),
     "core.rng": ("Rng",),
