@@ -76,6 +76,13 @@ def test_the_page_about_your_own_things_runs(
     assert torch.allclose(each, whole, atol=1e-5)
 
 
+def test_the_page_of_certificates_runs() -> None:
+    names: dict[str, Any] = {}
+    for code in blocks("docs/certify.md"):
+        exec(code, names)
+    assert names["certificate"].tests == 3 * 29
+
+
 def test_the_page_of_notation_runs() -> None:
     # Catches: a conversion with a slip; a loop by hand that is no longer what `sample` does.
     names: dict[str, Any] = {}

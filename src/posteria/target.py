@@ -18,13 +18,11 @@ from .latent import decoder_of, measured
 from .likelihood import Likelihood
 
 
-def metered(target: Any) -> tuple[Any, Meter]:
+def metered(target: Any, meter: Meter | None = None) -> tuple[Any, Meter]:
     """The same target, a posterior, a tilted law or a prior, with a meter of what its prior is asked for."""
-    if not isinstance(target, Posterior | Tilted):
-        counted = Counted(target)
-        return counted, counted.meter
-    counted = Counted(target.prior)
-    return replace(target, prior=counted), counted.meter
+    whole = not isinstance(target, Posterior | Tilted)
+    counted = Counted(target if whole else target.prior, meter)
+    return counted if whole else replace(target, prior=counted), counted.meter
 
 
 class Observed(Protocol):

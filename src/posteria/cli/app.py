@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from ..core.errors import InputError, PosteriaError, unknown
 from ..core.threads import wait_briefly
-from ..runs.request import Generate, Restore
+from ..runs.request import Certify, Generate, Restore
 from ..version import __version__
 from . import options as o
 from .codes import IN_WORDS, STOPPED
@@ -86,43 +87,35 @@ def restore(
         o.source("clean (the default for pictures: the measurement is simulated) or measurement."),
     ] = None,
     fit: Annotated[bool, o.source("Crop, resize and convert the picture for the prior.")] = False,
-    task: Annotated[str, o.task("Degradation; see `posteria list operators`.")] = "inpaint",
-    mask: Annotated[
-        str | None, o.task("box, half, expand, random, or a FILE: white is seen, black missing.")
-    ] = None,
-    share: Annotated[float | None, o.task("Share of the pixels seen (random mask).")] = None,
-    factor: Annotated[int | None, o.task("Side of the averaged blocks (sr).")] = None,
-    kernel: Annotated[
-        str | None, o.task("gaussian, or a FILE with the point spread function (blur).")
-    ] = None,
-    blur: Annotated[float | None, o.task("Width of the blur in pixels (blur, motion).")] = None,
-    quality: Annotated[int | None, o.task("Of the JPEG, 1 to 100 (jpeg).")] = None,
-    bits: Annotated[int | None, o.task("Of a pixel (quantize).")] = None,
-    options: Annotated[
-        list[str] | None, o.task("Another option of the task, as NAME=VALUE.", "--option")
-    ] = None,
-    sigma: Annotated[
-        float, o.task("Standard deviation of the noise in data units; pictures span [-1, 1].")
-    ] = 0.05,
+    task: o.Task = "inpaint",
+    mask: o.Mask = None,
+    share: o.Share = None,
+    factor: o.Factor = None,
+    kernel: o.Kernel = None,
+    blur: o.BlurWidth = None,
+    quality: o.Quality = None,
+    bits: o.Bits = None,
+    options: o.Options = None,
+    sigma: o.Sigma = 0.05,
     data_seed: Annotated[
         int | None, o.task("Seed of simulated noise, masks and motion kernels; default: --seed.")
     ] = None,
     prior: o.Prior = "digits",
     size: o.Size = None,
-    label: Annotated[int | None, o.model("Class, for a prior that knows labels.")] = None,
-    sampler: Annotated[str, o.sampler("See `posteria list samplers`. Or auto.")] = "mgdm",
-    preset: Annotated[str | None, o.sampler("Published settings of the sampler.")] = None,
+    label: o.MemberLabel = None,
+    sampler: o.PosteriorSampler = "mgdm",
+    preset: o.Preset = None,
     steps: o.Steps = None,
-    budget: Annotated[
-        int | None, o.sampler("Evaluations and vjps per sample, from which the steps follow.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, o.sampler("Another setting, such as index=Midpoint().", "--set")
-    ] = None,
+    budget: o.Budget = None,
+    settings: o.Settings = None,
     samples: Annotated[int, o.samples("Number of samples.")] = 8,
     seed: o.Seed = 0,
     chunk: o.Chunk = None,
     device: o.Device = "cpu",
+    certificate: Annotated[
+        str | None,
+        o.output("Folder of `posteria certify`, or one of several, to state what it says."),
+    ] = None,
     out: o.Out = Path("posteria-run"),
     record: o.Record = None,
     quiet: o.Quiet = False,
@@ -132,12 +125,79 @@ def restore(
 
     A run that was stopped goes on when the same command is started again, also with more samples.
     """
-    flags = {"mask": mask, "share": share, "factor": factor, "kernel": kernel}
-    flags |= {"blur": blur, "quality": quality, "bits": bits}
-    given = {name: value for name, value in flags.items() if value is not None}
-    request = o.request(Restore, context, options=given | o.pairs(options, "--option"))
+    request = o.measured(Restore, context)
     # What is heavy is imported once the request is known to make sense.
     from ..runs.restore import prepare, repeat
+
+    again = replace(repeat(record), certificate=certificate) if record else request
+    Output(quiet, as_json).do(prepare(again), out)
+
+
+@_command(
+    "certify",
+    "Example: posteria certify --task sr --factor 4 --sampler mmps --steps 50 --out certificates/mmps.",
+)
+def certify(
+    context: typer.Context,
+    simulations: Annotated[
+        int, o.simulations("Truths that are drawn, measured and sampled, at least 10.")
+    ] = 100,
+    samples: Annotated[
+        int, o.simulations("Samples that each truth is ranked among, at least 4.")
+    ] = 19,
+    statistics: Annotated[
+        str | None,
+        o.simulations(
+            "What is ranked, of entries,projections,mean,log-likelihood,distance,depth; default: all."
+        ),
+    ] = None,
+    levels: Annotated[
+        int | None,
+        o.simulations(
+            "Levels to which signals are rounded before they are ranked; 0: none; default: 256 for pictures."
+        ),
+    ] = None,
+    truth_steps: Annotated[
+        int, o.simulations("Steps of the solver (Heun) that draws truths from the prior.")
+    ] = 64,
+    task: o.Task = "inpaint",
+    mask: o.Mask = None,
+    share: o.Share = None,
+    factor: o.Factor = None,
+    kernel: o.Kernel = None,
+    blur: o.BlurWidth = None,
+    quality: o.Quality = None,
+    bits: o.Bits = None,
+    options: o.Options = None,
+    sigma: o.Sigma = 0.05,
+    data_seed: Annotated[
+        int | None, o.task("Seed of masks and motion kernels; default: 0.")
+    ] = None,
+    prior: o.Prior = "digits",
+    size: o.Size = None,
+    label: o.MemberLabel = None,
+    sampler: o.PosteriorSampler = "mgdm",
+    preset: o.Preset = None,
+    steps: o.Steps = None,
+    budget: o.Budget = None,
+    settings: o.Settings = None,
+    seed: Annotated[int, o.simulations("Seed of the first simulation; the others count up.")] = 0,
+    chunk: Annotated[
+        int | None, o.simulations("Samples drawn in one batch, about; default: 64.")
+    ] = None,
+    device: o.Device = "cpu",
+    out: o.Out = Path("posteria-certificate"),
+    record: o.Record = None,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
+) -> None:
+    """Test by simulations whether a sampler's uncertainty can be trusted, for a prior, a task and a noise.
+
+    A run that was stopped goes on when the same command is started again, also with more simulations.
+    """
+    names = tuple(name.strip() for name in (statistics or "").split(",") if name.strip())
+    request = o.measured(Certify, context, statistics=names)
+    from ..runs.certify import prepare, repeat
 
     Output(quiet, as_json).do(prepare(repeat(record) if record else request), out)
 

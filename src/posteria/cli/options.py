@@ -28,6 +28,7 @@ label = panel("What is drawn, such as --label 3 --weight 4")
 rules = panel("Rules, such as --compare cfg,apg --set apg.eta=0.5")
 model = panel("Prior, such as --prior emoji --size 96x96")
 sampler = panel("Sampler, such as --sampler mgps --steps 50")
+simulations = panel("Simulations, such as --simulations 200 --statistics projections,distance")
 samples = panel("Samples, such as --samples 16 --seed 100")
 output = panel("Output, such as --out results --quiet")
 
@@ -36,6 +37,31 @@ Prior = Annotated[
 ]
 Size = Annotated[
     str | None, model("HEIGHTxWIDTH, to run a prior at another size than it was trained at.")
+]
+Task = Annotated[str, task("Degradation; see `posteria list operators`.")]
+Mask = Annotated[
+    str | None, task("box, half, expand, random, or a FILE: white is seen, black missing.")
+]
+Share = Annotated[float | None, task("Share of the pixels seen (random mask).")]
+Factor = Annotated[int | None, task("Side of the averaged blocks (sr).")]
+Kernel = Annotated[str | None, task("gaussian, or a FILE with the point spread function (blur).")]
+BlurWidth = Annotated[float | None, task("Width of the blur in pixels (blur, motion).")]
+Quality = Annotated[int | None, task("Of the JPEG, 1 to 100 (jpeg).")]
+Bits = Annotated[int | None, task("Of a pixel (quantize).")]
+Options = Annotated[
+    list[str] | None, task("Another option of the task, as NAME=VALUE.", "--option")
+]
+Sigma = Annotated[
+    float, task("Standard deviation of the noise in data units; pictures span [-1, 1].")
+]
+MemberLabel = Annotated[int | None, model("Class, for a prior that knows labels.")]
+PosteriorSampler = Annotated[str, sampler("See `posteria list samplers`. Or auto.")]
+Preset = Annotated[str | None, sampler("Published settings of the sampler.")]
+Budget = Annotated[
+    int | None, sampler("Evaluations and vjps per sample, from which the steps follow.")
+]
+Settings = Annotated[
+    list[str] | None, sampler("Another setting, such as index=Midpoint().", "--set")
 ]
 Steps = Annotated[int | None, sampler("Steps of the noise schedule.")]
 Seed = Annotated[int, samples("Seed of the first sample; the others count up.")]
@@ -51,7 +77,7 @@ Record = Annotated[
 Quiet = Annotated[bool, output("Print errors only.", "--quiet", "-q")]
 Json = Annotated[bool, output("Print the table as JSON, and nothing else.", "--json")]
 # Options that may stand beside --record.
-BESIDE_RECORD = {"record", "out", "quiet", "as_json"}
+BESIDE_RECORD = {"record", "out", "quiet", "as_json", "certificate"}
 
 
 def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
@@ -72,6 +98,17 @@ def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
     alone(context)
     made.check()
     return made
+
+
+# Options of a task that have an option of the command line by their name.
+TASK_OPTIONS = ("mask", "share", "factor", "kernel", "blur", "quality", "bits")
+
+
+def measured(kind: type[R], context: typer.Context, **changes: Any) -> R:
+    """The same for what measures by a task, whose options it gathers."""
+    given = context.params
+    flags = {name: given[name] for name in TASK_OPTIONS if given[name] is not None}
+    return request(kind, context, options=flags | pairs(given["options"], "--option"), **changes)
 
 
 def alone(context: typer.Context) -> None:

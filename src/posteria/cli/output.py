@@ -54,7 +54,8 @@ class Output:
             for note in job.notes:
                 say(note)
         with self.progress(job.title) as advance:
-            results, before = run(job, store := Store(out), advance)
+            announce = None if self.quiet or self.as_json else say
+            results, before = run(job, store := Store(out), advance, announce=announce)
         if self.as_json:
             say_json(_content(results, store, before))
         elif not self.quiet:

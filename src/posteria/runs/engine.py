@@ -13,9 +13,9 @@ from ..core.errors import InputError, ShapeError, expect, require
 from ..core.meter import Cost, Meter, Watch
 from ..core.record import from_json
 from ..core.state import State
-from ..diffusion.denoiser import Counted
+from ..diffusion.denoiser import Denoiser
 from ..samplers.base import Sampler
-from ..target import Posterior, Tilted
+from ..target import Posterior, metered
 from .store import Store
 
 # Seconds of work that a kill may cost, and those that a checkpoint may take at that pace: one that takes longer is
@@ -39,7 +39,7 @@ class Method:
     """
 
     sampler: Sampler[Any]
-    target: Posterior | Tilted
+    target: Posterior | Denoiser
     seeds: Sequence[int]
     array: str = "samples"
     models: Meter = field(default_factory=Meter)
@@ -129,6 +129,13 @@ class Drawn:
         """What each sample costs."""
         return self.meter.cost(self.worked)
 
+    def done(self) -> Iterator[Done]:
+        """The chunks with their samples."""
+        start = 0
+        for chunk, meter in self.chunks:
+            yield Done(chunk, self.x[start : start + len(chunk.seeds)], meter)
+            start += len(chunk.seeds)
+
 
 def chunks(methods: Mapping[str, Method], size: int) -> list[Chunk]:
     """Cut the seeds of methods into chunks of about `size`; a population is never cut."""
@@ -204,7 +211,7 @@ def draw_chunk(
         return done
     sampler, target, meter = method.sampler, method.target, Meter()
     resume, before = _begun(method, part, store)
-    counted = replace(target, prior=Counted(target.prior, meter))
+    counted, _ = metered(target, meter)
     operator = getattr(getattr(counted, "likelihood", None), "operator", None)
     watch = Watch(meter, len(part.seeds), operator, target.space.device)
     others, last_saved = replace(method.models), time.perf_counter()

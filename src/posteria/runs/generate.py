@@ -21,7 +21,7 @@ from ..samplers import Guided, PosteriorSampler, rebuild_sampler
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
 from .engine import Drawn, Method
-from .job import Job, repeat as repeat_of, run
+from .job import First, Job, repeat as repeat_of, run
 from .models import MODELS, Models, load_judge, wants
 from .report import Page
 from .request import REFERENCE, Generate
@@ -65,7 +65,7 @@ class Generation(Job):
         return self.request.title
 
     @override
-    def fitted(self, store: Store) -> Self:
+    def fitted(self, store: Store, first: First) -> Self:
         methods = dict(self.methods)
         for name, method in methods.items():
             if unfitted(method.sampler) and isinstance(method.target, Tilted):
@@ -122,7 +122,7 @@ class Generation(Job):
         return {"seeds": np.array(self.request.seeds)}
 
     @override
-    def page(self, drawn: Mapping[str, Drawn]) -> Page:
+    def page(self, drawn: Mapping[str, Drawn], results: Results) -> Page:
         request, figures = self.request, []
         finite = {name: shown(each.x) for name, each in drawn.items()}
         if len(request.rules) > 1:

@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -20,6 +21,8 @@ from .results import Results
 from .store import Store
 
 R = TypeVar("R", bound=Request)
+# Draws what methods, by name, have to draw.
+First = Callable[[Mapping[str, Method]], dict[str, Drawn]]
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,22 @@ class Job(abc.ABC):
         """What was read, as it is kept beside the results."""
         return {}
 
-    def fitted(self, store: Store) -> Self:
-        """The job once what its samplers have to fit is fitted; that is kept in the store."""
+    def fitted(self, store: Store, first: "First") -> Self:
+        """The job once what its samplers have to fit, or its targets are made of, is there; that is kept in the store.
+
+        Args:
+            store: Of the run.
+            first: Draws what comes before the rest; the job that is returned has these methods too.
+        """
         return self
+
+    def forecast(self) -> str | None:
+        """How long a run may take, in a sentence, timed on its first steps."""
+        return None
+
+    def current(self, results: Results) -> bool:
+        """Whether results that were there have all that the request asks for, and nothing else."""
+        return True
 
     @abc.abstractmethod
     def results(self, drawn: Mapping[str, Drawn]) -> Results:
@@ -67,7 +83,7 @@ class Job(abc.ABC):
         """What stands in `samples.npz` beside the samples."""
 
     @abc.abstractmethod
-    def page(self, drawn: Mapping[str, Drawn]) -> Page:
+    def page(self, drawn: Mapping[str, Drawn], results: Results) -> Page:
         """What the report shows beside the numbers."""
 
 
@@ -155,6 +171,7 @@ def run(
     store: Store,
     advance: Callable[[int, int], None] = lambda done, total: None,
     executor: Executor | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> tuple[Results, bool]:
     """Draw the samples, or go on where an earlier attempt was stopped, and write the results.
 
@@ -165,6 +182,7 @@ def run(
         store: Where.
         advance: Called with the number of finished steps and that of all steps.
         executor: Who draws.
+        announce: Called with how long the run may take, if that is known.
 
     Returns:
         The results, and whether they were there already.
@@ -179,6 +197,9 @@ def run(
     results = _finished(job, record, there, store)
     if results is not None:
         return results, True
+    forecast = job.forecast() if announce else None
+    if announce and forecast:
+        announce(forecast)
     with store.locked():
         # What an earlier attempt drew stays in the record until there is more.
         record = replace(record, plan=as_json(job.request), status="running", results=None)
@@ -230,9 +251,10 @@ def _finished(job: Job, record: Record, there: Request | None, store: Store) -> 
     if store.lost:
         return None
     try:
-        return from_json(job.numbers, record.results)
+        results = from_json(job.numbers, record.results)
     except InputError:
         return None
+    return results if job.current(results) else None
 
 
 def _work(
@@ -243,16 +265,23 @@ def _work(
     executor: Executor | None,
 ) -> tuple[Results, Record]:
     """The results, and the record with them, in a folder that is locked."""
-    kept = list(_kept(job.methods, record, store))
+    size, begun = job.request.chunk or job.request.batch, {}
+
+    def first(methods: Mapping[str, Method]) -> dict[str, Drawn]:
+        kept = _kept(methods, record, store)
+        below = Store(store.path("chunks") / "first")
+        begun.update(draw(methods, size, below, advance, kept, executor))
+        return begun
+
     store.written = {}
     store.write_arrays("input.npz", job.given)
-    job = job.fitted(store)
-    size = job.request.chunk or job.request.batch
+    job = job.fitted(store, first)
+    kept = [*_kept(job.methods, record, store), *chain(*(each.done() for each in begun.values()))]
     drawn = draw(job.methods, size, store, advance, kept, executor)
     results = job.results(drawn)
     samples = {job.methods[name].array: each.x.numpy() for name, each in drawn.items()}
     store.write_arrays("samples.npz", {**samples, **job.arrays(drawn)})
-    page = job.page(drawn)
+    page = job.page(drawn, results)
     for figure in page.figures:
         store.write(figure.name, figure.content)
     store.write("report.html", write_page(page, results, job.request).encode())
@@ -275,7 +304,10 @@ def _kept(methods: Mapping[str, Method], record: Record, store: Store) -> Iterat
             continue
         start = 0
         for span in spans:
-            chunk = Chunk(key, 0, range(span.first, span.first + span.count))
+            seeds = list(methods[key].seeds[start : start + span.count])
+            if seeds[:1] != [span.first]:
+                break
+            chunk = Chunk(key, 0, seeds)
             yield Done(chunk, torch.from_numpy(x[start : start + span.count]), span.meter)
             start += span.count
 

@@ -2,8 +2,8 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from ..modalities import Figure
 from ..version import __version__
@@ -12,6 +12,18 @@ from .results import Results
 
 # The one convention, as it is written into every output.
 CONVENTION = "x = x_0 + sigma * noise; noise levels in data units, pictures in [-1, 1]"
+
+
+class Plot(NamedTuple):
+    """A drawing of lines.
+
+    Attributes:
+        svg: Its markup, which is put into the page as it is.
+        caption: What it shows.
+    """
+
+    svg: str
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,8 @@ class Page:
         figures: Files in the order in which they are shown; those in folders are left out.
         facts: What was run: what, and how much.
         code: The samplers, each as its `repr`.
+        verdict: What came of it, in a sentence that stands first.
+        sections: Plots under headings.
     """
 
     title: str
@@ -31,6 +45,8 @@ class Page:
     figures: Sequence[Figure]
     facts: Mapping[str, str]
     code: Sequence[str]
+    verdict: str | None = None
+    sections: Mapping[str, Sequence[Plot]] = field(default_factory=dict)
 
 
 def write_page(page: Page, results: Results, request: Request) -> str:

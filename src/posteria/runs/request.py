@@ -130,27 +130,19 @@ def existing(paths: Iterable[str | None]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Restore(Request):
-    """To restore a signal from a measurement; see `posteria restore --help`.
+class Measured(Request):
+    """What is asked of a sampler of posteriors.
 
     Args:
-        input: A file; by default one that ships with the prior.
-        input_kind: `clean` (the measurement is simulated from it) or `measurement`.
         task: Name of the measurement in the prior's modality.
         options: Settings of the task by name.
         sigma: Standard deviation of the noise in data units.
         sampler: Its name, its `repr`, or `auto`.
         preset: Name of published settings.
         budget: Evaluations and vjps of the prior per sample, from which the steps follow.
-        data_seed: Seed of simulated noise and of what the task draws; by default `seed`.
-        fit: Convert the input to what the prior takes.
+        data_seed: Seed of simulated noise and of what the task draws.
     """
 
-    command: ClassVar[str] = "restore"
-    free: ClassVar[frozenset[str]] = frozenset({"input", "fit"})
-
-    input: str | None = None
-    input_kind: str | None = None
     task: str = "inpaint"
     options: dict[str, Any] = field(default_factory=dict)
     sigma: float = 0.05
@@ -158,23 +150,16 @@ class Restore(Request):
     preset: str | None = None
     budget: int | None = None
     data_seed: int | None = None
-    fit: bool = False
 
     @override
     def check(self) -> None:
         super().check()
         files = [str(self.options.get(name, "")) for name in FILES]
-        existing([self.input, *(file for file in files if Path(file).suffix)])
+        existing(file for file in files if Path(file).suffix)
         if not 0 < self.sigma < float("inf"):
             raise InputError(
                 f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {self.sigma} is not."
             )
-        if self.input_kind not in {None, "clean", "measurement"}:
-            raise InputError(
-                f"--input-kind is 'clean' or 'measurement'; {self.input_kind!r} is neither."
-            )
-        if self.input is None and self.input_kind == "measurement":
-            raise InputError("A measurement has to be given: name its file.")
         if self.budget is not None and self.steps is not None:
             raise InputError("Give --steps or --budget, not both: a budget sets the steps.")
         if self.sampler == AUTO and (self.preset or self.steps or self.settings):
@@ -188,11 +173,97 @@ class Restore(Request):
         law["options"] = {k: v for k, v in law["options"].items() if k not in self.hashes}
         return law
 
+    def settled(self, sampler: object) -> Self:
+        """The request with the sampler that was chosen, as its `repr`, in place of what it was chosen by."""
+        kind = self.device.partition(":")[0]
+        left: dict[str, Any] = dict.fromkeys(("preset", "budget", "steps"))
+        return replace(self, sampler=repr(sampler), settings={}, device=kind, **left)
+
+    def posterior(self) -> dict[str, Any]:
+        """What a certificate is of: prior, measurement, noise and sampler."""
+        names = ("size", "label", "options", "sigma", "sampler")
+        law, hashes = self.law(), {k: v for k, v in self.hashes.items() if k != "input"}
+        return {**{name: law[name] for name in names}, "task": self.task, "hashes": hashes}
+
     @override
     def repeated(self, folder: Path) -> Self:
         kept = str(folder / "input.npz")
         files = {name: kept for name in self.options if name in self.hashes}
-        return replace(self, input=kept, fit=False, options={**self.options, **files})
+        return replace(self, options={**self.options, **files})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restore(Measured):
+    """To restore a signal from a measurement; see `posteria restore --help`.
+
+    Args:
+        input: A file; by default one that ships with the prior.
+        input_kind: `clean` (the measurement is simulated from it) or `measurement`.
+        fit: Convert the input to what the prior takes.
+        certificate: A folder of `posteria certify`, or one with several of them.
+    """
+
+    command: ClassVar[str] = "restore"
+    free: ClassVar[frozenset[str]] = frozenset({"input", "fit", "certificate"})
+
+    input: str | None = None
+    input_kind: str | None = None
+    fit: bool = False
+    certificate: str | None = None
+
+    @override
+    def check(self) -> None:
+        super().check()
+        existing([self.input, self.certificate])
+        if self.input_kind not in {None, "clean", "measurement"}:
+            raise InputError(
+                f"--input-kind is 'clean' or 'measurement'; {self.input_kind!r} is neither."
+            )
+        if self.input is None and self.input_kind == "measurement":
+            raise InputError("A measurement has to be given: name its file.")
+
+    @override
+    def repeated(self, folder: Path) -> Self:
+        kept = str(folder / "input.npz")
+        return replace(super().repeated(folder), input=kept, fit=False, certificate=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certify(Measured):
+    """To certify a sampler by simulations; see `posteria certify --help`.
+
+    Args:
+        samples: Samples that each truth is ranked among.
+        simulations: Truths that are drawn.
+        statistics: Names of what is ranked; by default all there is.
+        levels: Levels to which signals are rounded before they are ranked; 0 is none, and the default 256 for pictures.
+        truth_steps: Steps of the solver that draws truths.
+        chunk: Samples drawn in one batch, about; a simulation is never cut.
+    """
+
+    command: ClassVar[str] = "certify"
+    batch: ClassVar[int] = 64
+    grows: ClassVar[tuple[str, ...]] = ("simulations",)
+    free: ClassVar[frozenset[str]] = frozenset({"statistics", "levels"})
+
+    samples: int = 19
+    simulations: int = 100
+    statistics: tuple[str, ...] = ()
+    levels: int | None = None
+    truth_steps: int = 64
+
+    @property
+    @override
+    def drawn_seeds(self) -> range:
+        return range(self.seed, self.seed + max(self.simulations, 1) * self.samples)
+
+    @override
+    def check(self) -> None:
+        super().check()
+        if self.truth_steps < 1:
+            raise InputError(
+                f"--truth-steps is a number of at least 1; {self.truth_steps} is not."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,15 +21,15 @@ from ..modalities import Degradation, Modality, Outcome, modality_of
 from ..modalities.arrays import is_array
 from ..operators import Operator
 from ..priors import SHIPPED, prior_sha256
-from ..samplers import at_budget, choose
 from ..target import Posterior
+from .certify import Stated, stated
 from .engine import Drawn, Method
 from .job import Job, repeat as repeat_of, run
 from .report import Page
-from .request import AUTO, Restore
+from .request import Restore
 from .results import Results, count, divergence, shown, spread, usable
-from .settings import choose_sampler, prior_of
-from .store import sha256
+from .settings import prior_of, sampler_of
+from .store import hashes_of
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
 
@@ -52,6 +52,7 @@ class Restored(Results):
         cost: Of a sample.
         seconds: Of sampling, for all samples, over all attempts.
         shared: Samples that a population would give for its cost; 1 without populations.
+        certificate: What a certificate says of the sampler, if a folder was named.
     """
 
     sigma: float
@@ -62,6 +63,7 @@ class Restored(Results):
     cost: Cost
     seconds: float
     shared: int = 1
+    certificate: Stated | None = None
 
     @override
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -82,6 +84,8 @@ class Restored(Results):
         ]
         if self.cost.memory:
             rows.append(["peak memory", f"{self.cost.memory:.0f} MiB"])
+        if self.certificate is not None:
+            rows.append(["certificate of the sampler", self.certificate.words])
         return [], rows
 
     def _evaluations(self) -> str:
@@ -193,7 +197,12 @@ class Restoration(Job):
             cost=drawn["samples"].cost,
             seconds=drawn["samples"].meter.seconds,
             shared=self.methods["samples"].sampler.shared,
+            certificate=stated(self.request),
         )
+
+    @override
+    def current(self, results: Results) -> bool:
+        return expect(results, Restored, by=self).certificate == stated(self.request)
 
     def _metrics(self, x: Tensor, good: Tensor) -> dict[str, list[float | None]]:
         """The metrics of good samples against the truth, if that is known."""
@@ -215,7 +224,7 @@ class Restoration(Job):
         return {name: value.numpy() for name, value in arrays.items()}
 
     @override
-    def page(self, drawn: Mapping[str, Drawn]) -> Page:
+    def page(self, drawn: Mapping[str, Drawn], results: Results) -> Page:
         request = self.request
         outcome = Outcome(
             shown(drawn["samples"].x),
@@ -263,32 +272,16 @@ def prepare(request: Restore) -> Restoration:
         PosteriaError: With a sentence on what is wrong and what to do.
     """
     request.check()
-    named = (
-        None
-        if request.sampler == AUTO
-        else choose_sampler(request.sampler, request.preset, request.steps, request.settings)
-    )
+    named = sampler_of(request)
     prior = prior_of(request)
     modality = modality_of(prior.space, request.prior)
     settled, given = _read(request, modality, prior.space.shape)
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
     target = Posterior(member, given.likelihood, given.y)
-    why, sampler = None, named
-    if sampler is None:
-        choice = choose(target, 1000 if request.budget is None else request.budget)
-        why, sampler = choice.why, choice.sampler
-    elif request.budget is not None:
-        sampler = at_budget(sampler, target, request.budget)
+    sampler, why = named(target)
     sampler.check(target, request.seeds)
-    settled = replace(
-        settled,
-        sampler=repr(sampler),
-        preset=None,
-        budget=None,
-        steps=None,
-        settings={},
-        device=torch.device(request.device).type,
-    ).identified({**given.hashes(), "prior": prior_sha256(request.prior)})
+    hashes = {**given.hashes(), "prior": prior_sha256(request.prior)}
+    settled = settled.settled(sampler).identified(hashes)
     method = {"samples": Method(sampler, target, request.seeds)}
     return Restoration(settled, method, modality, given.degradation, given.truth, given.name, why)
 
@@ -314,7 +307,7 @@ class _Given:
     def hashes(self) -> dict[str, str]:
         """Of what was read."""
         read = {"input": self.y if self.truth is None else self.truth, **self.degradation.arrays}
-        return {name: sha256(x.float().cpu().numpy().tobytes()) for name, x in read.items()}
+        return hashes_of(read)
 
 
 def _read(request: Restore, modality: Modality, shape: tuple[int, ...]) -> tuple[Restore, _Given]:

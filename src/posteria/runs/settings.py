@@ -1,7 +1,7 @@
 """From words to samplers."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 import torch
@@ -11,7 +11,7 @@ from ..analytic import Gaussian
 from ..core.errors import CapabilityError, InputError, require, unknown
 from ..core.meter import memory_of
 from ..core.record import alternatives, described, suits
-from ..diffusion.denoiser import Conditional
+from ..diffusion.denoiser import Conditional, Denoiser
 from ..diffusion.schedule import levels_of
 from ..diffusion.solver import SOLVERS, Heun
 from ..guidance import RULES
@@ -25,14 +25,17 @@ from ..samplers import (
     Guided,
     PosteriorSampler,
     TiltedGibbs,
+    at_budget,
+    choose,
     rebuild_part,
     rebuild_sampler,
 )
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
-from .request import AUTO, Request
+from .request import AUTO, Measured, Request
 
 S = TypeVar("S", bound=Sampler[Any])
+Chosen = tuple[PosteriorSampler[Any], str | None]
 # Samplers whose defaults are made for few dimensions.
 FOR_NETWORKS: dict[str, Sampler[Any]] = {"tilted": TiltedGibbs.published("pictures")}
 # Seeds of the trajectories to which LinearAG is fitted: the last there are, because they should not
@@ -111,6 +114,26 @@ def choose_sampler(
         raise unknown("sampler", name, [*POSTERIOR_SAMPLERS, AUTO])
     changes = {key: setting(sampler, name, key, text) for key, text in settings.items()}
     return _with_steps(sampler, steps, changes)
+
+
+def sampler_of(request: Measured) -> Callable[[Posterior], Chosen]:
+    """Gives the sampler that a request names, or lets choose, for a target, and why it was chosen.
+
+    Raises:
+        InputError: At once, for an unknown name, or a value that does not suit it.
+    """
+    budget = request.budget
+    if request.sampler == AUTO:
+
+        def chosen(target: Posterior) -> Chosen:
+            choice = choose(target, 1000 if budget is None else budget)
+            return choice.sampler, choice.why
+
+        return chosen
+    named = choose_sampler(request.sampler, request.preset, request.steps, request.settings)
+    if budget is None:
+        return lambda target: (named, None)
+    return lambda target: (at_budget(named, target, budget), None)
 
 
 def _with_steps(sampler: S, steps: int | None, changes: Mapping[str, Any]) -> S:
@@ -254,7 +277,7 @@ def unfitted(sampler: Sampler[Any]) -> LinearAG | None:
     return rule if isinstance(rule, LinearAG) and not rule.levels else None
 
 
-def check(sampler: Sampler[Any], target: Tilted | Posterior, seeds: Sequence[int]) -> None:
+def check(sampler: Sampler[Any], target: Denoiser | Posterior, seeds: Sequence[int]) -> None:
     """Raise before any work if a sampler cannot draw from a target, or will not once it is fitted."""
     rule = unfitted(sampler)
     if rule is None or not isinstance(target, Tilted):

@@ -6,13 +6,14 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..core.errors import InputError, PosteriaError
 
@@ -30,6 +31,11 @@ def _reason(error: OSError) -> str:
 def sha256(content: bytes) -> str:
     """The hash by which contents are compared."""
     return hashlib.sha256(content).hexdigest()
+
+
+def hashes_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The hashes of tensors by name."""
+    return {name: sha256(x.float().cpu().numpy().tobytes()) for name, x in tensors.items()}
 
 
 class Store:
