@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads of PyTorch that wait give their core to others soon; the command line sets it for itself.
 export GOMP_SPINCOUNT ?= 2000
 
-.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-images measure-guidance measure-curve bench-smoke bench site report clean
+.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-images measure-guidance measure-curve certify bench-smoke bench site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -43,6 +43,11 @@ measure-guidance: .venv/ready
 
 measure-curve: .venv/ready
 	$(BIN)/python benchmarks/guidance.py curve --data $(DATA) --out guidance-results
+
+# Draws the certificates of docs/certify.md and writes their table: days for 200 simulations; goes on where it was stopped.
+certify: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/certificates.py draw --simulations $(or $(SIMULATIONS),200)
+	$(BIN)/python benchmarks/certificates.py table
 
 # The benchmark; docs/benchmark.md. `bench` takes days on two cores and goes on where it was stopped.
 SUITE := $(CURDIR)/benchmarks

@@ -1,0 +1,127 @@
+"""Certificates of samplers on the shipped digits: `python benchmarks/certificates.py draw` and `... table`.
+
+- draw: simulations of every sampler on each task, a round after the other, so that all have about as many when it is
+  stopped; it goes on where it was. `--simulations 200` is what docs/certify.md asks for and takes days on two cores.
+- table: puts the table of the certificates that there are into docs/certify.md, and keeps them in benchmarks/results.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.table import Table
+from posteria.certification.certificate import Curve
+from posteria.core.errors import PosteriaError
+from posteria.runs.certify import prepare, run
+from posteria.runs.request import Certify
+from posteria.runs.store import Store
+
+HERE = Path(__file__).parent
+PAGE, KEPT = HERE.parent / "docs" / "certify.md", HERE / "results" / "certificates.json"
+TASKS: dict[str, dict[str, Any]] = {"sr": {"factor": 4}, "inpaint": {"mask": "box"}}
+WORDS = {"sr": "averages of 4 x 4 pixels", "inpaint": "a box is missing"}
+SAMPLERS = ("mmps", "daps", "mgdm", "pigdm", "dps")
+
+
+def request(task: str, sampler: str, simulations: int, budget: int) -> Certify:
+    """One cell of the table."""
+    return Certify(
+        task=task,
+        options=TASKS[task],
+        sigma=0.1,
+        sampler=sampler,
+        budget=budget,
+        simulations=simulations,
+        samples=9,
+        truth_steps=32,
+        chunk=45,
+    )
+
+
+def draw(folder: Path, samplers: tuple[str, ...], most: int, each: int, budget: int) -> None:
+    """Rounds of so many simulations each."""
+    for simulations in range(each, most + 1, each):
+        for task in TASKS:
+            for sampler in samplers:
+                store = Store(folder / f"{task}-{sampler}")
+                try:
+                    results, before = run(
+                        prepare(request(task, sampler, simulations, budget)), store
+                    )
+                except PosteriaError as error:
+                    print(f"{task} {sampler}: {error}", flush=True)
+                    continue
+                if not before:
+                    words = getattr(results, "verdict", "")
+                    print(f"{task} {sampler} {simulations}: {words}", flush=True)
+
+
+def gathered(folder: Path) -> list[dict[str, Any]]:
+    """The finished certificates of a folder, without their ranks."""
+    found = []
+    for path in sorted(folder.glob("*/run.json")):
+        record = json.loads(path.read_text())
+        if record["results"] is not None:
+            certificate = record["results"]["certificate"]
+            for tested in certificate["statistics"]:
+                del tested["ranks"]
+            found.append({"plan": record["plan"], **record["results"]})
+    return found
+
+
+def _held(curve: dict[str, list[float]], level: float = 0.9) -> str:
+    return Curve(**curve).stated(level)
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """The table, in Markdown."""
+    rows = []
+    for each in found:
+        plan, c = each["plan"], each["certificate"]
+        p = {s["name"]: min(s["adjusted"]) for s in c["statistics"]}
+        rows.append([
+            WORDS[plan["task"]],
+            plan["sampler"].partition("(")[0],
+            str(c["simulations"]),
+            f"{c['cost']['forward']:.0f} + {c['cost']['backward']:.0f}",
+            each["verdict"].partition(":")[0],
+            _held(c["curves"]["entries"]),
+            _held(c["curves"]["projections"]),
+            f"{c['residual']['samples']:.2f}",
+            f"{min(value for name, value in p.items() if name.startswith('projection')):.2g}",
+        ])
+    header = ["measured", "sampler", "simulations", "evaluations + vjps", "verdict"]
+    header += ["90 % intervals of pixels", "of projections", "residual", "p of 16 projections"]
+    return Table("", header, rows).markdown()
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["draw", "table"])
+    parser.add_argument("--out", type=Path, default=Path("certificates"))
+    parser.add_argument("--samplers", default=",".join(SAMPLERS))
+    parser.add_argument("--simulations", type=int, default=200)
+    parser.add_argument("--each", type=int, default=10, help="Simulations of a round.")
+    parser.add_argument("--budget", type=int, default=100, help="Evaluations and vjps a sample.")
+    given = parser.parse_args()
+    if given.what == "draw":
+        torch.set_num_threads(1)
+        names = tuple(given.samplers.split(","))
+        draw(given.out, names, given.simulations, given.each, given.budget)
+        return
+    if given.out.exists():
+        KEPT.write_text(json.dumps(gathered(given.out), indent=1) + "\n")
+    made = f"<!-- certificates -->\n{table(json.loads(KEPT.read_text()))}\n<!-- /certificates -->"
+    text = re.sub(
+        r"<!-- certificates -->.*<!-- /certificates -->", made, PAGE.read_text(), flags=re.S
+    )
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
