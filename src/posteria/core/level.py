@@ -72,4 +72,7 @@ def spreads(values: Iterable[Level], space: Space, x: Tensor) -> tuple[Level, ..
 
 def tensor(value: Level, x: Tensor) -> Tensor:
     """The level as a tensor in the dtype and on the device of `x`."""
-    return torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    if isinstance(value, Tensor):
+        return value.to(x)
+    # Filled there: a copy from the host would wait.
+    return torch.full((), value, dtype=x.dtype, device=x.device)

@@ -1,7 +1,8 @@
 """Derivatives and linear solves. `requires_grad` appears here and nowhere else in the package."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,11 +15,26 @@ from .space import Space
 LinearMap = Callable[[Tensor], Tensor]
 
 _HERE = nullcontext()
+_ONCE = ContextVar("once", default=False)
 
 
 def outside_inference() -> AbstractContextManager[Any]:
     """A block that is not in inference mode, even where the caller is; gradients may be on in it."""
     return torch.inference_mode(False) if torch.is_inference_mode_enabled() else _HERE
+
+
+@contextmanager
+def called_once(value: bool = True) -> Generator[None, None, None]:
+    """A block in which maps of `vjp` are made that are called once; each frees its graph while it goes back.
+
+    That is a sixth of the peak memory of a gradient sampler. What is evaluated to make such a map is not
+    in the block.
+    """
+    token = _ONCE.set(value)
+    try:
+        yield
+    finally:
+        _ONCE.reset(token)
 
 
 def _graph(f: Callable[[Tensor], Tensor], x: Tensor, what: object) -> tuple[Tensor, Tensor]:
@@ -38,12 +54,14 @@ def _graph(f: Callable[[Tensor], Tensor], x: Tensor, what: object) -> tuple[Tens
         ) from error
 
 
-def _gradient(y: Tensor, x: Tensor, v: Tensor, what: object, *, twice: bool = False) -> Tensor:
+def _gradient(
+    y: Tensor, x: Tensor, v: Tensor, what: object, *, keep: bool = True, twice: bool = False
+) -> Tensor:
     """`J^T v`; not even a zero stands in for a derivative that is not there."""
     if not y.requires_grad:
         raise NoDerivativeError(what)
     (g,) = torch.autograd.grad(
-        y, x, v.expand_as(y), retain_graph=True, create_graph=twice, allow_unused=True
+        y, x, v.expand_as(y), retain_graph=keep, create_graph=twice, allow_unused=True
     )
     if g is None:
         raise NoDerivativeError(what)
@@ -55,8 +73,8 @@ def vjp(
 ) -> tuple[Tensor, LinearMap]:
     """The value `f(x)` and the map `v -> J^T v`, where `f` acts on every sample of `x` by itself.
 
-    The map may be called more than once. It holds the graph of `f` until it is dropped, so keep it
-    local.
+    The map may be called more than once, unless it is made in a block of `called_once`. It holds the graph of `f`
+    until it is dropped, so keep it local.
 
     Args:
         f: The map.
@@ -67,14 +85,15 @@ def vjp(
         NoDerivativeError: If the output is not connected to `x`; from the map if other inputs hide it.
         CapabilityError: If `f` holds tensors that autograd cannot use.
     """
-    with outside_inference(), torch.enable_grad():
+    keep = not _ONCE.get()
+    with outside_inference(), torch.enable_grad(), called_once(False):
         x, y = _graph(f, x, what)
     if not y.requires_grad:
         raise NoDerivativeError(what)
 
     def pullback(v: Tensor) -> Tensor:
         with outside_inference():
-            return _gradient(y, x, v, what)
+            return _gradient(y, x, v, what, keep=keep)
 
     return y.detach(), pullback
 
@@ -113,7 +132,8 @@ def score(
     log_prob: Callable[[Tensor], Tensor], x: Tensor, what: object = "This log-density"
 ) -> Tensor:
     """The gradient of a function `[*batch, *event] -> [*batch]` that acts on every sample by itself."""
-    value, pullback = vjp(log_prob, x, what)
+    with called_once():
+        value, pullback = vjp(log_prob, x, what)
     return pullback(torch.ones_like(value))
 
 
@@ -218,9 +238,11 @@ def conjugate_gradient(
     # Rounding never takes the residual to exactly 0; below this floor a further step would divide
     # noise by noise.
     floor = rr * max(tolerance, torch.finfo(b.dtype).eps) ** 2
-    for _ in range(iterations):
+    # A look at the residuals stops an accelerator; what has converged stays as it is in between.
+    every = 1 if b.device.type == "cpu" else 8
+    for count in range(iterations):
         active = rr > floor
-        if not active.any():
+        if count % every == 0 and not active.any():
             break
         mp = matvec(p)
         curvature = space.dot(p, mp)

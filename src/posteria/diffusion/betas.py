@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import Settings
+from ..core.linalg import outside_inference
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Betas(metaclass=Settings):
         if not isinstance(sigma, Tensor):
             log_sigma = math.log(max(sigma, self.sigmas[0]))
             return float(np.interp(log_sigma, _log_table(self), np.arange(len(self.sigmas))))
-        table = torch.from_numpy(_log_table(self)).to(sigma.device)
+        table = _log_table_on(self, sigma.device)
         log_sigma_t = sigma.double().clamp(self.sigmas[0], self.sigmas[-1]).log()
         upper = torch.searchsorted(table, log_sigma_t).clamp(1, len(table) - 1)
         low, high = table[upper - 1], table[upper]
@@ -45,6 +46,12 @@ class Betas(metaclass=Settings):
 @lru_cache(maxsize=16)
 def _log_table(betas: Betas) -> np.ndarray:
     return np.log(np.array(betas.sigmas, dtype=np.float64))
+
+
+@lru_cache(maxsize=16)
+def _log_table_on(betas: Betas, device: torch.device) -> Tensor:
+    with outside_inference():
+        return torch.from_numpy(_log_table(betas)).to(device)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ class Denoiser(abc.ABC):
         """E[x_0 | x] and the map `v -> J^T v` of its Jacobian."""
         return linalg.vjp(lambda z: self(z, sigma), x, type(self).__name__)
 
+    def vjp_once(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
+        """As `vjp`, with a map that is called once at most, and holds less memory."""
+        with linalg.called_once():
+            return self.vjp(x, sigma)
+
     @property
     def base(self) -> "Denoiser":
         """The prior itself, without what counts or watches it."""

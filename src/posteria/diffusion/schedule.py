@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ..core.errors import InputError, Settings, require
 from ..core.level import Level, exp, expm1, power, root
+from ..core.linalg import outside_inference
 from .betas import Betas, LinearBetas
 
 
@@ -196,7 +197,7 @@ class Table(Schedule):
         # The nudge keeps a time that came out of `time` at its own entry.
         if isinstance(u, Tensor):
             index = (u.double() * (len(entries) - 1) + 1e-6).floor().long()
-            return torch.from_numpy(entries).to(u.device)[index.clamp(0, len(entries) - 1)]
+            return _entries_on(self.betas, u.device)[index.clamp(0, len(entries) - 1)]
         return float(entries[min(int(u * (len(entries) - 1) + 1e-6), len(entries) - 1)])
 
     @override
@@ -217,6 +218,12 @@ class Table(Schedule):
 @lru_cache(maxsize=16)
 def _entries(betas: Betas) -> np.ndarray:
     return np.array((0.0, *betas.sigmas[:-1]))
+
+
+@lru_cache(maxsize=16)
+def _entries_on(betas: Betas, device: torch.device) -> Tensor:
+    with outside_inference():
+        return torch.from_numpy(_entries(betas)).to(device)
 
 
 @lru_cache(maxsize=64)

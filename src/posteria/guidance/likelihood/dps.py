@@ -47,7 +47,7 @@ class DPS(LikelihoodRule):
         if sigma_next == 0:
             return Estimate(target.prior(x, sigma), memory)
         operator, std = target.operator, target.std
-        x0, denoiser_vjp = target.prior.vjp(x, sigma)
+        x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
         ax0, operator_vjp = operator.vjp(x0)
 
         residual = _weighted(target.y - ax0, std)

@@ -41,7 +41,7 @@ class LGD(LikelihoodRule):
     def __call__(self, target: Posterior, x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
         sigma, rng = info.sigma, info.streams(self)
         r = spread_given(sigma, measured_std(target.prior, self.prior_std))
-        x0, denoiser_vjp = target.prior.vjp(x, sigma)
+        x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
         cloud = r * rng.normal(target.space, self.points)
         moved = sigma**2 * denoiser_vjp(smoothed_score(target, x0, cloud))
         if self.reach is not None:

@@ -59,6 +59,6 @@ def guided(
 ) -> tuple[Tensor, Tensor]:
     """`D(x)` and the gradient of the log of `N(y; A D(x), std^2 + variance A A^T)` in its mean."""
     operator = problem.operator
-    x0, denoiser_vjp = problem.prior.vjp(x, sigma)
+    x0, denoiser_vjp = problem.prior.vjp_once(x, sigma)
     residual = problem.y - operator(x0)
     return x0, denoiser_vjp(operator.adjoint(innovation(problem.likelihood, residual, variance)))

@@ -77,7 +77,7 @@ class TFG(LikelihoodRule):
         cloud = self.cloud(target, info)
         pushed: Tensor | float = 0.0
         if self.rho.size:
-            x0, pullback = target.prior.vjp(x, sigma)
+            x0, pullback = target.prior.vjp_once(x, sigma)
             gradient = pullback(smoothed_score(target, x0, cloud))
             # What moves the next iterate by this is a move of the estimate by so much over its share.
             pushed = self.rho.of_iterate(move) / move.share * gradient

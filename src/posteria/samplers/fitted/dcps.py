@@ -167,7 +167,7 @@ class DCPS(PosteriorSampler[ScaledState]):
     ) -> Tensor:
         """A tamed Langevin step on the noised prior times the likelihood of the mean of the jump."""
         tau, sigma = levels
-        x0, pullback = target.prior.vjp(x, sigma)
+        x0, pullback = target.prior.vjp_once(x, sigma)
         weight, _ = bridge(0.0, tau, sigma)
         pull = score(x0 + weight * (x - x0))
         gradient = (x0 - x) / sigma**2 + weight * pull + (1 - weight) * pullback(pull)
@@ -198,7 +198,7 @@ def _jump(
     tau, sigma = levels
     if tau == sigma:
         return score(u)
-    x0, pullback = target.prior.vjp(u, sigma)
+    x0, pullback = target.prior.vjp_once(u, sigma)
     weight, std = bridge(0.0, tau, sigma)
     x = x0 + weight * (u - x0)
     if std:

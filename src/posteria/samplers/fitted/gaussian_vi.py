@@ -80,7 +80,7 @@ def through(target: Posterior, level: Level) -> Callable[[Tensor], Tensor]:
     prior, likelihood, y = target.prior, target.likelihood, target.y
 
     def score(u: Tensor) -> Tensor:
-        denoised, pullback = prior.vjp(u, level)
+        denoised, pullback = prior.vjp_once(u, level)
         return pullback(likelihood.score(y, denoised))
 
     return score

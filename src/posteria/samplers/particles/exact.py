@@ -172,7 +172,8 @@ class Exact(PopulationSampler[ExactState]):
             log_weight=zeros,
             log_evidence=zeros[:, 0],
             levels=torch.tensor(levels, dtype=torch.float64),
-            variance=moments,
+            # On the CPU as the levels are: each step reads its own.
+            variance=moments.cpu(),
             bias=bias,
         )
 

@@ -130,7 +130,7 @@ class TDS(PopulationSampler[TDSState]):
 
 def _twist(target: Observed, x: Tensor, sigma: float, prior_std: float) -> TwistValue:
     """The twist at level `sigma`, up to a constant of the level, which drops out of the weights."""
-    x0, pullback = target.prior.vjp(x, sigma)
+    x0, pullback = target.prior.vjp_once(x, sigma)
     seen = _gaussian(target)
     if seen is None:
         return TwistValue(x0, log_prob(target, x0), pullback(score(target, x0)))

@@ -176,7 +176,7 @@ class Twist(abc.ABC):
         """Those that a draw of x_0 takes."""
         return KRYLOV
 
-    def constant(self, target: Observed, spread: Spread) -> float:
+    def constant(self, target: Observed, spread: Spread) -> float | Tensor:
         """What `log_value` leaves out because it is the same for all particles; NaN if it is not known."""
         return 0.0
 
@@ -263,7 +263,7 @@ class Isotropic(Twist):
     ) -> TwistValue:
         likelihood = linear(target, "This twist")
         operator, space = likelihood.operator, likelihood.operator.codomain
-        x0, denoiser_vjp = target.prior.vjp(x, sigma)
+        x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
         residual = target.y - operator(x0)
         solved = innovation(likelihood, residual, spread.signal)
         # The log-determinant is the same for all particles and cancels from the weights.
@@ -297,7 +297,7 @@ class Isotropic(Twist):
         return free + covariance(operator.adjoint(solved))
 
     @override
-    def constant(self, target: Observed, spread: Spread) -> float:
+    def constant(self, target: Observed, spread: Spread) -> float | Tensor:
         operator, std = linear(target, "This twist")
         size = operator.codomain.size
         noise = torch.as_tensor(std, dtype=torch.float64, device=target.space.device)
@@ -311,7 +311,7 @@ class Isotropic(Twist):
             spread_log = torch.logdet(eye + spread.signal * matrix @ matrix.mT)
         else:
             return math.nan
-        return -float(spread_log / 2 + noise.log().sum()) - size * LOG_TWO_PI / 2
+        return -(spread_log / 2 + noise.log().sum()) - size * LOG_TWO_PI / 2
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ class Scalar(Twist):
         self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
     ) -> TwistValue:
         likelihood = _gaussian(target)
-        x0, denoiser_vjp = target.prior.vjp(x, sigma)
+        x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
         ax0, operator_vjp = likelihood.operator.vjp(x0)
         total = likelihood.std**2 + spread.measured
         residual = target.y - ax0 - spread.bias
@@ -347,7 +347,7 @@ class MonteCarlo(Twist):
         self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
     ) -> TwistValue:
         space = target.space
-        x0, denoiser_vjp = target.prior.vjp(x, sigma)
+        x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
         points = [x0 + math.sqrt(spread.signal) * rng.normal_like(x0) for _ in range(self.draws)]
         values = torch.stack([log_prob(target, point) for point in points])
         share = values.softmax(0).to(x.dtype)
@@ -369,6 +369,6 @@ def _gaussian(target: Observed) -> GaussianLikelihood:
     return expect(target.likelihood, GaussianLikelihood, by="This twist")
 
 
-def _log_std(std: Tensor, size: int) -> float:
+def _log_std(std: Tensor, size: int) -> Tensor:
     """Sum of the logs over the entries of y."""
-    return float(std.double().log().sum()) * (1 if std.ndim else size)
+    return std.double().log().sum() * (1 if std.ndim else size)

@@ -128,7 +128,7 @@ class SDA(PosteriorSampler[SDAState]):
     def _look(self, target: GaussianProblem, x: Tensor, sigma: float) -> tuple[Tensor, Guidance]:
         """The clean estimate under the prior, and how the measurement moves it."""
         operator, space = target.operator, target.space
-        x0, denoiser_vjp = target.prior.vjp(x, sigma)
+        x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
         ax0, operator_vjp = operator.vjp(x0)
         residual = target.y - ax0
         weighted = residual / (target.std**2 + self.gamma * sigma**2)

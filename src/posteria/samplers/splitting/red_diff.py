@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from ...core.errors import expect, require, unknown
 from ...core.level import Level, like, spread
+from ...core.linalg import outside_inference
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.scale import ScaledState, prior_scale
@@ -177,13 +178,13 @@ class REDDiff(PosteriorSampler[REDDiffState]):
 
     def _level(self, sigma: float, std: float, rng: Rng) -> tuple[Level, Level]:
         """The level of a step, and what the pull to the denoised signal is multiplied by."""
-        factors = _factors(self.schedule, self.weighting, self.weight, std)
+        weights = (self.weighting, self.weight, std)
         if self.order == "descending":
-            return sigma, factors[levels_of(self.schedule).index(sigma)]
+            place = levels_of(self.schedule).index(sigma)
+            return sigma, _factors(self.schedule, *weights)[place]
+        levels, factors = _table(rng.device, self.schedule, *weights)
         index = (rng.uniform() * len(factors)).long()
-        levels = levels_of(self.schedule)[:-1]
-        table = torch.tensor([levels, factors], dtype=torch.float64, device=index.device)
-        return table[0][index], table[1][index]
+        return levels[index], factors[index]
 
     def _data_term(self, target: Posterior, x: Tensor) -> Tensor:
         """The gradient of the negative log-likelihood; of the paper's code's data term if `averaged`."""
@@ -193,6 +194,14 @@ class REDDiff(PosteriorSampler[REDDiffState]):
         ax, pullback = operator.vjp(x)
         # Adam does not see a common factor: both terms are multiplied by the size of the signal.
         return pullback(ax - target.y) * (operator.domain.size / operator.codomain.size)
+
+
+@lru_cache(maxsize=64)
+def _table(device: torch.device, schedule: Schedule, *weights: Any) -> Tensor:
+    """The levels above 0 and their factors, `[2, levels]`."""
+    with outside_inference():
+        rows = (levels_of(schedule)[:-1], _factors(schedule, *weights))
+        return torch.tensor(rows, dtype=torch.float64, device=device)
 
 
 @lru_cache(maxsize=64)
