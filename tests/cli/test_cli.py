@@ -303,7 +303,7 @@ WRONG = {
     "--sigma -1": "noise level above 0",
     "--sigma nan": "noise level above 0",
     "--task inpant": "no task 'inpant'; there are",
-    "--prior digit": "no prior 'digit'; there are digits, emoji, diffusers:FOLDER-OR-NAME. Did you mean 'digits'?",
+    "--prior digit": "adm:FILE.pt. Did you mean 'digits'?",
     "--sampler mgmd": "Did you mean 'mgdm'?",
     "--preset fhq": "no published setting of MGDM 'fhq'",
     "--set gibs=2": "Did you mean 'gibbs'?",

@@ -95,7 +95,10 @@ def test_flow_matching_by_another_solver() -> None:
 @pytest.mark.parametrize("curve", ["sigmoid", "laplace"])
 def test_tables_that_diffusers_makes(curve: str) -> None:
     # Catches: a table that is refused although the scheduler has it.
-    scheduler = diffusers.DDPMScheduler(beta_schedule=curve)
+    try:
+        scheduler = diffusers.DDPMScheduler(beta_schedule=curve)
+    except NotImplementedError:
+        pytest.skip("this version of diffusers has no such table")
     abar = scheduler.alphas_cumprod
     sigmas = reading_of(config_of(scheduler)).betas.sigmas
     assert sigmas == pytest.approx(((1 - abar) / abar).sqrt().tolist(), rel=2e-3)

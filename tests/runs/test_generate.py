@@ -397,7 +397,7 @@ def test_wrong_input_ends_in_one_sentence(
     monkeypatch.chdir(inputs)
     before = files(inputs)
     drawn: list[int] = []
-    monkeypatch.setattr(po.Network, "__call__", lambda *_: drawn.append(1))
+    monkeypatch.setattr("posteria.runs.engine.draw_chunk", lambda *_: drawn.append(1))
     assert posteria(*words.split()) == 1
     error = capsys.readouterr().err
     assert WRONG[words] in error
