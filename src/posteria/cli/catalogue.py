@@ -10,7 +10,7 @@ from rich.table import Table
 from ..core.errors import unknown
 from ..guidance import RULES
 from ..modalities import MODALITIES
-from ..priors import SHIPPED
+from ..priors import PUBLISHED, SHIPPED
 from ..runs.settings import by_classifier
 from ..samplers import POSTERIOR_SAMPLERS, TILTED_SAMPLERS
 from .output import say, say_json
@@ -86,14 +86,23 @@ def _print_table(listing: Listing) -> None:
 
 def _priors() -> Listing:
     rows = {
-        p.name: {"draws": p.about, "pictures": f"{len(p.examples)} held-out ones"}
-        for p in SHIPPED.values()
+        card.name: {
+            "draws": card.about,
+            "from": "the package" if card.where == "package" else card.path,
+            "licence": card.licence,
+        }
+        for card in (*SHIPPED.values(), *PUBLISHED.values())
     }
-    rows["diffusers:NAME"] = {
-        "draws": "any pixel model in diffusers' format: a folder or a hub name",
-        "pictures": "",
-    }
-    return Listing("Priors", rows)
+    for name, draws in (
+        (
+            "diffusers:NAME",
+            "any model in diffusers' format, of pixels or latents: a folder or a hub name",
+        ),
+        ("adm:FILE.pt", "a state dict of guided-diffusion"),
+    ):
+        rows[name] = {"draws": draws, "from": "you", "licence": ""}
+    note = "Weights of those in the package alone were run; the readers of the others are tested on small models."
+    return Listing("Priors", rows, [note])
 
 
 def _samplers() -> Listing:

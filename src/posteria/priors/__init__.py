@@ -2,7 +2,7 @@
 
 from ..latent import Decoder as Decoder, Latent as Latent
 from .adapters import from_denoiser as from_denoiser
-from .card import SHIPPED as SHIPPED, Card as Card
+from .card import PUBLISHED as PUBLISHED, SHIPPED as SHIPPED, Card as Card
 from .classifier import CLASSIFIERS as CLASSIFIERS, load_classifier as load_classifier
 from .load import card_of as card_of, load_prior as load_prior, prior_sha256 as prior_sha256
 from .pipeline.draw import decode as decode, sample_pipeline as sample_pipeline

@@ -34,7 +34,7 @@ class Card:
         name: Its name, as `load_prior` takes it.
         reader: Which of `posteria.priors.readers.READERS` loads it.
         path: Its files: a folder or file, or a name on the hub.
-        where: `package`, `folder` or `hub`.
+        where: `package`, `folder`, `hub`, or `page`: then its files are to be fetched by hand from `path`.
         modality: Of what kind its data are.
         about: What it draws, in a line.
         sha256: Of its weights; None if they may be any.
@@ -101,6 +101,21 @@ SHIPPED = {
     path.parent.name: read_card(path, where="package")
     for path in sorted(WEIGHTS.glob("*/card.toml"))
 }
+
+
+def _published() -> dict[str, Card]:
+    """The cards of models that are not in the package, by name."""
+    with (Path(__file__).parent / "published.toml").open("rb") as file:
+        entries = tomllib.load(file)["prior"]
+    cards = {}
+    for entry in entries:
+        data = Data(tuple(entry.pop("data")["shape"]))
+        where = "page" if entry["path"].startswith("https://") else "hub"
+        cards[entry["name"]] = Card(**entry, where=where, data=data)
+    return cards
+
+
+PUBLISHED = _published()
 
 
 def file_sha256(path: Path) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ..core.errors import CapabilityError, InputError, ReadingWarning, expect, unknown
+from ..core.errors import CapabilityError, InputError, ReadingWarning, expect, require, unknown
 from ..diffusion.denoiser import Condition, Conditional, Label, Scale
 from ..diffusion.network import Discrete, Network
 from ..diffusion.reading import LEFT, noise_left
 from ..diffusion.units import Units
 from ..latent import Latent
-from .card import SHIPPED, Card, check_hash, files_sha256, read_card
+from .card import PUBLISHED, SHIPPED, Card, check_hash, files_sha256, read_card
 from .pipeline.reading import with_null
 from .readers.folder import CHECKPOINTS, weight_files
 from .readers.pipeline import plan_of
@@ -106,11 +106,14 @@ def card_of(name: str | Path) -> Card:
     name = expect(str(name) if isinstance(name, Path) else name, str, by="load_prior")
     if name in SHIPPED:
         return SHIPPED[name]
+    if name in PUBLISHED and not Path(name).exists():
+        return PUBLISHED[name]
     kind, colon, path = name.partition(":")
     if not name or (colon and not path):
-        raise unknown("prior", name, KNOWN)
+        raise unknown("prior", name, (*KNOWN, *PUBLISHED))
     if colon and kind == "diffusers" and not Path(path).exists():
-        return Card(name=path, reader="pixel", path=path, where="hub")
+        known = [card for card in PUBLISHED.values() if card.path == path]
+        return known[0] if known else Card(name=path, reader="pixel", path=path, where="hub")
     if colon and kind in READERS:
         return Card(name=name, reader=kind, path=path)
     folder = Path(path if colon and kind == "diffusers" else name)
@@ -121,7 +124,7 @@ def card_of(name: str | Path) -> Card:
             "Load any other network with its own code and wrap it: posteria.Network(module, space, parametrisation)."
         )
     if not folder.is_dir():
-        raise unknown("prior", name, KNOWN)
+        raise unknown("prior", name, (*KNOWN, *PUBLISHED))
     if (folder / "card.toml").exists():
         card = read_card(folder / "card.toml")
         if card.reader not in READERS:
@@ -141,6 +144,10 @@ def _check_device(device: torch.device | str) -> None:
 
 def _files(card: Card) -> Path:
     """The files of a prior, fetched if they are on the hub: first what says of which kind it is."""
+    require(
+        card.where != "page",
+        f"posteria does not fetch {card.name}: get it from {card.path} and load the file, {card.reader}:FILE.",
+    )
     if card.where != "hub":
         return card.folder
     folder = _fetch(card.path, ["*.json"])

@@ -115,7 +115,8 @@ def read_adm(
         size is None or all(side > 0 and side % multiple == 0 for side in size),
         f"This network takes sides that are multiples of {multiple}; size={size}.",
     )
-    module = converted(state, signature, layout).to(device, dtype).eval().requires_grad_(False)
+    state = {name: value.to(dtype) for name, value in state.items()}
+    module = converted(state, signature, layout).to(device).eval().requires_grad_(False)
     accuracy = torch.float64 if dtype == torch.float64 else torch.float32
     space = Space((3, *(size or (layout.size, layout.size))), accuracy, device)
     network = Network(module, space, Epsilon(layout.betas), labels=signature.classes or 0)
