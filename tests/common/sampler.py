@@ -23,6 +23,9 @@ SMALL: dict[str, po.samplers.Sampler[Any]] = {
     "mgdm midpoint": po.MGDM(schedule=po.Karras(steps=8), points=5, index=po.samplers.Midpoint()),
     "exact": po.samplers.SAMPLERS["exact"](schedule=WIDE, particles=16),
     "exact spread": po.samplers.SAMPLERS["exact"](schedule=WIDE, particles=16, dense=0),
+    "tempered": po.samplers.SAMPLERS["tempered"](
+        schedule=po.Karras(steps=6), particles=16, points=3
+    ),
     "mmps": po.samplers.SAMPLERS["mmps"](schedule=TEN),
     "pigdm": po.samplers.SAMPLERS["pigdm"](schedule=TEN),
     "tmpd": po.samplers.SAMPLERS["tmpd"](schedule=TEN),

@@ -20,6 +20,7 @@ from .particles.fk import FK as FK, rewarded as rewarded
 from .particles.fps import FPS as FPS
 from .particles.mcgdiff import MCGDiff as MCGDiff
 from .particles.tds import TDS as TDS
+from .particles.tempered.sampler import Tempered as Tempered
 from .posterior import PosteriorSampler as PosteriorSampler
 from .projection.ddnm import DDNM as DDNM
 from .projection.ddrm import DDRM as DDRM

@@ -17,6 +17,7 @@ from .particles.fk import FK, Difference, Max, Sum
 from .particles.fps import FPS
 from .particles.mcgdiff import MCGDiff
 from .particles.tds import TDS
+from .particles.tempered.sampler import Tempered
 from .posterior import PosteriorSampler
 from .projection.ddnm import DDNM
 from .projection.ddrm import DDRM
@@ -38,6 +39,7 @@ POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
     "mgps": MGPS,
     "mgdm": MGDM,
     "exact": Exact,
+    "tempered": Tempered,
     "mmps": MMPS,
     "pigdm": PiGDM,
     "tmpd": TMPD,

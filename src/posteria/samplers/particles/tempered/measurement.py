@@ -1,0 +1,116 @@
+"""The measurement of the tempered sampler: a Gaussian whose noise grows in the signal's space, and its state."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ....core.rng import Rng
+from ....core.space import Space
+from ....diffusion.denoiser import Denoiser
+from ....operators.base import SVDOperator
+from ..population import ParticleState
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemperedState(ParticleState):
+    """Where populations stand.
+
+    Args:
+        tau: Variance of the signal's noise in the tempered measurement, `[populations]` in float64.
+        noise: The standard normal noise of the measurement, in the operator's basis, `[populations, 1, rank]`.
+        start: The particles when they were last weighted, `[populations, particles, *event]`.
+        rounds: Steps since then, `[populations]`.
+        reach: The highest level of reflections.
+    """
+
+    tau: Tensor
+    noise: Tensor
+    start: Tensor
+    rounds: Tensor
+    reach: float
+
+
+class Tempering(NamedTuple):
+    """A linear measurement of populations in the basis of its operator, `A = U diag(s) V^T`.
+
+    Attributes:
+        prior: The prior.
+        operator: A, or A in units of the noise.
+        y: `U^T y`, `[populations or 1, 1, rank]` in float64.
+        s: Singular values, `[rank]` in float64.
+        std: The noise level.
+        constant: Log-density of what y has outside of the range of A, `[populations or 1]`.
+    """
+
+    prior: Denoiser
+    operator: SVDOperator
+    y: Tensor
+    s: Tensor
+    std: float
+    constant: Tensor
+
+    @property
+    def space(self) -> Space:
+        """Space of the samples."""
+        return self.prior.space
+
+    @property
+    def floor(self) -> float:
+        """The noise variance of the signal that is as large as that of the measurement where it is most precise."""
+        return (self.std / float(self.s.max())) ** 2
+
+    def measured(self, x: Tensor) -> Tensor:
+        """`diag(s) V^T x`, `[*batch, rank]` in float64."""
+        return self.s * self.operator.vt(x)[..., : len(self.s)].double()
+
+    def noised(self, state: TemperedState) -> Tensor:
+        """`U^T y` with the noise of the level, `[populations, 1, rank]`."""
+        return self.y + _column(state.tau).sqrt() * self.s * state.noise
+
+    def log_prob(self, gaps: tuple[Tensor, Tensor], noise: Tensor, tau: Tensor) -> Tensor:
+        """Log-density of the noised measurement, `[populations, particles]`.
+
+        Args:
+            gaps: Of `y - A x`, its squares and its product with the noise's scale, `[populations, particles, rank]`.
+            noise: As in the state.
+            tau: `[populations]`.
+        """
+        square, cross = gaps
+        tau = _column(tau)
+        variance = self.std**2 + tau * self.s**2
+        known = tau * (self.s * noise) ** 2 / variance + (2 * math.pi * variance).log()
+        energy = square @ (1 / variance).mT + 2 * cross @ (tau.sqrt() * noise / variance).mT
+        return -(energy[..., 0] + known.sum(-1)) / 2
+
+    def gaps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What `log_prob` asks of particles."""
+        gap = self.y - self.measured(x)
+        return gap**2, gap * self.s
+
+    def couple(self, x: Tensor, y: Tensor, tau: Tensor, variance: Tensor, rng: Rng) -> Tensor:
+        """A draw of `z = x + sqrt(variance) * noise` given x and the noised measurement, whose noise it shares.
+
+        Args:
+            x: Particles.
+            y: The noised measurement, as `noised` gives it.
+            tau: `[populations]`.
+            variance: `[populations]`, at most tau and what `floor` is.
+            rng: One stream a population.
+        """
+        tau, variance = _column(tau), _column(variance)
+        left = (self.std**2 + (tau - variance) * self.s**2).clamp(min=0)
+        gain = variance * self.s / (self.std**2 + tau * self.s**2)
+        scale = variance.sqrt().reshape(-1, *(1,) * (x.ndim - 1)).to(x)
+        z = x + scale * rng.normal_like(x)
+        seen = self.measured(z)
+        residual = y + left.sqrt() * rng.normal_like(seen) - seen
+        size = self.operator.domain.size
+        pull = torch.nn.functional.pad(gain * residual, (0, size - len(self.s)))
+        return z + self.operator.v(pull.to(x))
+
+
+def _column(values: Tensor) -> Tensor:
+    return values[:, None, None]
