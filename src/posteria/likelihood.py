@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from .core import linalg
 from .core.errors import CapabilityError, InputError, ShapeError
-from .core.rebuild import brief
 from .core.rng import Rng
+from .core.settings import brief
 from .core.space import Space
 from .operators.base import Operator
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 from .core.errors import ShapeError, expect, require
 from .core.linalg import LinearMap
 from .core.meter import Meter
-from .core.rebuild import brief
+from .core.settings import brief
 from .core.space import Space, real
 from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser
 from .latent import decoder_of, measured

@@ -122,7 +122,7 @@ def test_bad_input_is_refused_before_any_work() -> None:
         (po.InputError, "weights=", lambda: DynamicCFG(weights=())),
         (po.InputError, "floor=0", lambda: DynamicCFG(floor=0)),
         (po.InputError, "one for each of 2", lambda: DynamicCFG(evaluators=scores, shares=(1.0,))),
-        (po.InputError, "not both", lambda: DynamicCFG(shares=(), literal=True)),
+        (po.InputError, "not both", lambda: DynamicCFG(shares=(), as_published=("literal",))),
         (
             po.ShapeError,
             r"one score a sample, \(1,\)",

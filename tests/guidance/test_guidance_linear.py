@@ -19,7 +19,7 @@ from common.guidance_linear import (
 )
 from helpers import F64, mixture
 from posteria.core.meter import Cost, Meter
-from posteria.core.rebuild import rebuild
+from posteria.core.settings import rebuild
 from posteria.guidance.base import Pointwise, TiltedRule
 from posteria.guidance.models.autoguidance import AutoGuidance
 from posteria.guidance.models.rlg import RLG

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import Settings
 from ..core.linalg import outside_inference
+from ..core.settings import Settings
 
 
 @dataclass(frozen=True)

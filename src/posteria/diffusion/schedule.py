@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, Settings, require
+from ..core.errors import InputError, require
 from ..core.level import Level, exp, expm1, power, root
 from ..core.linalg import outside_inference
+from ..core.settings import Settings
 from .betas import Betas, LinearBetas
 
 

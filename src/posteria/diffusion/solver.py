@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import Settings
 from ..core.rng import Rng
+from ..core.settings import Settings
 from ..core.state import State
 from .kernel import reverse_step
 

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, Settings, expect, require
+from ..core.errors import InputError, expect, require
 from ..core.level import Level
 from ..core.rng import Rng
+from ..core.settings import Settings
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.solver import Heun, Solver

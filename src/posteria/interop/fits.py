@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.errors import CapabilityError
-from ..core.rebuild import rebuild
+from ..core.settings import rebuild
 from ..diffusion import betas, network
 from ..diffusion.network import X0, Epsilon, FlowMatching, Parametrisation
 from ..guidance.base import TiltedRule

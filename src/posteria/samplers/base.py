@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ..core import linalg
-from ..core.errors import CapabilityError, Settings, require, unknown
+from ..core.errors import CapabilityError, require, unknown
 from ..core.meter import Cost, Watch
 from ..core.rng import Rng, Seeds, listed
+from ..core.settings import Settings
 from ..core.space import Space
 from ..core.state import State
 from ..diffusion.schedule import Schedule, Table, levels_of

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..core.rebuild import rebuild
+from ..core.settings import rebuild
 from ..diffusion import betas, network, schedule, solver
 from ..guidance import RULES
 from ..guidance.likelihood.strength import Bayes, Decreasing, Even, Faded, Fixed, Increasing

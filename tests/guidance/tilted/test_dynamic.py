@@ -108,7 +108,9 @@ def test_the_evaluator_that_moves_decides(
     def against(z: Tensor, sigma: float) -> Tensor:
         return -(z * direction).sum(-1)
 
-    rule = DynamicCFG(weights=(1.0, 3.0, 9.0), evaluators=(along, against), literal=literal)
+    rule = DynamicCFG(
+        weights=(1.0, 3.0, 9.0), evaluators=(along, against), as_published=("literal",) * literal
+    )
     memory = {
         "earlier": torch.tensor([earlier], dtype=F64),
         "latest": torch.tensor([latest], dtype=F64),

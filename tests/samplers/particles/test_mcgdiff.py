@@ -9,6 +9,6 @@ def test_terminal_weights_do_not_converge() -> None:
     settings = MCGDiff(schedule=LEVELS, particles=512, kappa=1e-4)
     plain, _ = population_error(settings, 12)
     terminal, _ = population_error(
-        MCGDiff(schedule=LEVELS, particles=512, kappa=1e-4, terminal=True), 12
+        MCGDiff(schedule=LEVELS, particles=512, kappa=1e-4, as_published=("terminal",)), 12
     )
     assert terminal > 1.5 * plain

@@ -34,9 +34,11 @@ SMALL: dict[str, PopulationSampler[Any]] = {
     "tds": TDS(schedule=SHORT, particles=16),
     "tds given": TDS(schedule=SHORT, particles=16, threshold=1, prior_std=2.0),
     "mcgdiff": MCGDiff(schedule=SHORT, particles=16),
-    "mcgdiff terminal": MCGDiff(schedule=SHORT, particles=16, kappa=0.01, terminal=True),
+    "mcgdiff terminal": MCGDiff(
+        schedule=SHORT, particles=16, kappa=0.01, as_published=("terminal",)
+    ),
     "fps": FPS(schedule=SHORT, particles=16),
-    "fps repeated": FPS(schedule=SHORT, particles=16, repeated=True),
+    "fps repeated": FPS(schedule=SHORT, particles=16, as_published=("repeated",)),
 }
 
 
@@ -274,7 +276,7 @@ def test_moments_on_a_gaussian(name: str, scale: float, std: float) -> None:
 def test_the_noise_of_a_measurement_counts_once() -> None:
     # FPS as published takes it for a new one at every level.
     target = scaled(1.0, 0.5)
-    error, ratio = moments(FPS(repeated=True).sample(target, range(1024)), target)
+    error, ratio = moments(FPS(as_published=("repeated",)).sample(target, range(1024)), target)
     assert error > 0.3 or ratio < 0.7
 
 
@@ -368,13 +370,13 @@ def test_what_they_refuse() -> None:
         (TDS, {"prior_std": 0.0}),
         (TDS, {"prior_std": math.inf}),
         (MCGDiff, {"kappa": -1e-3}),
-        (MCGDiff, {"terminal": True}),
+        (MCGDiff, {"as_published": ("terminal",)}),
     ],
 )
 def test_settings_that_make_no_sense(
     kind: type[PopulationSampler[Any]], wrong: dict[str, Any]
 ) -> None:
-    field = "kappa" if "terminal" in wrong else next(iter(wrong))
+    field = "kappa" if "as_published" in wrong else next(iter(wrong))
     with pytest.raises(po.InputError, match=field):
         kind(**wrong)
 
@@ -389,7 +391,7 @@ def test_a_level_of_the_schedule_may_be_that_of_the_noise() -> None:
         for sampler in (
             MCGDiff(schedule=levels, particles=8),
             FPS(schedule=levels, particles=8),
-            FPS(schedule=levels, particles=8, repeated=True),
+            FPS(schedule=levels, particles=8, as_published=("repeated",)),
             TDS(schedule=levels, particles=8),
         ):
             assert sampler.sample(target, range(8)).isfinite().all()

@@ -28,7 +28,7 @@ def test_daps_as_published_has_the_law_that_its_formulas_imply() -> None:
     # step and the matched spread are the default.
     target, _ = independent(1.0, std=0.4)
     schedule = po.Karras(steps=40, sigma_min=0.1, sigma_max=100.0)
-    sampler = DAPS(schedule=schedule, ode=5, matched=False)
+    sampler = DAPS(schedule=schedule, ode=5, as_published=("spread",))
     x = sampler.sample(target, range(3000))[:, 1]
     variance = schedule.levels()[0] ** 2
     for sigma, sigma_next in pairwise(schedule.levels()):

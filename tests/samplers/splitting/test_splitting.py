@@ -28,7 +28,7 @@ SMALL: dict[str, po.samplers.Sampler[Any]] = {
     "daps paper": DAPS(
         schedule=FEW,
         ode=3,
-        matched=False,
+        as_published=("spread",),
         exact=False,
         tau=0.2,
         decay=0.1,

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 from typing_extensions import override
 
-from ...core.errors import Settings
+from ...core.settings import Settings
 
 
 class Move(NamedTuple):

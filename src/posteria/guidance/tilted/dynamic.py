@@ -43,15 +43,18 @@ class DynamicCFG(TiltedRule):
         evaluators: At least one.
         floor: What is added to a score's size before it is divided by, in the score's unit.
         shares: Fixed a_e in place of the changing ones, one for each evaluator.
-        literal: Use the paper's `a_e = (e_t - e_{t+1}) / e_{t+1}` as it is written, which may be
-            negative or huge (0 where e_{t+1} is 0) and turns against a negative score that grows.
+        as_published: What is done as in the paper:
+
+            - `literal`: shares are `a_e = (e_t - e_{t+1}) / e_{t+1}`, which may be negative or huge (0 where e_{t+1}
+              is 0) and turn against a negative score that grows.
     """
 
     weights: tuple[float, ...] = (1.0, 3.0, 7.5, 11.0, 15.0)
     evaluators: tuple[Evaluator, ...] = ()
     floor: float = 1.0
     shares: tuple[float, ...] | None = None
-    literal: bool = False
+    as_published: tuple[str, ...] = ()
+    switches: ClassVar = {"literal": ("literal", True)}
     suited: ClassVar[Solver] = DDIM()
     needs: ClassVar[str] = "evaluators of noisy states, and an unconditional member"
     limits: ClassVar = {"floor": "(0, inf)"}
@@ -70,7 +73,7 @@ class DynamicCFG(TiltedRule):
             f"Fixed shares are one for each of {len(self.evaluators)} evaluators; shares={self.shares}.",
         )
         require(
-            self.shares is None or not self.literal,
+            self.shares is None or "literal" not in self.as_published,
             "The shares are fixed or the literal ones of the paper, not both.",
         )
 
@@ -121,7 +124,7 @@ class DynamicCFG(TiltedRule):
             return latest.new_tensor(self.shares).expand_as(latest)
         equal = torch.full_like(latest, 1 / len(self.evaluators))
         change = latest - earlier
-        if self.literal:
+        if "literal" in self.as_published:
             shares = torch.where(earlier == 0, 0.0, change / earlier)
         else:
             size = change.abs() / (earlier.abs() + self.floor)

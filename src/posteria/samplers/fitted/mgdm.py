@@ -108,11 +108,12 @@ class MGDM(PosteriorSampler[State]):
         inner: Optimiser steps at each level.
         lr: Step size of Adam.
         early: `(levels, lr)`: another step size at so many first levels.
-        relative: Steps are in units of the standard deviation of the Gaussian that is fitted to;
-            otherwise, as in the paper, of the noised data `sqrt(1 + sigma^2)`.
-        sampled_kl: Estimate the reference's part of the fit's gradient from the draw, as the
-            official code does.
         eta: Stochasticity of the runs and of the first move; 1 is ancestral.
+        as_published: What is done as in the paper and its code:
+
+            - `units`: the optimiser's steps are in units of the noised data, `sqrt(1 + sigma^2)`, and not of the
+              Gaussian that is fitted to;
+            - `sampled_kl`: the reference's part of the fit's gradient is estimated from the draw.
     """
 
     schedule: Schedule = field(default_factory=lambda: Table(steps=49))
@@ -122,9 +123,9 @@ class MGDM(PosteriorSampler[State]):
     inner: InnerSteps = field(default_factory=lambda: InnerSteps(10))
     lr: float = 0.4
     early: tuple[int, float] | None = None
-    relative: bool = True
-    sampled_kl: bool = False
     eta: float = 1.0
+    as_published: tuple[str, ...] = ()
+    switches: ClassVar = {"units": ("relative", False), "sampled_kl": ("sampled_kl", True)}
     limits: ClassVar = {
         "gibbs": "[1, inf)",
         "points": "[2, inf)",
@@ -142,7 +143,8 @@ class MGDM(PosteriorSampler[State]):
         code draws one time for a whole batch, and so can leave out a few evaluations when it is
         near 0.
         """
-        paper = partial(cls, schedule=Table(steps=99), points=20, relative=False, sampled_kl=True)
+        switches = ("units", "sampled_kl")
+        paper = partial(cls, schedule=Table(steps=99), points=20, as_published=switches)
         early = partial(paper, lr=0.03, early=(11, 0.01))
         return {
             "gmm": paper(lr=0.1, inner=InnerSteps(5, last=(9, 20))),
@@ -208,7 +210,7 @@ class MGDM(PosteriorSampler[State]):
                 steps=steps,
                 lr=lr,
                 scale=scale,
-                sampled_kl=self.sampled_kl,
+                sampled_kl="sampled_kl" in self.as_published,
             ).draw(rng)
             x0 = run_to_clean(target.prior, space, x_tau, self._run(time), rng, self.eta)
             x = bridge_step(space, x_tau, x_last, (tau, sigma_next, sigma), rng)
@@ -225,5 +227,5 @@ class MGDM(PosteriorSampler[State]):
         """The law of the signal at the earlier time given the clean signal and the iterate, and the unit of steps."""
         sigma, tau = levels
         weight, std = spreads(bridge(0.0, tau, sigma), space, x)
-        scale = std if self.relative else spread(root(1 + tau**2), space, x)
+        scale = spread(root(1 + tau**2), space, x) if "units" in self.as_published else std
         return Normal(x0 + weight * (x - x0), std), scale

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from typing_extensions import override
 
+from ...core.level import Level
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.betas import ScaledLinearBetas
@@ -37,9 +38,11 @@ class MGPS(PosteriorSampler[State]):
         full_below: Up to this time, `alpha` is 1.
         carry: Start a fit from the clean estimate of the last step (the papers' code) rather than
             from the reverse transition.
-        relative: Steps are in units of the standard deviation of the reverse transition;
-            otherwise, as in the paper, of the noised data `sqrt(1 + sigma^2)`.
         eta: Stochasticity of the bridges.
+        as_published: What is done as in the paper and its code:
+
+            - `units`: the optimiser's steps are in units of the noised data, `sqrt(1 + sigma^2)`, and not of the
+              Gaussian that is fitted to.
     """
 
     schedule: Schedule = field(default_factory=lambda: Table(steps=49))
@@ -49,8 +52,9 @@ class MGPS(PosteriorSampler[State]):
     warm: float | None = None
     full_below: float = 0.0
     carry: bool = True
-    relative: bool = True
     eta: float = 1.0
+    as_published: tuple[str, ...] = ()
+    switches: ClassVar = {"units": ("relative", False)}
     limits: ClassVar = {"alpha": "(0, 1]", "lr": "(0, inf)", "eta": "[0, 1]"}
 
     @classmethod
@@ -61,7 +65,7 @@ class MGPS(PosteriorSampler[State]):
         Made for data in [-1, 1] (gmm: of any scale). Evaluations / vjps per sample: gmm 1840 /
         1242, images 1532 / 674, ffhq 2200 / 1170, ffhq_ldm 2846 / 1678, imagenet 1696 / 796.
         """
-        paper = partial(cls, schedule=Table(steps=299), alpha=0.5, relative=False)
+        paper = partial(cls, schedule=Table(steps=299), alpha=0.5, as_published=("units",))
         image = partial(paper, lr=0.03, warm=0.7)
         tens = InnerSteps(2, last=(20, 2), first=(10, 20), every=(10, 0, 20))
         return {
@@ -139,7 +143,7 @@ class MGPS(PosteriorSampler[State]):
             start = Normal(state.x0 + weight * (state.x - state.x0), std)
         clean = middle <= lowest
         score = partial(target.likelihood.score, target.y) if clean else through(target, middle)
-        scale = reference.std if self.relative else math.sqrt(1 + middle**2)
+        scale = self._unit(reference.std, middle)
         return fit(score, reference, start, rng, steps=steps, lr=self.lr, scale=scale).draw(rng)
 
     def _clean(
@@ -158,5 +162,9 @@ class MGPS(PosteriorSampler[State]):
         def score(u: Tensor) -> Tensor:
             return likelihood.score(y, u) + (prior(u, lowest) - u) / lowest**2
 
-        scale = std if self.relative else math.sqrt(1 + lowest**2)
+        scale = self._unit(std, lowest)
         return fit(score, reference, start, rng, steps=steps, lr=self.lr, scale=scale).draw(rng)
+
+    def _unit(self, std: Level, sigma: float) -> Level:
+        """The unit of the optimiser's steps."""
+        return math.sqrt(1 + sigma**2) if "units" in self.as_published else std

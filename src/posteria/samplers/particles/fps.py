@@ -56,13 +56,16 @@ class FPS(PopulationSampler[FilterState]):
         particles: Size of a population.
         threshold: A population is resampled when its effective size is below this share of it; 0
             is never and 1 at every step.
-        repeated: The paper's path, `A x + std * noise` with new noise at each level.
+        as_published: What is done as in the paper:
+
+            - `repeated`: the path is `A x + std * noise` with new noise at each level.
     """
 
     schedule: Schedule = field(
         default_factory=lambda: LogLinear(steps=400, sigma_min=0.01, sigma_max=300.0)
     )
-    repeated: bool = False
+    as_published: tuple[str, ...] = ()
+    switches: ClassVar = {"repeated": ("repeated", True)}
     state_type: ClassVar[type[State]] = FilterState
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
 
@@ -74,7 +77,9 @@ class FPS(PopulationSampler[FilterState]):
         the diffusion, which the law of the particles supposes.
         """
         return {
-            "images": cls(schedule=Table(steps=999), particles=5, threshold=1.0, repeated=True)
+            "images": cls(
+                schedule=Table(steps=999), particles=5, threshold=1.0, as_published=("repeated",)
+            )
         }
 
     @override
@@ -85,7 +90,7 @@ class FPS(PopulationSampler[FilterState]):
     def _seen(self, target: Observed) -> tuple[Coordinates, Tensor]:
         """The measurement, with where the path begins for its levels, and the path's variance given the signal."""
         seen = coordinates(target, self.schedule, by=self)
-        if not self.repeated:
+        if "repeated" not in self.as_published:
             return seen, torch.zeros_like(seen.noise)
         start = torch.where(seen.noise.isfinite(), 0.0, torch.inf)
         return seen._replace(noise=start, anchor=start), seen.noise**2

@@ -55,16 +55,18 @@ class MCGDiff(PopulationSampler[ConditionedState]):
             is never and 1 at every step.
         kappa: Least variance with which a measurement is met, where the variance of the noised
             data at that level is `1 + sigma^2`.
-        terminal: Weigh the last particles by the likelihood over the potentials (the official
-            code). The measurement has been met exactly without, and these weights have heavy
-            tails. Needs a `kappa`.
+        as_published: What is done as in the official code:
+
+            - `terminal`: the last particles are weighed by the likelihood over the potentials. The measurement has
+              been met exactly without, and these weights have heavy tails. Needs a `kappa`.
     """
 
     schedule: Schedule = field(
         default_factory=lambda: LogLinear(steps=200, sigma_min=0.01, sigma_max=300.0)
     )
     kappa: float = 0.0
-    terminal: bool = False
+    as_published: tuple[str, ...] = ()
+    switches: ClassVar = {"terminal": ("terminal", True)}
     state_type: ClassVar[type[State]] = ConditionedState
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
 
@@ -72,7 +74,7 @@ class MCGDiff(PopulationSampler[ConditionedState]):
         super().__post_init__()
         require(0 <= self.kappa < 1, f"kappa is from 0 to below 1; {self.kappa} is not.")
         require(
-            self.kappa > 0 or not self.terminal,
+            self.kappa > 0 or "terminal" not in self.as_published,
             f"Terminal weights need a kappa above 0; kappa={self.kappa}.",
         )
 
@@ -82,7 +84,9 @@ class MCGDiff(PopulationSampler[ConditionedState]):
 
         Evaluations a population: images 6400 (64 particles), gmm 12800 (128 particles).
         """
-        official = partial(cls, schedule=Table(steps=100), threshold=1.0, terminal=True)
+        official = partial(
+            cls, schedule=Table(steps=100), threshold=1.0, as_published=("terminal",)
+        )
         return {
             "images": official(particles=64, kappa=1e-4),
             "gmm": official(particles=128, kappa=1e-8),
@@ -147,7 +151,7 @@ class MCGDiff(PopulationSampler[ConditionedState]):
 
     def _closed(self, seen: Coordinates, state: ConditionedState) -> ConditionedState:
         """The last particles with the terminal weights, if there are to be any."""
-        if not self.terminal:
+        if "terminal" not in self.as_published:
             return state
         # Entries that are met at level 0 have had their likelihood.
         passed = (seen.anchor > 0) & seen.noise.isfinite()

@@ -34,15 +34,16 @@ class DAPS(PosteriorSampler[ScaledState]):
             which a step at a low level is a Langevin step on the posterior; more steps, as in the
             paper, halve the drift of the prior but not the noise, and spread the samples.
         lowest: Where the ODE's last step starts, in data units.
-        matched: The draw is as near to the estimate as the signal is to its posterior mean under a
-            Gaussian prior of this spread, `s sigma / sqrt(s^2 + sigma^2)`; otherwise `sigma`, as in
-            the paper.
         prior_std: The spread s of the prior; by default it is measured.
         exact: Draw exactly where the measurement is linear with Gaussian noise.
         langevin: How to draw otherwise.
         decay: Factor that the step size of `langevin` has at the last level, and 1 at the first.
         tau: Noise level to use in place of the likelihood's; the papers' code has 0.01 whatever the
             noise is, which is not the posterior.
+        as_published: What is done as in the paper:
+
+            - `spread`: the draw is within `sigma` of the estimate, and not as near as the signal is to its posterior
+              mean under a Gaussian prior of spread s, `s sigma / sqrt(s^2 + sigma^2)`.
     """
 
     schedule: Schedule = field(
@@ -50,12 +51,13 @@ class DAPS(PosteriorSampler[ScaledState]):
     )
     ode: int = 1
     lowest: float = 0.01
-    matched: bool = True
     prior_std: float | None = None
     exact: bool = True
     langevin: Langevin = field(default_factory=Langevin)
     decay: float = 1.0
     tau: float | None = None
+    as_published: tuple[str, ...] = ()
+    switches: ClassVar = {"spread": ("matched", False)}
     state_type: ClassVar[type[State]] = ScaledState
     limits: ClassVar = {
         "ode": "[1, inf)",
@@ -81,7 +83,7 @@ class DAPS(PosteriorSampler[ScaledState]):
             cls,
             schedule=Karras(steps=200, sigma_min=0.1, sigma_max=100.0),
             ode=5,
-            matched=False,
+            as_published=("spread",),
             prior_std=1.0,
             exact=False,
             decay=0.01,
@@ -114,7 +116,8 @@ class DAPS(PosteriorSampler[ScaledState]):
         self, target: Posterior, state: ScaledState, sigma: float, sigma_next: float, rng: Rng
     ) -> ScaledState:
         x0 = self._estimate(target, state.x, sigma, rng)
-        radius = spread_given(sigma, state.prior_std) if self.matched else sigma
+        near = "spread" not in self.as_published
+        radius = spread_given(sigma, state.prior_std) if near else sigma
         behind = state.count / max(self.schedule.steps - 1, 1)
         x = draw_near(
             target,

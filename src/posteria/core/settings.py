@@ -1,0 +1,160 @@
+"""Classes that hold settings: the ranges of their numbers, what their `repr` holds, and from it back to the object."""
+
+import abc
+import ast
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from numbers import Integral
+from typing import Any, SupportsFloat
+
+from torch import Tensor
+from typing_extensions import override
+
+from .errors import InputError, PosteriaError, unknown
+
+# Classes by the names that they had in records that were written before.
+RENAMED = {"Clean": "X0"}
+
+
+class KeywordError(InputError, TypeError):
+    """A keyword that a class does not have."""
+
+
+@lru_cache(maxsize=256)
+def _limits(kind: type) -> list[tuple[str, str, bool, bool]]:
+    """Of each setting that has a range: its name, its range, whether it may be None, and whether it is an integer."""
+    ranges: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        ranges |= vars(base).get("limits", {})
+    types = {
+        f.name: getattr(f.type, "__args__", (f.type,)) for f in fields(kind) if f.name in ranges
+    }
+    return [(k, ranges[k], type(None) in t, int in t and float not in t) for k, t in types.items()]
+
+
+def _within(interval: str) -> tuple[Callable[[float], bool], str]:
+    """Whether a number lies in a range such as `(0, 1]`, and the range in words."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above, below = interval[0] == "(", interval[-1] == ")"
+    words = f"above {low:g}" if above else f"at least {low:g}"
+    if high < math.inf:
+        end = "below " * below + f"{high:g}"
+        words = (
+            f"from {low:g} to {end}"
+            if not above
+            else f"{words} and {'at most ' * (not below)}{end}"
+        )
+
+    def holds(x: float) -> bool:
+        return (low < x if above else low <= x) and (x < high if below else x <= high)
+
+    return holds, words
+
+
+def _switch(kind: str, keywords: dict[str, Any], switch: str, old: str, value: object) -> None:
+    """Put a switch in place of the keyword that it had before."""
+    warnings.warn(
+        f"{old}={value!r} of {kind} is now as_published=({switch!r},); the old keyword goes with the next version.",
+        DeprecationWarning,
+        stacklevel=4,
+    )
+    others = tuple(name for name in keywords.get("as_published", ()) if name != switch)
+    keywords["as_published"] = (*others, switch) if keywords.pop(old) == value else others
+
+
+class Settings(abc.ABCMeta):
+    """The kind of dataclasses that hold settings.
+
+    A class may have
+
+    - `limits`, the range of each of its numbers that has one, such as `{"eta": "[0, 1]"}`;
+    - `switches`, the names that its field `as_published` may hold, each with the keyword that it had before and
+      the value of that, which works for one version, with a warning;
+    - `elsewhere(name, value)`, a sentence on a setting that people look for in it, or None.
+
+    Raises:
+        KeywordError: For a setting that the class does not have.
+        InputError: For a number out of its range, or an unknown switch.
+    """
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        signature = inspect.signature(type.__getattribute__(cls, "__init__"))
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+    @override
+    def __call__(cls, *args: Any, **keywords: Any) -> Any:
+        switches: Mapping[str, tuple[str, object]] = getattr(cls, "switches", {})
+        for switch, (old, value) in switches.items():
+            if old in keywords:
+                _switch(cls.__name__, keywords, switch, old, value)
+        try:
+            made = super().__call__(*args, **keywords)
+        except TypeError as error:
+            known = inspect.signature(cls).parameters
+            wrong = [name for name in keywords if name not in known]
+            takes_all = any(each.kind is each.VAR_KEYWORD for each in known.values())
+            if isinstance(error, PosteriaError) or takes_all or not wrong:
+                raise
+            name = wrong[0]
+            said = getattr(cls, "elsewhere", lambda *_: None)(name, keywords[name])
+            raise KeywordError(
+                said or str(unknown(f"setting of {cls.__name__}", name, known))
+            ) from None
+        for switch in getattr(made, "as_published", ()):
+            if switch not in switches:
+                raise unknown(f"switch of {cls.__name__}", switch, switches)
+        for name, interval, optional, whole in _limits(cls) if is_dataclass(cls) else ():
+            value = getattr(made, name)
+            holds, words = _within(interval)
+            if value is None and optional:
+                continue
+            number = isinstance(value, Integral if whole else SupportsFloat)
+            if not (number and holds(float(value))):
+                kind = "None, or " * optional + "an integer, " * whole
+                raise InputError(f"{name} of {cls.__name__} is {kind}{words}; {value!r} is not.")
+        return made
+
+
+def brief(value: object) -> str:
+    """The shape of a tensor, the name of a function, and the `repr` of anything else."""
+    if isinstance(value, Tensor) and value.ndim:
+        return f"tensor of shape {tuple(value.shape)}"
+    return getattr(value, "__qualname__", repr(value))
+
+
+def rebuild(text: str, kinds: Mapping[str, type]) -> Any:
+    """Build what a `repr` describes: calls of known classes with literals and further calls as arguments.
+
+    Args:
+        text: For instance `DPS(schedule=Table(steps=99, betas=LinearBetas()), zeta=1.0)`.
+        kinds: The classes that may be called, by name.
+
+    Raises:
+        InputError: If the text holds anything else.
+    """
+    try:
+        # A record may be of an earlier version.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _build(ast.parse(text, mode="eval").body, kinds)
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{text[:60]!r} does not describe an object of posteria: {error}."
+        ) from error
+
+
+def _build(node: ast.expr, kinds: Mapping[str, type]) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        name = RENAMED.get(node.func.id, node.func.id)
+        if name not in kinds:
+            raise ValueError(f"there is no class {name!r}")
+        keywords = {k.arg: _build(k.value, kinds) for k in node.keywords if k.arg is not None}
+        return kinds[name](*(_build(a, kinds) for a in node.args), **keywords)
+    if isinstance(node, ast.Tuple):
+        return tuple(_build(item, kinds) for item in node.elts)
+    return ast.literal_eval(node)
