@@ -46,7 +46,8 @@ measure-curve: .venv/ready
 
 # Draws the certificates of docs/certify.md and writes their table: days for 200 simulations; goes on where it was stopped.
 certify: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/certificates.py draw --simulations $(or $(SIMULATIONS),200)
+	for prior in digits-mixture digits; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/certificates.py draw \
+	--prior $$prior --simulations $(or $(SIMULATIONS),200) || exit 1; done
 	$(BIN)/python benchmarks/certificates.py table
 
 # The benchmark; docs/benchmark.md. `bench` takes days on two cores and goes on where it was stopped.

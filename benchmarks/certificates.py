@@ -1,4 +1,4 @@
-"""Certificates of samplers on the shipped digits: `python benchmarks/certificates.py draw` and `... table`.
+"""Certificates of samplers on the shipped priors of digits: `python benchmarks/certificates.py draw` and `... table`.
 
 - draw: simulations of every sampler on each task, a round after the other, so that all have about as many when it is
   stopped; it goes on where it was. `--simulations 200` is what docs/certify.md asks for and takes days on two cores.
@@ -7,7 +7,7 @@
 
 import argparse
 import json
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from posteria.core.errors import PosteriaError
 from posteria.runs.certify import prepare, run
 from posteria.runs.request import Certify
 from posteria.runs.store import Store
+from report import marked
 
 HERE = Path(__file__).parent
 PAGE, KEPT = HERE.parent / "docs" / "certify.md", HERE / "results" / "certificates.json"
@@ -27,9 +28,10 @@ WORDS = {"sr": "averages of 4 x 4 pixels", "inpaint": "a box is missing"}
 SAMPLERS = ("mmps", "daps", "mgdm", "pigdm", "dps")
 
 
-def request(task: str, sampler: str, simulations: int, budget: int) -> Certify:
+def request(prior: str, task: str, sampler: str, simulations: int, budget: int) -> Certify:
     """One cell of the table."""
     return Certify(
+        prior=prior,
         task=task,
         options=TASKS[task],
         sigma=0.1,
@@ -42,15 +44,17 @@ def request(task: str, sampler: str, simulations: int, budget: int) -> Certify:
     )
 
 
-def draw(folder: Path, samplers: tuple[str, ...], most: int, each: int, budget: int) -> None:
+def draw(
+    folder: Path, prior: str, samplers: Sequence[str], most: int, each: int, budget: int
+) -> None:
     """Rounds of so many simulations each."""
     for simulations in range(each, most + 1, each):
         for task in TASKS:
             for sampler in samplers:
-                store = Store(folder / f"{task}-{sampler}")
+                store = Store(folder / f"{prior}-{task}-{sampler}")
                 try:
                     results, before = run(
-                        prepare(request(task, sampler, simulations, budget)), store
+                        prepare(request(prior, task, sampler, simulations, budget)), store
                     )
                 except PosteriaError as error:
                     print(f"{task} {sampler}: {error}", flush=True)
@@ -84,6 +88,7 @@ def table(found: list[dict[str, Any]]) -> str:
         plan, c = each["plan"], each["certificate"]
         p = {s["name"]: min(s["adjusted"]) for s in c["statistics"]}
         rows.append([
+            plan["prior"],
             WORDS[plan["task"]],
             plan["sampler"].partition("(")[0],
             str(c["simulations"]),
@@ -94,7 +99,7 @@ def table(found: list[dict[str, Any]]) -> str:
             f"{c['residual']['samples']:.2f}",
             f"{min(value for name, value in p.items() if name.startswith('projection')):.2g}",
         ])
-    header = ["measured", "sampler", "simulations", "evaluations + vjps", "verdict"]
+    header = ["prior", "measured", "sampler", "simulations", "evaluations + vjps", "verdict"]
     header += ["90 % intervals of pixels", "of projections", "residual", "p of 16 projections"]
     return Table("", header, rows).markdown()
 
@@ -104,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["draw", "table"])
     parser.add_argument("--out", type=Path, default=Path("certificates"))
+    parser.add_argument("--prior", default="digits", help="Or digits-mixture.")
     parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--simulations", type=int, default=200)
     parser.add_argument("--each", type=int, default=10, help="Simulations of a round.")
@@ -111,16 +117,13 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "draw":
         torch.set_num_threads(1)
-        names = tuple(given.samplers.split(","))
-        draw(given.out, names, given.simulations, given.each, given.budget)
+        names = given.samplers.split(",")
+        draw(given.out, given.prior, names, given.simulations, given.each, given.budget)
         return
     if given.out.exists():
         KEPT.write_text(json.dumps(gathered(given.out), indent=1) + "\n")
-    made = f"<!-- certificates -->\n{table(json.loads(KEPT.read_text()))}\n<!-- /certificates -->"
-    text = re.sub(
-        r"<!-- certificates -->.*<!-- /certificates -->", made, PAGE.read_text(), flags=re.S
-    )
-    PAGE.write_text(text)
+    parts = {"certificates": table(json.loads(KEPT.read_text()))}
+    PAGE.write_text(marked(PAGE.read_text(), parts))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import posteria as po
 from posteria.core.meter import Meter, peak_memory
 from posteria.core.record import as_json
 from posteria.runs import engine
-from posteria.runs.engine import Done, InProcess, Method, chunks, draw
+from posteria.runs.engine import InProcess, Method, chunks, draw
 from posteria.runs.store import Store, StoreError
 from posteria.testing import example_posterior
 
@@ -240,7 +240,7 @@ def test_what_is_damaged_is_drawn_again(
 def test_a_run_that_grows_keeps_its_whole_chunks(tmp_path: Path) -> None:
     # Catches: samples that depend on how many there are, chunks that are mixed up by their index.
     kept = draw(methods(SAMPLER, range(3)), 2, Store(tmp_path / "short"), lambda *_: None)
-    done = [Done(chunk, kept["samples"].x[:2], cost) for chunk, cost in kept["samples"].chunks[:1]]
+    done = kept["samples"].parts[:1]
     drawn: list[list[int]] = []
 
     class Watched(InProcess):

@@ -15,6 +15,7 @@ from ..core.record import from_json
 from ..core.state import State
 from ..diffusion.denoiser import Denoiser
 from ..samplers.base import Sampler
+from ..samplers.diagnostics import Diagnostics, diagnose
 from ..target import Posterior, metered
 from .store import Store
 
@@ -78,11 +79,13 @@ class Done:
         chunk: Which.
         x: Its samples, `[len(seeds), *event]`, on the CPU.
         meter: What they cost.
+        said: What populations say of themselves, one number each.
     """
 
     chunk: Chunk
     x: Tensor
     meter: Meter
+    said: dict[str, list[float]] = field(default_factory=dict)
 
 
 class Executor(Protocol):
@@ -111,30 +114,38 @@ class Drawn:
 
     Args:
         x: Its samples in the order of their seeds, `[n, *event]`.
-        chunks: Chunks with what they cost, in the same order.
+        parts: The chunks, in the same order.
         worked: Samples whose work was done, those of whole populations.
     """
 
     x: Tensor
-    chunks: tuple[tuple[Chunk, Meter], ...]
+    parts: tuple[Done, ...]
     worked: int
 
     @property
     def meter(self) -> Meter:
         """What all chunks cost."""
-        return sum((meter for _, meter in self.chunks), Meter())
+        return sum((part.meter for part in self.parts), Meter())
 
     @property
     def cost(self) -> Cost:
         """What each sample costs."""
         return self.meter.cost(self.worked)
 
-    def done(self) -> Iterator[Done]:
-        """The chunks with their samples."""
-        start = 0
-        for chunk, meter in self.chunks:
-            yield Done(chunk, self.x[start : start + len(chunk.seeds)], meter)
-            start += len(chunk.seeds)
+    def said(self, name: str) -> list[float] | None:
+        """What populations say of themselves by a name, in the order of their seeds; None where they do not."""
+        return [value for part in self.parts for value in part.said.get(name, ())] or None
+
+    def diagnostics(self, method: Method) -> Diagnostics:
+        """What the samples say of themselves."""
+        return diagnose(
+            self.x,
+            method.seeds,
+            method.target,
+            particles=method.sampler.shared,
+            ess=self.said("ess"),
+            ancestors=self.said("ancestors"),
+        )
 
 
 def chunks(methods: Mapping[str, Method], size: int) -> list[Chunk]:
@@ -194,9 +205,12 @@ def draw(
 
 
 def _joined(method: Method, done: Sequence[Done]) -> Drawn:
-    costs = tuple((each.chunk, each.meter) for each in done)
+    x, parts, start = torch.cat([each.x for each in done]), list[Done](), 0
+    for each in done:
+        parts.append(replace(each, x=x[start : start + len(each.x)]))
+        start += len(each.x)
     worked = method.sampler.worked(method.target, method.seeds)
-    return Drawn(torch.cat([each.x for each in done]), costs, worked)
+    return Drawn(x, tuple(parts), worked)
 
 
 def draw_chunk(
@@ -236,8 +250,10 @@ def draw_chunk(
         # Killed between the last checkpoint and the end of the chunk: nothing is left to do but to
         # keep the state.
         state = expect(resume and resume[0], State, by="A chunk without a step")
-    done = Done(part, sampler.draws(target, state, part.seeds).cpu(), spent())
-    kept = {"seeds": list(part.seeds), "x": done.x, "cost": done.meter.record()}
+    known = sampler.diagnostics(state).items()
+    said = {name: value.tolist() for name, value in known if value.isfinite().all()}
+    done = Done(part, sampler.draws(target, state, part.seeds).cpu(), spent(), said)
+    kept = {"seeds": list(part.seeds), "x": done.x, "cost": done.meter.record(), "said": said}
     store.write_tensors(part.file, kept)
     store.remove(part.checkpoint)
     return done
@@ -248,7 +264,7 @@ def _finished(method: Method, part: Chunk, store: Store) -> Done | None:
     try:
         saved = _saved(part, part.file, store, "cpu")
         require(saved["x"].shape == (len(part.seeds), *method.target.space.shape), "x")
-        return Done(part, saved["x"], from_json(Meter, saved["cost"]))
+        return Done(part, saved["x"], from_json(Meter, saved["cost"]), saved["said"])
     except (KeyError, TypeError, AttributeError, InputError):
         return None
 

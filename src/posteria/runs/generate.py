@@ -105,6 +105,7 @@ class Generation(Job):
                 seconds=each.meter.seconds,
                 shared=sampler.shared,
                 levels=levels_in_words(sampler),
+                diagnostics=each.diagnostics(self.methods[name]),
             )
         lost = [divergence(each.x, f"of {name} ") for name, each in drawn.items()]
         return Generated(

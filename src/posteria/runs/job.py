@@ -95,11 +95,13 @@ class Span:
         first: Its first seed.
         count: How many it has.
         meter: What it cost.
+        said: What its populations say of themselves.
     """
 
     first: int
     count: int
     meter: Meter
+    said: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +278,7 @@ def _work(
     store.written = {}
     store.write_arrays("input.npz", job.given)
     job = job.fitted(store, first)
-    kept = [*_kept(job.methods, record, store), *chain(*(each.done() for each in begun.values()))]
+    kept = [*_kept(job.methods, record, store), *chain(*(each.parts for each in begun.values()))]
     drawn = draw(job.methods, size, store, advance, kept, executor)
     results = job.results(drawn)
     samples = {job.methods[name].array: each.x.numpy() for name, each in drawn.items()}
@@ -286,7 +288,9 @@ def _work(
         store.write(figure.name, figure.content)
     store.write("report.html", write_page(page, results, job.request).encode())
     spans = {
-        name: [Span(chunk.seeds[0], len(chunk.seeds), meter) for chunk, meter in each.chunks]
+        name: [
+            Span(part.chunk.seeds[0], len(part.x), part.meter, part.said) for part in each.parts
+        ]
         for name, each in drawn.items()
     }
     files = {name: sha for name, sha in store.written.items() if not name.startswith("chunks/")}
@@ -308,7 +312,9 @@ def _kept(methods: Mapping[str, Method], record: Record, store: Store) -> Iterat
             if seeds[:1] != [span.first]:
                 break
             chunk = Chunk(key, 0, seeds)
-            yield Done(chunk, torch.from_numpy(x[start : start + span.count]), span.meter)
+            yield Done(
+                chunk, torch.from_numpy(x[start : start + span.count]), span.meter, span.said
+            )
             start += span.count
 
 

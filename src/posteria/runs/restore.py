@@ -21,6 +21,7 @@ from ..modalities import Degradation, Modality, Outcome, modality_of
 from ..modalities.arrays import is_array
 from ..operators import Operator
 from ..priors import SHIPPED, prior_sha256
+from ..samplers.diagnostics import Diagnostics
 from ..target import Posterior
 from .certify import Stated, stated
 from .engine import Drawn, Method
@@ -53,6 +54,7 @@ class Restored(Results):
         seconds: Of sampling, for all samples, over all attempts.
         shared: Samples that a population would give for its cost; 1 without populations.
         certificate: What a certificate says of the sampler, if a folder was named.
+        diagnostics: What the samples say of themselves.
     """
 
     sigma: float
@@ -64,10 +66,13 @@ class Restored(Results):
     seconds: float
     shared: int = 1
     certificate: Stated | None = None
+    diagnostics: Diagnostics | None = None
 
     @override
     def table(self) -> tuple[list[str], list[list[str]]]:
-        rows = [[f"residual / sigma (sigma = {self.sigma:g})", spread(self.residual, 3)]]
+        expected = "" if self.diagnostics is None else self.diagnostics.about_residual()
+        residual = f"{spread(self.residual, 3)} {expected}".strip()
+        rows = [[f"residual / sigma (sigma = {self.sigma:g})", residual]]
         for name, values in self.metrics.items():
             metric = METRICS[name]
             of_mean = [self.metrics_mean[name]]
@@ -84,6 +89,8 @@ class Restored(Results):
         ]
         if self.cost.memory:
             rows.append(["peak memory", f"{self.cost.memory:.0f} MiB"])
+        if self.diagnostics is not None:
+            rows += self.diagnostics.rows()
         if self.certificate is not None:
             rows.append(["certificate of the sampler", self.certificate.words])
         return [], rows
@@ -103,15 +110,18 @@ class Restored(Results):
     def warnings(self) -> list[str]:
         known = [value for value in self.residual if value is not None]
         middle = float(np.mean(known)) if known else 1.0
-        if 0.7 <= middle <= 1.3:
-            return super().warnings()
+        found = [*super().warnings(), *(self.diagnostics.warnings() if self.diagnostics else ())]
+        # Few measurements have residuals far from 1 by chance.
+        expected = (self.diagnostics and self.diagnostics.expected) or (1.0, 1.0)
+        if min(0.7, expected[0]) <= middle <= max(1.3, expected[1]):
+            return found
         side, fault = (
             ("farther from", "do not explain it")
             if middle > 1.3
             else ("nearer to", "fit its noise")
         )
         return [
-            *super().warnings(),
+            *found,
             f"The samples are {side} the measurement than its noise allows (residual {middle:.3f} sigma): "
             f"they {fault}. Try another sampler, more steps, the noise level that it really has, or a prior "
             "that knows such signals.",
@@ -198,6 +208,7 @@ class Restoration(Job):
             seconds=drawn["samples"].meter.seconds,
             shared=self.methods["samples"].sampler.shared,
             certificate=stated(self.request),
+            diagnostics=drawn["samples"].diagnostics(self.methods["samples"]),
         )
 
     @override

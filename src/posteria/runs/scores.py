@@ -20,6 +20,7 @@ from ..metrics.diversity import (
 )
 from ..metrics.features import Features, Flat, Penultimate
 from ..samplers.base import Sampler
+from ..samplers.diagnostics import Diagnostics
 from .report import CONVENTION
 from .results import Results, count, usable
 from .settings import TRAJECTORIES
@@ -52,6 +53,7 @@ class Scores:
         seconds: Of sampling, for all samples, over all attempts.
         shared: Samples that a population would give for its cost; 1 without populations.
         levels: The noise levels that were visited, in words.
+        diagnostics: What the samples say of themselves.
     """
 
     agreement: float | None
@@ -66,6 +68,7 @@ class Scores:
     seconds: float
     shared: int
     levels: str
+    diagnostics: Diagnostics
 
     def entries(self) -> dict[str, str]:
         """As a table shows them; what cannot be had, or costs nothing, is empty."""
@@ -82,6 +85,7 @@ class Scores:
             "vjps": count(self.cost.backward),
             "classifier calls": count(self.cost.operator + self.cost.others),
             "seconds": f"{self.seconds:.1f}",
+            **dict(self.diagnostics.rows()),
         }
 
     def whole(self) -> str:
@@ -118,12 +122,13 @@ class Generated(Results):
     @override
     def table(self) -> tuple[list[str], list[list[str]]]:
         entries = {name: scores.entries() for name, scores in self.scores.items()}
-        first = next(iter(entries.values()))
-        known = [what for what in first if any(row[what] for row in entries.values())]
+        names = dict.fromkeys(what for row in entries.values() for what in row)
+        known = [what for what in names if any(row.get(what) for row in entries.values())]
         if len(entries) == 1:
+            (first,) = entries.values()
             return [], [[what, first[what]] for what in known]
         return ["rule", *known], [
-            [name, *(row[what] for what in known)] for name, row in entries.items()
+            [name, *(row.get(what, "") for what in known)] for name, row in entries.items()
         ]
 
     @override

@@ -20,6 +20,7 @@ from ..core.space import Space
 from ..core.state import State
 from ..diffusion.schedule import Schedule, Table, levels_of
 from ..target import metered
+from .diagnostics import Diagnostics, diagnose
 
 S = TypeVar("S", bound=State)
 # No sample lies beyond so many standard deviations of a prior or, where they are not known, highest noise levels.
@@ -38,6 +39,8 @@ class Samples:
         ess: Effective size of each population at the end, before its last resampling, `[populations]`.
         ancestors: Number of different particles of the first level from which those of the last one
             descend, `[populations]`; None where it is not followed.
+        target: What was sampled.
+        particles: Of a population; 1 where there are none.
     """
 
     x: Tensor
@@ -46,6 +49,14 @@ class Samples:
     log_evidence: Tensor | None = None
     ess: Tensor | None = None
     ancestors: Tensor | None = None
+    target: Any = None
+    particles: int = 1
+
+    def diagnostics(self) -> Diagnostics:
+        """What the samples say of themselves: residual, chains, effective sizes, and what is not finite."""
+        said = {name: getattr(self, name) for name in ("ess", "ancestors")}
+        known = {name: value.tolist() for name, value in said.items() if value is not None}
+        return diagnose(self.x, self.seeds, self.target, particles=self.particles, **known)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -161,6 +172,8 @@ class Sampler(Generic[S], metaclass=Settings):
             x=self._sound(target, self.draws(target, state, seeds)),
             seeds=tuple(seeds),
             cost=meter.cost(worked),
+            target=target,
+            particles=self.shared,
             **self.diagnostics(state),
         )
 

@@ -1,0 +1,52 @@
+"""What a run says of its samples stands in its record, also where it was stopped or grew."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import posteria as po
+from posteria.runs import engine, restore
+from posteria.runs.store import Store
+
+SAMPLER = po.samplers.TDS(particles=4, schedule=po.Karras(steps=3))
+
+
+def record(folder: Path, samples: int) -> dict[str, Any]:
+    request = restore.Request(sampler=repr(SAMPLER), samples=samples, chunk=4)
+    restore.run(restore.prepare(request), Store(folder))
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())["results"]["diagnostics"]
+    return found
+
+
+def test_a_run_says_what_python_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Catches: what is said of a population lost with its chunk, or with the run that grew from it.
+    whole = record(tmp_path / "whole", 8)
+    request = restore.Request(sampler=repr(SAMPLER), samples=8)
+    target = restore.prepare(request).target
+    parts = [SAMPLER.run(target, range(start, start + 4)) for start in (0, 4)]
+    for name in ("ess", "ancestors"):
+        values = [float(getattr(part, name)) for part in parts]
+        assert whole[name] == pytest.approx(values)
+    assert whole["chains"] == 2 and whole["particles"] == 4 and whole["lost"] == 0
+    assert whole["rhat"] > 0 and len(whole["expected"]) == 2
+    page = (tmp_path / "whole" / "report.html").read_text()
+    assert "ancestors" in page and "exact samples: 0.9" in page
+    record(tmp_path / "grown", 4)
+    assert record(tmp_path / "grown", 8) == whole
+
+    class Killed(Exception):
+        pass
+
+    draw_chunk = engine.draw_chunk
+
+    def stopped(method: Any, part: engine.Chunk, *rest: Any) -> Any:
+        if part.index == 1:
+            raise Killed
+        return draw_chunk(method, part, *rest)
+
+    with monkeypatch.context() as context, pytest.raises(Killed):
+        context.setattr(engine, "draw_chunk", stopped)
+        record(tmp_path / "killed", 8)
+    assert record(tmp_path / "killed", 8) == whole
