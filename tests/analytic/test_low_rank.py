@@ -42,7 +42,7 @@ LIKELIHOODS = {
     ),
     "average": po.GaussianLikelihood(po.operators.SuperResolution(2, SHAPE), std=0.1),
     "blur": po.GaussianLikelihood(po.operators.CircularBlur(KERNEL, SHAPE), std=0.2),
-    "padded": po.GaussianLikelihood(po.operators.Blur(KERNEL, SHAPE), std=0.2),
+    "padded": po.GaussianLikelihood(po.operators.Blur(KERNEL + torch.eye(3) / 9, SHAPE), std=0.2),
     "levels": po.GaussianLikelihood(po.operators.Identity(SHAPE), std=STD),
     "tall": po.GaussianLikelihood(po.operators.Matrix(normal(20, 16), SHAPE), std=0.5),
     "precise": po.GaussianLikelihood(po.operators.Matrix(normal(3, 16), SHAPE), std=1e-3),

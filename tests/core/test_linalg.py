@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers import normal
-from posteria.core.linalg import called_once, vjp
+from posteria.core.linalg import called_once, rows_times, vjp
 
 
 def test_a_map_that_is_called_once_frees_its_graph_and_maps_inside_it_do_not() -> None:
@@ -23,3 +23,19 @@ def test_a_map_that_is_called_once_frees_its_graph_and_maps_inside_it_do_not() -
     assert torch.equal(kept(v), kept(v))
     with pytest.raises(RuntimeError, match="second time"):
         once(v)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sizes", [(1, 1), (2, 25), (8, 8), (80, 3), (200, 70)])
+def test_a_row_is_multiplied_alike_whatever_is_beside_it(
+    sizes: tuple[int, int], dtype: torch.dtype
+) -> None:
+    # Catches: a product whose algorithm, and so its last bits, depend on the number of rows or on a row's place.
+    x, matrix = normal(3, 37, sizes[0]).to(dtype), normal(*sizes).to(dtype)
+    product = rows_times(x, matrix)
+    assert torch.allclose(product, x @ matrix, rtol=1e-4)
+    for row in (0, 1, 7, 15, 16, 36):
+        for rows in (1, 5, 16, 30):
+            part = rows_times(x[1, row : row + rows], matrix)
+            assert torch.equal(part, product[1, row : row + rows])
+    assert rows_times(x[:0], matrix).shape == (0, 37, sizes[1])

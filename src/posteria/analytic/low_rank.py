@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import CapabilityError, InputError, ShapeError, expect
-from ..core.linalg import LinearMap, blocks_times
+from ..core.linalg import LinearMap, rows_times
 from ..core.space import Space
 from ..diffusion.denoiser import Condition, Conditional, Label, Scale
 from ..likelihood import Likelihood
@@ -184,7 +184,7 @@ class _Look:
         self.along = law.variances / (law.variances + wide)
         self.z = self._inward(x) - law._along
         # In float64 because the expanded square cancels.
-        cross = blocks_times(x.double(), law._means.double().mT)
+        cross = rows_times(x.double(), law._means.double().mT)
         square = x.double().square().sum(-1, keepdim=True) - 2 * cross
         square = square + law._means.double().square().sum(-1)
         square = (square - (self.along * self.z**2).sum(-1)) / self.total
@@ -197,23 +197,23 @@ class _Look:
         self.share = torch.where(share > NEGLIGIBLE, share, 0).to(x.dtype)
 
     def _inward(self, v: Tensor) -> Tensor:
-        return blocks_times(v, self.law._wide).reshape(*v.shape[:-1], *self.law.variances.shape)
+        return rows_times(v, self.law._wide).reshape(*v.shape[:-1], *self.law.variances.shape)
 
     def _outward(self, z: Tensor) -> Tensor:
-        return blocks_times(z.flatten(-2), self.law._wide.mT)
+        return rows_times(z.flatten(-2), self.law._wide.mT)
 
     def denoised(self) -> Tensor:
         """E[x_0 | x]."""
         rest = self.share * self.rest
         inside = self._outward(rest[..., None] * self.along * self.z)
         kept = (self.share * self.kept).sum(-1, keepdim=True)
-        return kept * self.x + blocks_times(rest, self.law._means) + inside
+        return kept * self.x + rows_times(rest, self.law._means) + inside
 
     def score(self) -> Tensor:
         """The gradient of the log-density."""
         pull = self.share / self.total
         inside = self._outward(pull[..., None] * self.along * self.z)
-        return blocks_times(pull, self.law._means) - pull.sum(-1, keepdim=True) * self.x + inside
+        return rows_times(pull, self.law._means) - pull.sum(-1, keepdim=True) * self.x + inside
 
     def jacobian(self, v: Tensor) -> Tensor:
         """The product with the Jacobian of the denoiser, which is symmetric: the covariance given x over sigma^2.
@@ -223,7 +223,7 @@ class _Look:
         """
         law, zv = self.law, self._inward(v)
         along = self.along * self.z
-        slope = blocks_times(v, law._means.mT) - (self.x * v).sum(-1, keepdim=True)
+        slope = rows_times(v, law._means.mT) - (self.x * v).sum(-1, keepdim=True)
         slope = self.share * (slope + (along * zv).sum(-1)) / self.total
         # The sum is 0 but for rounding, which would be as much of E[x_0 | x].
         slope = slope - self.share * slope.sum(-1, keepdim=True)
@@ -231,4 +231,4 @@ class _Look:
         rest = slope * self.rest
         inside = (self.share * self.rest)[..., None] * self.along * zv + rest[..., None] * along
         own = kept * v + (slope * (self.kept - kept)).sum(-1, keepdim=True) * self.x
-        return own + blocks_times(rest, law._means) + self._outward(inside)
+        return own + rows_times(rest, law._means) + self._outward(inside)

@@ -137,27 +137,24 @@ def score(
     return pullback(torch.ones_like(value))
 
 
+# Rows of one product in `rows_times`: more than a processor works on at once, so that a matrix is read once for them.
+_TILE = 16
+
+
 def rows_times(x: Tensor, matrix: Tensor) -> Tensor:
     """`x @ matrix` for `[*batch, n]` and `[n, m]`, where a row's result does not depend on how many rows there are.
 
     A plain product takes another algorithm for another number of rows, and the last bits differ. A
-    chaotic sampler (DPS with few measurements) makes another sample of that.
-    """
-    flat = x.reshape(-1, 1, x.shape[-1])
-    product = torch.bmm(flat, matrix.expand(len(flat), *matrix.shape))
-    return product.reshape(*x.shape[:-1], matrix.shape[-1])
-
-
-def blocks_times(x: Tensor, matrix: Tensor, block: int = 16) -> Tensor:
-    """`rows_times` for a large matrix, which is then read once for `block` rows and not once for each.
-
-    Every product has the same number of rows, the last one with zeros, so that a row's result does not depend on the
-    others, nor on its place among them.
+    chaotic sampler (DPS with few measurements) makes another sample of that. So all products are of
+    tiles of one size, the last one filled up with zeros.
     """
     flat = x.reshape(-1, x.shape[-1])
-    padded = torch.nn.functional.pad(flat, (0, 0, 0, -len(flat) % block))
-    product = torch.cat([rows @ matrix for rows in torch.split(padded, block)])[: len(flat)]
-    return product.reshape(*x.shape[:-1], matrix.shape[-1])
+    rows, tiles = len(flat), -(-len(flat) // _TILE)
+    if rows % _TILE:
+        flat = torch.nn.functional.pad(flat, (0, 0, 0, tiles * _TILE - rows))
+    tiled = flat.reshape(tiles, _TILE, x.shape[-1])
+    product = torch.bmm(tiled, matrix.expand(tiles, *matrix.shape)).flatten(0, 1)
+    return product[:rows].reshape(*x.shape[:-1], matrix.shape[-1])
 
 
 def lanczos(
