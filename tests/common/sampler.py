@@ -1,5 +1,6 @@
 """What the tests of sampler share."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ FEW = po.schedules.LogLinear(steps=8, sigma_min=0.05, sigma_max=20.0)
 SHORT = po.schedules.LogLinear(steps=10, sigma_min=0.05, sigma_max=20.0)
 WIDE = po.Karras(steps=8, sigma_min=0.05, sigma_max=50.0)
 LANGEVIN = Langevin(steps=4)
-SMALL: dict[str, po.samplers.Sampler[Any]] = {
+# Settings that say more than a sampler's own with few steps.
+TOLD: dict[str, po.samplers.Sampler[Any]] = {
     "mgps": po.MGPS(schedule=po.schedules.Table(steps=12)),
     "mgps warm": po.MGPS(schedule=po.schedules.Table(steps=12), warm=0.7, full_below=0.3),
     "mgdm": po.MGDM(schedule=po.schedules.Table(steps=12), points=5, gibbs=2),
@@ -51,6 +53,15 @@ SMALL: dict[str, po.samplers.Sampler[Any]] = {
     "tfg": po.samplers.TFG(schedule=TEN),
     "fk": po.samplers.FK(schedule=SHORT, particles=16, potential=Difference(), threshold=1.0),
 }
+
+
+def few(kind: type[po.samplers.Sampler[Any]]) -> po.samplers.Sampler[Any]:
+    """A sampler with its own settings, but few steps and particles."""
+    sampler: Any = kind().with_steps(10)
+    return replace(sampler, particles=16) if sampler.shared > 1 else sampler
+
+
+SMALL = {name: few(kind) for name, kind in po.samplers.POSTERIOR_SAMPLERS.items()} | TOLD
 
 
 def inpainting() -> po.Posterior:
