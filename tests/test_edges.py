@@ -127,7 +127,7 @@ def test_samples_that_left_the_prior_behind_are_said_to_have() -> None:
 KINDS = {
     **po.samplers.SAMPLERS,
     **po.guidance.RULES,
-    **po.guidance.LIKELIHOOD_RULES,
+    **{f"rule {name}": kind for name, kind in po.guidance.LIKELIHOOD_RULES.items()},
 }
 
 

@@ -18,7 +18,7 @@ LEVELS = po.Karras(steps=12)
 SOLVERS = [po.DDIM(), po.solvers.DDPM(), po.Heun(), po.solvers.DPMpp2M(), po.solvers.DPMpp2M(1.0)]
 
 
-@pytest.mark.parametrize("name", LIKELIHOOD_RULES)
+@pytest.mark.parametrize("name", sorted(set(LIKELIHOOD_RULES) & set(POSTERIOR_SAMPLERS)))
 def test_a_short_name_is_its_rule_with_its_solver(name: str) -> None:
     # Catches: a setting that does not reach the rule, a push that the generic sampler forgets or adds at
     # another place.
