@@ -140,6 +140,18 @@ def decoder_of(prior: Denoiser) -> Decoder | None:
     return decoder_of(inner) if isinstance(inner, Denoiser) else None
 
 
+def signals_of(prior: Denoiser) -> Space:
+    """The space of what a prior's draws are shown and measured as: decoded, where they are latents."""
+    decoder = decoder_of(prior)
+    return prior.space if decoder is None else decoder.codomain
+
+
+def undecoded(operator: Operator) -> Operator:
+    """The operator of signals in one that decodes first; any other as it is."""
+    decodes = isinstance(operator, Composed) and isinstance(operator.inner, Decoder)
+    return operator.outer if decodes else operator  # type: ignore[attr-defined]
+
+
 def measured(likelihood: Likelihood, decoder: Decoder) -> Likelihood:
     """A likelihood of signals as one of their latents; one of latents, or that decodes already, as it is."""
     if isinstance(likelihood, FunctionLikelihood):

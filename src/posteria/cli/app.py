@@ -103,6 +103,9 @@ def restore(
     prior: o.Prior = "digits",
     size: o.Size = None,
     label: o.MemberLabel = None,
+    prompt: o.Prompt = None,
+    negative: o.Negative = None,
+    weight: Annotated[float, o.model("Power of the class or the text; 1 is its own law.")] = 1.0,
     sampler: o.PosteriorSampler = "mgdm",
     preset: o.Preset = None,
     steps: o.Steps = None,
@@ -208,6 +211,8 @@ def certify(
 def generate(
     context: typer.Context,
     label: Annotated[int | None, o.label("The class to draw.")] = None,
+    prompt: o.Prompt = None,
+    negative: o.Negative = None,
     weight: Annotated[
         float, o.label("Power of the label: 1 is the conditional law, 0 the prior's own.")
     ] = 2.0,

@@ -55,6 +55,8 @@ Sigma = Annotated[
     float, task("Standard deviation of the noise in data units; pictures span [-1, 1].")
 ]
 MemberLabel = Annotated[int | None, model("Class, for a prior that knows labels.")]
+Prompt = Annotated[str | None, model("Text, for a prior that reads texts.")]
+Negative = Annotated[str | None, model("Text that stands for no condition.")]
 PosteriorSampler = Annotated[str, sampler("See `posteria list samplers`. Or auto.")]
 Preset = Annotated[str | None, sampler("Published settings of the sampler.")]
 Budget = Annotated[

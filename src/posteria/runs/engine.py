@@ -14,6 +14,7 @@ from ..core.meter import Cost, Meter, Watch
 from ..core.record import from_json
 from ..core.state import State
 from ..diffusion.denoiser import Denoiser
+from ..latent import Decoder, decoder_of
 from ..samplers.base import Sampler
 from ..samplers.diagnostics import Diagnostics, diagnose
 from ..target import Posterior, metered
@@ -44,6 +45,27 @@ class Method:
     seeds: Sequence[int]
     array: str = "samples"
     models: Meter = field(default_factory=Meter)
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """What decodes its samples, where they are latents."""
+        return decoder_of(self.target.prior if isinstance(self.target, Posterior) else self.target)
+
+    @property
+    def raw(self) -> str:
+        """The name of what it drew in `samples.npz`: its samples, or their latents beside them."""
+        if self.decoder is None:
+            return self.array
+        return "latents" if self.array == "samples" else f"{self.array}-latents"
+
+    def signals(self, x: Tensor, rows: int) -> Tensor:
+        """What it drew as signals, so many rows at a time."""
+        if self.decoder is None:
+            return x
+        device = self.target.space.device
+        with torch.no_grad():
+            parts = [self.decoder(part.to(device)).to(x) for part in torch.split(x, rows)]
+        return torch.cat(parts)
 
 
 @dataclass(frozen=True)

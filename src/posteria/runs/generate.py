@@ -10,12 +10,13 @@ import torch
 from typing_extensions import override
 
 from ..core.errors import CapabilityError, InputError
-from ..diffusion.denoiser import Conditional, Label
+from ..diffusion.denoiser import Condition, Conditional
 from ..guidance import CFG
 from ..guidance.classifiers.classifier import CleanClassifier
 from ..guidance.classifiers.classifier_guidance import classified
+from ..latent import signals_of
 from ..modalities import Modality, modality_of
-from ..priors import prior_sha256
+from ..priors import Prompt, prior_sha256
 from ..priors.classifier import CLASSIFIERS
 from ..samplers import Guided, PosteriorSampler, rebuild_sampler
 from ..samplers.base import Sampler
@@ -27,7 +28,7 @@ from .report import Page
 from .request import REFERENCE, Generate
 from .results import Results, divergence, shown
 from .scores import Generated, Scores, levels_in_words, score
-from .settings import check, choose_rules, fitted, prior_of, unfitted
+from .settings import check, choose_rules, condition_of, fitted, prior_of, unfitted
 from .store import Store
 
 __all__ = ["Generation", "Request", "prepare", "repeat", "run"]
@@ -139,7 +140,7 @@ class Generation(Job):
         return Page(
             title=self.title,
             intro=[
-                f"{request.samples} samples of label {request.label} raised to the power {request.weight}, "
+                f"{request.samples} samples of {request.given} raised to the power {request.weight}, "
                 f"p(x | c)^w p(x)^(1 - w), from the prior {request.prior}{several}.",
             ],
             figures=figures,
@@ -175,7 +176,7 @@ def prepare(request: Generate) -> Generation:
         samplers = choose_rules(request.rules, request.solver, request.steps, request.settings)
         samplers |= {REFERENCE: CONDITIONAL} if reference else {}
     prior = prior_of(request)
-    target = Tilted(prior, Label(_label(request, prior)), request.weight)
+    target = Tilted(prior, _condition(request, prior), request.weight)
     names = _models(request, samplers)
     models = Models(names, target, request.size)
     judge = _classifier(request)
@@ -203,7 +204,7 @@ def prepare(request: Generate) -> Generation:
     for method in methods.values():
         _check(method, models)
     seen = None if judge is None else load_judge(judge, target.space)
-    return Generation(settled, methods, modality_of(prior.space, request.prior), seen)
+    return Generation(settled, methods, modality_of(signals_of(prior), request.prior), seen)
 
 
 def _check(method: Method, models: Models) -> None:
@@ -231,18 +232,21 @@ def _target_of(sampler: Sampler[Any], target: Tilted, models: Models) -> Tilted 
     return classified(target, models.classifier)
 
 
-def _label(request: Request, prior: Conditional) -> int:
-    """The label; a prior without any has nothing to be guided by."""
+def _condition(request: Request, prior: Conditional) -> Condition:
+    """The class or the text; a prior without any has nothing to be guided by."""
+    condition = condition_of(request)
+    if isinstance(condition, Prompt):
+        return condition
     if not prior.labels:
         raise CapabilityError(
-            f"The prior {request.prior!r} knows no labels, so that there is nothing to guide it by; "
-            "choose one that does (`posteria list priors`)."
+            f"The prior {request.prior!r} knows no labels, so that there is nothing to guide it by; choose one that "
+            "does (`posteria list priors`), or give one of texts a --prompt."
         )
-    if request.label is None:
+    if condition is None:
         raise InputError(
             f"Say what to draw with --label: the prior {request.prior!r} knows 0 to {prior.labels - 1}."
         )
-    return request.label
+    return condition
 
 
 def _classifier(request: Request) -> str | None:

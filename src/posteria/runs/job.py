@@ -280,19 +280,24 @@ def _work(
     job = job.fitted(store, first)
     kept = [*_kept(job.methods, record, store), *chain(*(each.parts for each in begun.values()))]
     drawn = draw(job.methods, size, store, advance, kept, executor)
-    results = job.results(drawn)
-    samples = {job.methods[name].array: each.x.numpy() for name, each in drawn.items()}
-    store.write_arrays("samples.npz", {**samples, **job.arrays(drawn)})
-    page = job.page(drawn, results)
-    for figure in page.figures:
-        store.write(figure.name, figure.content)
-    store.write("report.html", write_page(page, results, job.request).encode())
     spans = {
         name: [
             Span(part.chunk.seeds[0], len(part.x), part.meter, part.said) for part in each.parts
         ]
         for name, each in drawn.items()
     }
+    raw = {job.methods[name].raw: each.x.numpy() for name, each in drawn.items()}
+    drawn = {
+        name: replace(each, x=job.methods[name].signals(each.x, size))
+        for name, each in drawn.items()
+    }
+    results = job.results(drawn)
+    samples = {job.methods[name].array: each.x.numpy() for name, each in drawn.items()}
+    store.write_arrays("samples.npz", {**raw, **samples, **job.arrays(drawn)})
+    page = job.page(drawn, results)
+    for figure in page.figures:
+        store.write(figure.name, figure.content)
+    store.write("report.html", write_page(page, results, job.request).encode())
     files = {name: sha for name, sha in store.written.items() if not name.startswith("chunks/")}
     return results, replace(record, results=as_json(results), drawn=spans, files=files)
 
@@ -303,7 +308,7 @@ def _kept(methods: Mapping[str, Method], record: Record, store: Store) -> Iterat
     whole = store.holds(name, record.files.get(name, ""))
     arrays = store.read_arrays(name) if whole else None
     for key, spans in record.drawn.items():
-        x = (arrays or {}).get(methods[key].array) if key in methods else None
+        x = (arrays or {}).get(methods[key].raw) if key in methods else None
         if x is None or len(x) != sum(span.count for span in spans):
             continue
         start = 0

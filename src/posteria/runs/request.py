@@ -31,6 +31,8 @@ class Request:
         prior: Name of the prior.
         size: Height and width, if not those that the prior was trained at.
         label: Class that the prior is conditioned on.
+        prompt: Text that it is conditioned on, in place of a class.
+        negative: Text that stands for no condition.
         steps: Steps of the noise schedule, if not the sampler's own.
         settings: Further settings by name, each as its `repr`.
         samples: Number of samples.
@@ -54,6 +56,8 @@ class Request:
     prior: str = "digits"
     size: tuple[int, int] | None = None
     label: int | None = None
+    prompt: str | None = None
+    negative: str | None = None
     steps: int | None = None
     settings: dict[str, str] = field(default_factory=dict)
     samples: int = 8
@@ -62,10 +66,21 @@ class Request:
     device: str = "cpu"
     hashes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def given(self) -> str:
+        """What the prior is conditioned on, in words."""
+        if self.prompt is not None:
+            return f"the text {self.prompt!r}"
+        return "" if self.label is None else f"label {self.label}"
+
     def check(self) -> None:
         """Raise `InputError` for what is wrong whatever the prior is; loads nothing."""
         if self.samples < 1 or (self.chunk is not None and self.chunk < 1):
             raise InputError("The numbers of samples and of samples in a chunk are at least 1.")
+        if self.prompt is not None and self.label is not None:
+            raise InputError("A prior is given --label or --prompt, not both.")
+        if self.negative is not None and self.prompt is None:
+            raise InputError("--negative is what a --prompt is set against; give that too.")
         last = self.drawn_seeds[-1]
         if self.seed < 0 or last >= SEEDS:
             raise InputError(
@@ -181,7 +196,7 @@ class Measured(Request):
 
     def posterior(self) -> dict[str, Any]:
         """What a certificate is of: prior, measurement, noise and sampler."""
-        names = ("size", "label", "options", "sigma", "sampler")
+        names = ("size", "label", "prompt", "negative", "options", "sigma", "sampler")
         law, hashes = self.law(), {k: v for k, v in self.hashes.items() if k != "input"}
         return {**{name: law[name] for name in names}, "task": self.task, "hashes": hashes}
 
@@ -201,6 +216,7 @@ class Restore(Measured):
         input_kind: `clean` (the measurement is simulated from it) or `measurement`.
         fit: Convert the input to what the prior takes.
         certificate: A folder of `posteria certify`, or one with several of them.
+        weight: The power of the class or the text.
     """
 
     command: ClassVar[str] = "restore"
@@ -210,10 +226,13 @@ class Restore(Measured):
     input_kind: str | None = None
     fit: bool = False
     certificate: str | None = None
+    weight: float = 1.0
 
     @override
     def check(self) -> None:
         super().check()
+        if self.weight != 1 and self.label is None and self.prompt is None:
+            raise InputError("--weight is the power of a --label or a --prompt; give one.")
         existing([self.input, self.certificate])
         if self.input_kind not in {None, "clean", "measurement"}:
             raise InputError(
@@ -316,4 +335,4 @@ class Generate(Request):
     def title(self) -> str:
         """The run in a few words."""
         what = self.rules[0] if len(self.rules) == 1 else f"{len(self.rules)} rules"
-        return f"label {self.label} of {self.prior}, {what}"
+        return f"{self.given} of {self.prior}, {what}"

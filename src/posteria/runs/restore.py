@@ -14,7 +14,8 @@ from typing_extensions import override
 from ..core.errors import InputError, expect
 from ..core.meter import Cost
 from ..core.rng import Rng
-from ..diffusion.denoiser import Denoiser, Label
+from ..diffusion.denoiser import Denoiser
+from ..latent import signals_of, undecoded
 from ..likelihood import GaussianLikelihood
 from ..metrics.registry import METRICS
 from ..modalities import Degradation, Modality, Outcome, modality_of
@@ -22,14 +23,14 @@ from ..modalities.arrays import is_array
 from ..operators import Operator
 from ..priors import SHIPPED, prior_sha256
 from ..samplers.diagnostics import Diagnostics
-from ..target import Posterior
+from ..target import Posterior, Tilted
 from .certify import Stated, stated
 from .engine import Drawn, Method
 from .job import Job, repeat as repeat_of, run
 from .report import Page
 from .request import Restore
 from .results import Results, count, divergence, shown, spread, usable
-from .settings import prior_of, sampler_of
+from .settings import condition_of, prior_of, sampler_of
 from .store import hashes_of
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
@@ -158,7 +159,7 @@ class Restoration(Job):
     @property
     def operator(self) -> Operator:
         """What was measured."""
-        return expect(self.target.likelihood, GaussianLikelihood, by=self).operator
+        return undecoded(expect(self.target.likelihood, GaussianLikelihood, by=self).operator)
 
     @property
     @override
@@ -245,7 +246,8 @@ class Restoration(Job):
             request.sigma,
             None if self.truth is None else self.truth.cpu(),
         )
-        label = "" if request.label is None else f" with label {request.label}"
+        power = "" if request.weight == 1 else f" to the power {request.weight:g}"
+        label = request.given and f" with {request.given}{power}"
         options = [f"{name} {value}" for name, value in request.options.items()]
         return Page(
             title=self.title,
@@ -285,9 +287,14 @@ def prepare(request: Restore) -> Restoration:
     request.check()
     named = sampler_of(request)
     prior = prior_of(request)
-    modality = modality_of(prior.space, request.prior)
-    settled, given = _read(request, modality, prior.space.shape)
-    member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
+    signals = signals_of(prior)
+    modality = modality_of(signals, request.prior)
+    settled, given = _read(request, modality, signals.shape)
+    condition = condition_of(request)
+    member: Denoiser = prior
+    if condition is not None:
+        one = request.weight == 1
+        member = prior.given(condition) if one else Tilted(prior, condition, request.weight)
     target = Posterior(member, given.likelihood, given.y)
     sampler, why = named(target)
     sampler.check(target, request.seeds)

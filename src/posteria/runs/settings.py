@@ -11,13 +11,13 @@ from ..analytic import Gaussian
 from ..core.errors import CapabilityError, InputError, require, unknown
 from ..core.meter import memory_of
 from ..core.record import alternatives, described, suits
-from ..diffusion.denoiser import Conditional, Denoiser
+from ..diffusion.denoiser import Condition, Conditional, Denoiser, Label
 from ..diffusion.schedule import levels_of
 from ..diffusion.solver import SOLVERS, Heun
 from ..guidance import RULES
 from ..guidance.tilted.linear_ag import LinearAG
 from ..likelihood import FunctionLikelihood
-from ..priors import load_prior
+from ..priors import Prompt, load_prior
 from ..samplers import (
     POSTERIOR_SAMPLERS,
     SAMPLERS,
@@ -63,13 +63,22 @@ def device_of(name: str) -> str:
     return name
 
 
+def condition_of(request: Request) -> Condition | None:
+    """The class or the text that a request names."""
+    if request.prompt is not None:
+        return Prompt(request.prompt)
+    return None if request.label is None else Label(request.label)
+
+
 def prior_of(request: Request) -> Conditional:
     """The prior of a request, on its device and at its size.
 
     Raises:
         InputError: If there is none, or its widest layers alone need more memory than there is.
     """
-    prior = load_prior(request.prior, device=device_of(request.device), size=request.size)
+    device = device_of(request.device)
+    null = None if request.negative is None else Prompt(request.negative)
+    prior = load_prior(request.prior, device=device, size=request.size, null=null)
     at_once = min(request.chunk or request.batch, len(request.drawn_seeds))
     module, space = getattr(prior, "module", None), prior.space
     layers = module.modules() if isinstance(module, nn.Module) else ()

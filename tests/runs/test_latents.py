@@ -1,0 +1,129 @@
+"""Runs whose prior draws latents, or is given a text: what is shown, saved and measured are signals."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import posteria as po
+from common.pipelines import SD, kl, parts_of, save, text_unet
+from posteria.priors import Latent, Prompt
+from posteria.runs.generate import prepare as prepare_draws
+from posteria.runs.request import Generate, Restore
+from posteria.runs.restore import prepare, run
+from posteria.runs.store import Store
+
+
+def picture(folder: Path) -> str:
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "picture.png")
+    return str(folder / "picture.png")
+
+
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "samples.npz") as found:
+        return dict(found)
+
+
+@pytest.mark.filterwarnings("ignore:.*diverged")
+def test_latents_are_kept_beside_the_pixels(tmp_path: Path) -> None:
+    # Catches: latents shown as pictures, a residual of latents, a run that goes on from pixels.
+    folder = save(tmp_path / "ldm", parts_of("ldm"))
+    given: dict[str, Any] = {
+        "prior": f"diffusers:{folder}",
+        "input": picture(tmp_path),
+        "task": "sr",
+        "options": {"factor": 2},
+        "steps": 2,
+    }
+    results, _ = run(prepare(Restore(**given, samples=2)), Store(tmp_path / "run"))
+    found = arrays(tmp_path / "run")
+    prior = po.load_prior(str(folder))
+    assert isinstance(prior, Latent)
+    x = prior.decode(torch.from_numpy(found["latents"]))
+    torch.testing.assert_close(torch.from_numpy(found["samples"]), x)
+    assert found["mean"].shape == (3, 16, 16)
+    operator = po.operators.SuperResolution(2, (3, 16, 16))
+    residual = (torch.from_numpy(found["measurement"]) - operator(x)) / 0.05
+    want = residual.flatten(1).square().mean(1).sqrt().tolist()
+    assert results.residual == pytest.approx(want, rel=1e-3)  # type: ignore[attr-defined]
+    assert set(results.metrics) >= {"psnr"}  # type: ignore[attr-defined]
+    run(prepare(Restore(**given, samples=3)), Store(tmp_path / "run"))
+    more = arrays(tmp_path / "run")
+    assert np.array_equal(more["latents"][:2], found["latents"])
+    assert more["samples"].shape == (3, 3, 16, 16)
+
+
+def stable_diffusion(folder: Path) -> str:
+    """A small Stable Diffusion with a text encoder of letters, as its pipeline saves it."""
+    transformers = pytest.importorskip("transformers")
+    letters = [*"abcdefghijklmnopqrstuvwxyz"]
+    words = [*letters, *(f"{x}</w>" for x in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = transformers.CLIPTokenizer(
+        vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=7
+    )
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=7,
+        bos_token_id=len(words) - 2,
+        eos_token_id=len(words) - 1,
+        pad_token_id=len(words) - 1,
+    )
+    torch.manual_seed(4)
+    pipeline = diffusers.StableDiffusionPipeline(
+        kl(),
+        transformers.CLIPTextModel(config).eval(),
+        tokenizer,
+        text_unet(),
+        diffusers.DDIMScheduler(**SD, clip_sample=False),
+        None,
+        None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return f"diffusers:{folder}"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_texts(tmp_path: Path) -> None:
+    # Catches: a text that does not reach the network, a negative one that stands for nothing.
+    name = stable_diffusion(tmp_path / "sd")
+    given: dict[str, Any] = {"prior": name, "prompt": "a cat", "steps": 2, "samples": 1}
+    restored = {}
+    for negative, weight in ((None, 1.0), (None, 3.0), ("dog", 3.0)):
+        request = Restore(**given, input=picture(tmp_path), negative=negative, weight=weight)
+        job = prepare(request)
+        store = Store(tmp_path / f"restored-{negative}-{weight}")
+        run(job, store)
+        restored[negative, weight] = arrays(store.folder)["latents"]
+        null = None if negative is None else Prompt(negative)
+        prior = po.load_prior(name, null=null)
+        member = po.Tilted(prior, Prompt("a cat"), weight)
+        target = po.Posterior(member, job.target.likelihood, job.target.y)
+        want = job.methods["samples"].sampler.sample(target, seeds=[0])
+        np.testing.assert_allclose(restored[negative, weight], want.numpy(), rtol=1e-3, atol=1e-3)
+    assert len({each.tobytes() for each in restored.values()}) == 3
+    drawn = prepare_draws(Generate(**given, negative="dog"))
+    run(drawn, Store(tmp_path / "drawn"))
+    assert arrays(tmp_path / "drawn")["samples"].shape == (1, 3, 16, 16)
+    assert drawn.title.startswith("the text 'a cat' of diffusers:")
+
+
+def test_requests_that_are_refused() -> None:
+    for given, words in (
+        ({"label": 1, "prompt": "a"}, "--label or --prompt, not both"),
+        ({"negative": "a"}, "give that too"),
+        ({"weight": 2.0}, "give one"),
+    ):
+        with pytest.raises(po.InputError, match=words):
+            Restore(**given).check()  # type: ignore[arg-type]
+    with pytest.raises(po.CapabilityError, match="cannot be given"):
+        prepare(Restore(prompt="a cat"))
