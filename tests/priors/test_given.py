@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -129,17 +130,41 @@ def wan() -> tuple[dict[str, Any], dict[str, Any]]:
     return parts, {"encoder_hidden_states": tokens(5, 8)}
 
 
+def audioldm2() -> tuple[dict[str, Any], dict[str, Any]]:
+    pytest.importorskip("transformers")
+    network = diffusers.AudioLDM2UNet2DConditionModel(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=8,
+        sample_size=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=((None, 8, 16), (None, 8, 16)),
+    )
+    mel = kl(in_channels=1, out_channels=1)
+    scheduler = diffusers.DDIMScheduler(
+        beta_schedule="linear", beta_start=1e-4, beta_end=0.02, clip_sample=False
+    )
+    given = {
+        "encoder_hidden_states": tokens(3, 8),
+        "encoder_hidden_states_1": tokens(5, 16, seed=2),
+        "encoder_attention_mask_1": torch.tensor([1, 1, 1, 0, 0]),
+    }
+    return {"unet": drawn(network), "vae": mel, "scheduler": scheduler}, given
+
+
 FAMILIES: dict[str, tuple[Any, tuple[int, ...] | None]] = {
     "sd3": (sd3, None),
     "pixart": (pixart, None),
     "stable-audio": (stable_audio, None),
+    "audioldm2": (audioldm2, (4, 12, 8)),
     "wan": (wan, (4, 2, 4, 4)),
 }
 
 
 def clean(family: str, output: Tensor, x: Tensor, sigma: float) -> Tensor:
     """E[x_0 | x] of what the network predicts, by the definition of its family."""
-    if family == "pixart":
+    if family in {"pixart", "audioldm2"}:
         return x - sigma * output[:, :4]
     if family == "stable-audio":
         alpha = 1 / math.hypot(1, sigma)
@@ -164,9 +189,11 @@ def test_a_network_that_is_given_its_arguments(family: str) -> None:
         sigma = betas.sigmas[step]
         flow = family in {"sd3", "wan"}
         scale = 1 / (1 + sigma) if flow else 1 / math.hypot(1, sigma)
-        time = {"pixart": step, "stable-audio": math.atan(sigma) / math.pi * 2}.get(
-            family, 1000 * sigma / (1 + sigma)
-        )
+        time = {
+            "pixart": step,
+            "audioldm2": step,
+            "stable-audio": math.atan(sigma) / math.pi * 2,
+        }.get(family, 1000 * sigma / (1 + sigma))
         noisy = x / scale
         given = {
             key: value.expand(2, *value.shape) if isinstance(value, Tensor) else value
@@ -174,11 +201,16 @@ def test_a_network_that_is_given_its_arguments(family: str) -> None:
         }
         with torch.no_grad():
             times = torch.full((2,), float(time))
-            output = parts["transformer"](x, timestep=times, return_dict=False, **given)[0]
+            output = (parts.get("unet") or parts["transformer"])(
+                x, timestep=times, return_dict=False, **given
+            )[0]
             want = clean(family, output, noisy, sigma)
             assert (member(noisy, sigma) - want).abs().max() < 1e-4 * want.abs().max()
     check_denoiser(member, sigmas=(0.7,))
-    null = Given(**{key: -v if isinstance(v, Tensor) else v for key, v in arguments.items()})
+    null = Given(**{
+        key: -v if isinstance(v, Tensor) and v.is_floating_point() else v
+        for key, v in arguments.items()
+    })
     guided = po.Tilted(from_diffusers(parts, shape=shape, null=null), condition, 2.0)
     want = 2 * member(x, 1.0) - prior.given(null)(x, 1.0)
     torch.testing.assert_close(guided(x, 1.0), want, rtol=1e-3, atol=1e-4)
