@@ -110,7 +110,7 @@ def card_of(name: str | Path) -> Card:
         return PUBLISHED[name]
     kind, colon, path = name.partition(":")
     if not name or (colon and not path):
-        raise unknown("prior", name, (*KNOWN, *PUBLISHED))
+        raise unknown("prior", name, KNOWN, PUBLISHED)
     if colon and kind == "diffusers" and not Path(path).exists():
         known = [card for card in PUBLISHED.values() if card.path == path]
         return known[0] if known else Card(name=path, reader="pixel", path=path, where="hub")
@@ -124,7 +124,7 @@ def card_of(name: str | Path) -> Card:
             "Load any other network with its own code and wrap it: posteria.Network(module, space, parametrisation)."
         )
     if not folder.is_dir():
-        raise unknown("prior", name, (*KNOWN, *PUBLISHED))
+        raise unknown("prior", name, KNOWN, PUBLISHED)
     if (folder / "card.toml").exists():
         card = read_card(folder / "card.toml")
         if card.reader not in READERS:

@@ -159,9 +159,9 @@ class Drawn:
         return [value for part in self.parts for value in part.said.get(name, ())] or None
 
     def diagnostics(self, method: Method) -> Diagnostics:
-        """What the samples say of themselves."""
+        """What the samples say of themselves, latents of the latents."""
         return diagnose(
-            self.x,
+            torch.cat([part.x for part in self.parts]),
             method.seeds,
             method.target,
             particles=method.sampler.shared,
