@@ -18,6 +18,7 @@ READS = {
     "exact": "its levels and moments, which lie on the CPU",
     "exact spread": "its levels and moments, which lie on the CPU",
     "fk": "a reward that is nan is an error",
+    "tempered": "each population has levels of its own, and weights that are all 0 are an error",
     "tmpd": "conjugate gradients end early: at each iteration on a CPU, at each eighth elsewhere",
     "ag": "rows that are done are not evaluated",
     "gfcg": "a network is called for each label that occurs",
