@@ -113,6 +113,10 @@ def test_innovations_are_those_of_the_matrix(name: str, several: bool) -> None:
     exact = operator.exact and not several
     assert (error / flat.norm(dim=-1)).max() < (1e-10 if exact else 30 * operator.tolerance)
     assert torch.allclose(operator.adjoint(y).reshape(2, 3, -1), flat @ a, atol=1e-10)
+    x = normal(2, 3, *operator.domain.shape)
+    inverse = torch.linalg.inv(a.mT @ a + 0.3 * torch.eye(a.shape[1], dtype=F64))
+    signal = operator.normal_solve(x, 0.3).reshape(2, 3, -1)
+    assert (signal - x.reshape(2, 3, -1) @ inverse).norm() < 30 * operator.tolerance * x.norm()
     assert torch.equal(operator(operator.adjoint(y)[:1]), operator(operator.adjoint(y))[:1])
 
 
@@ -175,3 +179,6 @@ def test_preconditioned_solves_take_few_iterations() -> None:
         a, _ = dense(operator)
         a.innovation_solve(a(normal(*shape)) + 0.05 * normal(*a.codomain.shape), 0.05**2, 1.0)
         assert a.calls < 2 * most
+    blur = Blur(motion_kernel(7, seed=1), shape).to(F64, "cpu")
+    blur.normal_solve(normal(*shape), 0.05**2)
+    assert blur.calls < 2 * 90

@@ -163,7 +163,7 @@ class LinearOperator(Operator):
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
         return self(v)
 
-    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float) -> Tensor:
+    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float | Tensor) -> Tensor:
         """`(noise + signal A A^T)^-1 r`, each sample by itself, as `solves` says.
 
         Args:
@@ -181,11 +181,19 @@ class LinearOperator(Operator):
             precondition=self.preconditioner(noise, signal),
         )
 
-    def preconditioner(self, noise: float | Tensor, signal: float) -> LinearMap | None:
-        """A cheap symmetric positive `r -> z` near `innovation_solve`; None if there is none."""
+    def preconditioner(
+        self, noise: float | Tensor, signal: float | Tensor, *, normal: bool = False
+    ) -> LinearMap | None:
+        """A cheap symmetric positive map near the inverse of `noise + signal A A^T`; None if there is none.
+
+        Args:
+            noise: Above 0; of several numbers the mean.
+            signal: At least 0; above 0 if `normal`.
+            normal: Of `noise + signal A^T A` instead.
+        """
         return None
 
-    def normal_solve(self, b: Tensor, shift: float) -> Tensor:
+    def normal_solve(self, b: Tensor, shift: float | Tensor) -> Tensor:
         """`(A^T A + shift I)^-1 b` for a `shift` above 0, each sample by itself.
 
         Exact with a decomposition, and by conjugate gradients to `tolerance` without.
@@ -196,6 +204,7 @@ class LinearOperator(Operator):
             self.domain,
             iterations=self.iterations,
             tolerance=self.tolerance,
+            precondition=self.preconditioner(shift, 1.0, normal=True),
         )
 
     def pinv(self, y: Tensor) -> Tensor:
@@ -265,7 +274,7 @@ class SVDOperator(LinearOperator):
         return self.v(_resize(inverse * self.ut(y)[..., : len(s)], self.domain.size))
 
     @override
-    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float) -> Tensor:
+    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float | Tensor) -> Tensor:
         if isinstance(noise, Tensor) and noise.ndim:
             return super().innovation_solve(r, noise, signal)
         values = self.singular_values.to(r)[: self.codomain.size]
@@ -273,11 +282,16 @@ class SVDOperator(LinearOperator):
         return self.u(self.ut(r) / spread)
 
     @override
-    def preconditioner(self, noise: float | Tensor, signal: float) -> LinearMap:
-        return lambda r: self.innovation_solve(r, typical(noise), signal)
+    def preconditioner(
+        self, noise: float | Tensor, signal: float | Tensor, *, normal: bool = False
+    ) -> LinearMap:
+        level, gain = typical(noise), typical(signal)
+        if normal:
+            return lambda r: self.normal_solve(r / gain, level / gain)
+        return lambda r: self.innovation_solve(r, level, gain)
 
     @override
-    def normal_solve(self, b: Tensor, shift: float) -> Tensor:
+    def normal_solve(self, b: Tensor, shift: float | Tensor) -> Tensor:
         s = _resize(self.singular_values.to(b), self.domain.size)
         return self.v(self.vt(b) / (s**2 + shift))
 
@@ -363,9 +377,11 @@ class LinearComposed(Composed, LinearOperator):
         return self.inner.apply_adjoint(self.outer.apply_adjoint(y))
 
     @override
-    def preconditioner(self, noise: float | Tensor, signal: float) -> LinearMap | None:
+    def preconditioner(
+        self, noise: float | Tensor, signal: float | Tensor, *, normal: bool = False
+    ) -> LinearMap | None:
         outer, inner = self.outer, self.inner
-        if not (outer.selects and inner.exact):
+        if normal or not (outer.selects and inner.exact):
             return None
         level = typical(noise)
         # As if the entries that are not selected were measured to be 0.

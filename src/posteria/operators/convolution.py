@@ -165,7 +165,7 @@ class CircularSuperResolution(LinearComposed):
         self._gains = torch.fft.rfft2(self.apply(self.apply_adjoint(delta))).real.clamp(min=0)
 
     @override
-    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float) -> Tensor:
+    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float | Tensor) -> Tensor:
         if isinstance(noise, Tensor) and noise.ndim:
             return super().innovation_solve(r, noise, signal)
         return self._divided(r, noise + signal * self._gains.to(r))
@@ -259,28 +259,24 @@ class Blur(LinearOperator):
         return _convolving((u[:, :rank] * s[:rank]).mT, height), _convolving(v[:, :rank].mT, width)
 
     @cached_property
-    def _kronecker(self) -> tuple[Factor, Factor, Tensor]:
-        """Bases of columns and rows in which A A^T is nearly diagonal, and its diagonal in them."""
-        bases, seen = [], []
-        lines = self._lines(_TERMS)
-        for own, other in (lines, lines[::-1]):
-            # A A^T averaged over the other axis.
-            weights = torch.einsum("rmn,smn->rs", other, other)
-            mean = torch.einsum("rs,rik,sjk->ij", weights, own, own)
-            bases.append(torch.linalg.eigh(mean)[1])
-            turned = bases[-1].mT @ own
-            seen.append(torch.einsum("rik,sik->rsi", turned, turned))
-        height, width = map(Factor, bases)
-        return height, width, torch.einsum("rsi,rsj->ij", *seen).clamp(min=0)
+    def _of_innovations(self) -> tuple[Factor, Factor, Tensor]:
+        return _kronecker(self._lines(_TERMS))
+
+    @cached_property
+    def _of_normal_equations(self) -> tuple[Factor, Factor, Tensor]:
+        height, width = self._lines(_TERMS)
+        return _kronecker((height.mT, width.mT))
 
     @override
-    def preconditioner(self, noise: float | Tensor, signal: float) -> LinearMap:
-        height, width, gains = self._kronecker
-        level = typical(noise)
+    def preconditioner(
+        self, noise: float | Tensor, signal: float | Tensor, *, normal: bool = False
+    ) -> LinearMap:
+        height, width, gains = self._of_normal_equations if normal else self._of_innovations
+        level, gain = typical(noise), typical(signal)
 
         def near(r: Tensor) -> Tensor:
             z = width.along("at", height.along("at", r, -2, 2), -1, 2)
-            z = z / (level + signal * gains.to(r))
+            z = z / (level + gain * gains.to(r))
             return width.along("a", height.along("a", z, -2, 2), -1, 2)
 
         return near
@@ -314,6 +310,24 @@ def _convolving(lines: Tensor, padded: Tensor) -> Tensor:
     # Row j of the windows of a padded unit vector holds what its entry gives to pixel j.
     windows = padded.mT.unfold(-1, lines.shape[-1], 1)
     return (windows @ lines.flip(-1).mT).permute(2, 1, 0)
+
+
+def _kronecker(lines: tuple[Tensor, Tensor]) -> tuple[Factor, Factor, Tensor]:
+    """Bases of columns and rows in which A A^T is nearly diagonal, and its diagonal in them.
+
+    Args:
+        lines: A as a sum of products, `[terms, height, height]` and `[terms, width, width]`.
+    """
+    bases, seen = [], []
+    for own, other in (lines, lines[::-1]):
+        # A A^T averaged over the other axis.
+        weights = torch.einsum("rmn,smn->rs", other, other)
+        mean = torch.einsum("rs,rik,sjk->ij", weights, own, own)
+        bases.append(torch.linalg.eigh(mean)[1])
+        turned = bases[-1].mT @ own
+        seen.append(torch.einsum("rik,sik->rsi", turned, turned))
+    height, width = map(Factor, bases)
+    return height, width, torch.einsum("rsi,rsj->ij", *seen).clamp(min=0)
 
 
 def _fast_size(least: int) -> int:

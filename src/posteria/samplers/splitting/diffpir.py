@@ -120,6 +120,7 @@ class DiffPIR(PosteriorSampler[State]):
                 space,
                 iterations=self.iterations,
                 tolerance=operator.tolerance,
+                precondition=operator.preconditioner(1 / variance, 1 / std**2, normal=True),
             )
         x = x0
         for _ in range(self.inner):
