@@ -72,7 +72,7 @@ def gathered(folder: Path) -> list[dict[str, Any]]:
         if record["results"] is not None:
             certificate = record["results"]["certificate"]
             for tested in certificate["statistics"]:
-                del tested["ranks"]
+                del tested["ranks"], tested["p_values"]
             found.append({"plan": record["plan"], **record["results"]})
     return found
 
@@ -84,7 +84,7 @@ def _held(curve: dict[str, list[float]], level: float = 0.9) -> str:
 def table(found: list[dict[str, Any]]) -> str:
     """The table, in Markdown."""
     rows = []
-    for each in found:
+    for each in sorted(found, key=lambda one: (one["plan"]["prior"], one["plan"]["task"])):
         plan, c = each["plan"], each["certificate"]
         p = {s["name"]: min(s["adjusted"]) for s in c["statistics"]}
         rows.append([
@@ -121,7 +121,7 @@ def main() -> None:
         draw(given.out, given.prior, names, given.simulations, given.each, given.budget)
         return
     if given.out.exists():
-        KEPT.write_text(json.dumps(gathered(given.out), indent=1) + "\n")
+        KEPT.write_text(json.dumps(gathered(given.out)) + "\n")
     parts = {"certificates": table(json.loads(KEPT.read_text()))}
     PAGE.write_text(marked(PAGE.read_text(), parts))
 

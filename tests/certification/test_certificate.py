@@ -68,7 +68,7 @@ def test_an_exact_sampler_passes() -> None:
     # Catches: truths and samples that share noise, a measurement of another truth, samples of another y.
     found = certify(Closed(), simulations=200)
     assert found.passes and not found.faults
-    assert found.verdict.startswith("passes: none of 108 tests rejects at 1 % over all (Holm)")
+    assert found.verdict.startswith("passes: none of 109 tests rejects at 1 % over all (Holm)")
     for group in found.curves.values():
         for level in (0.5, 0.9):
             share, error = group.at(level)
@@ -122,6 +122,26 @@ def test_the_level_holds_over_many() -> None:
     assert stats.binomtest(fails, 3000, 0.01, alternative="greater").pvalue > 1e-3
 
 
+def test_residuals_are_tested_by_chi_square() -> None:
+    # Catches: residuals of several samples of one simulation taken for independent, a test of the root, one side alone;
+    # samples too far from the measurement by a little, which few ranks do not show.
+    found = certify(Closed(), simulations=30).residual
+    assert found is not None and found.p_value > 1e-3
+    total = 30 * SEEN * found.first
+    both = stats.chi2.cdf(total, 30 * SEEN), stats.chi2.sf(total, 30 * SEEN)
+    assert found.p_value == pytest.approx(2 * min(both))
+    wide = certify(Closed(variance=1.5), simulations=30, statistics=("log-likelihood",))
+    assert wide.residual is not None and wide.residual.p_value < 0.05 and wide.tests == 4
+    p_values = []
+    for i in range(40):
+        residual = certify(Closed(), simulations=10, seed=10 * i).residual
+        p_values.append(residual.p_value if residual else 0.0)
+    assert stats.kstest(p_values, "uniform").pvalue > 1e-3
+    counts = po.PoissonLikelihood(LIKELIHOOD.operator, peak=1.0)
+    free = po.certify(po.MGDM(schedule=po.schedules.Table(steps=2)), PRIOR, counts, 10)
+    assert free.residual is None and free.tests == 108
+
+
 def test_simulations_do_not_depend_on_batches_or_on_each_other() -> None:
     # Catches: seeds by batch, noise of the measurement by batch, a simulation that its neighbours change.
     whole, small = certify(Closed(), simulations=30), certify(Closed(), simulations=30, batch=1)
@@ -167,7 +187,7 @@ def test_statistics_of_one_s_own_are_ranked_beside_the_others() -> None:
     assert by_name["largest"].shift < -1 and {"both 1", "both 2"} <= by_name.keys()
     few = certify(Closed(), statistics=("mean", "projections"))
     assert [tested.name for tested in few.statistics][:2] == ["mean", "projection 1"]
-    assert few.tests == 51
+    assert few.tests == 52
 
 
 def test_depth_and_distance_take_truth_and_samples_alike() -> None:
@@ -232,7 +252,8 @@ def test_a_curve_is_interval_coverage_at_every_level() -> None:
 
 
 def test_a_sampler_that_diverges_is_said_to() -> None:
-    found = certify(Closed(broken=True), simulations=20)
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        found = certify(Closed(broken=True), simulations=20)
     assert found.verdict.startswith("diverged: 90 %") and found.lost == 1
     assert "1 of 20 simulations have samples not finite" in found.verdict
 

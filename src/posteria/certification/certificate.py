@@ -100,12 +100,24 @@ class Residual:
         error: Standard error over simulations.
         low: Ends of the interval that would hold the mean of exact samples in 99 % of the cases.
         high: See `low`.
+        first: Mean square for the first sample of each simulation, 1 in the mean if it is exact.
+        p_value: Of the first samples: their squares add up to a chi-square variable, whatever the prior.
+        adjusted: The same for all tests of the certificate (Holm).
     """
 
     samples: float
     error: float
     low: float
     high: float
+    first: float
+    p_value: float
+    adjusted: float
+
+    def faults(self, level: float) -> set[str]:
+        """What its test rejects at a level over all, by the names of `FAULTS`."""
+        if self.adjusted >= level:
+            return set()
+        return {"unexplained" if self.first > 1 else "overfitted"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +149,7 @@ class Certificate:
     @property
     def tests(self) -> int:
         """Tests that were made, over all of which the level holds."""
-        return 3 * len(self.statistics)
+        return 3 * len(self.statistics) + (self.residual is not None)
 
     @property
     def faults(self) -> list[str]:
@@ -146,6 +158,7 @@ class Certificate:
         values = set().union(*(s.faults(self.level) for s in self.statistics if s.kind == "value"))
         for tested in self.statistics:
             found |= tested.faults(self.level)
+        found |= self.residual.faults(self.level) if self.residual else set()
         # Far from the middle of shifted samples is the truth also if their width is right.
         if "shifted" in values and "sure" not in values:
             found -= {"sure"}
@@ -160,7 +173,9 @@ class Certificate:
     @property
     def rejected(self) -> int:
         """Tests that reject at the level over all."""
-        return sum(p < self.level for s in self.statistics for p in s.adjusted)
+        values = [p for s in self.statistics for p in s.adjusted]
+        values += [self.residual.adjusted] if self.residual else []
+        return sum(p < self.level for p in values)
 
     @property
     def verdict(self) -> str:
@@ -223,7 +238,8 @@ LEGEND = (
     "standard deviation, above 1 where the samples are too near to each other (at most about 2, because ranks end).",
     "p over all: the smallest of three tests of a statistic (Student's t for shift, chi-square for width, Pearson for "
     "shape), adjusted for all tests (Holm), which holds whatever their dependence. Ties and the steps between discrete "
-    "ranks are filled at random, so that the first two tests are exact.",
+    "ranks are filled at random, so that the first two tests are exact. Where noise is Gaussian the squared residual "
+    "of the first sample of each simulation is tested too: of exact samples it is a chi-square variable.",
     "Samples of one population depend on each other; they are ranked as a user gets them, and clones of each other "
     "count as too sure.",
 )
@@ -241,14 +257,16 @@ def judge(
     names: Sequence[tuple[str, Kind]],
     samples: int,
     generator: torch.Generator,
-) -> list[Statistic]:
-    """The tests of ranks.
+    others: Sequence[float] = (),
+) -> tuple[list[Statistic], list[float]]:
+    """The tests of ranks, and other p-values adjusted together with theirs.
 
     Args:
         ranks: `[simulations, statistics]`.
         names: Of the statistics, with their kinds.
         samples: The highest rank.
         generator: Fills the steps between ranks.
+        others: P-values of tests of something else.
 
     Raises:
         InputError: If there are too few simulations.
@@ -256,8 +274,10 @@ def judge(
     m = len(ranks)
     require(m >= FEWEST, f"A certificate needs at least {FEWEST} simulations; got {m}.")
     tests = rank_tests(ranks, samples, generator)
-    adjusted = holm(tests.p_values)
-    return [
+    more = torch.tensor(list(others), dtype=torch.float64)
+    every = holm(torch.cat([tests.p_values.flatten(), more]))
+    adjusted = every[: tests.p_values.numel()].reshape(tests.p_values.shape)
+    statistics = [
         Statistic(
             name=name,
             kind=kind,
@@ -269,6 +289,7 @@ def judge(
         )
         for i, (name, kind) in enumerate(names)
     ]
+    return statistics, every[tests.p_values.numel() :].tolist()
 
 
 def curve(counts: Tensor) -> Curve:

@@ -19,7 +19,7 @@ from ..samplers.base import Sampler
 from ..samplers.posterior import PosteriorSampler
 from ..samplers.unconditional import Unconditional
 from ..target import Posterior
-from .certificate import FEWEST, FEWEST_SAMPLES, Certificate, Residual, curve, judge
+from .certificate import FEWEST, FEWEST_SAMPLES, Certificate, Residual, Statistic, curve, judge
 from .statistics import Asked, Group, Kind, groups, resolution
 
 # Truths have the upper half of the seeds, and samples the lower, so that they share no noise.
@@ -173,12 +173,13 @@ class Ranked(NamedTuple):
     Attributes:
         ranks: Of the truth in each statistic, `[statistics]`.
         counts: How many entries of the truth have which rank, `[samples + 1]`.
-        residual: Root mean square of `(y - A(x)) / std`, in the mean over samples; None where noise is not Gaussian.
+        residual: Root mean square of `(y - A(x)) / std`, in the mean over samples, and the sum of squares of the first;
+            None where noise is not Gaussian.
     """
 
     ranks: Tensor
     counts: Tensor
-    residual: float | None
+    residual: tuple[float, float] | None
 
 
 def ranked(design: Design, i: int, truth: Tensor, y: Tensor, x: Tensor) -> Ranked:
@@ -197,13 +198,15 @@ def ranked(design: Design, i: int, truth: Tensor, y: Tensor, x: Tensor) -> Ranke
     return Ranked(sbc_ranks(values[1:], values[0], generator), counts, _residual(design, x, y))
 
 
-def _residual(design: Design, x: Tensor, y: Tensor) -> float | None:
+def _residual(design: Design, x: Tensor, y: Tensor) -> tuple[float, float] | None:
+    """Root mean square in the mean over samples, and the sum of squares of the first sample."""
     likelihood = design.likelihood
     if not isinstance(likelihood, GaussianLikelihood):
         return None
     likelihood = likelihood.to(x.dtype, x.device)
     z = likelihood.operator.codomain.flatten((y - likelihood.operator(x)) / likelihood.std)
-    return float(z.double().square().mean(-1).sqrt().mean())
+    square = z.double().square()
+    return float(square.mean(-1).sqrt().mean()), float(square[0].sum())
 
 
 def concluded(design: Design, truths: Tensor, y: Tensor, x: Tensor, cost: Cost) -> Certificate:
@@ -234,29 +237,45 @@ def concluded(design: Design, truths: Tensor, y: Tensor, x: Tensor, cost: Cost) 
     if within:
         which = torch.arange(design.samples + 1)
         curves["projections"] = curve((ranks[:, within, None] == which).sum(1))
+    statistics, residual = _expected(design, y, kept, ranks, generator)
     return Certificate(
         simulations=design.simulations,
         samples=design.samples,
         level=design.level,
-        statistics=judge(ranks, design.names, design.samples, generator),
+        statistics=statistics,
         curves=curves,
-        residual=_expected(design, y, [each.residual for each in kept]),
+        residual=residual,
         lost=len(x) - len(left),
         truths=design.source,
         cost=cost,
     )
 
 
-def _expected(design: Design, y: Tensor, residuals: Sequence[float | None]) -> Residual | None:
-    known = torch.tensor([r for r in residuals if r is not None], dtype=torch.float64)
-    if not len(known):
-        return None
+def _expected(
+    design: Design, y: Tensor, kept: Sequence[Ranked], ranks: Tensor, generator: torch.Generator
+) -> tuple[list[Statistic], Residual | None]:
+    """The tests of ranks, and of residuals where the noise is Gaussian."""
+    known = [each.residual for each in kept if each.residual is not None]
+    if not known:
+        return judge(ranks, design.names, design.samples, generator)[0], None
     n, m = len(known), y[0].numel()
+    means, squares = torch.tensor(known, dtype=torch.float64).T
+    half, total = torch.tensor(n * m / 2, dtype=torch.float64), squares.sum() / 2
+    sides = torch.special.gammainc(half, total), torch.special.gammaincc(half, total)
+    p = min(1.0, 2 * float(min(sides)))
+    statistics, (adjusted,) = judge(ranks, design.names, design.samples, generator, [p])
     # Each exact sample has the residual of its truth, chi / sqrt(m); the mean of several of one simulation
     # scatters less, so that the interval is a little wide.
     middle, error = 1 - 1 / (4 * m), 2.576 / math.sqrt(2 * m * n)
-    mean, spread = float(known.mean()), float(known.std()) / math.sqrt(n)
-    return Residual(samples=mean, error=spread, low=middle - error, high=middle + error)
+    return statistics, Residual(
+        samples=float(means.mean()),
+        error=float(means.std()) / math.sqrt(n),
+        low=middle - error,
+        high=middle + error,
+        first=float(squares.mean()) / m,
+        p_value=p,
+        adjusted=adjusted,
+    )
 
 
 def certify(
