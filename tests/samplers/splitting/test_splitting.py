@@ -155,6 +155,8 @@ COST: list[tuple[po.samplers.Sampler[Any], tuple[int, int]]] = [
 ]
 
 
+# Settings of images, on a toy.
+@pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning")
 @pytest.mark.parametrize(("sampler", "cost"), COST, ids=lambda v: type(v).__name__)
 def test_cost(sampler: po.samplers.Sampler[Any], cost: tuple[int, int]) -> None:
     # Catches: an evaluation made twice, a level of the ladder that is visited or left out.
