@@ -73,7 +73,7 @@ def test_moves_keep_the_tempered_posterior(tau: float) -> None:
     # leaves another law in place, which sweeps between weights would hide.
     target, n = oblique(several=False), 40_000
     assert isinstance(target.prior, po.Gaussian)
-    sampler = Tempered(particles=n, points=2, reflections=2)
+    sampler = Tempered(particles=n, points=3, reflections=2)
     problem, rng = sampler.arrange(target, [0])
     noise = normal(1, 1, 2, seed=9)
     matrix = target.likelihood.operator.matrix()  # type: ignore[attr-defined]
@@ -94,6 +94,7 @@ def test_moves_keep_the_tempered_posterior(tau: float) -> None:
         noise=noise,
         start=x,
         rounds=torch.zeros(1, dtype=torch.long),
+        fall=torch.ones(1, dtype=F64),
         reach=math.inf,
     )
     z = whitened(sampler._move(problem, state, rng)[0], exact)

@@ -13,6 +13,9 @@ from ....diffusion.denoiser import Denoiser
 from ....operators.base import SVDOperator
 from ..population import ParticleState
 
+# Share of fresh noise in a z that lies opposite to the one before.
+FRESH = 0.4
+
 
 @dataclass(frozen=True, kw_only=True)
 class TemperedState(ParticleState):
@@ -23,6 +26,7 @@ class TemperedState(ParticleState):
         noise: The standard normal noise of the measurement, in the operator's basis, `[populations, 1, rank]`.
         start: The particles when they were last weighted, `[populations, particles, *event]`.
         rounds: Steps since then, `[populations]`.
+        fall: Log of the ratio of the last two noises, `[populations]`.
         reach: The highest level of reflections.
     """
 
@@ -30,6 +34,7 @@ class TemperedState(ParticleState):
     noise: Tensor
     start: Tensor
     rounds: Tensor
+    fall: Tensor
     reach: float
 
 
@@ -90,7 +95,15 @@ class Tempering(NamedTuple):
         gap = self.y - self.measured(x)
         return gap**2, gap * self.s
 
-    def couple(self, x: Tensor, y: Tensor, tau: Tensor, variance: Tensor, rng: Rng) -> Tensor:
+    def couple(
+        self,
+        x: Tensor,
+        y: Tensor,
+        tau: Tensor,
+        variance: Tensor,
+        rng: Rng,
+        before: Tensor | None = None,
+    ) -> Tensor:
         """A draw of `z = x + sqrt(variance) * noise` given x and the noised measurement, whose noise it shares.
 
         Args:
@@ -99,17 +112,22 @@ class Tempering(NamedTuple):
             tau: `[populations]`.
             variance: `[populations]`, at most tau and what `floor` is.
             rng: One stream a population.
+            before: A z of that law to which the new one lies opposite, up to `FRESH` (Adler, 1981,
+                doi:10.1103/PhysRevD.23.2901).
         """
         tau, variance = _column(tau), _column(variance)
         left = (self.std**2 + (tau - variance) * self.s**2).clamp(min=0)
         gain = variance * self.s / (self.std**2 + tau * self.s**2)
         scale = variance.sqrt().reshape(-1, *(1,) * (x.ndim - 1)).to(x)
-        z = x + scale * rng.normal_like(x)
+        back = 0.0 if before is None else math.sqrt(1 - FRESH**2)
+        new = 1.0 if before is None else FRESH
+        z = (1 + back) * x + new * scale * rng.normal_like(x)
         seen = self.measured(z)
-        residual = y + left.sqrt() * rng.normal_like(seen) - seen
+        residual = (1 + back) * y + new * left.sqrt() * rng.normal_like(seen) - seen
         size = self.operator.domain.size
         pull = torch.nn.functional.pad(gain * residual, (0, size - len(self.s)))
-        return z + self.operator.v(pull.to(x))
+        z = z + self.operator.v(pull.to(x))
+        return z if before is None else z - back * before
 
 
 def _column(values: Tensor) -> Tensor:

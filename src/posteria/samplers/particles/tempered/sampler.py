@@ -30,6 +30,8 @@ RUN, REFLECTED = 0.7, 0.6
 LOWEST = 0.3
 # The schedule begins so many times above the widest direction of the prior.
 WIDE = 4.0
+# Steps that a level takes at most: 1, and one for so many that are left over.
+SPARE = 10
 # Effective size, as a share, at which the first level is.
 FIRST = 0.5
 # Halvings of a factor e^HALVED between two noises.
@@ -178,6 +180,7 @@ class Tempered(PopulationSampler[TemperedState]):
             noise=rng.normal_like(torch.empty(shape, dtype=torch.float64, device=device)),
             start=x,
             rounds=torch.zeros_like(zeros[:, 0], dtype=torch.long),
+            fall=torch.full_like(zeros[:, 0], 1.0),
             reach=reached,
         )
         lowest = torch.zeros_like(state.tau)
@@ -222,10 +225,13 @@ class Tempered(PopulationSampler[TemperedState]):
         levels = ladder(high, (LOWEST * most[:, None]).minimum(high / 2), self.points)
         chosen = wide.reshape(-1, *(1,) * (x.ndim - 1))
         path = before = x0 = problem.couple(x, y, tau, variance, rng)
+        z: Tensor | None = None
         for j in range(self.points + self.reflections):
-            rho = most * SHARES[(state.count + j) % len(SHARES)]
-            z = problem.couple(x, y, tau, rho**2, rng)
-            if j >= self.points:
+            running = j < self.points
+            rho = most if running else most * SHARES[(state.count + j) % len(SHARES)]
+            # Opposite to the last z, x goes on in the direction in which it went.
+            z = problem.couple(x, y, tau, rho**2, rng, z if running else None)
+            if not running:
                 x = 2 * prior(z, rho[:, None].expand(x.shape[:2]).to(x)) - x
                 continue
             at = torch.where(wide[:, None], levels[j], rho[:, None]).expand(x.shape[:2])
@@ -239,34 +245,35 @@ class Tempered(PopulationSampler[TemperedState]):
     def _pace(self, problem: Tempering, state: TemperedState) -> tuple[Tensor, Tensor]:
         """Which populations must go on to their next tau, and how low that is at least, so that the steps suffice.
 
-        The number of levels that are left is guessed from the first one: the share by which the noise falls from level
-        to level shrinks with its root, down to that where every measured direction counts.
+        What is left over goes to the first levels, where modes are still in reach of each other.
         """
         steps = self.schedule.steps
-        last = steps - max(1, round(self.rest * steps))
-        left = last - state.count + 1
+        left = steps - max(1, round(self.rest * steps)) - state.count + 1
         due, lowest = [], []
-        for tau, rounds in zip(state.tau.tolist(), state.rounds.tolist(), strict=True):
-            level = tau + problem.floor
-            expected = self._levels(problem, tau)
-            due.append(left <= expected or rounds >= max(1, int(left / expected)))
+        for tau, fall, rounds in zip(
+            state.tau.tolist(), state.fall.tolist(), state.rounds.tolist(), strict=True
+        ):
+            level, expected = tau + problem.floor, self._levels(problem, tau, fall)
+            due.append(rounds >= 1 + (left - expected) / SPARE)
             share = (problem.floor / level) ** (1 / left) if left > 1 else 0.0
-            lowest.append(max(level * share - problem.floor, 0.0) if left > 1 else 0.0)
+            lowest.append(max(level * share - problem.floor, 0.0))
         device = state.tau.device
-        return torch.tensor(due, device=device), torch.tensor(
-            lowest, dtype=torch.float64, device=device
-        )
+        return torch.tensor(due, device=device), state.tau.new_tensor(lowest)
 
-    def _levels(self, problem: Tempering, tau: float) -> float:
-        """About how many more levels lead from tau to 0."""
-        spread, count = math.sqrt(-2 * math.log(self.threshold)), 0.0
+    def _levels(self, problem: Tempering, tau: float, fall: float) -> float:
+        """About how many more levels lead from tau to 0.
+
+        The noise falls from level to level by a share that shrinks with its root from the last one on, down to that
+        where every measured direction counts.
+        """
+        spread, count, first = math.sqrt(-2 * math.log(self.threshold)), 0, tau + problem.floor
         while tau > 0:
             level = tau + problem.floor
             share = level * problem.s**2 / (problem.std**2 + tau * problem.s**2)
-            fall = spread / float(share.square().sum().sqrt())
-            tau = level * math.exp(-fall) - problem.floor
-            count += 1
-        return max(count, 1.0)
+            least = spread / float(share.square().sum().sqrt())
+            step = max(least, fall * math.sqrt(level / first))
+            tau, count = level * math.exp(-step) - problem.floor, count + 1
+        return count
 
     def _temper(
         self,
@@ -311,6 +318,7 @@ class Tempered(PopulationSampler[TemperedState]):
         tau = torch.where(effective(torch.zeros_like(tau)) >= share, 0.0, tau)
         tau = torch.where(lowest < before, tau.minimum(lowest), tau) if begun.all() else tau
         tau = torch.where(ready, tau, before)
+        fall = ((finite + problem.floor) / (tau + problem.floor)).log()
         weight = problem.log_prob(gaps, state.noise, torch.where(ready, tau, finite)) - base
         weight = torch.where(ready[:, None], weight, 0.0)
         least = state.ess
@@ -323,6 +331,7 @@ class Tempered(PopulationSampler[TemperedState]):
             tau=tau,
             start=torch.where(fresh, state.x, take(state.start, ancestors)),
             rounds=torch.where(ready, 0, state.rounds),
+            fall=torch.where(ready & begun, fall, state.fall),
         )
 
 
