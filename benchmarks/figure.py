@@ -1,11 +1,11 @@
 """The main figure: distance over the floor against the budget, a panel a problem."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from lib.show import Frame, at_budget
-from report import by_problem
 
 # Samplers with a colour of their own; the others are grey.
 SHOWN = {
@@ -20,9 +20,8 @@ SHOWN = {
 }
 
 
-def curves(frame: Frame) -> Figure:
-    """Means over repetitions; the line at 1 is the floor, exact draws against exact draws."""
-    parts = by_problem(frame)
+def curves(parts: Mapping[str, Frame]) -> Figure:
+    """Means over repetitions, by problem; the line at 1 is the floor, exact draws against exact draws."""
     columns = 2 if len(parts) in {2, 4} else 3
     rows = -(-len(parts) // columns)
     figure = Figure(figsize=(11, 3.1 * rows + 0.7), layout="constrained")

@@ -74,7 +74,7 @@ def folded(title: str, content: str) -> str:
 def drawing(frame: Frame) -> str:
     """The main figure, inside the page."""
     out = io.StringIO()
-    curves(frame).savefig(out, format="svg")
+    curves(by_problem(frame)).savefig(out, format="svg")
     svg = out.getvalue()
     return svg[svg.index("<svg") :]
 

@@ -354,7 +354,7 @@ def main() -> None:
     if "exact" in frames:
         from figure import curves
 
-        curves(frames["exact"]).savefig(DOCS / "benchmark.png", dpi=110)
+        curves(by_problem(frames["exact"])).savefig(DOCS / "benchmark.png", dpi=110)
 
 
 if __name__ == "__main__":
