@@ -1,7 +1,7 @@
 """What a rule is: an estimate of the clean signal that stands in for the denoiser of a target."""
 
 import abc
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import neg
@@ -47,8 +47,8 @@ class StepInfo:
     @classmethod
     def of(cls, levels: Sequence[float], sigma: float, rng: Rng | None = None) -> "StepInfo":
         """Where `sigma` is in decreasing levels, the last of which is 0."""
-        index = bisect_left(levels, -sigma, key=neg)
         below = bisect_right(levels, -sigma, key=neg)
+        index = below - 1 if below and levels[below - 1] == sigma else below
         sigma_next = levels[below] if below < len(levels) else 0.0
         return cls(sigma, sigma_next, index, len(levels) - 1, tuple(levels), rng)
 

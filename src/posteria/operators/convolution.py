@@ -115,9 +115,11 @@ class CircularBlur(SVDOperator):
         return spectrum.real - spectrum.imag
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
-        transfer = transfer.to(x.device, x.dtype.to_complex())
-        filtered: Tensor = torch.fft.ifft2(torch.fft.fft2(x) * transfer)
-        return filtered.real
+        spectrum = torch.fft.rfft2(x)
+        # Of a real map: the other half is its conjugate.
+        half = transfer[..., : spectrum.shape[-1]].to(spectrum)
+        filtered: Tensor = torch.fft.irfft2(spectrum * half, s=x.shape[-2:])
+        return filtered
 
     @override
     def v(self, coefficients: Tensor) -> Tensor:
@@ -142,6 +144,12 @@ class CircularBlur(SVDOperator):
     @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
         return self._filter(y, self._transfer.conj())
+
+    @override
+    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float | Tensor) -> Tensor:
+        if any(isinstance(value, Tensor) and value.ndim for value in (noise, signal)):
+            return super().innovation_solve(r, noise, signal)
+        return self._filter(r, 1 / (noise + signal * self._transfer.abs() ** 2))
 
     @override
     def followed_by(self, outer: LinearOperator) -> LinearOperator:

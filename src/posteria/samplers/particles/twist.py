@@ -25,34 +25,27 @@ from .population import log_prob, paired, score, take
 LOG_TWO_PI = math.log(2 * math.pi)
 # Products with a Jacobian that a root or an inverse of a covariance takes.
 KRYLOV = 8
+# Of the noise's variance: a negative eigenvalue of a covariance that does no harm.
+NEGLIGIBLE = 1e-3
 # Most measurements for which the determinant of a dense matrix is computed.
 LARGEST_DENSE = 2048
 
 
-@dataclass(frozen=True)
-class Gain:
+class Gain(NamedTuple):
     """The dense form of a moment-matched twist, from which x_0 can be drawn given y.
 
-    Args:
-        columns: `C A^T / std`, `[measurements, *batch, *event]`, where C = Cov(x_0 | x).
-        values: Eigenvalues of the covariance of `(y - noise) / std`, `[*batch, measurements]`.
-        vectors: Its eigenvectors.
+    Attributes:
+        rows: `A C / std`, `[*batch, measurements, size]`, where C = Cov(x_0 | x).
+        root: Cholesky factor of the covariance of `y / std`, `[*batch, measurements, measurements]` in float64.
     """
 
-    columns: Tensor
-    values: Tensor
-    vectors: Tensor
+    rows: Tensor
+    root: Tensor
 
-    def solve(self, residual: Tensor) -> Tensor:
-        """The inverse covariance of `y / std` times a residual, `[*batch, measurements]`."""
-        rotated = (self.vectors.mT @ residual[..., None])[..., 0] / (1 + self.values)
-        return (self.vectors @ rotated[..., None])[..., 0]
-
-    def combine(self, coefficients: Tensor) -> Tensor:
-        """`C A^T / std` times coefficients, `[*batch, *event]`."""
-        axes = (1,) * (self.columns.ndim - coefficients.ndim)
-        rows = coefficients.movedim(-1, 0)
-        return (self.columns * rows.reshape(*rows.shape, *axes)).sum(0)
+    def combine(self, residual: Tensor) -> Tensor:
+        """`C A^T / std` times the inverse covariance of `y / std` times a residual, `[*batch, size]`."""
+        solved = torch.cholesky_solve(residual.double()[..., None], self.root)
+        return (self.rows.mT @ solved.to(self.rows))[..., 0]
 
 
 def propose(
@@ -78,25 +71,44 @@ def propose(
     move = space.flatten(root * value.slope)
     log_det: Tensor | float = 0.0
     if value.gain is not None:
-        gain = value.gain
-        columns = space.flatten(gain.columns).movedim(0, -2)
-        rows = (gain.vectors.mT @ columns) * (root / sigma**2)
-        rows = rows / (1 + gain.values).sqrt()[..., None]
-        values, vectors = torch.linalg.eigh(rows @ rows.mT)
-        rows, total = vectors.mT @ rows, 1 + values.clamp(min=0)
-        narrow = total.sqrt()
-        move = move - _along(rows, move, 1 / total)
-        free = free - _along(rows, free, 1 / (narrow * (narrow + 1)))
-        log_det = total.double().log().sum(-1)
+        # The precision of the move is 1 + R' (L L')^-1 R for the rows R of the gain times `scale` and its root L. With
+        # K K' = L L' + R R' its inverse is 1 - R' (K K')^-1 R, and a root of that 1 - R' K'^-1 (K + L)^-1 R.
+        (rows, lower), scale = value.gain, root / sigma**2
+        upper = torch.linalg.cholesky(lower @ lower.mT + scale**2 * (rows @ rows.mT).double())
+        seen = (rows @ torch.stack([move, free], -1)).double()
+        along = torch.linalg.solve_triangular(upper, seen[..., :1], upper=False)
+        spread = torch.linalg.solve_triangular(upper + lower, seen[..., 1:], upper=False)
+        solved = torch.cat([along, spread], -1)
+        back = torch.linalg.solve_triangular(upper.mT, scale**2 * solved, upper=True)
+        along, spread = (rows.mT @ back.to(rows)).unbind(-1)
+        move, free = move - along, free - spread
+        log_det = _log_det(upper) - _log_det(lower)
     move = move + free
     energy = (move.double() ** 2).sum(-1) - (space.flatten(noise).double() ** 2).sum(-1)
     return space.unflatten(move), (energy + log_det) / 2
 
 
-def _along(rows: Tensor, x: Tensor, factor: Tensor) -> Tensor:
-    """`rows^T diag(factor) rows x` for rows `[*batch, m, d]`."""
-    inner = (rows @ x[..., None])[..., 0] * factor
-    return (rows.mT @ inner[..., None])[..., 0]
+def _log_det(root: Tensor) -> Tensor:
+    """Of a covariance with this Cholesky factor."""
+    return 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _covariance(seen: Tensor) -> Tensor:
+    """The nearest covariance to matrices `[*batch, m, m]`, in float64.
+
+    A network's Jacobian is neither symmetric nor positive.
+    """
+    matrix = (seen.double() + seen.double().mT) / 2
+    negative = torch.linalg.cholesky_ex(_plus(matrix, NEGLIGIBLE)).info > 0
+    if negative.any():
+        values, vectors = torch.linalg.eigh(matrix[negative])
+        matrix[negative] = vectors * values.clamp(min=0)[..., None, :] @ vectors.mT
+    return matrix
+
+
+def _plus(matrix: Tensor, value: Tensor | float) -> Tensor:
+    """The matrix plus a multiple of the identity, or one multiple for each, `[*batch, 1, 1]`."""
+    return matrix + value * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
 
 class Spread(NamedTuple):
@@ -132,8 +144,7 @@ class TwistValue(NamedTuple):
         """That of selected particles."""
         gain = self.gain
         if gain is not None:
-            columns = torch.stack([take(column, ancestors) for column in gain.columns])
-            gain = Gain(columns, take(gain.values, ancestors), take(gain.vectors, ancestors))
+            gain = Gain(take(gain.rows, ancestors), take(gain.root, ancestors))
         x0, slope = take(self.x0, ancestors), take(self.slope, ancestors)
         return TwistValue(x0, take(self.log_value, ancestors), slope, gain)
 
@@ -208,25 +219,28 @@ class Dense(Twist):
         ax0, operator_vjp = operator.vjp(x0)
         std = torch.as_tensor(likelihood.std, dtype=x.dtype, device=x.device)
         units = space.unflatten(torch.eye(space.size, dtype=x.dtype, device=x.device)) / std
-        columns = torch.stack([
-            sigma**2 * denoiser_vjp(operator_vjp(unit.expand_as(ax0))) for unit in units
-        ])
-        seen = torch.stack([space.flatten(operator.jvp(x0, c) / std) for c in columns], -1)
-        # A network's Jacobian is neither symmetric nor positive; a covariance is.
-        values, vectors = torch.linalg.eigh((seen + seen.mT) / 2)
-        values = values.clamp(min=0)
-        if not isinstance(operator, LinearOperator):
+        flat = isinstance(operator, LinearOperator)
+        # A linear map has the same rows at every particle.
+        pulled = (operator_vjp(unit if flat else unit.expand_as(ax0)) for unit in units)
+        columns = [denoiser_vjp((sigma**2 * row).expand_as(x)) for row in pulled]
+        rows = torch.stack([target.space.flatten(column) for column in columns], -2)
+        if flat:
+            image = operator(target.space.unflatten(rows))
+        else:
+            image = torch.stack([operator.jvp(x0, column) for column in columns], 2)
+        covariance = _covariance(space.flatten(image / std))
+        if not flat:
             ax0 = ax0 + spread.bias
-            known = (seen.diagonal(dim1=-2, dim2=-1) * space.flatten(std**2 + ax0 * 0)).mean(-1)
-            missed = (spread.measured - known).clamp(min=0)[..., None]
-            values = values + missed / (std**2).mean()
-        gain = Gain(columns, values, vectors)
+            own = space.flatten(std**2 + ax0 * 0).double()
+            known = (covariance.diagonal(dim1=-2, dim2=-1) * own).mean(-1)
+            missed = (spread.measured - known).clamp(min=0) / (std.double() ** 2).mean()
+            covariance = _plus(covariance, missed[..., None, None])
+        gain = Gain(rows, torch.linalg.cholesky(_plus(covariance, 1.0)))
         residual = space.flatten((target.y - ax0) / std)
-        rotated = (vectors.mT @ residual[..., None])[..., 0]
-        total = 1 + gain.values
-        log_det = total.double().log().sum(-1) + 2 * _log_std(std, space.size)
-        log_value = _log_normal(rotated / total.sqrt(), log_det)
-        return TwistValue(x0, log_value, gain.combine(gain.solve(residual)) / sigma**2, gain)
+        white = torch.linalg.solve_triangular(gain.root, residual.double()[..., None], upper=False)
+        log_det = _log_det(gain.root) + 2 * _log_std(std, space.size)
+        slope = target.space.unflatten(gain.combine(residual)) / sigma**2
+        return TwistValue(x0, _log_normal(white[..., 0], log_det), slope, gain)
 
     @override
     def draw(
@@ -246,7 +260,7 @@ class Dense(Twist):
         simulated = likelihood.operator(free)
         simulated = simulated + likelihood.std * paired(simulated, rng)
         residual = space.flatten((target.y - simulated) / likelihood.std)
-        return free + value.gain.combine(value.gain.solve(residual))
+        return free + target.space.unflatten(value.gain.combine(residual))
 
 
 @dataclass(frozen=True)
