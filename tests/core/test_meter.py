@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from common.guidance_battery import SAMPLERS as TILTED, TARGET
 from common.sampler import SMALL, TARGETS, takes
 from helpers import F64, normal
 from posteria.core.meter import Cost, Meter, Watch
-from posteria.diffusion import Counted, Network
+from posteria.diffusion import Network
 from posteria.diffusion.network import X0
+from posteria.runs.engine import Method, draw
+from posteria.runs.store import Store
 from posteria.target import metered
 from posteria.testing import example_posterior
 
@@ -58,21 +61,30 @@ CASES: dict[str, tuple[po.samplers.Sampler[Any], Any]] = {
 } | {name: (sampler, TARGET) for name, sampler in TILTED.items()}
 
 
+def test_every_sampler_is_a_case() -> None:
+    # Catches: a sampler whose cost nobody compares with what its network saw.
+    assert {type(sampler) for sampler, _ in CASES.values()} >= {*po.samplers.SAMPLERS.values()}
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_a_meter_counts_the_rows_that_a_network_sees(name: str) -> None:
+def test_a_run_counts_the_rows_that_a_network_sees(name: str, tmp_path: Path) -> None:
     # Catches: particles or corrections that count as one row, an evaluation past the meter, the scale of a
     # prior that is counted for every chunk or for none.
     sampler, target = CASES[name]
+    unit = sampler.shared
+    seeds = [unit * number for number in range(5 if unit == 1 else 3)]
     meters = []
-    for parts in ([range(5)], [range(2), range(2, 4), range(4, 5)]):
+    for chunk in (5, 2):
         prior, networks = seen(target.prior)
-        meter = Meter()
-        for seeds in parts:
-            sampler.sample(replace(target, prior=Counted(prior, meter)), seeds)
-            assert meter.forward == sum(network.forwards for network in networks)
-            assert meter.backward == sum(network.backwards for network in networks)
-        meters.append(meter)
-    if sampler.shared == 1 and "ag" not in name.split():
+        methods = {"it": Method(sampler, replace(target, prior=prior), seeds)}
+        drawn = draw(methods, chunk * unit, Store(tmp_path / str(chunk)), lambda done, total: None)
+        meter = drawn["it"].meter
+        assert len(drawn["it"].parts) == -(-len(seeds) // chunk)
+        assert meter.forward == sum(network.forwards for network in networks)
+        assert meter.backward == sum(network.backwards for network in networks)
+        meters.append((meter.forward, meter.backward))
+    # Samplers of populations look at their prior once a batch besides, and AG saves evaluations of whole batches.
+    if "ag" not in name.split() and unit == 1:
         assert meters[0] == meters[1]
 
 
