@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads of PyTorch that wait give their core to others soon; the command line sets it for itself.
 export GOMP_SPINCOUNT ?= 2000
 
-.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-images measure-guidance measure-curve certify bench-smoke bench site report clean
+.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-images measure-guidance measure-curve certify bench-smoke bench bench-speed site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -62,6 +62,17 @@ bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	for suite in $(SUITES); do OMP_NUM_THREADS=1 $(BIN)/benchopt run $$suite --config $$suite/configs/full.yml \
 	--parallel-config $$suite/configs/loky.yml --no-timeout --no-display --output full || exit 1; done
+
+# Writes docs/speed.md beside azula and deepinv, in an environment of its own; fails where posteria is slower than 0.9
+# of one of them.
+PEERS := build/peers
+bench-speed: $(PEERS)/ready
+	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/speed.py
+
+$(PEERS)/ready: pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --editable '.[bench]' azula==0.11.1 deepinv==0.5.0
+	touch $@
 
 # Static pages of benchmarks/results in site/, which need no network; npm fetches two scripts once.
 site: .venv/ready

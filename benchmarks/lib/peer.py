@@ -63,11 +63,14 @@ class Peer(Budgeted):
         }
 
 
-def count_vjps(x: Tensor, prior: Counted) -> None:
-    """Count a gradient that comes back to an input: once for each product with the transposed Jacobian."""
+def count_vjps(x: Tensor, prior: Any) -> None:
+    """Count a gradient that comes back to an input: once for each product with the transposed Jacobian.
+
+    Of a prior that is not `Counted` nothing is.
+    """
 
     def count(gradient: Tensor) -> None:
         prior.meter.backward += prior.space.batch(gradient).numel()
 
-    if x.requires_grad:
+    if x.requires_grad and isinstance(prior, Counted):
         x.register_hook(count)  # type: ignore[no-untyped-call]

@@ -29,11 +29,11 @@ class Exact(Denoiser):
     """An exact prior as a denoiser of azula, which has a scale `alpha` beside the noise level.
 
     Args:
-        prior: Counts its evaluations, and here its vjps.
+        prior: If it counts its evaluations, its vjps are counted here.
         schedule: Scale and noise level of a time.
     """
 
-    def __init__(self, prior: Counted, schedule: Schedule) -> None:
+    def __init__(self, prior: Any, schedule: Schedule) -> None:
         super().__init__()
         self.prior, self.schedule = prior, schedule
 
@@ -45,28 +45,30 @@ class Exact(Denoiser):
         return DiracPosterior(mean=self.prior(x, float(sigma / alpha)))
 
 
-def sampler(method: str, target: Posterior, prior: Counted, steps: int) -> Any:
+def sampler(method: str, target: Posterior, prior: Any, steps: int, iterations: int = 1) -> Any:
     """A sampler with the defaults of azula.
 
     DDPM for DPS; DDIM for PGDM, whose default is deterministic; DDIM with `eta=1` for the guided denoisers,
     as in azula's tutorials. The schedule is variance preserving, the one of its introduction.
 
     Args:
-        method: One of `COSTS`.
+        method: One of `COSTS`, or `DDIM` for draws of the prior.
         target: The posterior.
-        prior: The prior of it that is counted.
+        prior: The prior of it, which may be counted.
         steps: Evaluations of the prior.
+        iterations: Of the linear solver of `MMPS`.
     """
     likelihood: Any = target.likelihood
     operator, y, std = likelihood.operator, target.y, float(likelihood.std)
     denoiser = Exact(prior, VPSchedule())
     options = {"steps": steps, "silent": True, "dtype": target.space.dtype}
     noise = IsotropicCovariance(torch.tensor(std**2, dtype=target.space.dtype))
+    if method == "DDIM":
+        return DDIMSampler(denoiser, **options)
     if method == "DPS":
         return guidance.DPSSampler(denoiser, y, operator, **options)
     if method == "PGDM":
-        inverse = torch.linalg.pinv(operator.matrix())
-        return guidance.PGDMSampler(denoiser, y, operator, lambda v: v @ inverse.mT, **options)
+        return guidance.PGDMSampler(denoiser, y, operator, operator.pinv, **options)
     if method == "TDS":
         gains = (operator.matrix() ** 2).sum(1)
 
@@ -79,7 +81,7 @@ def sampler(method: str, target: Posterior, prior: Counted, steps: int) -> Any:
     if method == "DiffPIR":
         guided = guidance.DiffPIRDenoiser(denoiser, y, operator, var_y=std**2)
     elif method == "MMPS":
-        guided = guidance.MMPSDenoiser(denoiser, y, operator, cov_y=noise)
+        guided = guidance.MMPSDenoiser(denoiser, y, operator, cov_y=noise, iterations=iterations)
     else:
         law: Any = target.prior
         data = law.sample(DATA, torch.Generator().manual_seed(0))

@@ -3,7 +3,7 @@
 benchopt run $PWD/benchmarks/benchmark_exact -s $PWD/benchmarks/peers/deepinv_samplers.py -d "toy[problem=banana]"
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -29,44 +29,55 @@ class Units(NamedTuple):
     width: float
 
 
+PLAIN = Units(0.0, 1.0)
+
+
 class Exact(Denoiser):
     """An exact prior as a denoiser of deepinv, which asks for float32.
 
     Args:
-        prior: Counts its evaluations, and here its vjps.
+        prior: If it counts its evaluations, its vjps are counted here.
         units: Of what is denoised.
     """
 
-    def __init__(self, prior: Counted, units: Units) -> None:
+    def __init__(self, prior: Any, units: Units) -> None:
         super().__init__()
         self.prior, self.units = prior, units
 
     def forward(self, x: Tensor, sigma: Any, **kwargs: Any) -> Tensor:
         """The estimate in deepinv's units; all of a batch have the same noise level."""
         low, width = self.units
-        z: Any = low + width * x.to(self.prior.space.dtype)
+        z: Any = x.to(self.prior.space.dtype)
+        z = z if self.units == PLAIN else low + width * z
         count_vjps(z, self.prior)
         level = width * float(torch.as_tensor(sigma).flatten()[0])
-        return ((self.prior(z, level) - low) / width).to(x.dtype)
+        x0: Tensor = self.prior(z, level)
+        return (x0 if self.units == PLAIN else (x0 - low) / width).to(x.dtype)
 
 
-def draw(
-    method: str, target: Posterior, prior: Counted, seeds: Sequence[int], steps: int
-) -> Tensor:
-    """Samples `[n, *event]`.
+def sampler(
+    method: str,
+    target: Posterior,
+    prior: Any,
+    seeds: Sequence[int],
+    steps: int,
+    units: Units | None = None,
+) -> Callable[[], Tensor]:
+    """What draws samples `[n, *event]`.
 
     Args:
-        method: One of `COSTS`.
+        method: One of `COSTS`, or `DDIM` for draws of the prior.
         target: The posterior.
-        prior: The prior of it that is counted.
+        prior: The prior of it, which may be counted.
         seeds: One for each sample.
         steps: Evaluations of the prior.
+        units: In which `DiffPIR` gets the problem; None looks at draws of the prior.
     """
     n, space, likelihood = len(seeds), target.space, target.likelihood
     assert isinstance(likelihood, GaussianLikelihood)
     operator, std = likelihood.operator, float(torch.as_tensor(likelihood.std))
-    units = Units(0.0, 1.0)
-    if method == "DiffPIR":
+    units = units or PLAIN
+    if method == "DiffPIR" and units == PLAIN:
         law: Any = target.prior
         data = law.sample(DATA, torch.Generator().manual_seed(0))
         units = Units(float(data.min()), float(data.max() - data.min()))
@@ -75,14 +86,16 @@ def draw(
     y = (target.y - shift).expand(n, *operator.codomain.shape)
 
     def measure(u: Tensor, **kwargs: Any) -> Tensor:
-        return operator(units.width * u)
+        return operator(u if units == PLAIN else units.width * u)
 
     noise = physics.GaussianNoise(std)
     if isinstance(operator, LinearOperator):
         adjoint = operator.adjoint
         world = physics.LinearPhysics(
             A=measure,
-            A_adjoint=lambda v, **kwargs: units.width * adjoint(v),
+            A_adjoint=lambda v, **kwargs: (
+                adjoint(v) if units == PLAIN else units.width * adjoint(v)
+            ),
             noise_model=noise,
         )
     else:
@@ -90,24 +103,29 @@ def draw(
     torch.manual_seed(seeds[0])
     if method == "DiffPIR":
         restore = sampling.DiffPIR(denoiser, L2(), sigma=std, max_iter=steps)
-        restored: Tensor = restore(y, world).to(space.dtype)
-        return units.low + units.width * restored
-    fidelity = {
+
+        def restored() -> Tensor:
+            pixels: Tensor = restore(y, world).to(space.dtype)
+            return units.low + units.width * pixels
+
+        return restored
+    fidelities = {
         "DPS": lambda: sampling.DPSDataFidelity(denoiser),
         "DPS annealed": lambda: sampling.DPSDataFidelity(denoiser, guidance="annealed"),
         "PiGDM": lambda: sampling.PiGDMDataFidelity(denoiser),
         "MomentMatching": lambda: sampling.MomentMatchingDataFidelity(denoiser),
-    }[method]()
+    }
+    fidelity = None if method == "DDIM" else fidelities[method]()
+    solver = sampling.DDIMSolver if method == "DDIM" else sampling.DDPMSolver
     times = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     model = sampling.PosteriorDiffusion(
         data_fidelity=fidelity,
         denoiser=denoiser,
         sde=sampling.VariancePreservingDiffusion(),
-        solver=sampling.DDPMSolver(times, rng=torch.Generator().manual_seed(seeds[0])),
+        solver=solver(times, rng=torch.Generator().manual_seed(seeds[0])),
         minus_one_one=False,
     )
-    samples: Tensor = model(y, world, x_init=(n, *space.shape)).to(space.dtype)
-    return samples
+    return lambda: model(y, world, x_init=(n, *space.shape)).to(space.dtype)
 
 
 class Solver(Peer):
@@ -133,4 +151,4 @@ class Solver(Peer):
     def samples(
         self, target: Posterior, prior: Counted, seeds: Sequence[int], steps: int
     ) -> Tensor:
-        return draw(self.method, target, prior, seeds, steps)
+        return sampler(self.method, target, prior, seeds, steps)()
