@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchopt.results import read_results
 
+from advice import tables
 from lib.show import (
     METRICS,
     Frame,
@@ -311,7 +312,7 @@ def varied(frame: Frame) -> Table:
 
 def sections(frames: Mapping[str, Frame]) -> dict[str, str]:
     """The generated parts of the documentation by their marks."""
-    parts: dict[str, str] = {}
+    parts: dict[str, str] = {"advice": tables()}
     if "exact" in frames:
         frame = frames["exact"]
         parts["best"] = "\n\n".join(

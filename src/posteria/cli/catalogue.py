@@ -16,8 +16,8 @@ from ..samplers import POSTERIOR_SAMPLERS, TILTED_SAMPLERS
 from .output import say, say_json
 
 AUTO = (
-    "--sampler auto chooses: exact for up to 16 measurements, mgps for more, and mgdm for noise that is not "
-    "Gaussian. Why: docs/samplers.md"
+    "--sampler auto takes the one that was nearest to the exact posterior on measured targets like yours, and says "
+    "which they were: docs/choose.md"
 )
 
 

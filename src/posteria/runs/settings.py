@@ -135,7 +135,8 @@ def sampler_of(request: Measured) -> Callable[[Posterior], Chosen]:
     if request.sampler == AUTO:
 
         def chosen(target: Posterior) -> Chosen:
-            choice = choose(target, 1000 if budget is None else budget)
+            most = 1000 if budget is None else budget
+            choice = choose(target, most, samples=request.samples)
             return choice.sampler, choice.why
 
         return chosen

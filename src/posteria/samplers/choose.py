@@ -1,32 +1,45 @@
-"""Which sampler suits a target."""
+"""Which sampler suits a target, by what was measured on targets like it."""
 
-from dataclasses import dataclass
-from typing import Any
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 import torch
 
 from ..core.errors import CapabilityError, InputError, expect
 from ..diffusion.denoiser import Denoiser
-from ..diffusion.scale import prior_draws
+from ..diffusion.scale import prior_draws, prior_scale
 from ..diffusion.schedule import Karras, RangeSchedule
 from ..likelihood import GaussianLikelihood
-from ..operators import LinearOperator
+from ..linear_gaussian import decomposed
+from ..operators import LinearOperator, SVDOperator
 from ..target import Posterior
 from .budget import at_budget
-from .fitted.mgdm import MGDM
-from .fitted.mgps import MGPS
-from .particles.exact import Exact
-from .particles.fps import FPS
 from .posterior import PosteriorSampler
+from .registry import POSTERIOR_SAMPLERS
 
-# Up to so many measurements, matched moments take one vjp each and the exact sampler is affordable.
-FEW = 16
-# Levels that the exact sampler needs. With fewer, one evaluation a level buys more than twists do.
-LEVELS = 30
-# The highest level in units of the prior's widest direction, and the lowest in those of its narrowest one.
+# The least budget that is advised on.
+LEAST = 50
+# The highest level of a population in units of the prior's widest direction, and the lowest in those of its narrowest.
 HIGHEST, LOWEST = 10.0, 0.2
 # What varies by less than this share of the widest direction is taken not to vary.
 CONSTANT = 1e-4
+# How far apart targets are: weights of what is known of them, on a scale on which likeness falls by half or so.
+WEIGHTS = {"dimension": 0.7, "measurements": 1.0, "seen": 2.0, "top": 1.0, "spread": 1.0}
+WIDTH = 0.25
+# What counts for a sampler that was not drawn on a target: so many times the nearest one's distance.
+UNKNOWN = 6.0
+# Particles of a population for each sample that is taken of it.
+WHOLE = 32
+# Targets that a reason names.
+NAMED = 3
+# The least likeness at which they are named.
+SEEN = 0.05
 
 
 @dataclass(frozen=True)
@@ -42,56 +55,188 @@ class Choice:
     why: str
 
 
-def choose(target: Posterior, budget: int = 1000) -> Choice:
-    """The sampler to use for a target, by what was measured (docs/samplers.md).
+class Row(NamedTuple):
+    """What was measured on one target.
+
+    Attributes:
+        name: Of the target.
+        features: See `features`.
+        ratios: By budget and sampler, the distance to the exact law over that of exact draws.
+        held_out: Whether it only judges the advice.
+    """
+
+    name: str
+    features: Mapping[str, Any]
+    ratios: Mapping[str, Mapping[str, float]]
+    held_out: bool
+
+
+class Table(NamedTuple):
+    """The measurements behind the advice; `benchmarks/advice.py` makes them.
+
+    Attributes:
+        budgets: Evaluations and vjps of the prior a sample.
+        vjps: Samplers that take vjps of the prior.
+        rows: One a target.
+    """
+
+    budgets: Sequence[int]
+    vjps: Sequence[str]
+    rows: Sequence[Row]
+
+
+@cache
+def table() -> Table:
+    """The table that ships with the package."""
+    read = json.loads(files(__package__).joinpath("advice.json").read_text())
+    return Table(read["budgets"], read["vjps"], [Row(**row) for row in read["rows"]])
+
+
+def choose(
+    target: Posterior, budget: int = 1000, *, vjps: bool = True, samples: int | None = None
+) -> Choice:
+    """The sampler that was nearest on targets like this one, of those that can draw from it (docs/choose.md).
+
+    What is compared is known without drawing from the target: its size, the number and the kind of its
+    measurements, and how far the noise is below what the operator passes of the prior's scale.
 
     Args:
         target: The posterior.
-        budget: Evaluations and vjps of the prior per sample, at least 100.
+        budget: Evaluations and vjps of the prior per sample, at least 50; those of a population are shared.
+        vjps: Whether the prior can be differentiated, and there is memory for it.
+        samples: How many are wanted. A population is simulated whole whatever is taken of it, so that those of more
+            than 32 times as many particles are left out. By default as many as a population has.
 
     Raises:
         InputError: If the budget is too small.
-        CapabilityError: If the target is no `Posterior`.
+        CapabilityError: If the target is no `Posterior`, or no sampler can draw from it.
     """
     expect(target, Posterior, by="choose")
-    if budget < 100:
-        raise InputError(f"A budget is at least 100 evaluations per sample; {budget} is not.")
-    sampler, why = _kind(target, budget)
-    return Choice(at_budget(sampler, target, budget), f"{why} ({budget} evaluations a sample)")
-
-
-def _kind(target: Posterior, budget: int) -> tuple[PosteriorSampler[Any], str]:
-    likelihood = target.likelihood
-    if not isinstance(likelihood, GaussianLikelihood):
-        return MGDM(), "MGDM: the noise is not Gaussian, and it needs no more than a gradient"
-    size = likelihood.operator.codomain.size
-    if size <= FEW:
-        schedule = exact_schedule(target.prior)
-        cheap = FPS(schedule=schedule)
-        if budget < LEVELS * (1 + size) and _can(cheap, target):
-            return (
-                cheap,
-                f"FPS: {size} measurements leave the exact sampler less than {LEVELS} levels",
+    if budget < LEAST:
+        raise InputError(f"A budget is at least {LEAST} evaluations per sample; {budget} is not.")
+    known, measured = features(target), table()
+    column = str(min(measured.budgets, key=lambda tried: abs(math.log(tried / budget))))
+    like, passed = likeness(known), ""
+    for name in ranking(like, column):
+        shared = POSTERIOR_SAMPLERS[name]().shared
+        if not vjps and name in measured.vjps:
+            continue
+        with suppress(CapabilityError, InputError):
+            sampler = at_budget(suited(name, target), target, budget)
+            sampler.check(target, (0,))
+            if samples is None or shared <= WHOLE * samples:
+                why = f"{_why(name, like, column)} ({budget} evaluations a sample){passed}"
+                return Choice(sampler, why)
+            passed = passed or (
+                f"; {name} may be nearer, and simulates {shared} samples at once: it is taken from "
+                f"{math.ceil(shared / WHOLE)} samples on"
             )
-        why = f"the exact sampler: there are {size} measurements only"
-        return Exact(schedule=schedule), why
-    kind = "linear" if isinstance(likelihood.operator, LinearOperator) else "nonlinear"
-    return MGPS(), f"MGPS: {size} {kind} measurements with Gaussian noise"
+    raise CapabilityError(
+        f"No sampler draws from {target.likelihood!r} with {budget} evaluations; give it more."
+    )
 
 
-def _can(sampler: PosteriorSampler[Any], target: Posterior) -> bool:
-    try:
-        sampler.check(target, (0,))
-    except CapabilityError:
-        return False
-    return True
+def features(target: Posterior) -> dict[str, Any]:
+    """What is known of a target without drawing from it.
+
+    Returns:
+        `kind` (`linear`, `nonlinear`, or `other` where the noise is not Gaussian), `dimension`, and where they are
+        known: `measurements`; of Gaussian noise, `top`, the largest gain of the operator times the prior's standard
+        deviation over the noise level; of a decomposed operator, `seen`, the share of directions in which that
+        is above 1, and `spread`, the ratio of the largest to the smallest of these.
+    """
+    likelihood = target.likelihood
+    known: dict[str, Any] = {"kind": "other", "dimension": target.space.size}
+    if likelihood.measurement is not None:
+        known["measurements"] = likelihood.measurement.size
+    if not isinstance(likelihood, GaussianLikelihood):
+        return known
+    std, given = prior_scale(target.prior).std, decomposed(target).likelihood
+    noise = float(torch.as_tensor(likelihood.std).double().square().mean().sqrt())
+    if not isinstance(likelihood.operator, LinearOperator):
+        return known | {"kind": "nonlinear", "top": std / noise}
+    known["kind"] = "linear"
+    if isinstance(given, GaussianLikelihood) and isinstance(given.operator, SVDOperator):
+        noise = float(torch.as_tensor(given.std).double().square().mean().sqrt())
+        gains = given.operator.singular_values.double() * std / noise
+        seen = gains[gains > 1]
+        known |= {"seen": len(seen) / target.space.size, "top": float(gains.max())}
+        known["spread"] = float(seen.max() / seen.min()) if len(seen) else 1.0
+    return known
 
 
-def exact_schedule(prior: Denoiser) -> RangeSchedule:
-    """Levels for the exact sampler, from far above the widest direction of the prior to far below the narrowest one.
+def likeness(known: Mapping[str, Any]) -> list[tuple[float, Row]]:
+    """How much each row counts for a target, by nearness and 1 in all; those held out do not, nor do other kinds."""
+    squares = [(_apart(known, row.features), row) for row in table().rows if not row.held_out]
+    nearest = min(square for square, _ in squares)
+    weights = [math.exp((nearest - square) / (2 * WIDTH**2)) for square, _ in squares]
+    pairs = zip(weights, squares, strict=True)
+    return [(weight / sum(weights), row) for weight, (_, row) in pairs]
 
-    Both are those of a few draws, whose principal directions and entries are looked at. What does not vary in
-    them at all, such as the border of a picture, is left out.
+
+def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """The squared distance of two targets; infinite if their measurements differ in kind."""
+    if one["kind"] != other["kind"]:
+        return math.inf
+    total = 0.0
+    for name, weight in WEIGHTS.items():
+        if name in one and name in other:
+            a, b = one[name], other[name]
+            gap = a - b if name == "seen" else math.log10(a / b)
+            total += (weight * gap) ** 2
+    return total
+
+
+def ranking(like: Sequence[tuple[float, Row]], column: str) -> list[str]:
+    """Samplers by the mean square, over targets by their likeness, of the log of their distance over the least one."""
+    names = sorted({name for _, row in like for name in row.ratios[column]})
+
+    def loss(name: str) -> float:
+        total = 0.0
+        for weight, row in like:
+            best = max(min(row.ratios[column].values(), default=1.0), 1.0)
+            ratio = row.ratios[column].get(name, UNKNOWN * best) / best
+            total += weight * math.log(max(ratio, 1.0)) ** 2
+        return total
+
+    return sorted(names, key=loss)
+
+
+def _why(name: str, like: Sequence[tuple[float, Row]], column: str) -> str:
+    """What was measured, in a sentence."""
+    parts = []
+    for weight, row in sorted(like, key=lambda pair: -pair[0])[:NAMED]:
+        ratios = row.ratios[column]
+        best = min(ratios, key=lambda other: ratios[other])
+        own = f"{ratios[name]:.2g}" if name in ratios else "not drawn"
+        if weight > SEEN:
+            parts.append(
+                f"{row.name} {own}" + (f" ({best} {ratios[best]:.2g})" if best != name else "")
+            )
+    return (
+        f"{name}: at {column} evaluations its distance to the exact law, over that of exact draws, was on the targets "
+        f"most like this one {', '.join(parts)}"
+    )
+
+
+def suited(name: str, target: Posterior) -> PosteriorSampler[Any]:
+    """The sampler of a name; the levels of a population reach from far above the prior to far below it."""
+    sampler = POSTERIOR_SAMPLERS[name]()
+    if sampler.shared == 1 or not isinstance(sampler.schedule, RangeSchedule):
+        return sampler
+    low, high = ends(target.prior)
+    if name == "fps":
+        # With few levels it needs most of them near the prior's scale.
+        return replace(sampler, schedule=Karras(sigma_min=low, sigma_max=high))
+    return replace(sampler, schedule=replace(sampler.schedule, sigma_min=low, sigma_max=high))
+
+
+def ends(prior: Denoiser) -> tuple[float, float]:
+    """The lowest and the highest level of a population.
+
+    They are far below the narrowest direction of the prior and far above the widest one, as a few draws show
+    them in their principal directions and entries. What does not vary in them at all, such as the border of a
+    picture, is left out.
     """
     draws = prior.space.flatten(prior_draws(prior)).double()
     principal = torch.linalg.svdvals(draws - draws.mean(0)) / (len(draws) - 1) ** 0.5
@@ -99,4 +244,4 @@ def exact_schedule(prior: Denoiser) -> RangeSchedule:
     stds = torch.cat([draws.std(0), principal[: 3 * len(draws) // 4]])
     widest = float(principal[0])
     narrowest = float(stds[stds > CONSTANT * widest].min())
-    return Karras(sigma_min=min(0.01, LOWEST * narrowest), sigma_max=HIGHEST * widest, steps=200)
+    return min(0.01, LOWEST * narrowest), HIGHEST * widest
