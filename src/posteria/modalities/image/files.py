@@ -54,6 +54,12 @@ def open_picture(path: Path) -> Image.Image:
     return image
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture, with the errors of `open_picture`."""
+    image = open_picture(path)
+    return image.height, image.width
+
+
 def split_alpha(path: Path, image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     """The picture without transparency, as `L`, `F` (from 0 to 1) or `RGB`, and its opacity in bytes if it has any.
 

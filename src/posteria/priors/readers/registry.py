@@ -7,6 +7,7 @@ import torch
 
 from ...core.errors import CapabilityError
 from ...diffusion.denoiser import Conditional
+from ..local.reader import read_local
 from .adm import read_adm
 from .folder import parts_of, read_json
 from .mixture import read_mixture
@@ -44,6 +45,7 @@ READERS: dict[str, Reader] = {
     "adm": read_adm,
     "mixture": read_mixture,
     "pipeline": read_pipeline,
+    "local": read_local,
 }
 
 

@@ -1,0 +1,131 @@
+"""A local network on pictures of any size, in windows that give exactly what the whole picture would."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from typing_extensions import override
+
+from ...core import linalg
+from ...core.errors import CapabilityError, require
+
+
+class Local(Protocol):
+    """A network whose answer at a pixel depends on pixels at most `reach` rows or columns away.
+
+    It takes sides that are multiples of `stride`, and windows whose offsets are.
+    """
+
+    @property
+    def reach(self) -> int:
+        """In pixels."""
+
+    @property
+    def stride(self) -> int:
+        """In pixels."""
+
+    def __call__(self, x: Tensor, time: Tensor) -> Tensor:
+        """`[n, channels, height, width]` at times `[n]` to the same."""
+
+
+Cut = tuple[slice, slice]
+
+
+class Windowed(nn.Module):
+    """A local network, one sample and one window at a time where a picture is larger than a window.
+
+    A value is computed with a halo of `reach` around each window, and its derivative, which is local too, with
+    one of twice that: nothing is blended, and every pixel is what the network gives for the whole picture.
+    Sides that are no multiple of the network's stride are filled up by repeating the last row or column.
+
+    Args:
+        net: The network.
+        side: Of a window, without its halo; memory grows with `(side + 4 reach)^2`.
+
+    Raises:
+        InputError: If the side is no positive multiple of the network's stride.
+    """
+
+    def __init__(self, net: Local, side: int = 512) -> None:
+        super().__init__()
+        require(
+            side > 0 and side % net.stride == 0,
+            f"A window's side is a positive multiple of {net.stride}; {side} is not.",
+        )
+        self.net = net
+        self.side = side
+
+    @override
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """The network's output, `[n, channels, height, width]`, at times `[n]`."""
+        height, width = x.shape[-2:]
+        bottom, right = -height % self.net.stride, -width % self.net.stride
+        if bottom or right:
+            x = nn.functional.pad(x, (0, right, 0, bottom), "replicate")
+        if max(x.shape[-2:]) <= self.side + 2 * self.halo:
+            return self.net(x, time)[..., :height, :width]
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
+            raise CapabilityError(
+                "Windows give derivatives by the picture and none by the weights; freeze the network first: "
+                "network.requires_grad_(False)."
+            )
+        return _Windows.apply(x, time, self)[..., :height, :width]  # type: ignore[no-any-return, no-untyped-call]
+
+    @property
+    def halo(self) -> int:
+        """The network's reach as a multiple of its stride."""
+        return -(-self.net.reach // self.net.stride) * self.net.stride
+
+    def cuts(self, x: Tensor) -> Iterator[tuple[Cut, Callable[[int], tuple[Cut, Cut]]]]:
+        """Each window, and, for a halo around it, where to read and where the window lies in what was read."""
+        size = x.shape[-2:]
+        for top in range(0, size[0], self.side):
+            for left in range(0, size[1], self.side):
+                window = [
+                    (a, min(a + self.side, n)) for a, n in zip((top, left), size, strict=True)
+                ]
+
+                def around(halo: int, window: list[tuple[int, int]] = window) -> tuple[Cut, Cut]:
+                    read = [
+                        (max(a - halo, 0), min(b + halo, n))
+                        for (a, b), n in zip(window, size, strict=True)
+                    ]
+                    inner = [(a - c, b - c) for (a, b), (c, _) in zip(window, read, strict=True)]
+                    return _cut(read), _cut(inner)
+
+                yield _cut(window), around
+
+
+def _cut(edges: list[tuple[int, int]]) -> Cut:
+    return slice(*edges[0]), slice(*edges[1])
+
+
+class _Windows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, time: Tensor, windowed: Windowed) -> Tensor:
+        ctx.save_for_backward(x, time)
+        ctx.windowed = windowed
+        out = torch.empty_like(x)
+        for window, around in windowed.cuts(x):
+            read, inner = around(windowed.halo)
+            for i in range(len(x)):
+                part = windowed.net(x[i : i + 1, :, *read], time[i : i + 1])
+                out[i, :, *window] = part[0, :, *inner]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None, None]:
+        x, time = ctx.saved_tensors
+        windowed: Windowed = ctx.windowed
+        out = torch.empty_like(x)
+        for window, around in windowed.cuts(x):
+            read, inner = around(2 * windowed.halo)
+            for i in range(len(x)):
+                net = partial(windowed.net, time=time[i : i + 1])
+                _, pullback = linalg.vjp(net, x[i : i + 1, :, *read], "This network")
+                out[i, :, *window] = pullback(v[i : i + 1, :, *read])[0, :, *inner]
+        return out, None, None

@@ -1,0 +1,157 @@
+"""Train `photo`, a prior of photographs of any size: `python training/photo.py --data DIR --out DIR`.
+
+It goes on from its last checkpoint, in pieces of any length (`--minutes`). The learning rate is constant and
+the weights that ship are an average (arXiv:2206.00364, appendix F.2, without its cosine), so that no piece has to
+know how many follow; `--decay` ends with a linear descent to zero over the piece (arXiv:2405.18392).
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from photographs import Photographs, photographs
+from posteria.priors.local import LocalUNet
+from train import Recipe, noise_levels, per_row
+
+RECIPE = Recipe(
+    patch=2,
+    channels=(64, 128, 192),
+    layers=0,
+    labels=0,
+    images=0,
+    batch=16,
+    lr=5e-4,
+    log_mean=-1.2,
+)
+BLOCKS = (2, 2, 3)
+SIDE = 96
+# Of 255, and in units of [-1, 1]: the levels at which denoising is reported.
+LEVELS = (10, 25, 50, 100)
+
+
+def build() -> LocalUNet:
+    """The network."""
+    return LocalUNet(3, RECIPE.channels, BLOCKS, RECIPE.patch)
+
+
+def denoise(net: LocalUNet, x: Tensor, sigma: Tensor) -> Tensor:
+    """EDM's preconditioned denoiser: E[x_0 | x]."""
+    total = (sigma**2 + RECIPE.sigma_data**2).sqrt()
+    out: Tensor = net(x / per_row(total), sigma.log() / 4).float()
+    return (
+        per_row(RECIPE.sigma_data**2 / total**2) * x
+        + per_row(sigma * RECIPE.sigma_data / total) * out
+    )
+
+
+def loss(net: LocalUNet, x: Tensor, sigma: Tensor) -> Tensor:
+    """EDM's weighted squared error, averaged."""
+    weight = (sigma**2 + RECIPE.sigma_data**2) / (sigma * RECIPE.sigma_data) ** 2
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
+        error = denoise(net, x + per_row(sigma) * torch.randn_like(x), sigma) - x
+    return (per_row(weight) * error**2).mean()
+
+
+@torch.no_grad()
+def psnr(net: LocalUNet, x: Tensor) -> list[float]:
+    """Of denoised pictures, in dB, averaged over them, at the reported levels and with fixed noise."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1234)).to(x.device)
+    found = []
+    for level in LEVELS:
+        sigma = 2 * level / 255
+        clean = [
+            denoise(net, part + sigma * extra, torch.full((len(part),), sigma, device=x.device))
+            for part, extra in zip(torch.split(x, 8), torch.split(noise, 8), strict=True)
+        ]
+        error = (torch.cat(clean).clamp(-1, 1) - x).square().mean((1, 2, 3))
+        found.append(float((10 * (4 / error).log10()).mean()))
+    return found
+
+
+def run(data: Photographs, out: Path, device: torch.device, seconds: float, decay: bool) -> None:
+    """Train for so many seconds; `checkpoint.pt` has the state, `log.jsonl` what was measured."""
+    net, ema = build().to(device), build().to(device).requires_grad_(False)
+    ema.load_state_dict(net.state_dict())
+    if device.type == "cpu":
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=RECIPE.lr, betas=(0.9, 0.99), weight_decay=0.01
+    )
+    seen, spent, checkpoint = 0, 0.0, out / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        net.load_state_dict(saved["net"])
+        ema.load_state_dict(saved["ema"])
+        optimizer.load_state_dict(saved["optimizer"])
+        seen, spent = saved["seen"], saved["seconds"]
+    torch.manual_seed(RECIPE.seed + seen)
+    rng = np.random.default_rng(RECIPE.seed + seen)
+    held_out = data.middle(128)[::8].to(device)
+    start, last_save, running = time.time(), time.time(), 0.0
+    while time.time() - start < seconds:
+        left = 1 - (time.time() - start) / seconds
+        for group in optimizer.param_groups:
+            group["lr"] = (
+                RECIPE.lr * min(1, (seen + RECIPE.batch) / 10_000) * (left if decay else 1)
+            )
+        x = data.crops(RECIPE.batch, SIDE, rng).to(device)
+        value = loss(net, x, noise_levels(RECIPE, len(x), device))
+        optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        seen += RECIPE.batch
+        half = min(20_000, 0.1 * seen)
+        torch._foreach_lerp_(
+            list(ema.parameters()), list(net.parameters()), 1 - 0.5 ** (RECIPE.batch / half)
+        )
+        running = 0.99 * running + 0.01 * value.item() if running else value.item()
+        if time.time() - last_save > 240 or time.time() - start >= seconds:
+            last_save = time.time()
+            state = {
+                "net": net.state_dict(),
+                "ema": ema.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            total = spent + time.time() - start
+            torch.save({**state, "seen": seen, "seconds": total}, checkpoint.with_suffix(".tmp"))
+            os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+            row = {
+                "seen": seen,
+                "seconds": round(total),
+                "loss": running,
+                "psnr": psnr(ema, held_out),
+            }
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the .npz files")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the checkpoint and the log"
+    )
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument(
+        "--decay", action="store_true", help="let the learning rate go to zero in this piece"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    data = photographs(options.data, SIDE)
+    run(data, options.out, torch.device(options.device), 60 * options.minutes, options.decay)
+
+
+if __name__ == "__main__":
+    main()
