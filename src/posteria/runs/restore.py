@@ -20,8 +20,10 @@ from ..likelihood import GaussianLikelihood
 from ..metrics.registry import METRICS
 from ..modalities import Degradation, Modality, Outcome, modality_of
 from ..modalities.arrays import is_array
+from ..modalities.image.files import picture_size
 from ..operators import Operator
 from ..priors import SHIPPED, prior_sha256
+from ..priors.load import card_of
 from ..samplers.diagnostics import Diagnostics
 from ..target import Posterior, Tilted
 from .certify import Stated, stated
@@ -286,6 +288,7 @@ def prepare(request: Restore) -> Restoration:
     """
     request.check()
     named = sampler_of(request)
+    request = _sized(request)
     prior = prior_of(request)
     signals = signals_of(prior)
     modality = modality_of(signals, request.prior)
@@ -326,6 +329,17 @@ class _Given:
         """Of what was read."""
         read = {"input": self.y if self.truth is None else self.truth, **self.degradation.arrays}
         return hashes_of(read)
+
+
+def _sized(request: Restore) -> Restore:
+    """The request with the size of its picture, if its prior takes any and it says none."""
+    card = card_of(request.prior)
+    if card.shape or card.where != "package" or request.size is not None:
+        return request
+    path = Path(request.input) if request.input is not None else _example(request.prior)
+    if is_array(path) or request.input_kind == "measurement":
+        return request
+    return replace(request, size=picture_size(path))
 
 
 def _read(request: Restore, modality: Modality, shape: tuple[int, ...]) -> tuple[Restore, _Given]:
