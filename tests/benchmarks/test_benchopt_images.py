@@ -78,7 +78,7 @@ def test_budgets_are_kept_on_pictures_and_populations_are_small(
     for name in POSTERIOR_SAMPLERS:
         sampler = sampling.of_pictures(name)
         assert sampler.shared in {1, sampling.PARTICLES}
-        chosen = budgeted(repr(sampler), sampling.alone(target), 125)
+        chosen = budgeted(repr(sampler), sampling.alone(target), 250)
         assert not isinstance(chosen, str), chosen
     work = sampling.OfPictures(target, range(8, 8 + len(rows)), batch=2)
     for name in ("ddrm", "tds"):

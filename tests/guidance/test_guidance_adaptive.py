@@ -106,7 +106,7 @@ def test_bad_input_is_refused_before_any_work() -> None:
     cases: list[tuple[type[Exception], str, Callable[[], object]]] = [
         (po.InputError, "at least 1; weight=0.5", lambda: run(AdaptiveGuidance(0.5), target)),
         (po.CapabilityError, "no unconditional", lambda: run(AdaptiveGuidance(2.0), lonely)),
-        (po.InputError, "threshold=0", lambda: AdaptiveGuidance(threshold=0)),
+        (po.InputError, "threshold of AdaptiveGuidance", lambda: AdaptiveGuidance(threshold=0)),
         (
             po.InputError,
             "at least 1; weight=0.5",
@@ -120,7 +120,7 @@ def test_bad_input_is_refused_before_any_work() -> None:
         ),
         (po.InputError, "weight=2.0 has no part", lambda: DynamicCFG(2.0, evaluators=scores)),
         (po.InputError, "weights=", lambda: DynamicCFG(weights=())),
-        (po.InputError, "floor=0", lambda: DynamicCFG(floor=0)),
+        (po.InputError, "floor of DynamicCFG", lambda: DynamicCFG(floor=0)),
         (po.InputError, "one for each of 2", lambda: DynamicCFG(evaluators=scores, shares=(1.0,))),
         (po.InputError, "not both", lambda: DynamicCFG(shares=(), as_published=("literal",))),
         (
@@ -146,8 +146,8 @@ def test_bad_input_is_refused_before_any_work() -> None:
             "at least 1; weight=0.5",
             lambda: run(GFCG(0.5, classifier=toy.classifier), toy.target),
         ),
-        (po.InputError, "power=-1", lambda: GFCG(power=-1)),
-        (po.InputError, "cfg=-1", lambda: GFCG(cfg=-1)),
+        (po.InputError, "power of GFCG", lambda: GFCG(power=-1)),
+        (po.InputError, "cfg of GFCG", lambda: GFCG(cfg=-1)),
     ]
     for error, words, act in cases:
         with pytest.raises(error, match=words):

@@ -146,7 +146,7 @@ def test_what_is_refused() -> None:
         po.Family(mixture(d=3), {0: mixture(d=4)})
     with pytest.raises(po.CapabilityError, match="needs a Conditional"):
         po.diffusion.Counted(mixture()).given(po.Label(0))
-    with pytest.raises(po.InputError, match="weight is a number"):
+    with pytest.raises(po.InputError, match="weight of CFG is None, or at least 0; nan is not"):
         po.CFG(float("nan"))
     with pytest.raises(po.CapabilityError, match="CFG needs a Tilted"):
         Guided().sample(mixture(), seeds=[0])  # type: ignore[arg-type]

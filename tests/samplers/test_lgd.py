@@ -56,6 +56,7 @@ def test_lgd_takes_any_likelihood_and_one_measurement_a_sample() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:LGD diverged")
 def test_lgd_reaches_no_farther_than_it_may() -> None:
     # With little noise and few draws the guidance is that of the nearest draw, far too long; the
     # iterates then grow from step to step. Catches: samples of 1e50.

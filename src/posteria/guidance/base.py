@@ -48,7 +48,9 @@ class StepInfo:
     def of(cls, levels: Sequence[float], sigma: float, rng: Rng | None = None) -> "StepInfo":
         """Where `sigma` is in decreasing levels, the last of which is 0."""
         below = bisect_right(levels, -sigma, key=neg)
-        index = below - 1 if below and levels[below - 1] == sigma else below
+        index = below
+        while index and levels[index - 1] == sigma:
+            index -= 1
         sigma_next = levels[below] if below < len(levels) else 0.0
         return cls(sigma, sigma_next, index, len(levels) - 1, tuple(levels), rng)
 
