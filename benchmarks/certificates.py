@@ -16,7 +16,7 @@ import torch
 from lib.table import Table
 from posteria.certification.certificate import Curve
 from posteria.core.errors import PosteriaError
-from posteria.runs.certify import prepare, run
+from posteria.runs.jobs.certify import prepare, run
 from posteria.runs.request import Certify
 from posteria.runs.store import Store
 from report import marked

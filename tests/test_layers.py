@@ -164,7 +164,8 @@ def state():
     return dict(os.environ), list(warnings.filters), modes
 import diffusers, numpy, PIL.Image, typer
 before = state()
-import posteria, posteria.samplers, posteria.priors, posteria.cli, posteria.runs.restore, posteria.runs.generate
+import posteria, posteria.samplers, posteria.priors, posteria.cli
+import posteria.runs.jobs.restore, posteria.runs.jobs.generate
 assert state() == before
 """
     subprocess.run(

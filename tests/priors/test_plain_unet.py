@@ -93,7 +93,7 @@ def test_a_shipped_prior_waits_for_no_library() -> None:
 import sys, torch
 import posteria as po
 from posteria.metrics.image import psnr
-from posteria.runs import restore
+from posteria.runs.jobs import restore
 prior = po.load_prior("digits")
 psnr(prior(torch.zeros(1, 1, 28, 28), 1.0), torch.zeros(1, 28, 28))
 print(*{"diffusers", "torchmetrics", "scipy", "torch._dynamo"} & set(sys.modules))

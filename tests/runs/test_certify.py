@@ -15,7 +15,8 @@ import posteria as po
 from posteria import cli
 from posteria.certification.certificate import Certificate
 from posteria.core.record import from_json
-from posteria.runs import certify, engine
+from posteria.runs import engine
+from posteria.runs.jobs import certify
 
 Command = Callable[..., int]
 QUICK = ["--sampler", "dps", "--steps", "3", "--truth-steps", "2", "--sigma", "0.1"]

@@ -27,7 +27,7 @@ from posteria.priors import SHIPPED
 from posteria.priors.classifier import load_classifier
 from posteria.runs import engine, settings
 from posteria.runs.engine import Method, draw
-from posteria.runs.generate import Request, prepare, run
+from posteria.runs.jobs.generate import Request, prepare, run
 from posteria.runs.settings import choose_rule, choose_rules
 from posteria.runs.store import Store
 
@@ -279,7 +279,7 @@ def test_a_rule_that_needs_a_fit_is_fitted_once(
         fits.append(1)
         return fit(*words)
 
-    monkeypatch.setattr("posteria.runs.generate.fitted", watched)
+    monkeypatch.setattr("posteria.runs.jobs.generate.fitted", watched)
     words = [*QUICK, "--steps", 8, "--rule", "linear_ag"]
     job = prepare(Request(rules=("linear_ag",), label=3, steps=8, samples=3, chunk=2))
 

@@ -12,9 +12,9 @@ from PIL import Image
 import posteria as po
 from common.pipelines import SD, kl, parts_of, save, text_unet
 from posteria.priors import Latent, Prompt
-from posteria.runs.generate import prepare as prepare_draws
+from posteria.runs.jobs.generate import prepare as prepare_draws
+from posteria.runs.jobs.restore import prepare, run
 from posteria.runs.request import Generate, Restore
-from posteria.runs.restore import prepare, run
 from posteria.runs.store import Store
 
 

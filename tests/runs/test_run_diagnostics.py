@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import posteria as po
-from posteria.runs import engine, restore
+from posteria.runs import engine
+from posteria.runs.jobs import restore
 from posteria.runs.store import Store
 
 SAMPLER = po.samplers.TDS(particles=4, schedule=po.Karras(steps=3))

@@ -130,7 +130,7 @@ def restore(
     """
     request = o.measured(Restore, context)
     # What is heavy is imported once the request is known to make sense.
-    from ..runs.restore import prepare, repeat
+    from ..runs.jobs.restore import prepare, repeat
 
     again = replace(repeat(record), certificate=certificate) if record else request
     Output(quiet, as_json).do(prepare(again), out)
@@ -200,7 +200,7 @@ def certify(
     """
     names = tuple(name.strip() for name in (statistics or "").split(",") if name.strip())
     request = o.measured(Certify, context, statistics=names)
-    from ..runs.certify import prepare, repeat
+    from ..runs.jobs.certify import prepare, repeat
 
     Output(quiet, as_json).do(prepare(repeat(record) if record else request), out)
 
@@ -263,7 +263,7 @@ def generate(
         raise InputError("Give --rule or --compare, not both.")
     names = (compare or rule or "cfg").split(",")
     request = o.request(Generate, context, rules=tuple(name.strip() for name in names))
-    from ..runs.generate import prepare, repeat
+    from ..runs.jobs.generate import prepare, repeat
 
     Output(quiet, as_json).do(prepare(repeat(record) if record else request), out)
 

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.meter import Cost
-from ..guidance.classifiers.classifier import CleanClassifier
-from ..metrics.diversity import (
+from ...core.meter import Cost
+from ...guidance.classifiers.classifier import CleanClassifier
+from ...metrics.diversity import (
     RBF,
     classifier_agreement,
     density_coverage,
@@ -18,12 +18,12 @@ from ..metrics.diversity import (
     saturation,
     vendi,
 )
-from ..metrics.features import Features, Flat, Penultimate
-from ..samplers.base import Sampler
-from ..samplers.diagnostics import Diagnostics
-from .report import CONVENTION
-from .results import Results, count, usable
-from .settings import TRAJECTORIES
+from ...metrics.features import Features, Flat, Penultimate
+from ...samplers.base import Sampler
+from ...samplers.diagnostics import Diagnostics
+from ..report import CONVENTION
+from ..results import Results, count, usable
+from ..settings import TRAJECTORIES
 
 # Samples from which shares of neighbours are worth comparing.
 MANY = 200

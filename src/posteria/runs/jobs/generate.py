@@ -9,27 +9,27 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from ..core.errors import CapabilityError, InputError
-from ..diffusion.denoiser import Condition, Conditional
-from ..guidance import CFG
-from ..guidance.classifiers.classifier import CleanClassifier
-from ..guidance.classifiers.classifier_guidance import classified
-from ..latent import signals_of
-from ..modalities import Modality, modality_of
-from ..priors import Prompt, prior_sha256
-from ..priors.classifier import CLASSIFIERS
-from ..samplers import Guided, PosteriorSampler, rebuild_sampler
-from ..samplers.base import Sampler
-from ..target import Posterior, Tilted
-from .engine import Drawn, Method
-from .job import First, Job, repeat as repeat_of, run
+from ...core.errors import CapabilityError, InputError
+from ...diffusion.denoiser import Condition, Conditional
+from ...guidance import CFG
+from ...guidance.classifiers.classifier import CleanClassifier
+from ...guidance.classifiers.classifier_guidance import classified
+from ...latent import signals_of
+from ...modalities import Modality, modality_of
+from ...priors import Prompt, prior_sha256
+from ...priors.classifier import CLASSIFIERS
+from ...samplers import Guided, PosteriorSampler, rebuild_sampler
+from ...samplers.base import Sampler
+from ...target import Posterior, Tilted
+from ..engine import Drawn, Method
+from ..job import First, Job, repeat as repeat_of, run
+from ..report import Page
+from ..request import REFERENCE, Generate
+from ..results import Results, divergence, shown
+from ..settings import check, choose_rules, condition_of, fitted, prior_of, unfitted
+from ..store import Store
 from .models import MODELS, Models, load_judge, wants
-from .report import Page
-from .request import REFERENCE, Generate
-from .results import Results, divergence, shown
 from .scores import Generated, Scores, levels_in_words, score
-from .settings import check, choose_rules, condition_of, fitted, prior_of, unfitted
-from .store import Store
 
 __all__ = ["Generation", "Request", "prepare", "repeat", "run"]
 

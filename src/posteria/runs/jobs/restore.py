@@ -11,29 +11,29 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, expect
-from ..core.meter import Cost
-from ..core.rng import Rng
-from ..diffusion.denoiser import Denoiser
-from ..latent import signals_of, undecoded
-from ..likelihood import GaussianLikelihood
-from ..metrics.registry import METRICS
-from ..modalities import Degradation, Modality, Outcome, modality_of
-from ..modalities.arrays import is_array
-from ..modalities.image.files import picture_size
-from ..operators import Operator
-from ..priors import SHIPPED, prior_sha256
-from ..priors.load import card_of
-from ..samplers.diagnostics import Diagnostics
-from ..target import Posterior, Tilted
+from ...core.errors import InputError, expect
+from ...core.meter import Cost
+from ...core.rng import Rng
+from ...diffusion.denoiser import Denoiser
+from ...latent import signals_of, undecoded
+from ...likelihood import GaussianLikelihood
+from ...metrics.registry import METRICS
+from ...modalities import Degradation, Modality, Outcome, modality_of
+from ...modalities.arrays import is_array
+from ...modalities.image.files import picture_size
+from ...operators import Operator
+from ...priors import SHIPPED, prior_sha256
+from ...priors.load import card_of
+from ...samplers.diagnostics import Diagnostics
+from ...target import Posterior, Tilted
+from ..engine import Drawn, Method
+from ..job import Job, repeat as repeat_of, run
+from ..report import Page
+from ..request import Restore
+from ..results import Results, count, divergence, shown, spread, usable
+from ..settings import condition_of, prior_of, sampler_of
+from ..store import hashes_of
 from .certify import Stated, stated
-from .engine import Drawn, Method
-from .job import Job, repeat as repeat_of, run
-from .report import Page
-from .request import Restore
-from .results import Results, count, divergence, shown, spread, usable
-from .settings import condition_of, prior_of, sampler_of
-from .store import hashes_of
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
 

@@ -12,26 +12,26 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..certification.certificate import LEGEND, LIMITS, MOST, Certificate
-from ..certification.figures import coverage, histogram
-from ..certification.simulate import Design, check_numbers, concluded
-from ..core.errors import InputError, expect
-from ..core.meter import Meter
-from ..core.record import from_json
-from ..diffusion.denoiser import Denoiser, Label
-from ..diffusion.schedule import Karras
-from ..likelihood import GaussianLikelihood
-from ..modalities import Degradation, Modality, modality_of
-from ..priors import prior_sha256
-from ..samplers import Unconditional
-from ..target import Posterior
-from .engine import Drawn, Method
-from .job import First, Job, read_record, repeat as repeat_of, run
-from .report import Page, Plot
-from .request import Certify, Restore
-from .results import Results, count, divergence, shown
-from .settings import prior_of, sampler_of
-from .store import Store, hashes_of
+from ...certification.certificate import LEGEND, LIMITS, MOST, Certificate
+from ...certification.figures import coverage, histogram
+from ...certification.simulate import Design, check_numbers, concluded
+from ...core.errors import InputError, expect
+from ...core.meter import Meter
+from ...core.record import from_json
+from ...diffusion.denoiser import Denoiser, Label
+from ...diffusion.schedule import Karras
+from ...likelihood import GaussianLikelihood
+from ...modalities import Degradation, Modality, modality_of
+from ...priors import prior_sha256
+from ...samplers import Unconditional
+from ...target import Posterior
+from ..engine import Drawn, Method
+from ..job import First, Job, read_record, repeat as repeat_of, run
+from ..report import Page, Plot
+from ..request import Certify, Restore
+from ..results import Results, count, divergence, shown
+from ..settings import prior_of, sampler_of
+from ..store import Store, hashes_of
 
 __all__ = ["Certification", "Certified", "Request", "prepare", "repeat", "run"]
 

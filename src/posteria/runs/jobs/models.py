@@ -6,14 +6,14 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from ..core.errors import expect, require, unknown
-from ..core.meter import Meter
-from ..core.space import Space
-from ..diffusion.denoiser import Counted, Label
-from ..guidance.classifiers.classifier import CleanClassifier
-from ..priors import load_prior, prior_sha256
-from ..priors.classifier import CLASSIFIERS, load_classifier
-from ..target import Tilted
+from ...core.errors import expect, require, unknown
+from ...core.meter import Meter
+from ...core.space import Space
+from ...diffusion.denoiser import Counted, Label
+from ...guidance.classifiers.classifier import CleanClassifier
+from ...priors import load_prior, prior_sha256
+from ...priors.classifier import CLASSIFIERS, load_classifier
+from ...target import Tilted
 
 T = TypeVar("T")
 # The fields of rules and samplers that a model serves.

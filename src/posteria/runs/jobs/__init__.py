@@ -1,0 +1,1 @@
+"""The jobs that a person asks for, one a command: restore, generate, certify."""
