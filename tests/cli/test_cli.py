@@ -9,17 +9,19 @@ import pytest
 from PIL import Image
 
 import posteria as po
-from common.command import DIGIT, QUICK, files, posteria
+from common.command import DIGIT, QUICK, SIMULATED, files, posteria
 from posteria.diffusion.denoiser import Counted
 from posteria.modalities import MODALITIES
 from posteria.samplers import rebuild_sampler
+
+OWN = ("--task", "inpaint", "--prior", "digits")
 
 
 def test_restore_writes_what_it_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    words = ["restore", DIGIT, "--task", "inpaint", "--mask", "half", "--out", out, *QUICK]
+    words = ["restore", *SIMULATED, "--task", "inpaint", "--mask", "half", "--out", out, *QUICK]
     assert posteria(*words, monkeypatch=monkeypatch) == 0
     arrays = np.load(out / "samples.npz")
     assert arrays["samples"].shape == (3, 1, 28, 28)
@@ -84,8 +86,7 @@ def test_a_measurement_of_one_s_own(
             tmp_path / source,
             "--mask",
             tmp_path / "mask.png",
-            "--input-kind",
-            "measurement",
+            *OWN,
             "--out",
             tmp_path / str(i),
         ]
@@ -135,7 +136,7 @@ def test_every_task_runs(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_auto_says_which_sampler_and_why_and_keeps_to_the_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["restore", DIGIT, "--sampler", "auto", "--budget", 100, "--samples", 1]
+    words = ["restore", *SIMULATED, "--sampler", "auto", "--budget", 100, "--samples", 1]
     words += ["--task", "sr", "--out", tmp_path / "run"]
     assert posteria(*words, monkeypatch=monkeypatch) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -153,7 +154,7 @@ def test_a_population_is_drawn_once_and_its_cost_is_shared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Catches: a population simulated again for every chunk of its seeds.
-    words = ["restore", DIGIT, "--task", "sr", "--sampler", "exact", "--set", "particles=4"]
+    words = ["restore", *SIMULATED, "--task", "sr", "--sampler", "exact", "--set", "particles=4"]
     words += ["--set", "schedule=Karras(steps=6, sigma_max=80.0)", "--samples", 4, "--chunk", 2]
     assert posteria(*words, "--out", tmp_path / "run", monkeypatch=monkeypatch) == 0
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -172,29 +173,37 @@ def test_a_population_is_drawn_once_and_its_cost_is_shared(
     assert "a population of 4, which costs" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_measurement_is_said_to_be_simulated(
+def test_what_the_measurement_is_stands_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sentence = f"The measurement was simulated from {DIGIT.name}: denoise, with added noise of standard deviation 0.3."
-    words = ["restore", DIGIT, "--task", "denoise", "--sigma", 0.3, *QUICK]
+    # Catches: a damaged picture that is damaged once more, a clean one that is taken as the measurement.
+    sentence = f"The measurement was simulated from {DIGIT.name}: denoise, with noise of standard deviation 0.3 in data"
+    words = ["restore", *SIMULATED, "--task", "denoise", "--sigma", 0.3, *QUICK]
     assert posteria(*words, "--out", tmp_path / "a", monkeypatch=monkeypatch) == 0
-    assert sentence in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith(sentence)
     assert sentence in (tmp_path / "a" / "report.html").read_text()
-    words += ["--input-kind", "measurement", "--out", tmp_path / "b"]
-    assert posteria(*words, monkeypatch=monkeypatch) == 0
-    assert "simulated" not in capsys.readouterr().out
-    assert "simulated" not in (tmp_path / "b" / "report.html").read_text()
+    words = [word for word in words if word != "--simulate"]
+    assert posteria(*words, "--out", tmp_path / "b", monkeypatch=monkeypatch) == 0
+    sentence = f"{DIGIT.name} is taken as the measurement: denoise, with noise of standard deviation 0.3 in data units"
+    assert capsys.readouterr().out.startswith(sentence)
+    page = (tmp_path / "b" / "report.html").read_text()
+    assert page.index(sentence) < page.index("Samples of") and "simulated" not in page
+    # Without an input it is a demonstration, and that is said as well.
+    assert posteria("restore", *QUICK, "--out", tmp_path / "c", monkeypatch=monkeypatch) == 0
+    sentence = "A demonstration, since no INPUT was given: the measurement was simulated from"
+    assert capsys.readouterr().out.startswith(sentence)
+    assert sentence in (tmp_path / "c" / "report.html").read_text()
 
 
 def test_fit_takes_any_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.effect_noise((90, 50), 80).convert("RGBA").save(tmp_path / "any.png")
-    words = [tmp_path / "any.png", "--fit", "--out", tmp_path / "run", *QUICK]
+    words = [tmp_path / "any.png", *OWN, "--fit", "--out", tmp_path / "run", *QUICK]
     assert posteria("restore", *words, monkeypatch=monkeypatch) == 0
 
 
 def test_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.effect_noise((36, 20), 80).save(tmp_path / "wide.png")
-    words = [tmp_path / "wide.png", "--size", "20x36", "--out", tmp_path / "run", *QUICK]
+    words = [tmp_path / "wide.png", *OWN, "--size", "20x36", "--out", tmp_path / "run", *QUICK]
     assert posteria("restore", *words, monkeypatch=monkeypatch) == 0
     samples = np.load(tmp_path / "run" / "samples.npz")["samples"]
     assert samples.shape == (3, 1, 20, 36)

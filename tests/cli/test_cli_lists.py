@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import posteria as po
-from common.command import DIGIT, QUICK, posteria
+from common.command import DIGIT, QUICK, SIMULATED, posteria
 from posteria.cli import output
 
 
@@ -41,7 +41,7 @@ def test_list_explains_what_exists(
 def test_what_is_printed_can_be_read_by_a_program_or_not_at_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["restore", DIGIT, "--out", tmp_path / "run", *QUICK]
+    words = ["restore", *SIMULATED, "--out", tmp_path / "run", *QUICK]
     assert posteria(*words, "--json", monkeypatch=monkeypatch) == 0
     printed = capsys.readouterr()
     content = json.loads(printed.out)
@@ -61,7 +61,7 @@ def test_progress_is_lines_where_there_is_no_terminal(
 ) -> None:
     # Catches: a log that is empty until the end, or full of bars.
     monkeypatch.setattr(output, "EVERY", 0.0)
-    words = ["restore", DIGIT, "--out", tmp_path / "run", *QUICK]
+    words = ["restore", *SIMULATED, "--out", tmp_path / "run", *QUICK]
     assert posteria(*words, monkeypatch=monkeypatch) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith(f"inpaint of {DIGIT.name}: 12% after ")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.command import DIGIT
+from common.command import SIMULATED
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,16 @@ def test_an_interrupt_is_one_line_at_any_time(when: str, tmp_path: Path) -> None
     # Catches: a traceback at the start, a silent end, a record that says "running" for ever.
     out = tmp_path / "run"
     code = "from posteria.cli import main; print('here', flush=True); main()"
-    words = ["restore", str(DIGIT), "--sampler", "mgps", "--steps", "500", "--out", str(out)]
+    words = [
+        "restore",
+        *map(str, SIMULATED),
+        "--sampler",
+        "mgps",
+        "--steps",
+        "500",
+        "--out",
+        str(out),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", f"import sys; sys.argv[0] = 'posteria'; {code}", *words],
@@ -64,7 +73,7 @@ def test_sigkill_at_any_time_leaves_the_same_samples(tmp_path: Path) -> None:
     # Catches: anything that lives in memory only, a file written in place.
     words = [
         "restore",
-        DIGIT,
+        *SIMULATED,
         "--sampler",
         "mgps",
         "--steps",

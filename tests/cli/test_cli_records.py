@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import posteria as po
-from common.command import DIGIT, QUICK, files, posteria
+from common.command import QUICK, SIMULATED, files, posteria
 from posteria.priors import SHIPPED
 
 
@@ -21,7 +21,7 @@ def test_weights_that_changed_are_another_run(
     # Catches: a run that goes on with other weights than it began with.
     prior, out = tmp_path / "prior", tmp_path / "run"
     shutil.copytree(SHIPPED["digits"].folder, prior, ignore=shutil.ignore_patterns("card.toml"))
-    words = ["restore", DIGIT, "--prior", prior, "--out", out, *QUICK]
+    words = ["restore", *SIMULATED, "--prior", prior, "--out", out, *QUICK]
     assert posteria(*words, monkeypatch=monkeypatch) == 0
     weights = prior / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({k: v * 1.01 for k, v in load_file(weights).items()}, weights)
@@ -39,7 +39,7 @@ def test_what_is_missing_of_a_finished_run_is_written_again(
 ) -> None:
     # Catches: a run that was "finished before" without its results; work that is done twice.
     out = tmp_path / "run"
-    words = ["restore", DIGIT, "--out", out, *QUICK]
+    words = ["restore", *SIMULATED, "--out", out, *QUICK]
     assert posteria(*words, monkeypatch=monkeypatch) == 0
     before, record = files(out), json.loads((out / "run.json").read_text())
     samples = np.load(out / "samples.npz")["samples"]
@@ -74,7 +74,7 @@ def test_a_run_goes_on_with_more_samples(
 ) -> None:
     # Catches: a chunk size that follows the number of samples, samples drawn twice, another law in the same folder.
     out = tmp_path / "run"
-    words = ["restore", DIGIT, "--sampler", "dps", "--steps", 4, "--out"]
+    words = ["restore", *SIMULATED, "--sampler", "dps", "--steps", 4, "--out"]
     first = ["--chunk", 2, "--samples", 3]
     assert posteria(*words, out, *first, monkeypatch=monkeypatch) == 0
     assert (
@@ -118,7 +118,7 @@ def test_a_record_knows_what_it_was_made_with(
 ) -> None:
     # Catches: a record that is repeated with another input, or whose values are taken as they are.
     first = tmp_path / "first"
-    assert posteria("restore", DIGIT, "--out", first, *QUICK, monkeypatch=monkeypatch) == 0
+    assert posteria("restore", *SIMULATED, "--out", first, *QUICK, monkeypatch=monkeypatch) == 0
     arrays = dict(np.load(first / "input.npz"))
 
     def plan(**changes: Any) -> Callable[[Path], Any]:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import posteria as po
-from common.command import DIGIT, QUICK, files, posteria
+from common.command import DIGIT, QUICK, SIMULATED, files, posteria
 from posteria.priors import SHIPPED
 from posteria.runs import store as store_module
 
@@ -52,12 +52,12 @@ WRONG = {
     "missing.png": "There is no file",
     "corrupt.png": "cannot be read as a picture",
     "text.png": "cannot be read as a picture; give a PNG or JPEG file",
-    "colour.png": "is 28 x 28 pixels in colour; the prior 'digits' takes 28 x 28 in grey. Add --fit",
+    "colour.png": "is 28 x 28 pixels in colour; the task 'inpaint' on the prior 'digits' measures 28 x 28 in grey. Add --fit",
     "large.png": "is 20 x 30 pixels in grey",
     "nan.npy --task denoise": "1 entries that are NaN",
-    "nan.npy --task denoise --input-kind clean": "NaN or infinite",
+    "nan.npy --task denoise --simulate": "NaN or infinite",
     "short.npy --task denoise": "'denoise' on the prior 'digits' measures (1, 28, 28)",
-    "short.npy --input-kind clean": "has shape (10,); the prior 'digits' takes (1, 28, 28)",
+    "short.npy --simulate": "has shape (10,); the prior 'digits' takes (1, 28, 28)",
     "words.npy": "numbers are needed",
     "two.npz": "holds the arrays a, b; name the one to use 'measurement'",
     "broken.npy": "cannot be read as an array",
@@ -93,8 +93,7 @@ WRONG = {
     "--task blur --blur 0": "width above 0 pixels",
     "--task quantize --bits 0": "1 to 16 bits; 0 were given",
     "--task grey": "needs a colour picture",
-    "--input-kind measurement": "A measurement has to be given",
-    "--input-kind noisy colour.png": "'clean' or 'measurement'",
+    "large.png --prior digits": "Say by --task what large.png went through: inpaint (part of the picture is missing)",
     "--device gpu": "is not a device",
     "--device mps": "drawn on cpu or cuda; 'mps' is neither",
     "--device meta": "drawn on cpu or cuda; 'meta' is neither",
@@ -110,7 +109,7 @@ WRONG = {
     "--sampler DPS() --preset gmm": "has settings of its own; leave --preset out",
     "--sampler auto --steps 5": "--sampler auto chooses the settings as well",
     "--budget 100 --steps 5": "Give --steps or --budget, not both",
-    "--prior diffusers:full": "is not a diffusers pixel model",
+    "large.png --task denoise --prior diffusers:full": "is not a diffusers pixel model",
     "--out full": "holds other files (thesis.tex)",
     "--out file": "file is a file; --out takes a folder",
     "--out file/run": "cannot be written to",
@@ -137,7 +136,10 @@ def test_wrong_input_ends_in_one_sentence(
     before = files(tmp_path)
     drawn: list[int] = []
     monkeypatch.setattr(po.MGDM, "step", lambda *_: drawn.append(1))
-    assert posteria("restore", *words.split(), monkeypatch=monkeypatch) == 1
+    given = words.split()
+    if not words.startswith("-") and "--prior" not in words:
+        given += ["--prior", "digits", *([] if "--task" in words else ["--task", "inpaint"])]
+    assert posteria("restore", *given, monkeypatch=monkeypatch) == 1
     error = capsys.readouterr().err
     assert WRONG[words] in error
     assert error.startswith("posteria: ") and error.count("\n") == 1 and "Traceback" not in error
@@ -170,7 +172,7 @@ def test_samples_that_are_not_finite_are_said_to_be_so(
 ) -> None:
     # Catches: nan that passes every comparison, so that the samples "fit the noise"; tokens that are no JSON.
     out = tmp_path / "run"
-    words = ["restore", DIGIT, "--task", "denoise", "--sigma", "1e-3", "--samples", 2]
+    words = ["restore", *SIMULATED, "--task", "denoise", "--sigma", "1e-3", "--samples", 2]
     words += ["--steps", 12, *DIVERGE[name], "--out", out]
     for _ in range(2):
         assert posteria(*words, monkeypatch=monkeypatch) == 3
@@ -200,7 +202,7 @@ def test_a_sample_that_diverged_does_not_hide_the_others(
         x[0] = 1e20
         return x
 
-    words = ["restore", DIGIT, "--out", tmp_path / "run", *QUICK]
+    words = ["restore", *SIMULATED, "--out", tmp_path / "run", *QUICK]
     assert (
         posteria(*words, "--chunk", 3, "--out", tmp_path / "whole", monkeypatch=monkeypatch) == 0
     )

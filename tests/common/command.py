@@ -11,6 +11,8 @@ from posteria.priors import SHIPPED
 QUICK = ["--sampler", "dps", "--steps", "4", "--samples", "3", "--chunk", "2"]
 
 DIGIT = SHIPPED["digits"].examples[1]
+# What simulates a measurement of it; a later --task is the one that counts.
+SIMULATED = [DIGIT, "--simulate", "--prior", "digits", "--task", "inpaint"]
 
 
 def posteria(*words: object, monkeypatch: pytest.MonkeyPatch) -> int:

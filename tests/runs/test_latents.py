@@ -37,6 +37,7 @@ def test_latents_are_kept_beside_the_pixels(tmp_path: Path) -> None:
         "prior": f"diffusers:{folder}",
         "input": picture(tmp_path),
         "task": "sr",
+        "simulate": True,
         "options": {"factor": 2},
         "steps": 2,
     }

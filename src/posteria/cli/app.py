@@ -71,7 +71,7 @@ def _command(name: str, example: str = "") -> Callable[[Callable[..., None]], Ca
 
 @_command(
     "restore",
-    "Example: posteria restore photo.png --fit --task inpaint --mask hole.png --out mine.",
+    "Example: posteria restore photo.png --task inpaint --mask hole.png --out mine.",
 )
 def restore(
     context: typer.Context,
@@ -79,15 +79,17 @@ def restore(
         str | None,
         typer.Argument(
             metavar="[INPUT]",
-            help="A file of the prior's kind of data, or an array (.npy, .npz); default: one that ships.",
+            help="The measurement: a picture, or an array (.npy, .npz). Without one: a demonstration.",
         ),
     ] = None,
-    input_kind: Annotated[
-        str | None,
-        o.source("clean (the default for pictures: the measurement is simulated) or measurement."),
-    ] = None,
+    simulate: Annotated[
+        bool,
+        o.source("INPUT is clean: degrade it first, and compare the samples with it."),
+    ] = False,
     fit: Annotated[bool, o.source("Crop, resize and convert the picture for the prior.")] = False,
-    task: o.Task = "inpaint",
+    task: Annotated[
+        str | None, o.task("What INPUT went through; see `posteria list operators`.")
+    ] = None,
     mask: o.Mask = None,
     share: o.Share = None,
     factor: o.Factor = None,
@@ -100,7 +102,12 @@ def restore(
     data_seed: Annotated[
         int | None, o.task("Seed of simulated noise, masks and motion kernels; default: --seed.")
     ] = None,
-    prior: o.Prior = "digits",
+    prior: Annotated[
+        str | None,
+        o.model(
+            "Prior; see `posteria list priors`; default: photo-bf, of photographs. Or diffusers:FOLDER-OR-HUB-NAME."
+        ),
+    ] = None,
     size: o.Size = None,
     label: o.MemberLabel = None,
     prompt: o.Prompt = None,

@@ -22,7 +22,7 @@ def panel(title: str) -> Callable[..., Any]:
     return option
 
 
-source = panel("Input, such as photo.png --fit")
+source = panel("Input, such as photo.png --fit, or clean.png --simulate")
 task = panel("Measurement, such as --task sr --factor 4 --sigma 0.02")
 label = panel("What is drawn, such as --label 3 --weight 4")
 rules = panel("Rules, such as --compare cfg,apg --set apg.eta=0.5")
@@ -94,7 +94,7 @@ def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
         InputError: If it makes no sense whatever the prior is.
     """
     given, names = context.params, {field.name for field in dataclasses.fields(kind)}
-    plain = {name: value for name, value in given.items() if name in names}
+    plain = {k: value for k, value in given.items() if k in names and value is not None}
     size, settings = size_of(given["size"]), pairs(given["settings"])
     made = kind(**{**plain, "size": size, "settings": settings, **changes})
     alone(context)

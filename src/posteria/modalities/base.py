@@ -92,12 +92,14 @@ class Degradation:
         operator: The operator.
         options: Values of all its options, but for those that were read from files.
         arrays: Those that were read from files.
+        said: How files were read, in sentences.
     """
 
     task: str
     operator: Operator
     options: Mapping[str, Any]
     arrays: Mapping[str, Tensor]
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,40 @@ class Modality(abc.ABC):
     def compare(self, name: str, rows: Mapping[str, Tensor], caption: str) -> Figure:
         """Samples `[n, *event]` of several methods, one below the other."""
 
+    def noise(self, std: float) -> str:
+        """A standard deviation in words."""
+        return f"{std:g} in data units"
+
+    def size_of(
+        self, path: Path, task: Task, options: Mapping[str, Any], simulate: bool
+    ) -> tuple[int, int] | None:
+        """Height and width of the signals whose measurement is in a file, or of those in it; None if they have none.
+
+        Args:
+            path: See `read`.
+            task: How it is measured.
+            options: Of the task.
+            simulate: Whether it is a signal.
+        """
+        return None
+
+    def task(self, name: str, given: str) -> Task:
+        """A task by name.
+
+        Args:
+            name: Its name; empty if none was named.
+            given: What it was to be named for.
+
+        Raises:
+            InputError: If there is none of that name, or none was named.
+        """
+        if not name:
+            known = ", ".join(f"{name} ({task.about})" for name, task in self.tasks.items())
+            raise InputError(f"Say by --task what {given} went through: {known}.")
+        if name not in self.tasks:
+            raise unknown("task", name, self.tasks)
+        return self.tasks[name]
+
     def metrics(self, truth: Tensor, samples: Tensor) -> dict[str, Tensor]:
         """The registered metrics of samples `[n, *event]` against a truth `[*event]`, each `[n]`."""
         return {
@@ -248,9 +284,7 @@ class Modality(abc.ABC):
             InputError: If there is no such task or option, or a value is out of range.
             ShapeError: If the signal does not suit the task.
         """
-        if task not in self.tasks:
-            raise unknown("task", task, self.tasks)
-        takes = self.tasks[task].options
+        takes = self.task(task, "the signal").options
         for name in options:
             if name not in takes:
                 raise unknown(f"option of the task {task!r}", name, takes or ["none"])

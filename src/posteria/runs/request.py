@@ -16,6 +16,9 @@ SEEDS = 2**32
 AUTO = "auto"
 # Options of tasks that may name a file.
 FILES = ("mask", "kernel")
+# What `posteria restore` shows where it is given nothing to restore, and the prior of what it is given.
+DEMONSTRATION = {"prior": "digits", "task": "inpaint"}
+PHOTOGRAPHS = "photo-bf"
 # Draws from the conditional law with which rules are compared, by the name beside theirs.
 REFERENCE = "reference"
 
@@ -149,7 +152,7 @@ class Measured(Request):
     """What is asked of a sampler of posteriors.
 
     Args:
-        task: Name of the measurement in the prior's modality.
+        task: Name of the measurement in the prior's modality; empty if none was named.
         options: Settings of the task by name.
         sigma: Standard deviation of the noise in data units.
         sampler: Its name, its `repr`, or `auto`.
@@ -158,7 +161,7 @@ class Measured(Request):
         data_seed: Seed of simulated noise and of what the task draws.
     """
 
-    task: str = "inpaint"
+    task: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     sigma: float = 0.05
     sampler: str = "mgdm"
@@ -212,9 +215,10 @@ class Restore(Measured):
     """To restore a signal from a measurement; see `posteria restore --help`.
 
     Args:
-        input: A file; by default one that ships with the prior.
-        input_kind: `clean` (the measurement is simulated from it) or `measurement`.
+        input: A file with the measurement. None: a demonstration, with a picture that ships with the prior.
+        simulate: Whether the input is clean, and the measurement is simulated from it.
         fit: Convert the input to what the prior takes.
+        prior: Empty: the one of photographs, or of the demonstration.
         certificate: A folder of `posteria certify`, or one with several of them.
         weight: The power of the class or the text.
     """
@@ -222,8 +226,9 @@ class Restore(Measured):
     command: ClassVar[str] = "restore"
     free: ClassVar[frozenset[str]] = frozenset({"input", "fit", "certificate"})
 
+    prior: str = ""
     input: str | None = None
-    input_kind: str | None = None
+    simulate: bool = False
     fit: bool = False
     certificate: str | None = None
     weight: float = 1.0
@@ -234,12 +239,13 @@ class Restore(Measured):
         if self.weight != 1 and self.label is None and self.prompt is None:
             raise InputError("--weight is the power of a --label or a --prompt; give one.")
         existing([self.input, self.certificate])
-        if self.input_kind not in {None, "clean", "measurement"}:
-            raise InputError(
-                f"--input-kind is 'clean' or 'measurement'; {self.input_kind!r} is neither."
-            )
-        if self.input is None and self.input_kind == "measurement":
-            raise InputError("A measurement has to be given: name its file.")
+
+    def named(self) -> Self:
+        """The request with what its prior and its task are where it names none; a task is not guessed for an input."""
+        if self.input is not None:
+            return replace(self, prior=self.prior or PHOTOGRAPHS)
+        prior, task = (self.prior or DEMONSTRATION["prior"], self.task or DEMONSTRATION["task"])
+        return replace(self, prior=prior, task=task, simulate=True)
 
     @override
     def repeated(self, folder: Path) -> Self:
@@ -265,6 +271,7 @@ class Certify(Measured):
     grows: ClassVar[tuple[str, ...]] = ("simulations",)
     free: ClassVar[frozenset[str]] = frozenset({"statistics", "levels"})
 
+    task: str = "inpaint"
     samples: int = 19
     simulations: int = 100
     statistics: tuple[str, ...] = ()

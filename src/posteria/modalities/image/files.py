@@ -55,9 +55,17 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture, with the errors of `open_picture`."""
-    image = open_picture(path)
-    return image.height, image.width
+    """Height and width of a picture, or of an array of one, with the errors of `open_picture` and `read_array`."""
+    if not is_array(path):
+        image = open_picture(path)
+        return image.height, image.width
+    shape = read_array(path, "measurement").shape
+    if len(shape) not in {2, 3}:
+        raise InputError(
+            f"{path.name} has shape {shape}, which is no picture's; say by --size of which size that is."
+        )
+    height, width = shape[:2] if len(shape) == 2 or shape[2] in KINDS else shape[1:]
+    return height, width
 
 
 def split_alpha(path: Path, image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from typing_extensions import override
@@ -13,7 +13,7 @@ from ...operators import Inpainting
 from ..arrays import is_array
 from ..base import Degradation, Figure, Modality, Option, Outcome, Signal, Task
 from .figures import figures_of, sheet_of
-from .files import check_range, read_kernel, read_mask, read_picture, read_values
+from .files import check_range, picture_size, read_kernel, read_mask, read_picture, read_values
 from .pixels import png, side_by_side, to_bytes
 from .tasks import OPTIONS, TASKS
 
@@ -75,6 +75,16 @@ class Image(Modality):
         if option == "kernel":
             return read_kernel(path)
         raise unknown("option that is read from a file", option, ["mask", "kernel"])
+
+    @override
+    def noise(self, std: float) -> str:
+        return f"{std:g} in data units ({127.5 * std:.1f} grey levels of 255)"
+
+    @override
+    def size_of(
+        self, path: Path, task: Task, options: Mapping[str, Any], simulate: bool
+    ) -> tuple[int, int]:
+        return picture_size(path)
 
     @override
     def write(self, signal: Signal, path: Path) -> None:

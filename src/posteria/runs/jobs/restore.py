@@ -18,11 +18,10 @@ from ...diffusion.denoiser import Denoiser
 from ...latent import signals_of, undecoded
 from ...likelihood import GaussianLikelihood
 from ...metrics.registry import METRICS
-from ...modalities import Degradation, Modality, Outcome, modality_of
+from ...modalities import MODALITIES, Degradation, Modality, Outcome, modality_of
 from ...modalities.arrays import is_array
-from ...modalities.image.files import picture_size
 from ...operators import Operator
-from ...priors import SHIPPED, prior_sha256
+from ...priors import prior_sha256
 from ...priors.load import card_of
 from ...samplers.diagnostics import Diagnostics
 from ...target import Posterior, Tilted
@@ -142,7 +141,7 @@ class Restoration(Job):
         degradation: What was measured, and how.
         truth: The signal that the measurement was simulated from.
         name: Of the input.
-        why: Why the sampler was chosen, if it was.
+        said: What was given and what was chosen, in sentences; the first says what the measurement is.
     """
 
     numbers: ClassVar[type[Results]] = Restored
@@ -151,7 +150,7 @@ class Restoration(Job):
     degradation: Degradation
     truth: Tensor | None
     name: str
-    why: str | None
+    said: list[str]
 
     @property
     def target(self) -> Posterior:
@@ -171,16 +170,7 @@ class Restoration(Job):
     @property
     @override
     def notes(self) -> list[str]:
-        notes = [f"Sampler: {self.why}."] if self.why else []
-        if self.truth is not None:
-            options = ", ".join(f"{key} {value}" for key, value in self.request.options.items())
-            task = f"{self.request.task} ({options})" if options else self.request.task
-            notes.append(
-                f"The measurement was simulated from {self.name}: {task}, with added noise of standard "
-                f"deviation {self.request.sigma:g}. If {self.name} is the measurement itself, say "
-                "--input-kind measurement."
-            )
-        return notes
+        return self.said
 
     @property
     @override
@@ -254,15 +244,15 @@ class Restoration(Job):
         return Page(
             title=self.title,
             intro=[
+                *self.notes,
                 f"Samples of the signals that are consistent with the measurement under the prior "
                 f"{request.prior}{label}: seeds {request.seeds[0]} to {request.seeds[-1]}.",
-                *self.notes,
             ],
             figures=self.modality.figures(outcome),
             facts={
                 "task": ", ".join([request.task, *options]),
-                "noise level": f"{request.sigma} in data units",
-                "input": f"{self.name}, {request.input_kind}",
+                "noise level": self.modality.noise(request.sigma),
+                "input": f"{self.name}, {'clean' if request.simulate else 'the measurement'}",
                 **{f"SHA-256 of {name}": value[:16] for name, value in request.hashes.items()},
             },
             code=[request.sampler],
@@ -287,12 +277,14 @@ def prepare(request: Restore) -> Restoration:
         PosteriaError: With a sentence on what is wrong and what to do.
     """
     request.check()
+    asked, request = request, request.named()
     named = sampler_of(request)
-    request = _sized(request)
+    path = Path(request.input) if request.input is not None else _example(request.prior)
+    request = _sized(request, path)
     prior = prior_of(request)
     signals = signals_of(prior)
     modality = modality_of(signals, request.prior)
-    settled, given = _read(request, modality, signals.shape)
+    given = _read(request, path, modality, signals.shape)
     condition = condition_of(request)
     member: Denoiser = prior
     if condition is not None:
@@ -302,9 +294,33 @@ def prepare(request: Restore) -> Restoration:
     sampler, why = named(target)
     sampler.check(target, request.seeds)
     hashes = {**given.hashes(), "prior": prior_sha256(request.prior)}
+    files = {name: request.options[name] for name in given.degradation.arrays}
+    settled = replace(
+        request,
+        input=str(path),
+        options={**given.degradation.options, **files},
+        data_seed=given.seed,
+    )
     settled = settled.settled(sampler).identified(hashes)
+    said = [_statement(asked, settled, given.name, modality), *given.degradation.said]
+    said += [f"Sampler: {why}."] if why else []
     method = {"samples": Method(sampler, target, request.seeds)}
-    return Restoration(settled, method, modality, given.degradation, given.truth, given.name, why)
+    return Restoration(settled, method, modality, given.degradation, given.truth, given.name, said)
+
+
+def _statement(asked: Restore, settled: Restore, name: str, modality: Modality) -> str:
+    """What the measurement is."""
+    options = ", ".join(f"{key} {value}" for key, value in settled.options.items())
+    task = f"{settled.task} ({options})" if options else settled.task
+    how = f"{task}, with noise of standard deviation {modality.noise(settled.sigma)}"
+    if asked.input is None:
+        return (
+            f"A demonstration, since no INPUT was given: the measurement was simulated from {name}, a picture of the "
+            f"prior {settled.prior}: {how}."
+        )
+    if settled.simulate:
+        return f"The measurement was simulated from {name}: {how}."
+    return f"{name} is taken as the measurement: {how}. To degrade a clean picture first, add --simulate."
 
 
 @dataclass(frozen=True)
@@ -317,8 +333,10 @@ class _Given:
         likelihood: With its noise.
         y: The measurement.
         truth: What it was simulated from.
+        seed: Of the noise and of what the task drew.
     """
 
+    seed: int
     name: str
     degradation: Degradation
     likelihood: GaussianLikelihood
@@ -331,21 +349,20 @@ class _Given:
         return hashes_of(read)
 
 
-def _sized(request: Restore) -> Restore:
+def _sized(request: Restore, path: Path) -> Restore:
     """The request with the size of its picture, if its prior takes any and it says none."""
     card = card_of(request.prior)
     if card.shape or card.where != "package" or request.size is not None:
         return request
-    path = Path(request.input) if request.input is not None else _example(request.prior)
-    if is_array(path) or request.input_kind == "measurement":
-        return request
-    return replace(request, size=picture_size(path))
+    modality = MODALITIES[card.modality]
+    task = modality.task(request.task, path.name)
+    size = modality.size_of(path, task, request.options, request.simulate)
+    return replace(request, size=size)
 
 
-def _read(request: Restore, modality: Modality, shape: tuple[int, ...]) -> tuple[Restore, _Given]:
-    """What is given, and the request with what was left open about it."""
-    path = Path(request.input) if request.input is not None else _example(request.prior)
-    kind = request.input_kind or ("measurement" if is_array(path) else "clean")
+def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ...]) -> _Given:
+    """What is given."""
+    modality.task(request.task, path.name)
     seed = request.seed if request.data_seed is None else request.data_seed
     read = partial(modality.read, path, shape, taker=f"the prior {request.prior!r} takes")
     fitted = read(fit=True) if request.fit and not is_array(path) else None
@@ -353,23 +370,19 @@ def _read(request: Restore, modality: Modality, shape: tuple[int, ...]) -> tuple
         request.task, shape, request.options, seed=seed, like=fitted
     )
     likelihood = GaussianLikelihood(degradation.operator, std=request.sigma)
-    if kind == "clean":
+    if request.simulate:
         signal = fitted or read()
         y = likelihood.sample(signal.x[None], Rng([seed], stream=1))[0]
-        given = _Given(signal.name, degradation, likelihood, y, signal.x)
-    else:
-        taker = f"the task {request.task!r} on the prior {request.prior!r} measures"
-        signal = modality.read_measurement(
-            path, degradation, taker=taker, std=request.sigma, fit=request.fit
-        )
-        given = _Given(signal.name, degradation, likelihood, signal.x, None)
-    files = {name: request.options[name] for name in degradation.arrays}
-    options = {**degradation.options, **files}
-    settled = replace(request, input=str(path), input_kind=kind, options=options, data_seed=seed)
-    return settled, given
+        return _Given(seed, signal.name, degradation, likelihood, y, signal.x)
+    taker = f"the task {request.task!r} on the prior {request.prior!r} measures"
+    signal = modality.read_measurement(
+        path, degradation, taker=taker, std=request.sigma, fit=request.fit
+    )
+    return _Given(seed, signal.name, degradation, likelihood, signal.x, None)
 
 
 def _example(prior: str) -> Path:
-    if prior not in SHIPPED:
+    examples = card_of(prior).examples
+    if not examples:
         raise InputError(f"The prior {prior!r} ships with no picture; name a file to restore.")
-    return SHIPPED[prior].examples[0]
+    return examples[0]
