@@ -90,7 +90,7 @@ def test_selection_does_not_depend_on_the_order_given_or_on_other_populations() 
 def test_the_order_follows_a_curve() -> None:
     # Catches: a turn of the curve that is missing, after which it jumps.
     i, j = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
-    place = hilbert(i.flatten(), j.flatten(), 4)
+    place = hilbert(4, torch.device("cpu")).flatten()
     path = torch.stack([i.flatten(), j.flatten()])[:, place.argsort()]
     assert torch.equal(place.sort().values, torch.arange(256))
     assert (path.diff(dim=1).abs().sum(0) == 1).all()

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain, groupby
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -251,8 +252,9 @@ def score(target: Observed, x0: Tensor) -> Tensor:
 
 def take(x: Tensor, ancestors: Tensor) -> Tensor:
     """The particles that are `ancestors` `[populations, particles]`."""
-    rows = torch.arange(len(x), device=x.device)[:, None]
-    return x[rows, ancestors]
+    rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    chosen = x.flatten(0, 1).index_select(0, (ancestors + rows).flatten())
+    return chosen.reshape(*ancestors.shape, *x.shape[2:])
 
 
 def select(state: P, rng: Rng, threshold: float) -> tuple[P, Tensor]:
@@ -356,18 +358,17 @@ def order(x: Tensor, log_weight: Tensor) -> Tensor:
     plane = torch.cat(places, -1)
     plane = plane - plane.amin(1, keepdim=True)
     side = plane.amax((1, 2), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    cell = (plane / side * (2**BITS - 1)).long()
-    return hilbert(cell[..., 0], cell[..., 1], BITS).sort(dim=-1, stable=True).indices
+    i, j = (plane / side * (2**BITS - 1)).long().unbind(-1)
+    return hilbert(BITS, x.device)[i, j].sort(dim=-1, stable=True).indices
 
 
-def hilbert(i: Tensor, j: Tensor, bits: int) -> Tensor:
-    """The place of cells on the Hilbert curve through `2^bits` times `2^bits` of them (Hilbert, 1891)."""
-    place, last = torch.zeros_like(i), 2**bits - 1
-    for bit in reversed(range(bits)):
-        right, upper = (i >> bit) & 1, (j >> bit) & 1
-        place = 4 * place + ((3 * right) ^ upper)
+@cache
+def hilbert(bits: int, device: torch.device) -> Tensor:
+    """The place of each of `2^bits` times `2^bits` cells on the Hilbert curve through them (Hilbert, 1891)."""
+    place = torch.zeros(1, 1, dtype=torch.int32, device=device)
+    for _ in range(bits):
         # The curve through a lower quarter is turned, and through the right one reversed as well.
-        mirrored = (upper == 0) & (right == 1)
-        i, j = torch.where(mirrored, last - i, i), torch.where(mirrored, last - j, j)
-        i, j = torch.where(upper == 0, j, i), torch.where(upper == 0, i, j)
+        left, right = place.mT, place.mT.flip(0, 1) + 3 * place.numel()
+        upper = [place + place.numel(), place + 2 * place.numel()]
+        place = torch.cat([torch.cat([left, upper[0]], 1), torch.cat([right, upper[1]], 1)])
     return place

@@ -16,7 +16,6 @@ from ...linear_gaussian import Linear, innovation
 from ...operators.base import LinearOperator, Operator
 from ...target import Observed, Posterior
 from .population import ParticleState, PopulationSampler, finish, log_prob, score, select, take
-from .twist import TwistValue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +84,14 @@ class TDS(PopulationSampler[TDSState]):
         x = sigma * rng.normal(target.space, self.particles)
         gaussian = _gaussian(target) is not None
         prior_std = measured_std(target.prior, self.prior_std) if gaussian else 0.0
-        value = _twist(target, x, sigma, prior_std)
+        x0, twist, guide = _twist(target, x, sigma, prior_std)
         return TDSState(
             x=x,
-            x0=value.x0,
-            log_weight=value.log_value,
-            log_evidence=value.log_value.new_zeros(len(x)),
-            twist=value.log_value,
-            guide=value.slope,
+            x0=x0,
+            log_weight=twist,
+            log_evidence=twist.new_zeros(len(x)),
+            twist=twist,
+            guide=guide,
             prior_std=prior_std,
         )
 
@@ -115,25 +114,27 @@ class TDS(PopulationSampler[TDSState]):
         # The prior's transition over that of the proposal, at what the proposal drew.
         ratio = -space.dot(shift / std, noise + shift / (2 * std)).flatten(2)[..., 0].double()
 
-        value = _twist(target, x, sigma_next, state.prior_std)
+        x0, twist, guide = _twist(target, x, sigma_next, state.prior_std)
         return replace(
             state,
             x=x,
-            x0=value.x0,
+            x0=x0,
             sigma=sigma_next,
             count=count,
-            log_weight=state.log_weight + ratio + value.log_value - before,
-            twist=value.log_value,
-            guide=value.slope,
+            log_weight=state.log_weight + ratio + twist - before,
+            twist=twist,
+            guide=guide,
         )
 
 
-def _twist(target: Observed, x: Tensor, sigma: float, prior_std: float) -> TwistValue:
-    """The twist at level `sigma`, up to a constant of the level, which drops out of the weights."""
+def _twist(
+    target: Observed, x: Tensor, sigma: float, prior_std: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """E[x_0 | x], the log of the twist up to a constant of the level, which drops out of the weights, and its slope."""
     x0, pullback = target.prior.vjp_once(x, sigma)
     seen = _gaussian(target)
     if seen is None:
-        return TwistValue(x0, log_prob(target, x0), pullback(score(target, x0)))
+        return x0, log_prob(target, x0), pullback(score(target, x0))
     operator, y, std = seen
     variance = sigma**2 * prior_std**2 / (sigma**2 + prior_std**2)
     ax0, operator_vjp = operator.vjp(x0)
@@ -143,7 +144,7 @@ def _twist(target: Observed, x: Tensor, sigma: float, prior_std: float) -> Twist
     else:
         white = residual / (std**2 + variance)
     value = operator.codomain.flatten(residual * white).double().sum(-1) / -2
-    return TwistValue(x0, value, pullback(operator_vjp(white)))
+    return x0, value, pullback(operator_vjp(white))
 
 
 def _gaussian(target: Observed) -> tuple[Operator, Tensor, float | Tensor] | None:

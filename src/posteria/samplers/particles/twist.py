@@ -37,10 +37,12 @@ class Gain(NamedTuple):
     Attributes:
         rows: `A C / std`, `[*batch, measurements, size]`, where C = Cov(x_0 | x).
         root: Cholesky factor of the covariance of `y / std`, `[*batch, measurements, measurements]` in float64.
+        residual: `(y - A D) / std`, `[*batch, measurements, 1]` in float64.
     """
 
     rows: Tensor
     root: Tensor
+    residual: Tensor
 
     def combine(self, residual: Tensor) -> Tensor:
         """`C A^T / std` times the inverse covariance of `y / std` times a residual, `[*batch, size]`."""
@@ -68,23 +70,24 @@ def propose(
         The move `[*batch, *event]`, and the log of its density over the kernel's `[*batch]`.
     """
     free = space.flatten(noise)
-    move = space.flatten(root * value.slope)
     log_det: Tensor | float = 0.0
-    if value.gain is not None:
+    if isinstance(value.slope, Tensor):
+        move = space.flatten(root * value.slope)
+    else:
         # The precision of the move is 1 + R' (L L')^-1 R for the rows R of the gain times `scale` and its root L. With
-        # K K' = L L' + R R' its inverse is 1 - R' (K K')^-1 R, and a root of that 1 - R' K'^-1 (K + L)^-1 R.
-        (rows, lower), scale = value.gain, root / sigma**2
-        upper = torch.linalg.cholesky(lower @ lower.mT + scale**2 * (rows @ rows.mT).double())
-        seen = (rows @ torch.stack([move, free], -1)).double()
-        along = torch.linalg.solve_triangular(upper, seen[..., :1], upper=False)
-        spread = torch.linalg.solve_triangular(upper + lower, seen[..., 1:], upper=False)
-        solved = torch.cat([along, spread], -1)
-        back = torch.linalg.solve_triangular(upper.mT, scale**2 * solved, upper=True)
-        along, spread = (rows.mT @ back.to(rows)).unbind(-1)
-        move, free = move - along, free - spread
+        # K K' = L L' + R R' its inverse is 1 - R' (K K')^-1 R, and a root of that 1 - R' K'^-1 (K + L)^-1 R. Its mean,
+        # the inverse times the slope R' (L L')^-1 r for the residual r, is R' (K K')^-1 r.
+        (rows, lower, residual), scale = value.slope, root / sigma**2
+        seen = (rows @ rows.mT).double()
+        upper = torch.linalg.cholesky((lower @ lower.mT).add_(seen, alpha=scale**2))
+        seen = (rows @ free[..., None]).double()
+        push = torch.linalg.solve_triangular(upper, scale * residual, upper=False)
+        push -= torch.linalg.solve_triangular(upper + lower, scale**2 * seen, upper=False)
+        push = torch.linalg.solve_triangular(upper.mT, push, upper=True)
+        move = (rows.mT @ push.to(rows))[..., 0]
         log_det = _log_det(upper) - _log_det(lower)
     move = move + free
-    energy = (move.double() ** 2).sum(-1) - (space.flatten(noise).double() ** 2).sum(-1)
+    energy = (move.double() ** 2).sum(-1) - (free.double() ** 2).sum(-1)
     return space.unflatten(move), (energy + log_det) / 2
 
 
@@ -98,7 +101,7 @@ def _covariance(seen: Tensor) -> Tensor:
 
     A network's Jacobian is neither symmetric nor positive.
     """
-    matrix = (seen.double() + seen.double().mT) / 2
+    matrix = torch.add(seen.double(), seen.double().mT).mul_(0.5)
     negative = torch.linalg.cholesky_ex(_plus(matrix, NEGLIGIBLE)).info > 0
     if negative.any():
         values, vectors = torch.linalg.eigh(matrix[negative])
@@ -131,22 +134,21 @@ class TwistValue(NamedTuple):
     Attributes:
         x0: E[x_0 | x].
         log_value: Log of the twist, `[*batch]` in float64.
-        slope: Its gradient in x, `[*batch, *event]`.
-        gain: Of a dense twist.
+        slope: Its gradient in x, `[*batch, *event]`, or what a dense twist knows beside it.
     """
 
     x0: Tensor
     log_value: Tensor
-    slope: Tensor
-    gain: Gain | None = None
+    slope: Tensor | Gain
 
     def of(self, ancestors: Tensor) -> "TwistValue":
         """That of selected particles."""
-        gain = self.gain
-        if gain is not None:
-            gain = Gain(take(gain.rows, ancestors), take(gain.root, ancestors))
-        x0, slope = take(self.x0, ancestors), take(self.slope, ancestors)
-        return TwistValue(x0, take(self.log_value, ancestors), slope, gain)
+        slope = self.slope
+        if isinstance(slope, Tensor):
+            slope = take(slope, ancestors)
+        else:
+            slope = Gain(*(take(part, ancestors) for part in slope))
+        return TwistValue(take(self.x0, ancestors), take(self.log_value, ancestors), slope)
 
 
 @dataclass(frozen=True)
@@ -235,12 +237,11 @@ class Dense(Twist):
             known = (covariance.diagonal(dim1=-2, dim2=-1) * own).mean(-1)
             missed = (spread.measured - known).clamp(min=0) / (std.double() ** 2).mean()
             covariance = _plus(covariance, missed[..., None, None])
-        gain = Gain(rows, torch.linalg.cholesky(_plus(covariance, 1.0)))
-        residual = space.flatten((target.y - ax0) / std)
-        white = torch.linalg.solve_triangular(gain.root, residual.double()[..., None], upper=False)
-        log_det = _log_det(gain.root) + 2 * _log_std(std, space.size)
-        slope = target.space.unflatten(gain.combine(residual)) / sigma**2
-        return TwistValue(x0, _log_normal(white[..., 0], log_det), slope, gain)
+        root = torch.linalg.cholesky(_plus(covariance, 1.0))
+        residual = space.flatten((target.y - ax0) / std).double()[..., None]
+        white = torch.linalg.solve_triangular(root, residual, upper=False)
+        log_det = _log_det(root) + 2 * _log_std(std, space.size)
+        return TwistValue(x0, _log_normal(white[..., 0], log_det), Gain(rows, root, residual))
 
     @override
     def draw(
@@ -253,14 +254,14 @@ class Dense(Twist):
         rng: Rng,
     ) -> Tensor | None:
         likelihood = _gaussian(target)
-        if not isinstance(likelihood.operator, LinearOperator) or value.gain is None:
+        if not isinstance(likelihood.operator, LinearOperator) or isinstance(value.slope, Tensor):
             return None
         space = likelihood.operator.codomain
         free = value.x0 + signal_times(target, x, sigma, paired(x, rng))[0]
         simulated = likelihood.operator(free)
         simulated = simulated + likelihood.std * paired(simulated, rng)
         residual = space.flatten((target.y - simulated) / likelihood.std)
-        return free + target.space.unflatten(value.gain.combine(residual))
+        return free + target.space.unflatten(value.slope.combine(residual))
 
 
 @dataclass(frozen=True)

@@ -310,7 +310,8 @@ class Tempered(PopulationSampler[TemperedState]):
 
         top = torch.where(begun, before, problem.floor * math.exp(HALVED))
         high, low = top.log(), top.log() - 2 * HALVED
-        for _ in range(BISECTIONS):
+        # What is not ready keeps its tau.
+        for _ in range(BISECTIONS if ready.any() else 0):
             middle = (high + low) / 2
             enough = effective(middle.exp()) >= share
             high, low = torch.where(enough, middle, high), torch.where(enough, low, middle)
