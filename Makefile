@@ -86,7 +86,7 @@ report: .venv/ready
 # Tests that touch dependencies, with the lowest versions that pyproject.toml allows, in an environment of its own: of
 # the package, and then of its extras. Left out are four tests that build pipelines as only later versions do.
 LOWEST := build/lowest
-LOWEST_TESTS := cli core metrics modalities operators priors runs diffusion/test_network.py
+LOWEST_TESTS := cli core metrics modalities operators priors runs diffusion/test_network.py diffusion/test_network_modules.py
 lowest = $(LOWEST)/bin/python .ci/lowest.py $(1) > $(LOWEST)/bounds.txt && $(LOWEST)/bin/python -m pip install --quiet \
 	--constraint $(LOWEST)/bounds.txt --editable ".[$$(echo $(1) | tr ' ' ,)]"
 test-lowest:
@@ -95,7 +95,8 @@ test-lowest:
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses $(WORKERS) $(LOWEST_TESTS:%=tests/%)
 	$(call lowest,test diffusers features)
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses $(WORKERS) -W "ignore:User provided device_type" \
-	-k "not stable_diffusion and not transformer_of_classes" tests/interop tests/metrics/test_diversity.py
+	-k "not stable_diffusion and not transformer_of_classes" tests/interop tests/metrics/test_diversity.py \
+	tests/metrics/test_saturation_and_features.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

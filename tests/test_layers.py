@@ -28,6 +28,7 @@ ROOMS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 FILES = sorted(SOURCE.rglob("*.py"))
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 
 
 def room(path: Path) -> str:
@@ -97,6 +98,13 @@ def test_no_file_imports_itself_through_others() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_a_file_is_read_in_one_sitting(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
+
+
+def test_a_file_of_tests_is_read_in_one_sitting_too_and_has_a_name_of_its_own() -> None:
+    # Catches: a file of tests that a worker of pytest-xdist runs alone at the end; two of one name, of which
+    # pytest imports one.
+    assert not [path.name for path in TESTS if len(path.read_text().splitlines()) > 400]
+    assert len({path.name for path in TESTS}) == len(TESTS)
 
 
 FOLDERS = sorted({path.parent for path in FILES})

@@ -8,10 +8,9 @@ import pytest
 import torch
 from PIL import Image
 from scipy import ndimage
-from torch import Tensor
 
 import posteria as po
-from helpers import F64, gaussian, normal
+from helpers import F64, normal
 from posteria.core.linalg import score
 from posteria.core.meter import Meter, Watch
 from posteria.operators import (
@@ -43,6 +42,7 @@ from posteria.operators.nonlinear import soft_round
 from posteria.testing import check_operator
 
 SHAPE = (3, 16, 12)
+
 OPERATORS: list[Operator] = [
     Identity(SHAPE),
     Matrix(normal(4, 6)),
@@ -348,57 +348,3 @@ def test_calls_are_counted() -> None:
     with Watch(meter, 3, moved):
         moved(x.float())
     assert (meter.operator, moved.calls, clip.calls) == (3, 3, 2)
-
-
-def _inference(x: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return x.cumsum(-1)
-
-
-def _no_grad(x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return x.cumsum(-1)
-
-
-DISCONNECTED = {
-    "NumPy": lambda x: torch.from_numpy(np.cumsum(x.numpy(), -1)),
-    "NumPy, detached": lambda x: torch.from_numpy(np.cumsum(x.detach().numpy(), -1)),
-    "detached": lambda x: x.detach().cumsum(-1),
-    "no_grad": _no_grad,
-    "inference_mode": _inference,
-    "constant": lambda x: torch.ones_like(x),
-}
-
-
-@pytest.mark.parametrize("name", DISCONNECTED)
-def test_a_function_without_a_derivative(name: str) -> None:
-    # Catches: a gradient of 0 in its place, with which every gradient sampler draws the prior.
-    prior = gaussian(4)
-    operator = Function(DISCONNECTED[name], prior.space)
-    y = torch.full((4,), 2.0, dtype=F64)
-    target = po.Posterior(prior, po.GaussianLikelihood(operator, std=0.1), y)
-    for sampler in (po.DPS(), po.MGDM(), po.MGPS()):
-        with pytest.raises(
-            po.CapabilityError, match=r"Function\(.*\): \(4,\) -> \(4,\) has no deriv"
-        ):
-            sampler.sample(target, seeds=[0])
-    if name == "constant":
-        return
-    # With its adjoint it is a linear operator that needs no autograd, and has the law of its matrix.
-    adjoint = LinearFunction(
-        DISCONNECTED[name], prior.space, adjoint=lambda v: v.flip(-1).cumsum(-1).flip(-1)
-    )
-    matrix = Matrix(torch.ones(4, 4, dtype=F64).tril())
-    drawn = [
-        po.MMPS().sample(po.Posterior(prior, po.GaussianLikelihood(a, std=0.1), y), seeds=[0, 1])
-        for a in (adjoint, matrix)
-    ]
-    assert torch.allclose(drawn[0], drawn[1], atol=1e-5)
-
-
-def test_a_function_gives_tensors() -> None:
-    # Catches: an array that fails inside torch, a function that loses the batch.
-    with pytest.raises(po.InputError, match="gives a tensor; this one gives ndarray"):
-        Function(lambda x: x.numpy(), (3,))  # type: ignore[arg-type, return-value]
-    with pytest.raises(po.ShapeError, match=r"took \(2, 3\) to \(3,\)"):
-        Function(lambda x: x.sum(0), (3,))
