@@ -52,7 +52,7 @@ WRONG = {
     "missing.png": "There is no file",
     "corrupt.png": "cannot be read as a picture",
     "text.png": "cannot be read as a picture; give a PNG or JPEG file",
-    "colour.png": "is 28 x 28 pixels in colour; the task 'inpaint' on the prior 'digits' measures 28 x 28 in grey. Add --fit",
+    "colour.png": "28 pixels in colour; the task 'inpaint' on the prior 'digits' measures 28 x 28 in grey. Add --fit",
     "large.png": "is 20 x 30 pixels in grey",
     "nan.npy --task denoise": "1 entries that are NaN",
     "nan.npy --task denoise --simulate": "NaN or infinite",
