@@ -24,11 +24,13 @@ class Signal:
         name: Name of the file.
         meta: What is needed to write it back, or to read another file alike: its size before it was
             fitted, a rate, the names of leads.
+        said: How the file was read, in sentences.
     """
 
     x: Tensor
     name: str
     meta: Mapping[str, Any] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,21 @@ class Modality(abc.ABC):
         """
 
     @abc.abstractmethod
-    def write(self, signal: Signal, path: Path) -> None:
-        """Write a signal to a file."""
+    def write(
+        self, x: Tensor, like: Signal, operator: Operator | None = None
+    ) -> tuple[str, bytes] | None:
+        """A signal as a file of the kind and depth of another one, with what that holds beside its values.
+
+        What is not missing, or not changed, stays as it is in that file to the last bit.
+
+        Args:
+            x: The signal, `[*event]`.
+            like: What was read from a file.
+            operator: What was measured of it; None: x replaces all of it.
+
+        Returns:
+            The suffix and the content; None if it was an array.
+        """
 
     @abc.abstractmethod
     def figures(self, outcome: Outcome) -> list[Figure]:

@@ -29,6 +29,11 @@ def picture_of(operator: Operator, y: Tensor) -> np.ndarray | None:
     return None
 
 
+def hole_of(operator: Operator | None) -> Tensor | None:
+    """Where pixels are missing, in any channel, `[height, width]`; None where that is not what was lost."""
+    return ~operator.mask.all(0).cpu() if isinstance(operator, Inpainting) else None
+
+
 def sheet_of(name: str, samples: Tensor, caption: str) -> Figure:
     """The first samples `[n, channels, height, width]` on one sheet."""
     sheet = grid([to_bytes(x) for x in samples[:MOST]], columns=8)

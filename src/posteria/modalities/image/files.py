@@ -1,64 +1,27 @@
 """Files to pictures in [-1, 1]."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ...core.errors import InputError
-from ..arrays import existing, is_array, read_array
+from ..arrays import is_array, read_array
 from ..base import Signal
+from .original import middle, read_original, resized, to_tensor
 
 Shape = tuple[int, ...]
-LANCZOS = Image.Resampling.LANCZOS
 KINDS = {1: "grey", 3: "colour"}
-# Modes of Pillow with more than 8 bits, with transparency, and of colours that it converts to RGB.
-DEEP = {"I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
-TRANSPARENT = {"LA", "PA", "RGBA", "RGBa"}
-COLOUR = {"RGB", "RGBX", "P", "CMYK", "YCbCr", "HSV"}
 # Above this share of pixels that are neither black nor white, a picture is no mask.
 GREY_SHARE = 0.25
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Open a picture of one frame, rotated by its EXIF orientation.
-
-    Raises:
-        InputError: If there is none, or it cannot be read.
-    """
-    existing(path)
-    try:
-        # Up to twice the size at which it warns Pillow reads a picture.
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")
-            opened = Image.open(file)
-            frames = getattr(opened, "n_frames", 1)
-            opened.load()
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            image.format = opened.format
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; cut out or reduce the part to use."
-        ) from error
-    # A damaged file can fail in any way.
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be read as a picture; give a PNG or JPEG file."
-        ) from error
-    # A camera's MPO file holds the picture first and then its own previews of it.
-    if frames > 1 and image.format != "MPO":
-        raise InputError(f"{path} holds {frames} pictures; save the one to use by itself.")
-    return image
-
-
 def picture_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture, or of an array of one, with the errors of `open_picture` and `read_array`."""
+    """Height and width of a picture, or of an array of one, with the errors of `read_original` and `read_array`."""
     if not is_array(path):
-        image = open_picture(path)
-        return image.height, image.width
+        return read_original(path).size
     shape = read_array(path, "measurement").shape
     if len(shape) not in {2, 3}:
         raise InputError(
@@ -66,57 +29,6 @@ def picture_size(path: Path) -> tuple[int, int]:
         )
     height, width = shape[:2] if len(shape) == 2 or shape[2] in KINDS else shape[1:]
     return height, width
-
-
-def split_alpha(path: Path, image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
-    """The picture without transparency, as `L`, `F` (from 0 to 1) or `RGB`, and its opacity in bytes if it has any.
-
-    Raises:
-        InputError: For a mode or a range of values that is not known.
-    """
-    alpha, hidden = None, image.info.get("transparency")
-    if image.mode in DEEP:
-        if hidden is not None:
-            alpha = np.where(np.asarray(image) == hidden, 0, 255).astype(np.uint8)
-        return Image.fromarray(_fractions(path, image)), alpha
-    kind = "L" if image.mode in {"1", "L", "LA"} else "RGB"
-    if hidden is not None or image.mode in TRANSPARENT:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"))
-        image = image.getchannel("R") if kind == "L" else image
-    elif image.mode not in {"1", "L", *COLOUR}:
-        raise InputError(f"{path} is a picture of mode {image.mode}; save it as grey or RGB.")
-    return image.convert(kind), alpha
-
-
-def _fractions(path: Path, image: Image.Image) -> np.ndarray:
-    """Pixels of more than 8 bits as float32 from 0 to 1."""
-    values = np.asarray(image)
-    if image.mode == "F":
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"{path} holds values that are NaN or infinite; mark what is missing by a mask (--mask), or save an "
-                "array with NaN there and give it as a measurement."
-            )
-        if not (values.min() >= 0 and values.max() <= 1):
-            raise InputError(
-                f"{path} holds floats from {values.min():g} to {values.max():g}; a picture of floats is read where "
-                "0 is black and 1 is white. Scale it, or save an array in [-1, 1] with numpy.save."
-            )
-        return values.astype(np.float32)
-    # Pillow gives PGM and PNG files of 16 bits as 32-bit integers; those of a TIFF are of any range.
-    if image.mode == "I" and (image.format == "TIFF" or values.min() < 0 or values.max() > 65535):
-        raise InputError(
-            f"{path} holds 32-bit integers, whose range is not known; save it with 8 or 16 bits."
-        )
-    return (values.astype(np.float64) / 65535).astype(np.float32)
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    """A picture of mode `L`, `F` or `RGB` as `[channels, height, width]` in [-1, 1]."""
-    array = np.asarray(image, dtype=np.float32)
-    array = 2 * array.clip(0, 1) - 1 if image.mode == "F" else array / 127.5 - 1
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
 
 
 def read_picture(path: Path, shape: Shape, *, taker: str, fit: bool, holes: bool) -> Signal:
@@ -132,47 +44,30 @@ def read_picture(path: Path, shape: Shape, *, taker: str, fit: bool, holes: bool
     Raises:
         InputError: If it cannot be read, or has another size or colours and `fit` is false.
     """
-    channels, height, width = shape
-    image, alpha = split_alpha(path, open_picture(path))
-    meta = {"size": (image.height, image.width)}
-    kind = "colour" if image.mode == "RGB" else "grey"
-    if alpha is not None and not holes:
-        # Transparent pixels have colours of their own that nobody ever saw.
-        image = _on_paper(image, alpha)
-    opacity = Image.fromarray(alpha if alpha is not None and holes else _opaque(image))
-    # What is resized is seen where nothing that is missing comes in.
-    least = 128
-    if fit:
-        least = 254
-        image = ImageOps.fit(_recoloured(image, channels), (width, height), LANCZOS)
-        opacity = ImageOps.fit(opacity, (width, height), LANCZOS)
-    elif (image.height, image.width) != (height, width) or kind != KINDS.get(channels):
+    channels, *wanted = shape
+    original, size = read_original(path), (wanted[0], wanted[1])
+    own, kind = original.size, KINDS[original.values.shape[2]]
+    if not fit and (own != size or kind != KINDS.get(channels)):
         raise InputError(
-            f"{path.name} is {image.height} x {image.width} pixels in {kind}; {taker} {height} x {width} in "
+            f"{path.name} is {own[0]} x {own[1]} pixels in {kind}; {taker} {size[0]} x {size[1]} in "
             f"{KINDS.get(channels, f'{channels} channels')}. Add --fit to crop, resize and convert it."
         )
-    seen = torch.from_numpy(np.asarray(opacity) >= least)
-    return Signal(to_tensor(image).masked_fill(~seen, torch.nan), path.name, meta)
-
-
-def _opaque(image: Image.Image) -> np.ndarray:
-    return np.full((image.height, image.width), 255, dtype=np.uint8)
-
-
-def _on_paper(image: Image.Image, alpha: np.ndarray) -> Image.Image:
-    """The picture on white paper, which shows through where it is transparent."""
-    values, white = np.asarray(image), 1 if image.mode == "F" else 255
-    share = (alpha if values.ndim == 2 else alpha[..., None]).astype(np.float32) / 255
-    mixed = white - (white - values.astype(np.float32)) * share
-    return Image.fromarray(mixed if white == 1 else mixed.round().astype(np.uint8))
-
-
-def _recoloured(image: Image.Image, channels: int) -> Image.Image:
-    if channels == 1:
-        return image if image.mode == "F" else image.convert("L")
-    if image.mode == "F":
-        image = Image.fromarray((np.asarray(image) * 255).round().astype(np.uint8))
-    return image.convert("RGB")
+    top, left, bottom, right = middle(own, size)
+    x = to_tensor(original.picture(channels, size, paper=not holes))
+    if holes and original.alpha is not None:
+        opacity = resized(original.opacity[top:bottom, left:right], size)
+        # What is resized is seen where nothing that is missing comes in.
+        x = x.masked_fill(torch.from_numpy(opacity < (254 if fit else 128)), torch.nan)
+    said = list(original.said)
+    part = (bottom - top, right - left)
+    if own != size:
+        how = "" if part == size else f", resized to {size[0]} x {size[1]},"
+        said.append(
+            f"{path.name} has {own[0]} x {own[1]} pixels; its middle of {part[0]} x {part[1]}{how} is taken, and the "
+            "rest of the file stays as it is."
+        )
+    meta = {"size": own, "original": original, "paper": not holes, "shape": shape}
+    return Signal(x, path.name, meta, tuple(said))
 
 
 def read_values(
@@ -254,8 +149,10 @@ def read_mask(path: Path, height: int, width: int, like: Signal | None = None) -
     """
     mask = _mask_of_array(path) if is_array(path) else _mask_of_picture(path)
     if like is not None and mask.shape == like.meta.get("size"):
-        fitted = ImageOps.fit(Image.fromarray(mask), (width, height), Image.Resampling.NEAREST)
-        mask = np.asarray(fitted)
+        top, left, bottom, right = middle(mask.shape, (height, width))
+        part = 255 * mask[top:bottom, left:right].astype(np.uint8)
+        # A pixel is missing where a part of it is.
+        mask = resized(part, (height, width), Image.Resampling.BOX) == 255
     if mask.shape != (height, width):
         raise InputError(
             f"The mask {path.name} is {' x '.join(map(str, mask.shape))}; the picture is {height} x {width}."
@@ -283,9 +180,10 @@ def _mask_of_array(path: Path) -> np.ndarray:
 
 
 def _mask_of_picture(path: Path) -> np.ndarray:
-    image, alpha = split_alpha(path, open_picture(path))
-    level = np.asarray(_recoloured(image, 1), dtype=np.float32) / (1 if image.mode == "F" else 255)
-    opaque = np.ones(level.shape, dtype=bool) if alpha is None else alpha > 127
+    original = read_original(path)
+    grey = original.picture(1, original.size, paper=False)[0]
+    level = grey.astype(np.float32) / (255 if grey.dtype == np.uint8 else 1)
+    opaque = original.opacity > 127
     between = ((level > 0.2) & (level < 0.8) & opaque).mean()
     if between > GREY_SHARE and not opaque.all():
         return opaque
@@ -296,7 +194,8 @@ def _mask_of_picture(path: Path) -> np.ndarray:
     white = level > 0.5
     if not opaque.all() and opaque.any() and len(np.unique(white[opaque])) == 1:
         return opaque
-    return white & opaque
+    seen: np.ndarray = white & opaque
+    return seen
 
 
 def read_kernel(path: Path) -> Tensor:
@@ -308,7 +207,8 @@ def read_kernel(path: Path) -> Tensor:
     if is_array(path):
         values = read_array(path, "kernel").astype(np.float64)
     else:
-        x = to_tensor(_recoloured(split_alpha(path, open_picture(path))[0], 1))[0]
+        original = read_original(path)
+        x = to_tensor(original.picture(1, original.size, paper=False))[0]
         values = (x.double().numpy() + 1) / 2
     if values.ndim != 2 or not 0 < values.sum() < np.inf:
         raise InputError(

@@ -9,12 +9,12 @@ from typing_extensions import override
 
 from ...core.errors import InputError, unknown
 from ...core.space import Space
-from ...operators import Inpainting
+from ...operators import Inpainting, Operator
 from ..arrays import is_array
 from ..base import Degradation, Figure, Modality, Option, Outcome, Signal, Task
-from .figures import figures_of, sheet_of
+from .figures import figures_of, hole_of, sheet_of
 from .files import check_range, picture_size, read_kernel, read_mask, read_picture, read_values
-from .pixels import png, side_by_side, to_bytes
+from .pixels import png, side_by_side
 from .tasks import OPTIONS, TASKS
 
 
@@ -52,7 +52,7 @@ class Image(Modality):
                 raise InputError(
                     f"{path.name} is a picture; {taker} {shape}, which no picture holds. Give an array (.npy)."
                 )
-            signal = read_picture(path, shape, taker=taker, fit=fit, holes=True)
+            signal = read_picture(path, shape, taker=taker, fit=fit, holes=listed)
             y = signal.x
         else:
             name, listed_as = "measurement", operator.codomain.shape
@@ -64,7 +64,7 @@ class Image(Modality):
             signal = Signal(y, path.name)
         if listed and tuple(y.shape) == operator.domain.shape:
             y = operator(y)
-        return Signal(y, signal.name, signal.meta)
+        return Signal(y, signal.name, signal.meta, signal.said)
 
     @override
     def read_option(
@@ -87,8 +87,17 @@ class Image(Modality):
         return picture_size(path)
 
     @override
-    def write(self, signal: Signal, path: Path) -> None:
-        path.write_bytes(png(to_bytes(signal.x)))
+    def write(
+        self, x: Tensor, like: Signal, operator: Operator | None = None
+    ) -> tuple[str, bytes] | None:
+        original, paper = like.meta.get("original"), like.meta.get("paper", True)
+        if original is None:
+            return None
+        if tuple(x.shape) != like.meta["shape"]:
+            return original.suffix, original.developed(x)
+        hole = hole_of(operator)
+        missing = None if hole is None else hole.numpy()
+        return original.suffix, original.put_back(x, paper=paper, missing=missing)
 
     @override
     def figures(self, outcome: Outcome) -> list[Figure]:

@@ -1,8 +1,9 @@
 """Restore a signal from a partial measurement: what is prepared, and what is made of the samples."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,122 +13,30 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core.errors import InputError, expect
-from ...core.meter import Cost
 from ...core.rng import Rng
 from ...diffusion.denoiser import Denoiser
 from ...latent import signals_of, undecoded
 from ...likelihood import GaussianLikelihood
-from ...metrics.registry import METRICS
-from ...modalities import MODALITIES, Degradation, Modality, Outcome, modality_of
+from ...modalities import MODALITIES, Degradation, Figure, Modality, Outcome, Signal, modality_of
 from ...modalities.arrays import is_array
 from ...operators import Operator
 from ...priors import prior_sha256
 from ...priors.load import card_of
-from ...samplers.diagnostics import Diagnostics
 from ...target import Posterior, Tilted
 from ..engine import Drawn, Method
 from ..job import Job, repeat as repeat_of, run
 from ..report import Page
 from ..request import Restore
-from ..results import Results, count, divergence, shown, spread, usable
+from ..results import Results, divergence, shown, usable
 from ..settings import condition_of, prior_of, sampler_of
 from ..store import hashes_of
-from .certify import Stated, stated
+from .certify import stated
+from .restored import Restored
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
 
 Request = Restore
 repeat = partial(repeat_of, Restore)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Restored(Results):
-    """The numbers of a restoration; None in place of a number that is not finite.
-
-    Args:
-        sigma: The noise level.
-        residual: Root mean square of `(y - A(x)) / sigma` of each sample; near 1 where the sample
-            explains the measurement.
-        metrics: Of each sample against the truth, by name; empty where it is not known.
-        metrics_mean: Of the mean of the samples.
-        std: The mean over entries of the standard deviation of the samples, in data units; None for
-            one sample.
-        cost: Of a sample.
-        seconds: Of sampling, for all samples, over all attempts.
-        shared: Samples that a population would give for its cost; 1 without populations.
-        certificate: What a certificate says of the sampler, if a folder was named.
-        diagnostics: What the samples say of themselves.
-    """
-
-    sigma: float
-    residual: list[float | None]
-    metrics: dict[str, list[float | None]]
-    metrics_mean: dict[str, float | None]
-    std: float | None
-    cost: Cost
-    seconds: float
-    shared: int = 1
-    certificate: Stated | None = None
-    diagnostics: Diagnostics | None = None
-
-    @override
-    def table(self) -> tuple[list[str], list[list[str]]]:
-        expected = "" if self.diagnostics is None else self.diagnostics.about_residual()
-        residual = f"{spread(self.residual, 3)} {expected}".strip()
-        rows = [[f"residual / sigma (sigma = {self.sigma:g})", residual]]
-        for name, values in self.metrics.items():
-            metric = METRICS[name]
-            of_mean = [self.metrics_mean[name]]
-            rows += [
-                [f"{metric.label} of the samples", spread(values, metric.digits, metric.unit)],
-                [f"{metric.label} of their mean", spread(of_mean, metric.digits, metric.unit)],
-            ]
-        if self.std is not None:
-            rows.append(["standard deviation, mean over entries", f"{self.std:.3f}"])
-        rows += [
-            ["evaluations of the prior, per sample", self._evaluations()],
-            ["applications of the operator, per sample", count(self.cost.operator) or "0"],
-            ["seconds of sampling", f"{self.seconds:.1f}"],
-        ]
-        if self.cost.memory:
-            rows.append(["peak memory", f"{self.cost.memory:.0f} MiB"])
-        if self.diagnostics is not None:
-            rows += self.diagnostics.rows()
-        if self.certificate is not None:
-            rows.append(["certificate of the sampler", self.certificate.words])
-        return [], rows
-
-    def _evaluations(self) -> str:
-        def of(samples: int) -> str:
-            forward, backward = self.cost.forward * samples, self.cost.backward * samples
-            return f"{count(forward) or '0'} + {count(backward) or '0'} vjps"
-
-        if self.shared == 1:
-            return of(1)
-        return (
-            f"{of(1)} (its share of a population of {self.shared}, which costs {of(self.shared)})"
-        )
-
-    @override
-    def warnings(self) -> list[str]:
-        known = [value for value in self.residual if value is not None]
-        middle = float(np.mean(known)) if known else 1.0
-        found = [*super().warnings(), *(self.diagnostics.warnings() if self.diagnostics else ())]
-        # Few measurements have residuals far from 1 by chance.
-        expected = (self.diagnostics and self.diagnostics.expected) or (1.0, 1.0)
-        if min(0.7, expected[0]) <= middle <= max(1.3, expected[1]):
-            return found
-        side, fault = (
-            ("farther from", "do not explain it")
-            if middle > 1.3
-            else ("nearer to", "fit its noise")
-        )
-        return [
-            *found,
-            f"The samples are {side} the measurement than its noise allows (residual {middle:.3f} sigma): "
-            f"they {fault}. Try another sampler, more steps, the noise level that it really has, or a prior "
-            "that knows such signals.",
-        ]
 
 
 @dataclass(frozen=True)
@@ -140,7 +49,7 @@ class Restoration(Job):
         modality: Of the signal.
         degradation: What was measured, and how.
         truth: The signal that the measurement was simulated from.
-        name: Of the input.
+        signal: The input.
         said: What was given and what was chosen, in sentences; the first says what the measurement is.
     """
 
@@ -149,8 +58,13 @@ class Restoration(Job):
     modality: Modality
     degradation: Degradation
     truth: Tensor | None
-    name: str
+    signal: Signal
     said: list[str]
+
+    @property
+    def name(self) -> str:
+        """Of the input."""
+        return self.signal.name
 
     @property
     def target(self) -> Posterior:
@@ -248,7 +162,7 @@ class Restoration(Job):
                 f"Samples of the signals that are consistent with the measurement under the prior "
                 f"{request.prior}{label}: seeds {request.seeds[0]} to {request.seeds[-1]}.",
             ],
-            figures=self.modality.figures(outcome),
+            figures=[*self.modality.figures(outcome), *self._restored(outcome.samples)],
             facts={
                 "task": ", ".join([request.task, *options]),
                 "noise level": self.modality.noise(request.sigma),
@@ -257,6 +171,15 @@ class Restoration(Job):
             },
             code=[request.sampler],
         )
+
+    def _restored(self, x: Tensor) -> Iterator[Figure]:
+        """The file that was given, with the mean of the samples and with each of them in place."""
+        if self.truth is not None:
+            return
+        for name, each in chain([("mean", x.mean(0))], zip(self.request.seeds, x, strict=True)):
+            made = self.modality.write(each, self.signal, self.operator)
+            if made is not None:
+                yield Figure(f"restored/{name}{made[0]}", made[1], "")
 
 
 def _wide(values: Tensor, x: Tensor) -> Tensor:
@@ -302,10 +225,13 @@ def prepare(request: Restore) -> Restoration:
         data_seed=given.seed,
     )
     settled = settled.settled(sampler).identified(hashes)
-    said = [_statement(asked, settled, given.name, modality), *given.degradation.said]
+    said = [_statement(asked, settled, given.signal.name, modality), *given.signal.said]
+    said += given.degradation.said
     said += [f"Sampler: {why}."] if why else []
     method = {"samples": Method(sampler, target, request.seeds)}
-    return Restoration(settled, method, modality, given.degradation, given.truth, given.name, said)
+    return Restoration(
+        settled, method, modality, given.degradation, given.truth, given.signal, said
+    )
 
 
 def _statement(asked: Restore, settled: Restore, name: str, modality: Modality) -> str:
@@ -328,7 +254,7 @@ class _Given:
     """What was read and measured.
 
     Args:
-        name: Of the input.
+        signal: The input.
         degradation: How it was measured.
         likelihood: With its noise.
         y: The measurement.
@@ -337,7 +263,7 @@ class _Given:
     """
 
     seed: int
-    name: str
+    signal: Signal
     degradation: Degradation
     likelihood: GaussianLikelihood
     y: Tensor
@@ -373,12 +299,12 @@ def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ..
     if request.simulate:
         signal = fitted or read()
         y = likelihood.sample(signal.x[None], Rng([seed], stream=1))[0]
-        return _Given(seed, signal.name, degradation, likelihood, y, signal.x)
+        return _Given(seed, signal, degradation, likelihood, y, signal.x)
     taker = f"the task {request.task!r} on the prior {request.prior!r} measures"
     signal = modality.read_measurement(
         path, degradation, taker=taker, std=request.sigma, fit=request.fit
     )
-    return _Given(seed, signal.name, degradation, likelihood, signal.x, None)
+    return _Given(seed, signal, degradation, likelihood, signal.x, None)
 
 
 def _example(prior: str) -> Path:

@@ -1,0 +1,102 @@
+"""The numbers of a restoration, and what they say."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from typing_extensions import override
+
+from ...core.meter import Cost
+from ...metrics.registry import METRICS
+from ...samplers.diagnostics import Diagnostics
+from ..results import Results, count, spread
+from .certify import Stated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored(Results):
+    """The numbers of a restoration; None in place of a number that is not finite.
+
+    Args:
+        sigma: The noise level.
+        residual: Root mean square of `(y - A(x)) / sigma` of each sample; near 1 where the sample
+            explains the measurement.
+        metrics: Of each sample against the truth, by name; empty where it is not known.
+        metrics_mean: Of the mean of the samples.
+        std: The mean over entries of the standard deviation of the samples, in data units; None for
+            one sample.
+        cost: Of a sample.
+        seconds: Of sampling, for all samples, over all attempts.
+        shared: Samples that a population would give for its cost; 1 without populations.
+        certificate: What a certificate says of the sampler, if a folder was named.
+        diagnostics: What the samples say of themselves.
+    """
+
+    sigma: float
+    residual: list[float | None]
+    metrics: dict[str, list[float | None]]
+    metrics_mean: dict[str, float | None]
+    std: float | None
+    cost: Cost
+    seconds: float
+    shared: int = 1
+    certificate: Stated | None = None
+    diagnostics: Diagnostics | None = None
+
+    @override
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        expected = "" if self.diagnostics is None else self.diagnostics.about_residual()
+        residual = f"{spread(self.residual, 3)} {expected}".strip()
+        rows = [[f"residual / sigma (sigma = {self.sigma:g})", residual]]
+        for name, values in self.metrics.items():
+            metric = METRICS[name]
+            of_mean = [self.metrics_mean[name]]
+            rows += [
+                [f"{metric.label} of the samples", spread(values, metric.digits, metric.unit)],
+                [f"{metric.label} of their mean", spread(of_mean, metric.digits, metric.unit)],
+            ]
+        if self.std is not None:
+            rows.append(["standard deviation, mean over entries", f"{self.std:.3f}"])
+        rows += [
+            ["evaluations of the prior, per sample", self._evaluations()],
+            ["applications of the operator, per sample", count(self.cost.operator) or "0"],
+            ["seconds of sampling", f"{self.seconds:.1f}"],
+        ]
+        if self.cost.memory:
+            rows.append(["peak memory", f"{self.cost.memory:.0f} MiB"])
+        if self.diagnostics is not None:
+            rows += self.diagnostics.rows()
+        if self.certificate is not None:
+            rows.append(["certificate of the sampler", self.certificate.words])
+        return [], rows
+
+    def _evaluations(self) -> str:
+        def of(samples: int) -> str:
+            forward, backward = self.cost.forward * samples, self.cost.backward * samples
+            return f"{count(forward) or '0'} + {count(backward) or '0'} vjps"
+
+        if self.shared == 1:
+            return of(1)
+        return (
+            f"{of(1)} (its share of a population of {self.shared}, which costs {of(self.shared)})"
+        )
+
+    @override
+    def warnings(self) -> list[str]:
+        known = [value for value in self.residual if value is not None]
+        middle = float(np.mean(known)) if known else 1.0
+        found = [*super().warnings(), *(self.diagnostics.warnings() if self.diagnostics else ())]
+        # Few measurements have residuals far from 1 by chance.
+        expected = (self.diagnostics and self.diagnostics.expected) or (1.0, 1.0)
+        if min(0.7, expected[0]) <= middle <= max(1.3, expected[1]):
+            return found
+        side, fault = (
+            ("farther from", "do not explain it")
+            if middle > 1.3
+            else ("nearer to", "fit its noise")
+        )
+        return [
+            *found,
+            f"The samples are {side} the measurement than its noise allows (residual {middle:.3f} sigma): "
+            f"they {fault}. Try another sampler, more steps, the noise level that it really has, or a prior "
+            "that knows such signals.",
+        ]
