@@ -97,15 +97,12 @@ def choose(
 ) -> Choice:
     """The sampler that was nearest on targets like this one, of those that can draw from it (docs/choose.md).
 
-    What is compared is known without drawing from the target: its size, the number and the kind of its
-    measurements, and how far the noise is below what the operator passes of the prior's scale.
-
     Args:
-        target: The posterior.
+        target: The posterior; what is compared is known without drawing from it.
         budget: Evaluations and vjps of the prior per sample, at least 50; those of a population are shared.
         vjps: Whether the prior can be differentiated, and there is memory for it.
-        samples: How many are wanted. A population is simulated whole whatever is taken of it, so that those of more
-            than 32 times as many particles are left out. By default as many as a population has.
+        samples: How many are wanted; by default as many as a population has. Populations of more than 32
+            times as many particles are left out, since they are simulated whole.
 
     Raises:
         InputError: If the budget is too small.

@@ -120,15 +120,7 @@ def guided_step(
     """One step of a solver with a rule in place of a denoiser.
 
     Where a solver evaluates twice, the iterate is pushed by the estimate at the level that it leaves.
-
-    Args:
-        rule: The rule.
-        solver: The solver.
-        target: The target, as the rule has arranged it.
-        state: Where the sampler stands.
-        move: The level it is at and the next.
-        levels: All levels of the schedule, by which the rule knows where it is.
-        rng: The streams.
+    `levels` are all of the schedule, by which the rule knows where it is.
     """
     memory: Memory = state.memory
     pushes: list[Tensor | None] = []

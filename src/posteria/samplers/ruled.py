@@ -212,9 +212,7 @@ class DPS(RuledSampler):
 
     Args:
         schedule: The noise levels; the papers' grid of 1000 by default.
-        zeta: Step size of the data term in the units of the paper, where the gradient is that of
-            the norm of the residual. The paper has 0.3 to 1; 0.2 comes nearest to exact
-            posteriors.
+        zeta: Step size of the data term in the units of the paper, which has 0.3 to 1.
     """
 
     schedule: Schedule = field(default_factory=lambda: Table(steps=999))

@@ -21,18 +21,16 @@ from .ruled import RuledSampler
 class TFG(RuledSampler):
     """Training-free guidance (Ye et al., 2024, arXiv:2409.15761), algorithm 1, by the rule `guidance.TFG`.
 
-    With log f(x_0) = log p(y | x_0), smoothed by noise on x_0, a step (1) moves the iterate by
-    the gradient of log f(D(x)) in x, (2) climbs log f from D(x) by gradients in x_0 and (3) may go
-    back to its level by fresh noise and be made again. DPS, FreeDoM, LGD-MC, MPGD and universal
-    guidance choose some of the three and their strengths: `TFG.dps()` and so on are those.
-
-    What it draws from depends on its strengths; it is exact only as `lgd` with very many points,
-    for Gaussian data of unit variance. Strengths that suit a loss of order 1 (the paper's) diverge where the
-    likelihood is narrow. The defaults are LGD's with 4 repeats, which undo most of its bias, and a bound on
-    moves. Strengths of 0 draw the prior, to the bit.
+    A step (1) moves the iterate by the gradient of log f(D(x)) in x, where log f(x_0) = log p(y | x_0)
+    smoothed by noise, (2) climbs log f from D(x) by gradients in x_0 and (3) may go back to its level
+    by fresh noise and be made again. DPS, FreeDoM, LGD-MC, MPGD and universal guidance choose some of
+    the three and their strengths: `TFG.dps()` and so on are those. The defaults are LGD's with 4
+    repeats and a bound on moves; published strengths suit a loss of order 1 (docs/samplers.md).
+    Strengths of 0 draw the prior, to the bit.
 
     A step costs `repeats` times what the rule costs. The target is a `Posterior`:
-    `classified(tilted, classifier)` is that of a class, and a user's own log f makes a `FunctionLikelihood`.
+    `classified(tilted, classifier)` is that of a class, and a user's own log f makes a
+    `FunctionLikelihood`.
 
     Args:
         schedule: The noise levels.

@@ -32,19 +32,15 @@ class DCPS(PosteriorSampler[ScaledState]):
     """Divide-and-conquer posterior sampling (Janati et al., 2024, arXiv:2403.11407), algorithm 1.
 
     The levels are cut into blocks. The signal at the level tau where a block ends is taken to be
-    measured with the noise level `std sqrt(1 + tau^2 / s^2)`, where s is the prior's spread. A
-    block begins with tamed Langevin steps on the posterior of that measurement, and each of its
-    steps draws from a Gaussian that is fitted to the reverse transition times the likelihood of a
-    jump (DDPM) to the block's end.
+    measured with the noise level `std sqrt(1 + tau^2 / s^2)`, where s is the prior's spread (the form
+    for data of another spread than the paper's 1 is derived here). A block begins with tamed Langevin
+    steps; each of its steps draws from a Gaussian that is fitted to the reverse transition times the
+    likelihood of a jump (DDPM) to the block's end. The last step denoises; the paper's code stops
+    before it.
 
     A step costs 1 + G evaluations and G vjps for G optimiser steps, but 1 and none where it reaches
     the end of a block; a block costs one of each for each Langevin step, and the step to 0 one
     evaluation.
-
-    The paper has data of unit variance in the variance preserving coordinate, where the measurement
-    is `N(sqrt(abar) y; A x, std^2)`; the form for another spread, and the scaling of both step
-    sizes with it, are derived here. The paper's code stops at the lowest level; here the last
-    step denoises.
 
     Args:
         schedule: The noise levels.

@@ -100,16 +100,14 @@ def fit(
     """Minimise `KL(q | reference * potential)` over mean-field Gaussians q, with one draw a step.
 
     Args:
-        potential_score: Gradient of the log-potential, `[n, *event]` to itself, each sample by
-            itself.
+        potential_score: Gradient of the log-potential, `[n, *event]` to itself, each sample by itself.
         reference: The Gaussian factor.
         start: Where q starts.
         rng: One stream a sample.
         steps: Optimiser steps.
         lr: Step size of the log-standard deviations, and of the means in units of `scale`.
         scale: Unit of the means, a number or one a sample.
-        sampled_kl: Take the reference's part of the gradient at the draw as well, as MGDM's code
-            does, rather than in closed form.
+        sampled_kl: Take the reference's part of the gradient at the draw as well, not in closed form.
     """
     mean, log_std = start.mean, tensor(start.std, start.mean).log().expand_as(start.mean)
     mean_moments = [torch.zeros_like(mean), torch.zeros_like(mean)]

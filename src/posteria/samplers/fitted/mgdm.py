@@ -96,9 +96,8 @@ class MGDM(PosteriorSampler[State]):
 
     At each level the likelihood is evaluated at a random earlier time, and Gibbs sweeps alternate
     between the signal at that time (a fitted Gaussian), the clean signal (a short run of the
-    diffusion) and the iterate (a bridge). With G optimiser steps, R sweeps and M points a level
-    costs R (G + M - 1) evaluations and R G vjps; the last two levels cost nothing. A latent prior
-    needs no more than an operator that decodes first.
+    diffusion) and the iterate (a bridge). With G optimiser steps, R sweeps and M points a level costs
+    R (G + M - 1) evaluations and R G vjps; the last two levels cost nothing.
 
     Args:
         schedule: The noise levels.
@@ -111,8 +110,8 @@ class MGDM(PosteriorSampler[State]):
         eta: Stochasticity of the runs and of the first move; 1 is ancestral.
         as_published: What is done as in the paper and its code:
 
-            - `units`: the optimiser's steps are in units of the noised data, `sqrt(1 + sigma^2)`, and not of the
-              Gaussian that is fitted to;
+            - `units`: the optimiser's steps are in units of the noised data, `sqrt(1 + sigma^2)`, and not
+              of the Gaussian that is fitted to;
             - `sampled_kl`: the reference's part of the fit's gradient is estimated from the draw.
     """
 
@@ -137,11 +136,9 @@ class MGDM(PosteriorSampler[State]):
     def presets(cls) -> dict[str, "MGDM"]:
         """The settings of the official code (arXiv:2502.03332), with 100 grid points.
 
-        They are of DDPM's linear table; ffhq_ldm has that of the latent network (0.0015 to 0.0195, scaled linear).
-        Made for data in [-1, 1] (gmm: of any scale). Evaluations / vjps per sample: gmm 2425 /
-        590, images 2245 / 410, ffhq and imagenet 2725 / 890, ffhq_ldm 2704 / 869. The official
-        code draws one time for a whole batch, and so can leave out a few evaluations when it is
-        near 0.
+        For data in [-1, 1] (gmm: of any scale), on DDPM's linear table; ffhq_ldm has that of the latent
+        network (0.0015 to 0.0195, scaled linear). Evaluations / vjps per sample: gmm 2425 / 590, images
+        2245 / 410, ffhq and imagenet 2725 / 890, ffhq_ldm 2704 / 869.
         """
         switches = ("units", "sampled_kl")
         paper = partial(cls, schedule=Table(steps=99), points=20, as_published=switches)

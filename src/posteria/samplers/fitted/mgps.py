@@ -61,9 +61,9 @@ class MGPS(PosteriorSampler[State]):
     def presets(cls) -> dict[str, "MGPS"]:
         """The settings of the official code (arXiv:2410.09945), with 300 grid points.
 
-        They are of DDPM's linear table; ffhq_ldm has that of the latent network (0.0015 to 0.0195, scaled linear).
-        Made for data in [-1, 1] (gmm: of any scale). Evaluations / vjps per sample: gmm 1840 /
-        1242, images 1532 / 674, ffhq 2200 / 1170, ffhq_ldm 2846 / 1678, imagenet 1696 / 796.
+        For data in [-1, 1] (gmm: of any scale), on DDPM's linear table; ffhq_ldm has that of the latent
+        network (0.0015 to 0.0195, scaled linear). Evaluations / vjps per sample: gmm 1840 / 1242, images
+        1532 / 674, ffhq 2200 / 1170, ffhq_ldm 2846 / 1678, imagenet 1696 / 796.
         """
         paper = partial(cls, schedule=Table(steps=299), alpha=0.5, as_published=("units",))
         image = partial(paper, lr=0.03, warm=0.7)

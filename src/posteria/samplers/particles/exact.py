@@ -62,28 +62,19 @@ class ExactState(ParticleState):
 class Exact(PopulationSampler[ExactState]):
     """Sequential Monte Carlo over noise levels that tends to the exact posterior as particles and levels grow.
 
-    A population goes down the levels with the reverse kernel of the prior, pushed along the
-    gradient of a twist that approximates p(y | x), and is weighted by what the push and the
-    twist owe to the exact law. The twist is the moment-matched N(y; A(D), std^2 + A Cov(x_0 | x)
-    A^T) by one vjp a measurement (up to `dense` measurements), with the prior's mean variance
-    beyond that, or a mean over draws where there is only a log-density. The last move draws x_0
-    given x and y. With m measurements a level costs a particle 1 evaluation and m vjps, or one
-    beyond `dense`; the mean of the final weights is an unbiased estimate of the evidence
-    of the discretised prior.
+    A population goes down the levels by the prior's reverse kernel, pushed along the gradient of a
+    twist that approximates p(y | x), and is importance-weighted. The twist is the moment-matched
+    N(y; A(D), std^2 + A Cov(x_0 | x) A^T) by one vjp a measurement (up to `dense` of them), with the
+    prior's mean variance beyond that, or a mean over draws where there is only a log-density. The
+    last move draws x_0 given x and y. With m measurements a level costs a particle 1 evaluation and
+    m vjps, or one beyond `dense`; the mean of the final weights is an unbiased estimate of the
+    evidence of the discretised prior. When it fails is in docs/samplers.md.
 
-    Particles lie along a curve, and neighbours move with opposite noise, so that the shares of modes
-    scatter less than those of independent draws would.
-
-    Why it is right: the weights are those of a Feynman-Kac flow that ends in the discretised
-    prior times p(y | x_0), so that averages over particles converge to it at the rate of the root
-    of their number (Del Moral, 2004, theorem 7.4.3; Chopin, 2004, arXiv:math/0508594), and the
-    discretised prior converges to the prior as the steps shrink. Twisted targets for diffusions
-    are due to Wu et al. (2023, arXiv:2306.17775), matched moments to Rozet et al. (2024,
-    arXiv:2405.13712), and the extrapolation of short steps and the variance of long ones
-    to Lu et al. (2022, arXiv:2211.01095) and Bao et al. (2022, arXiv:2201.06503).
-
-    Fails where particles cannot follow: with many precise measurements of a large signal the
-    weights degenerate, and a population is then a family of few ancestors.
+    Averages over particles converge to the posterior of the discretised prior (Del Moral, 2004,
+    theorem 7.4.3; Chopin, 2004, arXiv:math/0508594). Twisted targets: Wu et al. (2023,
+    arXiv:2306.17775); matched moments: Rozet et al. (2024, arXiv:2405.13712); short steps are
+    extrapolated as by Lu et al. (2022, arXiv:2211.01095), long ones have the variance of Bao et al.
+    (2022, arXiv:2201.06503).
 
     Args:
         schedule: The noise levels. The highest one must be far above the prior: ten times the largest
@@ -92,9 +83,8 @@ class Exact(PopulationSampler[ExactState]):
         threshold: A population is resampled when its effective size is below this share.
         dense: Up to so many measurements, Cov(x_0 | x) is taken by vjps.
         pinned: With such a twist and a linear operator, x_0 is drawn from the highest level at
-            which its variance given x is this share of sigma^2 or more in every direction, where the
-            prior looks Gaussian to x; the levels of a Karras or log-linear schedule then end there. 1 for the
-            schedule's own.
+            which its variance given x is this share of sigma^2 or more in every direction; the levels of a
+            Karras or log-linear schedule then end there. 1 for the schedule's own.
 
     Raises:
         InputError: In the first step, if the last level is above the scale of the prior.

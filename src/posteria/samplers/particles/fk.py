@@ -128,31 +128,26 @@ class FKState(ParticleState):
 class FK(PopulationSampler[FKState]):
     """Feynman-Kac steering (Singhal et al., 2025, arXiv:2501.06848).
 
-    Particles make the moves of an ancestral sampler. Now and then they are weighted by the reward of
-    their denoised signals and resampled; no gradient is needed. The last potential is
-    the reward of the draw itself over the product of all before it, and weights are carried
-    where a population is not resampled, so that as the particles become many it draws
-    from the law of the ancestral sampler times exp(reward), whatever the potentials. (The official code
-    drops the weights of populations that are not resampled, and its `Max` and `Sum` end with the largest
-    reward or the sum in place of that of the draw: both bias it.) The law of the ancestral sampler is the
-    prior but for the length of the steps, and where the prior is a guided denoiser it is
-    what the rule draws. Particles move in pairs of opposite noise, which quarters the number that an
-    error asks for.
+    Particles make ancestral moves; now and then they are weighted by the reward of their denoised
+    signals and resampled. The last potential is the reward of the draw itself over the product of
+    all before it, and weights are carried where a population is not resampled, so that with many
+    particles it draws from the law of the ancestral sampler times exp(reward), whatever the
+    potentials (the official code drops these weights, and its `Max` and `Sum` end with the largest
+    reward or the sum: both bias it).
 
-    The target is a `Posterior`, the reward its log-likelihood: `rewarded(prior, reward, scale)` makes one
-    of any reward, `classified(tilted, classifier)` of a class. One evaluation a step for each
-    particle of a population, two with a `proposal`, no vjp, and the reward at every look and at the end.
-    Without a gradient it needs very many particles where the reward is narrow, and TDS looks further ahead. A
-    reward of -inf (a constraint) is best looked at late, since at high levels one particle takes all.
-    Particles that descend from one ancestor are alike: with few, take one sample of each
+    The target is a `Posterior`, the reward its log-likelihood: `rewarded(prior, reward, scale)` makes
+    one of any reward, `classified(tilted, classifier)` of a class. One evaluation a step for each
+    particle of a population, two with a `proposal`, no vjp, and the reward at every look and at the
+    end. A narrow reward needs very many particles. One of -inf (a constraint) is best looked at
+    late. Particles that descend from one ancestor are alike: with few, take one sample of each
     population, seeds 0, `particles`, `2 particles` and so on.
 
     Args:
         schedule: The noise levels. The first is far above the scale of the prior, since particles
             start at pure noise.
         particles: Size of a population.
-        threshold: At a look a population is resampled when its effective size is below this share
-            of it; 0 is never and 1 at every look.
+        threshold: Share of the particles below whose effective size a population is resampled at a look;
+            0 is never and 1 at every look.
         potential: `Max()`, `Sum()` or `Difference()`.
         every: Steps from one look to the next.
         window: First and last look, as shares of the steps.

@@ -30,32 +30,24 @@ class FilterState(ParticleState):
 
 @dataclass(frozen=True, kw_only=True)
 class FPS(PopulationSampler[FilterState]):
-    """Filtering posterior sampling with particles, FPS-SMC (Dou and Song, 2024, OpenReview tplXNcHZs1).
+    """Filtering posterior sampling with particles, FPS-SMC (Dou and Song, 2024, OpenReview tplXNcHZs1), algorithm 2.
 
-    "Diffusion posterior sampling for linear inverse problem solving: a filtering perspective",
-    ICLR 2024, algorithm 2.
+    A measurement is noised level by level as the signal is, and a fully adapted particle filter
+    follows that path, which a population draws once, from its law given `y`. The paper takes the
+    noise of `y` for a new one at each level, which makes the posterior too narrow. Here the path is
+    the signal's own down to the level `sigma_i = std / s_i` at which the diffusion is as noisy as
+    entry i, and is not followed further, so that with many particles it draws from the posterior
+    exactly, but for the length of the steps. With few, populations differ by their paths.
 
-    A measurement is noised as the signal is, level by level, and a fully adapted particle filter
-    follows that path down to the measurement. The path of a population is drawn once, from its
-    law given `y`.
-
-    The paper takes the noise of `y` for a new one at each level, so that a noisy measurement
-    counts many times and the posterior is too narrow. Here it is part of the noise of the
-    diffusion, in the basis of the operator's decomposition: the path is the signal's own down to
-    the level `sigma_i = std / s_i` at which the diffusion is as noisy as entry i, and is not
-    followed further. As the particles become many that draws from the posterior exactly, but for
-    the length of the steps: with few of them, populations differ by their paths.
-
-    One evaluation a step for each particle of a population, no vjp, so one a step for each sample
-    if all of them are used. Particles that descend from one ancestor are alike: with images, take
-    one sample of each population, seeds 0, `particles`, `2 particles` and so on.
+    One evaluation a step for each particle of a population, and no vjp. Particles that descend from
+    one ancestor are alike: with images, take one sample of each population, seeds 0, `particles`,
+    `2 particles` and so on.
 
     Args:
         schedule: The noise levels. The first is far above the scale of the prior, since particles
             start at pure noise.
         particles: Size of a population.
-        threshold: A population is resampled when its effective size is below this share of it; 0
-            is never and 1 at every step.
+        threshold: A population is resampled when its effective size is below this share; 0 is never.
         as_published: What is done as in the paper:
 
             - `repeated`: the path is `A x + std * noise` with new noise at each level.

@@ -36,29 +36,25 @@ class MCGDiff(PopulationSampler[ConditionedState]):
 
     In the basis of the operator's decomposition, a noisy measurement of an entry is that entry at
     the noise level where the diffusion is as noisy. A fully adapted particle filter makes the
-    particles meet it there; above, potentials lead them to it, and below, they follow the prior.
-    As the particles become many it draws from the posterior exactly, but for the length of the
-    steps.
+    particles meet it there (between two levels: at the lower, with the variance in between);
+    above, potentials lead them to it, and below, they follow the prior. With many particles it
+    draws from the posterior exactly, but for the length of the steps.
 
-    An entry's level falls between two of the schedule. It is met at the lower, with the variance
-    in between, so that no level has to be moved (the official code moves the level).
-
-    One evaluation a step for each particle of a population, no vjp, so one a step for each sample
-    if all of them are used. Particles that descend from one ancestor are alike: with images, take
-    one sample of each population, seeds 0, `particles`, `2 particles` and so on.
+    One evaluation a step for each particle of a population, and no vjp. Particles that descend from
+    one ancestor are alike: with images, take one sample of each population, seeds 0, `particles`,
+    `2 particles` and so on.
 
     Args:
         schedule: The noise levels. The first is far above the scale of the prior, since particles
             start at pure noise.
         particles: Size of a population.
-        threshold: A population is resampled when its effective size is below this share of it; 0
-            is never and 1 at every step.
+        threshold: A population is resampled when its effective size is below this share; 0 is never.
         kappa: Least variance with which a measurement is met, where the variance of the noised
             data at that level is `1 + sigma^2`.
         as_published: What is done as in the official code:
 
-            - `terminal`: the last particles are weighed by the likelihood over the potentials. The measurement has
-              been met exactly without, and these weights have heavy tails. Needs a `kappa`.
+            - `terminal`: the last particles are weighed by the likelihood over the potentials, although
+              the measurement has been met; these weights have heavy tails. Needs a `kappa`.
     """
 
     schedule: Schedule = field(

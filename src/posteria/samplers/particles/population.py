@@ -89,13 +89,11 @@ class ParticleSampler(Sampler[P], Generic[P]):
     """A sampler that moves populations of particles, which are resampled by their weights.
 
     Seed s is particle `s mod particles` of population `s div particles`. A population is always
-    simulated whole and from its own stream, so that a sample is a function of its seed alone, and
-    seeds of one population share its cost.
+    simulated whole and from its own stream, so that a sample is a function of its seed alone.
 
     Args:
         particles: Size of a population.
-        threshold: A population is resampled when its effective size is below this share of it; 0
-            is never and 1 at every step.
+        threshold: A population is resampled when its effective size is below this share; 0 is never.
 
     Attributes:
         fewest: The smallest population that makes sense.
@@ -177,15 +175,7 @@ def _assign(particles: int, seeds: Sequence[int], rows: Sequence[int]) -> Assign
 
 @dataclass(frozen=True, kw_only=True)
 class PopulationSampler(ParticleSampler[P], PosteriorSampler[P], Generic[P]):
-    """A sampler of a posterior that moves populations of particles.
-
-    Where each sample has a measurement of its own, so has its population.
-
-    Args:
-        particles: Size of a population.
-        threshold: A population is resampled when its effective size is below this share of it; 0
-            is never and 1 at every step.
-    """
+    """A `ParticleSampler` of a posterior. Where each sample has a measurement of its own, so has its population."""
 
     def _measurements(self, target: Posterior, seeds: Sequence[int]) -> tuple[Tensor, list[int]]:
         """The distinct measurements, and which of them each seed has."""
@@ -212,13 +202,7 @@ class PopulationSampler(ParticleSampler[P], PosteriorSampler[P], Generic[P]):
 
 @dataclass(frozen=True, kw_only=True)
 class TiltedPopulation(ParticleSampler[P], TiltedSampler[P], Generic[P]):
-    """A sampler of a tilted law that moves populations of particles.
-
-    Args:
-        particles: Size of a population.
-        threshold: A population is resampled when its effective size is below this share of it; 0
-            is never and 1 at every step.
-    """
+    """A `ParticleSampler` of a tilted law."""
 
 
 def effective_size(log_weight: Tensor) -> Tensor:
@@ -260,10 +244,9 @@ def take(x: Tensor, ancestors: Tensor) -> Tensor:
 def select(state: P, rng: Rng, threshold: float) -> tuple[P, Tensor]:
     """Put particles in `order`, and resample the populations whose effective size is below a share of them.
 
-    The others keep their weights. Where a population is resampled, its mean weight goes into the estimate
-    of the evidence. Systematic resampling of particles that lie in order takes as many from every
-    region as its weight asks for, not from the whole only (Gerber, Chopin and Whiteley, 2019,
-    arXiv:1708.02230), and neighbours are alike, as `paired` noise wants them.
+    The others keep their weights. Where a population is resampled, its mean weight goes into the
+    estimate of the evidence. Systematic resampling in order takes as many from every region as its
+    weight asks for (Gerber, Chopin and Whiteley, 2019, arXiv:1708.02230).
 
     Returns:
         The state with `x`, weights and evidence after the selection, and the ancestors by which a

@@ -37,25 +37,22 @@ class TDSState(ParticleState):
 class TDS(PopulationSampler[TDSState]):
     """Twisted diffusion sampler (Wu et al., 2023, arXiv:2306.17775), algorithm 1.
 
-    A particle filter whose proposals and weights look ahead by a guess of p(y | x), the twist,
-    which is taken back when a better one is known; the last is the likelihood itself. As the
-    particles become many it draws from the posterior exactly, but for the length of the steps, and
-    whatever the twist. For Gaussian noise and for counts, taken for Gaussian with their own variance,
-    the twist allows for the variance r^2 of the signal given x: `std^2 + r^2 A A^T` for a linear
-    operator and `std^2 + r^2` for another. For other likelihoods it is that of the denoised signal,
-    which needs very many particles if the likelihood is narrow.
+    A particle filter whose proposals and weights look ahead by a guess of p(y | x), the twist; the
+    last is the likelihood itself, so that with many particles it draws from the posterior exactly,
+    but for the length of the steps. For Gaussian noise and for counts, taken for Gaussian with their
+    own variance, the twist allows for the variance r^2 of the signal given x: `std^2 + r^2 A A^T` for
+    a linear operator and `std^2 + r^2` for another. For other likelihoods it is that of the denoised
+    signal, which needs very many particles if the likelihood is narrow.
 
-    One evaluation and one vjp a step for each particle of a population, so one a step for each
-    sample if all of them are used; `prior_std=None` costs 23 evaluations more, whatever the
-    number of samples. Particles that descend from one ancestor are alike: with images, take one
-    sample of each population, seeds 0, `particles`, `2 particles` and so on.
+    One evaluation and one vjp a step for each particle of a population; `prior_std=None` costs 23
+    evaluations more, once a prior. Particles that descend from one ancestor are alike: with images,
+    take one sample of each population, seeds 0, `particles`, `2 particles` and so on.
 
     Args:
         schedule: The noise levels. The first is far above the scale of the prior, since particles
             start at pure noise.
         particles: Size of a population.
-        threshold: A population is resampled when its effective size is below this share of it; 0
-            is never and 1 at every step.
+        threshold: A population is resampled when its effective size is below this share; 0 is never.
         prior_std: Standard deviation tau of the prior in `r^2 = sigma^2 tau^2 / (sigma^2 + tau^2)`;
             measured if None, and not needed for likelihoods other than these two.
     """

@@ -22,14 +22,12 @@ class DDNM(PosteriorSampler[State]):
     """The denoising diffusion null-space model, DDNM+ (Wang et al., 2023, arXiv:2212.00490), equation 17.
 
     The clean estimate is moved to the measurement in each singular direction, all the way or as far
-    as the noise of the measurement fits into the noise of the reverse step, which is made smaller
-    by as much. One evaluation for each visit of a level and no vjp; the last step is a plain
-    denoising.
+    as the noise of the measurement fits into the noise of the reverse step, which is made smaller by
+    as much. One evaluation for each visit of a level and no vjp; the last step is a plain denoising.
 
-    The noise of `y` is counted as if it were drawn anew in every step, although all steps share it:
-    with many steps the samples reproduce `y`, noise and all. Few levels with several visits are
-    better than many. The paper's official code does not run this but a rule that is
-    `DDRM(eta=0.85, eta_c=0.85)` in all but its first iterate.
+    The noise of `y` counts as drawn anew in every step: many steps reproduce `y`, noise and all, and
+    few levels with several visits are better. (The paper's official code runs
+    `DDRM(eta=0.85, eta_c=0.85)` in all but its first iterate.)
 
     Args:
         schedule: The noise levels.

@@ -25,13 +25,11 @@ class RePaint(PosteriorSampler[State]):
     """RePaint (Lugmayr et al., 2022, arXiv:2201.09865), algorithm 1.
 
     At each level the seen entries are the measurement, noised to that level, and the others come
-    from a reverse step of the prior. To let the two agree, the iterate jumps back up and comes down
-    again, several times. One evaluation a step down and no vjp: with n steps it costs
-    `n + ((n - 1) // jump) * jump * (repeats - 1)`.
+    from a reverse step of the prior; jumps back up let the two agree. One evaluation a step down and
+    no vjp: with n steps it costs `n + ((n - 1) // jump) * jump * (repeats - 1)`.
 
-    The method is for measurements without noise: it does not read `std`, and every sample has the
-    values of `y` where they are seen. The other entries are then drawn given `y` and not given the
-    signal behind it, which is off by the noise times their regression on the seen ones.
+    It does not read `std`: every sample has the values of `y` where they are seen, and the others are
+    drawn given `y` and not given the signal behind it.
 
     Args:
         schedule: The noise levels.

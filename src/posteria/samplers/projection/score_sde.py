@@ -45,11 +45,10 @@ class ScoreSDE(PosteriorSampler[State]):
     and a step of an unconditional sampler follows: Langevin steps, then a reverse step. With
     C corrections a step costs 1 + C evaluations, and no vjp.
 
-    The papers have measurements without noise. With `noisy` a direction `y / s` counts as the
-    signal at the level `std / s`: above that level it is noised by the difference only, and below
-    it is no longer replaced. That is exact, on a fine grid, for a Gaussian prior whose principal
-    directions are the operator's. Otherwise, what is not measured hears of `y` through the prior
-    alone and too late, above all where `y` decides between modes; corrections help there.
+    The papers have measurements without noise. With `noisy` a direction `y / s` counts as the signal
+    at the level `std / s`: above that level it is noised by the difference only, and below it is no
+    longer replaced. What is not measured hears of `y` through the prior alone and too late, above
+    all where `y` decides between modes; corrections help there.
 
     Args:
         schedule: The noise levels.

@@ -49,16 +49,12 @@ class Guidance(NamedTuple):
 class SDA(PosteriorSampler[SDAState]):
     """Score-based data assimilation (Rozet and Louppe, 2023, arXiv:2306.10574), algorithms 3 and 4.
 
-    The likelihood of an iterate is `N(y; A(D(x)), std^2 + gamma sigma^2)`, whose gradient shifts
-    the clean estimate. A deterministic reverse step (the predictor) is followed by Langevin steps
-    (the corrector). With n steps and C corrections it costs `n + C (n - 1)` evaluations and as
-    many vjps.
+    The likelihood of an iterate is `N(y; A(D(x)), std^2 + gamma sigma^2)`, whose gradient shifts the
+    clean estimate. A deterministic reverse step (the predictor) is followed by Langevin steps (the
+    corrector). With n steps and C corrections it costs `n + C (n - 1)` evaluations and as many vjps.
 
-    Two changes, both by sample. A shift that would overshoot the measurement, in its linear
-    approximation along itself, is cut at it; the published step diverges when there is little
-    noise and `(1 - sigma_next / sigma) |A|^2` is much above `gamma`. And the size of a Langevin
-    step follows a running mean of the squared score; that of a single score, as published, gives
-    steps with heavy tails in few dimensions and a variance several times too large.
+    Two changes, both by sample: a shift that would overshoot the measurement is cut at it, and the
+    size of a Langevin step follows a running mean of the squared score (docs/samplers.md).
 
     Args:
         schedule: The noise levels.

@@ -30,20 +30,18 @@ class DAPS(PosteriorSampler[ScaledState]):
 
     Args:
         schedule: The noise levels.
-        ode: Euler steps of the probability flow ODE for the estimate. 1 is the posterior mean, with
-            which a step at a low level is a Langevin step on the posterior; more steps, as in the
-            paper, halve the drift of the prior but not the noise, and spread the samples.
+        ode: Euler steps of the probability flow ODE for the estimate. 1 is the posterior mean; more, as
+            in the paper, spread the samples.
         lowest: Where the ODE's last step starts, in data units.
         prior_std: The spread s of the prior; by default it is measured.
         exact: Draw exactly where the measurement is linear with Gaussian noise.
         langevin: How to draw otherwise.
         decay: Factor that the step size of `langevin` has at the last level, and 1 at the first.
-        tau: Noise level to use in place of the likelihood's; the papers' code has 0.01 whatever the
-            noise is, which is not the posterior.
+        tau: Noise level to use in place of the likelihood's; the papers' code has 0.01 always.
         as_published: What is done as in the paper:
 
-            - `spread`: the draw is within `sigma` of the estimate, and not as near as the signal is to its posterior
-              mean under a Gaussian prior of spread s, `s sigma / sqrt(s^2 + sigma^2)`.
+            - `spread`: the draw is within `sigma` of the estimate, and not as near as the signal is to its
+              posterior mean under a Gaussian prior of spread s, `s sigma / sqrt(s^2 + sigma^2)`.
     """
 
     schedule: Schedule = field(

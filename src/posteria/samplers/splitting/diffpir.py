@@ -24,27 +24,20 @@ from ..posterior import PosteriorSampler
 class DiffPIR(PosteriorSampler[State]):
     """Denoising diffusion models for plug-and-play restoration (Zhu et al., 2023, arXiv:2305.08995), algorithm 1.
 
-    The clean estimate is replaced by the minimiser of
-    `|(y - A x) / std|^2 + weight |x - x0|^2 / sigma^2`, and the next iterate is that with noise, in
-    part the old one. One evaluation a step and no vjp.
+    The clean estimate is replaced by the minimiser of `|(y - A x) / std|^2 + weight |x - x0|^2 / sigma^2`,
+    and the next iterate is that with noise, in part the old one. One evaluation a step and no vjp.
 
-    A linear problem is solved exactly, by the decomposition of the operator: its own, or of its
-    dense matrix where it has none or the noise several levels. Beyond 2048 entries there are
-    conjugate gradients instead. At high levels they do not get to the end: directions that the
-    operator damps by more than about `std / sigma` stay nearer to the clean estimate than they
-    should (a Gaussian blur at sigma = 10: by 0.1 sigma in the root mean square).
-
-    For operators that are not linear there are gradient steps. The paper's step, `sigma^2 / (2
-    weight std^2)` times the gradient of the squared residual, diverges at high levels; ours has the
-    length that is best for the linearised problem.
+    A linear problem is solved exactly, by the decomposition of the operator or of its dense matrix;
+    beyond 2048 entries by conjugate gradients, which at high levels do not get to the end in
+    directions that the operator damps by more than about `std / sigma`. Other operators take gradient
+    steps of the length that is best for the linearised problem (the paper's step diverges).
 
     Args:
         schedule: The noise levels.
         weight: Weight of the clean estimate against the measurement; the paper's lambda. 1 says
             that the error of the clean estimate has the standard deviation sigma.
         zeta: Share of the variance of the noise that is fresh.
-        inner: Gradient steps for an operator that is not linear, each a vjp and a jvp of the
-            operator.
+        inner: Gradient steps for an operator that is not linear, each a vjp and a jvp of the operator.
         iterations: Most conjugate gradient iterations for a linear operator that is too large to
             be decomposed.
     """
@@ -71,9 +64,9 @@ class DiffPIR(PosteriorSampler[State]):
     def presets(cls) -> dict[str, "DiffPIR"]:
         """Published settings, for images in [-1, 1].
 
-        `blur`, `super_resolution` (100 evaluations) and `inpainting` (20, without noise) are those
-        of the official code, whose grid is finer at low levels than ours here. Those in `_1000` are
-        of the comparisons of MGPS and MGDM (arXiv:2410.09945, arXiv:2502.03332), 999 evaluations.
+        `blur`, `super_resolution` (100 evaluations) and `inpainting` (20, without noise) are the official
+        code's, whose grid is finer at low levels; those in `_1000` (999 evaluations) of the comparisons of
+        MGPS and MGDM (arXiv:2410.09945, arXiv:2502.03332).
         """
         long = partial(cls, schedule=Table(steps=999))
         return {

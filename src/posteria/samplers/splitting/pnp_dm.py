@@ -25,19 +25,18 @@ LAST = 0.2
 class PnPDM(PosteriorSampler[ScaledState]):
     """Plug-and-play diffusion models (Wu et al., 2024, arXiv:2405.18782), algorithm 1.
 
-    A Gibbs sampler of the signal x and a copy z of it, `z = x + rho * noise`, which alone is
-    measured. A step draws z given x and the measurement, and x given z by the reverse diffusion from
-    the level rho. Its law has the noise covariance `std^2 I + rho^2 A A^T` in place of `std^2 I`, so
-    that it is the posterior as rho goes to 0. A step costs `points` evaluations and no vjp, and
-    gradients of the likelihood where z is not drawn exactly.
+    A Gibbs sampler of the signal x and a copy `z = x + rho * noise`, which alone is measured: z is
+    drawn given x and the measurement, and x given z by the reverse diffusion from the level rho. Its
+    law has the noise covariance `std^2 I + rho^2 A A^T`. A step costs `points` evaluations and no vjp,
+    and gradients of the likelihood where z is not drawn exactly.
 
     Args:
         schedule: The couplings rho, one Gibbs sweep for each; a geometric decay by default.
         points: Evaluations of a reverse diffusion, at levels between rho and a fifth of it.
         ladder: Other levels for it to visit: those of this schedule that are below rho, and rho.
-        prior_std: The prior's spread s; by default it is measured. A reverse move draws the clean
-            signal with the spread `s sigma / sqrt(s^2 + sigma^2)` that it has under a Gaussian
-            prior, rather than taking its mean: with few points a run of means is too narrow.
+        prior_std: The prior's spread s, measured by default. A reverse move draws the clean signal with
+            the spread `s sigma / sqrt(s^2 + sigma^2)` that it has under a Gaussian prior; a run of its
+            means would be too narrow.
         last: Sweeps at the lowest coupling.
         exact: Draw z exactly where the measurement is linear with Gaussian noise.
         langevin: How to draw otherwise.

@@ -60,8 +60,7 @@ class REDDiff(PosteriorSampler[REDDiffState]):
         schedule: The noise levels, one a step.
         order: `descending` visits each level once from the highest on, as the paper; `random` draws
             a level for each sample and step, with which the objective's optimum is reached.
-        weighting: Weight of a level: `linear`, `sqrt`, `square`, `log`, `clipped`, `two_thirds` or
-            `constant` in its ratio to the prior's spread.
+        weighting: Weight of a level: one of `WEIGHTINGS`, in its ratio to the prior's spread.
         weight: Weight lambda of the prior's term; by default the one that is right for a Gaussian
             prior of independent entries.
         lr: Step size of Adam, in units of the prior's spread.

@@ -23,21 +23,17 @@ from ..guided import GuidedState, TiltedSampler, guided_step
 class CFGiG(TiltedSampler[GuidedState]):
     """Classifier-free Gibbs-like guidance (Moufad et al., 2025, arXiv:2505.21101).
 
-    A conditional sample is noised to a moderate level and denoised with guidance, `rounds` times. Up to
-    such a level the score that guidance uses is near that of the tilted law (they differ by a Renyi term of
-    the order `sigma^2`), so that the rounds keep the diversity that guidance from the highest level
-    loses. A small `sigma_star` errs less and takes more rounds. Noise hardly carries samples over many
-    `sigma_star`: the shares of separate modes stay near those of the conditional law. On `rare-mode`,
-    where 0.76 of the tilted mass is in a mode that has 0.35 of the conditional law, ten rounds of level
-    1 have 0.36 of their samples there, and guidance alone has 0.6.
+    A conditional sample is noised to a moderate level and denoised with guidance, `rounds` times. A
+    small `sigma_star` errs less and takes more rounds. Noise hardly carries samples over many
+    `sigma_star`: the shares of separate modes stay near those of the conditional law.
 
     `schedule.steps` is shared: the first run has `initial` levels and what the rounds cannot divide
-    among them, each round an equal part of the rest, from `sigma_star` down. With Heun's
-    method n levels take 2n - 1 estimates; an estimate with guidance is two evaluations. The memory of
-    the rule begins anew in each round.
+    among them, each round an equal part of the rest, from `sigma_star` down. With Heun's method n
+    levels take 2n - 1 estimates, of which each with guidance is two evaluations. The memory of the
+    rule begins anew in each round.
 
     Args:
-        schedule: All the levels; the rounds take its kind, and its lowest level, with `sigma_star` as the highest.
+        schedule: All levels; rounds take its kind and lowest level, with `sigma_star` as the highest.
         rounds: Rounds after the first run; 0 is a run without any.
         sigma_star: Level of the noise that a round begins with, in data units.
         initial: Levels of the first run; by default three eighths of all, as in the paper (12 of 32).

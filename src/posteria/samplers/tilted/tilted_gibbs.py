@@ -45,35 +45,19 @@ class TiltedState(ParticleState):
 class TiltedGibbs(TiltedPopulation[TiltedState]):
     """Draws from p(x | c)^w p(x)^(1 - w) with an error that vanishes as particles and steps grow.
 
-    Let P_c and P_u be the laws of the whole reverse path with and without the condition. Both are
-    time reversals of one and the same forward noise, which cancels in `P_c^w P_u^(1 - w)`: its end
-    has the tilted law, without any Renyi term. The paths' densities are products of known Gaussian
-    kernels. So a population goes down the levels with the geometric mixture of the two kernels
-    and is weighted by what that owes to the path law, and the mean weight estimates the integral
-    of the tilted density, whose log is `(w - 1)` times the Renyi divergence. The power rises from 1 at high levels
-    to w at low ones, `1 + (w - 1) / (1 + (sigma / sigma_star)^2)`, because the full power at high levels
-    is a far narrower law than the noised tilted one (this is where classifier-free guidance loses
-    its diversity) and particles would have to find their way back.
-
-    A Gibbs round (CFGiG, Moufad et al., 2025, arXiv:2505.21101) then noises the particles to
-    `sigma_star` and brings them down again; a Metropolis test between the old path and the new
-    makes it leave the tilted law as it is. Rounds renew what resampling has made alike. With
-    `particles=1` nothing is weighted, and the rounds alone make the tilt of a conditional sample (by
-    Heun's method): right within a mode, but they do not move mass between modes.
-
-    Why it is right: the weights are those of a Feynman-Kac flow that ends in the path law
-    (Del Moral, 2004, theorem 7.4.3), and the covariances of the kernels are matched at each x by the
-    Jacobian or its trace (Bao et al., 2022, arXiv:2201.06503), so that the chains tend to the reverse
-    processes. Weights for powers of diffusions in continuous time are due to Skreta et al. (2025,
-    arXiv:2503.02819).
+    A population goes down the levels by the geometric mixture of the reverse kernels with and
+    without the condition, and is weighted towards the tilted law of whole reverse paths, whose end
+    has the tilted law itself. The power rises from 1 at high levels to w at low ones,
+    `1 + (w - 1) / (1 + (sigma / sigma_star)^2)`. Weights are those of a Feynman-Kac flow (Del Moral,
+    2004, theorem 7.4.3; Skreta et al., 2025, arXiv:2503.02819), kernels have the covariance that x_0
+    adds (Bao et al., 2022, arXiv:2201.06503). A Gibbs round (CFGiG, Moufad et al., 2025,
+    arXiv:2505.21101) noises the particles to `sigma_star` and brings them down under a Metropolis
+    test. With `particles=1` there are only rounds, which do not move mass between modes. In many
+    dimensions weights spread (docs/guidance.md); the preset `pictures` is for that.
 
     A step costs a particle two evaluations and two vjps for each probe or, with full covariances,
-    for each entry of the signal; a step of a round twice that (the first
-    one as much), and a step of a particle alone two evaluations.
-
-    Fails where the weights spread: in many dimensions the ratio of two networks is noisy, and with a
-    high power a population is a family of few ancestors: of 16 digits with weight 3, 15 had one. The
-    preset `pictures` is for that.
+    for each entry of the signal; a step of a round twice that (the first one as much), and a step of
+    a particle alone two evaluations.
 
     Args:
         schedule: The noise levels. The highest one must be far above the scale of both members.
