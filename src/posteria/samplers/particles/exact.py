@@ -23,8 +23,8 @@ from .twist import (
     Dense,
     Isotropic,
     MonteCarlo,
+    Place,
     Scalar,
-    Spread,
     Twist,
     TwistValue,
     propose,
@@ -174,64 +174,54 @@ class Exact(PopulationSampler[ExactState]):
         twist, level = self.twist(target), state.count
         sigma, sigma_next = state.levels[level : level + 2].tolist()
         signal, measured = (float(row[level]) for row in state.variance)
-        spread = Spread(signal, measured, state.bias[level])
-        value, before = twist.evaluate(target, state.x, sigma, spread, rng), state.x0
+        at = Place(state.x, sigma, sigma_next, signal, measured, state.bias[level])
+        value, before = twist.evaluate(target, at, rng), state.x0
         state = replace(state, x0=value.x0, log_weight=state.log_weight + value.log_value)
         state, ancestors = select(state, rng, self.threshold if sigma_next else ALWAYS)
-        value = value.of(ancestors)
-        last = None if sigma_next else twist.draw(target, value, state.x, sigma, spread, rng)
+        value, at = value.of(ancestors), at._replace(x=state.x)
+        last = None if sigma_next else twist.draw(target, value, at, rng)
         if last is not None:
             # The twist is then the mean of p(y | x_0) over what is drawn: nothing is owed.
-            known = state.log_evidence + twist.constant(target, spread)
+            known = state.log_evidence + twist.constant(target, at)
             state = replace(state, x=last, x0=last, log_evidence=known)
         elif sigma_next:
             drift = value.x0 - take(before, ancestors)
-            state = self._move(target, state, value, drift, (sigma, sigma_next, signal), rng)
+            state = _moved(target, state, value, drift, at, rng)
         else:
-            state = self._end(target, state, value, (sigma, signal), rng)
+            state = _ended(target, state, value, at, rng)
         state = replace(state, sigma=sigma, count=level + 1)
         return state if sigma_next else finish(state, rng)
 
-    def _move(
-        self,
-        target: Observed,
-        state: ExactState,
-        value: TwistValue,
-        drift: Tensor,
-        levels: tuple[float, float, float],
-        rng: Rng,
-    ) -> ExactState:
-        """The reverse kernel, pushed along the slope of the twist; the weights owe for the push.
 
-        Short steps extrapolate the estimate of x_0 to their middle by its `drift` since the last level, which keeps
-        the variance of every direction to second order (the SDE form of DPM-Solver++(2M)). Over a long one that
-        would go too far: the mean variance of x_0 given x is added instead.
-        """
-        sigma, sigma_next, signal = levels
-        weight, std = bridge(0.0, sigma_next, sigma)
-        step, x0, root = math.log(sigma / sigma_next), value.x0, std
-        if step > SHORT:
-            root = math.sqrt(std**2 + (1 - weight) ** 2 * signal)
-        elif sigma < state.sigma < math.inf:
-            x0 = x0 + step / math.log(state.sigma / sigma) / 2 * drift
-        move, debt = propose(value, target.space, root, sigma, paired(x0, rng))
-        x = x0 + weight * (state.x - x0) + root * move
-        return replace(state, x=x, log_weight=state.log_weight - value.log_value - debt)
+def _moved(
+    target: Observed, state: ExactState, value: TwistValue, drift: Tensor, at: Place, rng: Rng
+) -> ExactState:
+    """The reverse kernel, pushed along the slope of the twist; the weights owe for the push.
 
-    def _end(
-        self,
-        target: Observed,
-        state: ExactState,
-        value: TwistValue,
-        levels: tuple[float, float],
-        rng: Rng,
-    ) -> ExactState:
-        """x_0 given x, pushed along the slope of the twist, and weighted by its likelihood."""
-        sigma, signal = levels
-        move, debt = propose(value, target.space, math.sqrt(signal), sigma, paired(value.x0, rng))
-        x = value.x0 + signal_times(target, state.x, sigma, move)[0]
-        log_weight = state.log_weight - value.log_value - debt + log_prob(target, x)
-        return replace(state, x=x, x0=x, log_weight=log_weight)
+    Short steps extrapolate the estimate of x_0 to their middle by its `drift` since the last level, which keeps
+    the variance of every direction to second order (the SDE form of DPM-Solver++(2M)). Over a long one that
+    would go too far: the mean variance of x_0 given x is added instead.
+    """
+    weight, std = bridge(0.0, at.sigma_next, at.sigma)
+    step, x0, root = math.log(at.sigma / at.sigma_next), value.x0, std
+    if step > SHORT:
+        root = math.sqrt(std**2 + (1 - weight) ** 2 * at.signal)
+    elif at.sigma < state.sigma < math.inf:
+        x0 = x0 + step / math.log(state.sigma / at.sigma) / 2 * drift
+    move, debt = propose(value, target.space, root, at.sigma, paired(x0, rng))
+    x = x0 + weight * (at.x - x0) + root * move
+    return replace(state, x=x, log_weight=state.log_weight - value.log_value - debt)
+
+
+def _ended(
+    target: Observed, state: ExactState, value: TwistValue, at: Place, rng: Rng
+) -> ExactState:
+    """x_0 given x, pushed along the slope of the twist, and weighted by its likelihood."""
+    noise = paired(value.x0, rng)
+    move, debt = propose(value, target.space, math.sqrt(at.signal), at.sigma, noise)
+    x = value.x0 + signal_times(target, at, move)[0]
+    log_weight = state.log_weight - value.log_value - debt + log_prob(target, x)
+    return replace(state, x=x, x0=x, log_weight=log_weight)
 
 
 def _is_linear(target: Observed) -> bool:

@@ -114,15 +114,21 @@ def _plus(matrix: Tensor, value: Tensor | float) -> Tensor:
     return matrix + value * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
 
-class Spread(NamedTuple):
-    """What is left to learn of x_0 at a level, in the mean over the prior.
+class Place(NamedTuple):
+    """Where particles are, and what is left to learn of x_0 at their level, in the mean over the prior.
 
     Attributes:
+        x: `[populations, particles, *event]`.
+        sigma: Their noise level.
+        sigma_next: The level that they go to.
         signal: Variance of an entry of x_0 given x.
         measured: Variance of an entry of `A(x_0) - A(D)`, for a nonlinear A.
         bias: Its mean, `[*measurement]`.
     """
 
+    x: Tensor
+    sigma: float
+    sigma_next: float
     signal: float
     measured: float
     bias: Tensor
@@ -156,29 +162,11 @@ class Twist(abc.ABC):
     """An approximation of p(y | x) where `x = x_0 + sigma * noise`."""
 
     @abc.abstractmethod
-    def evaluate(
-        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
-    ) -> TwistValue:
-        """Evaluate the twist.
+    def evaluate(self, target: Observed, at: Place, rng: Rng) -> TwistValue:
+        """The twist, its gradient, and what it is made of; `rng` has one stream a population."""
 
-        Args:
-            target: The posterior.
-            x: `[populations, particles, *event]`.
-            sigma: Their noise level.
-            spread: What is left to learn at this level.
-            rng: One stream a population.
-        """
-
-    def draw(
-        self,
-        target: Observed,
-        value: TwistValue,
-        x: Tensor,
-        sigma: float,
-        spread: Spread,
-        rng: Rng,
-    ) -> Tensor | None:
-        """x_0 given x and y as the twist believes, or None if it cannot be drawn; arguments as in `evaluate`."""
+    def draw(self, target: Observed, value: TwistValue, at: Place, rng: Rng) -> Tensor | None:
+        """x_0 given x and y as the twist believes, or None if it cannot be drawn."""
         return None
 
     def vjps(self, target: Observed) -> int:
@@ -189,7 +177,7 @@ class Twist(abc.ABC):
         """Those that a draw of x_0 takes."""
         return KRYLOV
 
-    def constant(self, target: Observed, spread: Spread) -> float | Tensor:
+    def constant(self, target: Observed, at: Place) -> float | Tensor:
         """What `log_value` leaves out because it is the same for all particles; NaN if it is not known."""
         return 0.0
 
@@ -212,11 +200,10 @@ class Dense(Twist):
         return _gaussian(target).operator.codomain.size
 
     @override
-    def evaluate(
-        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
-    ) -> TwistValue:
+    def evaluate(self, target: Observed, at: Place, rng: Rng) -> TwistValue:
         likelihood = _gaussian(target)
         operator, space = likelihood.operator, likelihood.operator.codomain
+        x, sigma = at.x, at.sigma
         x0, denoiser_vjp = target.prior.vjp(x, sigma)
         ax0, operator_vjp = operator.vjp(x0)
         std = torch.as_tensor(likelihood.std, dtype=x.dtype, device=x.device)
@@ -232,10 +219,10 @@ class Dense(Twist):
             image = torch.stack([operator.jvp(x0, column) for column in columns], 2)
         covariance = _covariance(space.flatten(image / std))
         if not flat:
-            ax0 = ax0 + spread.bias
+            ax0 = ax0 + at.bias
             own = space.flatten(std**2 + ax0 * 0).double()
             known = (covariance.diagonal(dim1=-2, dim2=-1) * own).mean(-1)
-            missed = (spread.measured - known).clamp(min=0) / (std.double() ** 2).mean()
+            missed = (at.measured - known).clamp(min=0) / (std.double() ** 2).mean()
             covariance = _plus(covariance, missed[..., None, None])
         root = torch.linalg.cholesky(_plus(covariance, 1.0))
         residual = space.flatten((target.y - ax0) / std).double()[..., None]
@@ -244,20 +231,12 @@ class Dense(Twist):
         return TwistValue(x0, _log_normal(white[..., 0], log_det), Gain(rows, root, residual))
 
     @override
-    def draw(
-        self,
-        target: Observed,
-        value: TwistValue,
-        x: Tensor,
-        sigma: float,
-        spread: Spread,
-        rng: Rng,
-    ) -> Tensor | None:
+    def draw(self, target: Observed, value: TwistValue, at: Place, rng: Rng) -> Tensor | None:
         likelihood = _gaussian(target)
         if not isinstance(likelihood.operator, LinearOperator) or isinstance(value.slope, Tensor):
             return None
         space = likelihood.operator.codomain
-        free = value.x0 + signal_times(target, x, sigma, paired(x, rng))[0]
+        free = value.x0 + signal_times(target, at, paired(at.x, rng))[0]
         simulated = likelihood.operator(free)
         simulated = simulated + likelihood.std * paired(simulated, rng)
         residual = space.flatten((target.y - simulated) / likelihood.std)
@@ -273,36 +252,26 @@ class Isotropic(Twist):
         return 2 * KRYLOV + 2
 
     @override
-    def evaluate(
-        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
-    ) -> TwistValue:
+    def evaluate(self, target: Observed, at: Place, rng: Rng) -> TwistValue:
         likelihood = linear(target, "This twist")
         operator, space = likelihood.operator, likelihood.operator.codomain
-        x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
+        x0, denoiser_vjp = target.prior.vjp_once(at.x, at.sigma)
         residual = target.y - operator(x0)
-        solved = innovation(likelihood, residual, spread.signal)
+        solved = innovation(likelihood, residual, at.signal)
         # The log-determinant is the same for all particles and cancels from the weights.
         log_value = -space.flatten(residual * solved).double().sum(-1) / 2
         return TwistValue(x0, log_value, denoiser_vjp(operator.adjoint(solved)))
 
     @override
-    def draw(
-        self,
-        target: Observed,
-        value: TwistValue,
-        x: Tensor,
-        sigma: float,
-        spread: Spread,
-        rng: Rng,
-    ) -> Tensor | None:
+    def draw(self, target: Observed, value: TwistValue, at: Place, rng: Rng) -> Tensor | None:
         likelihood = linear(target, "This twist")
         operator, space = likelihood.operator, likelihood.operator.codomain
-        noise, covariance = signal_times(target, x, sigma, paired(x, rng))
+        noise, covariance = signal_times(target, at, paired(at.x, rng))
         free = value.x0 + noise
         simulated = operator(free)
         residual = target.y - simulated - likelihood.std * paired(simulated, rng)
         # Solved with the mean variance, and what that leaves with the covariance itself.
-        solved = innovation(likelihood, residual, spread.signal)
+        solved = innovation(likelihood, residual, at.signal)
 
         def seen(z: Tensor) -> Tensor:
             return likelihood.std**2 * z + operator(covariance(operator.adjoint(z)))
@@ -312,18 +281,18 @@ class Isotropic(Twist):
         return free + covariance(operator.adjoint(solved))
 
     @override
-    def constant(self, target: Observed, spread: Spread) -> float | Tensor:
+    def constant(self, target: Observed, at: Place) -> float | Tensor:
         operator, std = linear(target, "This twist")
         size = operator.codomain.size
         noise = torch.as_tensor(std, dtype=torch.float64, device=target.space.device)
         noise = noise.expand(operator.codomain.shape).flatten()
         if isinstance(operator, SVDOperator) and not (isinstance(std, Tensor) and std.ndim):
             values = operator.singular_values.double()[:size] ** 2
-            spread_log = torch.log1p(spread.signal * values / noise[0] ** 2).sum()
+            spread_log = torch.log1p(at.signal * values / noise[0] ** 2).sum()
         elif size <= LARGEST_DENSE:
             matrix = operator.matrix().double() / noise[:, None]
             eye = torch.eye(size, dtype=torch.float64, device=matrix.device)
-            spread_log = torch.logdet(eye + spread.signal * matrix @ matrix.mT)
+            spread_log = torch.logdet(eye + at.signal * matrix @ matrix.mT)
         else:
             return math.nan
         return -(spread_log / 2 + noise.log().sum()) - size * LOG_TWO_PI / 2
@@ -334,14 +303,12 @@ class Scalar(Twist):
     """N(y; A(D) + b, std^2 + c) for any A, where b and c are mean and variance of what A(D) misses. One vjp."""
 
     @override
-    def evaluate(
-        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
-    ) -> TwistValue:
+    def evaluate(self, target: Observed, at: Place, rng: Rng) -> TwistValue:
         likelihood = _gaussian(target)
-        x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
+        x0, denoiser_vjp = target.prior.vjp_once(at.x, at.sigma)
         ax0, operator_vjp = likelihood.operator.vjp(x0)
-        total = likelihood.std**2 + spread.measured
-        residual = target.y - ax0 - spread.bias
+        total = likelihood.std**2 + at.measured
+        residual = target.y - ax0 - at.bias
         flat = likelihood.operator.codomain.flatten(residual**2 / total)
         slope = denoiser_vjp(operator_vjp(residual / total))
         return TwistValue(x0, -flat.double().sum(-1) / 2, slope)
@@ -358,26 +325,24 @@ class MonteCarlo(Twist):
     draws: int = 64
 
     @override
-    def evaluate(
-        self, target: Observed, x: Tensor, sigma: float, spread: Spread, rng: Rng
-    ) -> TwistValue:
+    def evaluate(self, target: Observed, at: Place, rng: Rng) -> TwistValue:
         space = target.space
-        x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
-        points = [x0 + math.sqrt(spread.signal) * rng.normal_like(x0) for _ in range(self.draws)]
+        x0, denoiser_vjp = target.prior.vjp_once(at.x, at.sigma)
+        points = [x0 + math.sqrt(at.signal) * rng.normal_like(x0) for _ in range(self.draws)]
         values = torch.stack([log_prob(target, point) for point in points])
-        share = values.softmax(0).to(x.dtype)
-        slope = torch.zeros_like(x)
+        share = values.softmax(0).to(x0.dtype)
+        slope = torch.zeros_like(x0)
         for weight, point in zip(share, points, strict=True):
             slope += space.per_sample(weight) * score(target, point)
         log_value = values.logsumexp(0) - math.log(self.draws)
         return TwistValue(x0, log_value, denoiser_vjp(slope))
 
 
-def signal_times(target: Observed, x: Tensor, sigma: float, v: Tensor) -> tuple[Tensor, LinearMap]:
+def signal_times(target: Observed, at: Place, v: Tensor) -> tuple[Tensor, LinearMap]:
     """`Cov(x_0 | x)^(1/2) v` and the map `v -> Cov(x_0 | x) v`, where the covariance is `sigma^2 dD/dx`."""
-    jacobian = target.prior.vjp(x, sigma)[1]
+    jacobian = target.prior.vjp(at.x, at.sigma)[1]
     root = function_times(torch.sqrt, jacobian, v, target.space, iterations=KRYLOV)
-    return sigma * root, lambda z: sigma**2 * jacobian(z)
+    return at.sigma * root, lambda z: at.sigma**2 * jacobian(z)
 
 
 def _gaussian(target: Observed) -> GaussianLikelihood:
