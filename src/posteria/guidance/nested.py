@@ -19,13 +19,11 @@ from .base import Estimate, LikelihoodRule, Memory, Rule, StepInfo, TiltedRule
 class Nested(Rule):
     """A rule of a posterior whose prior is a tilted law, which a rule of its own stands in for.
 
-    What the outer rule differentiates is the inner one's estimate. With CFG inside it is the outer rule on
-    the `Tilted` as a prior, up to rounding. The density is p(x | c)^w p(x)^(1 - w) p(y | x), as far as both
-    rules stand for it.
+    What the outer rule differentiates is the inner one's estimate. The density is
+    p(x | c)^w p(x)^(1 - w) p(y | x), as far as both rules stand for it.
 
     Args:
-        likelihood: The rule of the posterior, such as `MMPS()`; a sampler that is short for one stands
-            for it.
+        likelihood: The rule of the posterior, such as `MMPS()`, or a sampler that is short for one.
         prior: The rule of the tilted law, such as `APG(4.0)`. It must not push the iterate.
     """
 

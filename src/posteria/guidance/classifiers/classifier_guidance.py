@@ -24,14 +24,10 @@ class ClassifierGuidance(Pointwise):
     """Classifier guidance (Dhariwal & Nichol, 2021, arXiv:2105.05233), algorithm 2.
 
     `D + weight sigma^2 grad_x log p(c | x)`, where p(c | x) is the probability of the label of a
-    *noisy* signal: at weight 1 and with an exact classifier it is the conditional denoiser, and at
-    any weight it is `CFG`, biased in the same way. As everywhere the weight is the power of the condition: on the
-    unconditional member the rule aims at p(x) p(c | x)^weight, and on the conditional one, which
-    has the condition once already, it adds the gradient `weight - 1` times.
-
-    One evaluation a step and one gradient of the classifier; no derivative of the denoiser. A
-    classifier of clean signals is refused, since its gradient at a noisy one means nothing: `EluCD`
-    asks it about the estimate, and `TFG` differentiates through it.
+    *noisy* signal; with an exact classifier it is `CFG`, bias included. The weight is the power of the
+    condition: on the conditional member the gradient is added `weight - 1` times. One evaluation a
+    step and one gradient of the classifier; no derivative of the denoiser. A classifier of clean
+    signals is refused: `EluCD` evaluates it at the estimate, and `TFG` differentiates through it.
 
     Args:
         weight: The power of the condition; by default the target's.
@@ -134,12 +130,9 @@ def guided_member(
 def classified(target: Tilted, classifier: Classifier) -> Posterior:
     """A tilted law as a classifier sees it, p(x) p(c | x)^weight, for any sampler of a posterior.
 
-    The unconditional member is the prior and `weight log p(c | x)` the log-likelihood. TFG takes it,
-    and so do those that draw from it exactly in the limit: FK steering, TDS, the exact sampler.
-
     Args:
-        target: The tilted law; of its members only the unconditional one is used.
-        classifier: Asked about clean signals.
+        target: The tilted law; of its members only the unconditional one is used, as the prior.
+        classifier: Evaluated at clean signals.
 
     Raises:
         CapabilityError: If there is no unconditional member or the condition is no label.

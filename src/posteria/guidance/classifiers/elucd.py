@@ -21,24 +21,16 @@ from .classifier_guidance import Base, check_base, guided_member, label_known_to
 class EluCD(TiltedRule):
     """EluCD (Ma et al., 2024, arXiv:2310.11311): a clean classifier is evaluated on the estimate.
 
-    The gradient of `t1 f_c - logsumexp(t2 f)`, with f the logits, is taken at the denoised signal
-    and *used* as the gradient at the noisy one: the denoiser is not differentiated. In the
-    variance preserving units of the paper, `x / sqrt(1 + sigma^2)`, the mean of a step moves by
+    The gradient of `t1 f_c - logsumexp(t2 f)`, with f the logits, is taken at the denoised signal and
+    *used* as the gradient at the noisy one. In the units of the paper, `x / sqrt(1 + sigma^2)`, the
+    mean of a step moves by `weight (V + gamma max(V) sin(pi t / T)) gradient`, where V is the variance
+    of the ancestral step and its maximum runs over the steps so far. The first term is `sigma^2` here,
+    which is the same for short steps and suits every solver. With a *noisy* classifier,
+    `t1 = t2 = 1` and `gamma = 0` it is classifier guidance.
 
-        weight (V + gamma max(V) sin(pi t / T)) gradient,
-
-    where V is the variance of the ancestral step and its maximum runs over the steps so far. Here the
-    first term is `sigma^2` in place of V, which is the same in the limit of short steps and suits every solver; a
-    deterministic one applies half of both terms, as it does of every score.
-
-    One evaluation a step and one gradient of the classifier. The gradient is taken in the place of
-    another, so that the outcome is exact for no law of the data, whatever the steps. Below `t2 = t1` the
-    logits are no longer a posterior: the class is met more surely and its law less. With a
-    *noisy* classifier the gradient is that at the noisy signal, and `t1 = t2 = 1` with
-    `gamma = 0` is classifier guidance.
-
-    The settings are those of the paper for DDPM. `softened` makes the smooth network that it recommends.
-    Its variant for EDM, which normalises the gradient, is left out.
+    One evaluation a step and one gradient of the classifier. It is biased for every law of the data
+    (docs/guidance.md). The settings are the paper's for DDPM; `softened` makes the smooth network that
+    it recommends.
 
     Args:
         weight: The power of the condition, by default the target's; on the conditional member the

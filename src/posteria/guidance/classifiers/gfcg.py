@@ -18,18 +18,10 @@ from .classifier import Classifier
 class GFCG(Pointwise):
     """Gradient-free classifier guidance (Shenoy et al., 2026, arXiv:2411.15393), in our reconstruction.
 
-    A classifier sees the conditional estimate D_c and is only run forward. Of the classes that are
-    not asked for, the likeliest is the sample's reference r; the less the classifier believes in
-    the class y that is, the stronger the push away from r:
-    `D_c + (weight - 1) (1 - p_y)^power (D_c - D_r)`.
-
-    What is the paper's: a reference class and a strength that follow a classifier's confidence at every step, in
-    place of the unconditional member and a constant, and that it combines with CFG and with autoguidance.
-    What is reconstruction: the formula, the estimate as what the classifier sees, and every constant.
-
-    Two evaluations and one of the classifier; three with `cfg`. The members of all references of
-    a batch are asked for their own rows only. It fails with the classifier: where that is
-    sure of the class, whether right or not, this is the conditional law.
+    A classifier is run forward on the conditional estimate D_c. Of the classes that are not asked for,
+    the likeliest is the sample's reference r; the less probable the class y is, the stronger the push
+    away from r: `D_c + (weight - 1) (1 - p_y)^power (D_c - D_r)`. The idea is the paper's; the formula
+    and every constant are reconstruction. Two evaluations and one of the classifier; three with `cfg`.
 
     Args:
         weight: 1 and the strength of the push at a sample that the classifier takes for another
@@ -37,7 +29,7 @@ class GFCG(Pointwise):
         classifier: Its labels are those of the family.
         power: How fast the push fades with confidence.
         cfg: Weight of classifier-free guidance that is added, with `(cfg - 1) (D_c - D_u)`; 1 is none.
-        weak: A weaker family, which is asked for the reference class in place of the target's (autoguidance).
+        weak: A weaker family, in place of the target's, for the reference class (autoguidance).
     """
 
     classifier: Classifier | None = None

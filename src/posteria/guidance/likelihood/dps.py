@@ -21,9 +21,8 @@ class DPS(LikelihoodRule):
     step is a plain denoising.
 
     Args:
-        zeta: Step size of the data term in the units of the paper, where the gradient is that of
-            the norm of the residual. The paper has 0.3 to 1; 0.2 comes nearest to exact
-            posteriors.
+        zeta: Step size of the data term in the units of the paper, which has 0.3 to 1; 0.2 comes
+            nearest to exact posteriors.
     """
 
     zeta: float = 0.2

@@ -19,15 +19,13 @@ class LGD(LikelihoodRule):
     """Loss guidance by Monte Carlo, LGD-MC (Song et al., 2023, PMLR song23k).
 
     Given x, the signal is taken for a Gaussian around `D(x)` with the variance `r^2` of a white
-    Gaussian prior. The likelihood of x is the mean likelihood of a few draws of it; the exact
-    gradient of its log guides the estimate. With many draws it is PiGDM for any
-    likelihood; with few it is biased towards too much guidance.
-
-    One evaluation and one vjp, and `points` evaluations of the likelihood.
+    Gaussian prior. The likelihood of x is the mean likelihood of a few draws of it; the exact gradient
+    of its log guides the estimate, too much so with few draws. One evaluation and one vjp, and
+    `points` evaluations of the likelihood.
 
     Args:
         points: Draws of the signal. The paper has 10 to 100.
-        prior_std: Standard deviation of an entry of the signal; None measures it once a prior. The paper has 1.
+        prior_std: Standard deviation of an entry of the signal; None measures it. The paper has 1.
         reach: Farthest that the estimate is moved, in the root mean square of its entries over
             `r`; None for any distance (the paper), which diverges where `std` is far below `r`.
     """

@@ -17,12 +17,10 @@ class MMPS(LikelihoodRule):
     """Moment matching (Rozet et al., 2024, arXiv:2405.13712).
 
     Given x, the signal is taken for a Gaussian with its exact moments, the mean `D(x)` and the
-    covariance `sigma^2 J` of Tweedie's formulas; the estimate is its mean given `y` as well. That is exact
-    for Gaussian priors and linear operators. The solve is by conjugate gradients with the transposed
-    Jacobian in place of the Jacobian, which is symmetric for an exact denoiser and nearly so for a
-    network. Other operators are linearised at `D(x)`.
-
-    One evaluation and `iterations` vjps, but no more vjps than `y` has entries.
+    covariance `sigma^2 J` of Tweedie's formulas; the estimate is its mean given `y` as well, exact for
+    Gaussian priors and linear operators (others are linearised at `D(x)`). The solve is by conjugate
+    gradients with the transposed Jacobian in place of the Jacobian, which is symmetric for an exact
+    denoiser. One evaluation and `iterations` vjps, but no more vjps than `y` has entries.
 
     Args:
         iterations: Conjugate gradient iterations.

@@ -20,16 +20,12 @@ from .strength import Bayes, Even, Move, Strength
 class TFG(LikelihoodRule):
     """Training-free guidance (Ye et al., 2024, arXiv:2409.15761), algorithm 1 without its recurrence.
 
-    With log f(x_0) = log p(y | x_0), smoothed by noise on x_0, it (1) moves the iterate by the gradient of
-    log f(D(x)) in x and (2) climbs log f from D(x) by gradients in x_0; both push the iterate after
-    the solver's step and leave the estimate. The sampler `TFG` adds the recurrence and the settings of
-    the methods that are special cases.
-
-    One evaluation, one vjp if `rho` is above 0, and the gradient of log f `points` times for `rho` and
-    `points` times `iterations` for `mu`. Strengths of 0 leave the prior, to the bit.
-
-    The clipping of the estimate to [-1, 1] that the official code does is left out; and its LGD
-    gradient, which is divided by the number of points once too often, is not.
+    With log f(x_0) = log p(y | x_0), smoothed by noise on x_0, it (1) moves the iterate by the gradient
+    of log f(D(x)) in x and (2) climbs log f from D(x) by gradients in x_0; both push the iterate after
+    the solver's step and leave the estimate. One evaluation, one vjp if `rho` is above 0, and the
+    gradient of log f `points` times for `rho` and `points` times `iterations` for `mu`. Strengths of 0
+    leave the prior, to the bit. The official code's clipping of the estimate to [-1, 1] and its
+    division of the LGD gradient by the number of points once too often are left out.
 
     Args:
         rho: Strength of the gradient in x, through the denoiser.
@@ -39,8 +35,8 @@ class TFG(LikelihoodRule):
             `sigma / sqrt(1 + sigma^2)`; 0 does not smooth.
         even: Whether the spread is the same at all levels, not times that.
         points: Draws of that noise, made once a step.
-        reach: Farthest that either gradient moves the estimate, in the root mean square of its entries over
-            `sigma / sqrt(1 + sigma^2)`; None for any distance (the papers).
+        reach: Farthest that either gradient moves the estimate, in the root mean square of its entries
+            over `sigma / sqrt(1 + sigma^2)`; None for any distance (the papers).
         renoise: Whether the noise of the next iterate is that of the estimate after (2), as in universal
             guidance, and not that of the denoiser, as in MPGD and TFG.
         eta: That of the `DDIM` solver it runs with, 1 for `DDPM`.

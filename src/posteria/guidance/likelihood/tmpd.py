@@ -17,12 +17,10 @@ from ..base import Estimate, LikelihoodRule, Memory, StepInfo
 class TMPD(LikelihoodRule):
     """Tweedie moment projection (Boys et al., 2023, arXiv:2310.06721), with a diagonal covariance.
 
-    Given x, the signal is taken for a Gaussian around `D(x)` whose entries are independent with
-    the variances `sigma^2 J 1`, the row sums of Tweedie's covariance. The estimate is its mean given `y`
-    as well. Exact for Gaussian priors of independent entries. The paper's code sums rows of `A J A^T`;
-    sums of J do not depend on how measurements are rotated.
-
-    One evaluation and two vjps, and a solve by conjugate gradients that asks nothing of the prior.
+    Given x, the signal is taken for a Gaussian around `D(x)` whose entries are independent with the
+    variances `sigma^2 J 1`, the row sums of Tweedie's covariance (the paper's code sums rows of
+    `A J A^T`). The estimate is its mean given `y` as well, exact for Gaussian priors of independent
+    entries. One evaluation and two vjps, and a solve that asks nothing of the prior.
     """
 
     needs: ClassVar[str] = "linear operator, Gaussian noise"

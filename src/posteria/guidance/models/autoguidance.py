@@ -16,18 +16,10 @@ from ..base import Pointwise
 class AutoGuidance(Pointwise):
     """Autoguidance (Karras et al., 2024, arXiv:2406.02507): `D_0 + weight (D_1 - D_0)`.
 
-    D_1 is the conditional model and D_0 a weaker one of the *same* condition: smaller or trained
-    for less time, on the same data. The unconditional member is not used. It pushes away from the weaker
-    model's errors, and so towards the likely, without pushing towards the class. This needs a weak
-    model that errs as the strong one does, only more; where it errs in another way, its errors are
-    added with the opposite sign. Two evaluations, of which the weak one may be cheap; one where the
-    weight is 0 (the weak model) or 1.
-
-    For a Gaussian of variance v and a weak model that is too wide by d^2, the outcome has the variance
-    `v^w (v + d^2)^(1 - w)`, below v.
-
-    The official settings for EDM2 on ImageNet 512 with Heun and `Karras(steps=32)`: weight 2.10 for S
-    against XS (FID 1.34) and 2.05 for XXL against M (FID 1.25).
+    D_1 is the conditional model and D_0 a weaker one of the *same* condition, which errs as it does,
+    only more; the unconditional member is not used. Two evaluations, of which the weak one may be
+    cheap; one where the weight is 0 (the weak model) or 1. The official settings for EDM2 on ImageNet
+    512 with Heun and `Karras(steps=32)`: weight 2.10 for S against XS and 2.05 for XXL against M.
 
     Args:
         weight: By default the target's.

@@ -15,16 +15,14 @@ from ..classifiers.classifier import Classifier
 class Experts(Classifier):
     """A classifier of noisy signals made of several, one for each range of noise levels.
 
-    The experts of PPAP (Go et al., 2023, arXiv:2212.05973), fine-tuned from a clean classifier, each
-    on its range: expert n serves the levels from `boundaries[n - 1]` up to below `boundaries[n]`.
-    Every sample asks the expert of its own level. Each call costs one expert.
+    The experts of PPAP (Go et al., 2023, arXiv:2212.05973): expert n serves the levels from
+    `boundaries[n - 1]` up to below `boundaries[n]`, sample by sample. Each call costs one expert.
 
     Args:
-        experts: The classifiers, that of the lowest levels first. Whether an expert knows the level is its
-            own affair: PPAP's are functions of the signal alone (`CleanClassifier`).
+        experts: The classifiers, that of the lowest levels first; PPAP's are functions of the signal
+            alone (`CleanClassifier`).
         boundaries: Levels at which the next expert takes over, one fewer than experts, increasing.
-        preserving: Whether the experts see `x / sqrt(1 + sigma^2)`, the signals of the variance preserving
-            process on which PPAP trains them.
+        preserving: Whether the experts see `x / sqrt(1 + sigma^2)`, as PPAP trains them.
 
     Raises:
         InputError: If boundaries and experts do not fit.

@@ -16,19 +16,14 @@ from ..base import Pointwise
 class RLG(Pointwise):
     """Reinforcement learning guidance (Jin et al., 2025, arXiv:2508.21016): `D_base + weight (D_tuned - D_base)`.
 
-    Where tuning has made `p_tuned = p_base exp(r / b)` of a reward r, the law `p_base^(1 - w) p_tuned^w`
-    is `p_base exp(w r / b)`: weight 0 is the base model, 1 the tuned one, between is less and above
-    is more of the reward than it was tuned for. The target's weight, unless the rule has one, is
-    that power here, and not one of the condition; the power of the condition within both models is
-    `guidance`.
-
-    Exact at every level where tuning has only moved a law; otherwise with the bias of CFG, which
-    takes the law of a noised tilt for the tilt of noised laws: where tuning has narrowed a variance
-    v_u to v, the outcome has `v^w v_u^(1 - w)`. Two evaluations, four where `guidance` is neither 0 nor
-    1; half of that where the weight is 0 or 1. The paper advises weights of 1 to 3.
+    Where tuning has made `p_tuned = p_base exp(r / b)` of a reward r, it aims at `p_base exp(w r / b)`:
+    weight 0 is the base model and 1 the tuned one. The target's weight, unless the rule has one, is
+    that power here; the power of the condition within both models is `guidance`. Exact where tuning
+    has only moved a law, otherwise with the bias of CFG. Two evaluations, four where `guidance` is
+    neither 0 nor 1; half of that where the weight is 0 or 1.
 
     Args:
-        weight: How far to follow the tuning; by default the target's.
+        weight: How far to follow the tuning, 1 to 3 in the paper; by default the target's.
         tuned: The tuned model, a family that is given the target's condition, or a denoiser for
             it. A `repr` leaves it out; a rule that is rebuilt from one has none.
         guidance: Weight of classifier-free guidance inside each model, applied first.

@@ -17,17 +17,10 @@ from ..base import Estimate, Memory, StepInfo, TiltedRule
 class AdaptiveGuidance(TiltedRule):
     """AG (Castillo et al., 2025, arXiv:2312.12487): CFG until the two members agree, then the conditional one alone.
 
-    They agree where the cosine between their predictions of the noise, `(x - D) / sigma`, reaches `threshold`
-    in a sample. At that evaluation both are at hand and CFG is used once more; from the next on the
-    sample costs one evaluation. The cosine is U-shaped: at the highest levels either prediction is
-    the noise itself and it is near 1, so that the published rule would end at once. An armed rule
-    ends only after the cosine has been below the threshold; a sample in which it never is keeps CFG.
-
-    Two evaluations before the end and one after it. Only the samples that still need the
-    unconditional member are given to it. A meter counts those that are.
-
-    A threshold that is low both saves less, as fewer samples are armed, and ends while guidance still matters:
-    now and then a sample then goes to another mode than with CFG.
+    They agree where the cosine between their predictions of the noise, `(x - D) / sigma`, reaches
+    `threshold` in a sample. At the highest levels either prediction is the noise itself and the cosine
+    near 1; an armed rule ends only after it has been below the threshold, and keeps CFG where it never
+    is. Two evaluations before the end of a sample, the last one included, and one after it.
 
     Args:
         weight: The power of the condition, at least 1; by default the target's.

@@ -16,26 +16,17 @@ from ..base import Estimate, Memory, StepInfo, TiltedRule
 class APG(TiltedRule):
     """Adaptive projected guidance (Sadat et al., 2025, arXiv:2410.02416), algorithm 1.
 
-    Of the push `D_c - D_u`, in order: a running sum with a negative coefficient is taken, its norm
-    is cut to a radius, and the part along D_c is scaled by `eta`; `weight - 1` times the rest is
-    added to D_c. The part along D_c is what makes saturated pictures. With `eta=1`, no radius and
-    `beta=0` it is CFG. Two evaluations, one where the weight is 1.
-
-    Norms and angles are of estimates of the clean signal, over the entries of each sample; diffusers
-    takes them on the network's raw output, where radius and direction mean something else. The
-    direction of D_c depends on where the origin is; the paper's data are images in [-1, 1] and
-    centred latents. What is dropped is also the way to a class that differs by its mean: with
-    classes N(mu, I / 4) of N(0, I) in 256 dimensions, |mu| = 6 and weight 15, the outcome is 6.6 along
-    mu, where CFG has 8.1 and the tilted law 7.8. In one dimension, with `eta=0`, there is no guidance at
-    all. The running sum holds the push as it was before the cut, and advances with every
-    evaluation: with Heun twice a step, where `beta` means another thing and the order of the
-    solver is lost.
+    Of the push `D_c - D_u`, in order: a running sum with a negative coefficient is taken (of the push
+    before the cut, advancing with every evaluation: with Heun twice a step), its norm is cut to a
+    radius, and the part along D_c, which makes saturated pictures, is scaled by `eta`; `weight - 1`
+    times the rest is added to D_c. With `eta=1`, no radius and `beta=0` it is CFG. Two evaluations,
+    one where the weight is 1. Norms and angles are of estimates of the clean signal, for data around
+    0; diffusers takes them on the network's raw output.
 
     Args:
         weight: The power of the condition, at least 1; by default the target's.
         eta: Share that is kept of the part along D_c, from 0 (the paper's) to 1.
-        radius: Largest norm of the push, in data units; None for no limit. It is a norm over all
-            entries, not a mean, so it grows with the root of their number.
+        radius: Largest norm of the push over all entries, in data units; None for no limit.
         beta: Coefficient of the running sum, above -1 and below 1; the paper's are negative.
     """
 

@@ -13,12 +13,10 @@ from ..base import Pointwise
 class CFG(Pointwise):
     """Classifier-free guidance (Ho & Salimans, 2022, arXiv:2207.12598): `D_u + weight (D_c - D_u)`.
 
-    The convention is that of Imagen and diffusers, in which weight 1 is the conditional law; the
-    paper's weight is ours minus 1. Two evaluations, one where the weight is 0 or 1.
-
-    At each level this is the score of p(x | c)^w p(x)^(1 - w) of the *noised* laws, which are not
-    the noised tilted law: it draws samples that are too alike. For a Gaussian pair of variances v
-    and v_u the outcome has variance `v^w v_u^(1 - w)` and the tilted law `1 / (w / v + (1 - w) / v_u)`.
+    Weight 1 is the conditional law, as in Imagen and diffusers; the paper's weight is ours minus 1.
+    Two evaluations, one where the weight is 0 or 1. At each level it is the score of
+    p(x | c)^w p(x)^(1 - w) of the *noised* laws, which are not the noised tilted law: samples are too
+    alike.
 
     Args:
         weight: The power of the condition; by default the target's.

@@ -18,17 +18,11 @@ from .cfg import cfg
 class CFGPlusPlus(TiltedRule):
     """CFG++ (Chung et al., 2025, arXiv:2406.08070): a step to a guided estimate, with unguided noise.
 
-    With `D_lam = D_u + lam (D_c - D_u)` the paper's step is `D_lam + kept (x - D_u)`, where the
-    DDIM step is `D + kept (x - D)` and `kept = sigma_next / sigma` without fresh noise. The two are
-    equal for the estimate `D = D_u + w (D_c - D_u)` with `w = lam / (1 - kept)`: both are
-    `(1 - kept) D_u + kept x + lam (D_c - D_u)`. The rule is that estimate, CFG with a weight for each
-    step. So with `DDIM(eta)` it is the paper's method to rounding. With another solver it is CFG
-    with these weights, which is not what the paper's own variants do.
-
-    The weight `lam sigma / (sigma - sigma_next)` grows as steps get finer, for each adds
-    `lam (D_c - D_u)`: a `lam` tuned at 50 steps is twice the guidance at 100, and there is no law
-    that many steps tend to. For N(1.5, 1) of N(0, 1) and 0.6 the mean is 4.2, 7.9 and 15.4 after 25,
-    50 and 100 steps of `Table`. Two evaluations. The weight of the target is not used.
+    The paper's step, `D_u + lam (D_c - D_u) + kept (x - D_u)` where `kept = sigma_next / sigma` without
+    fresh noise, is a DDIM step to `D_u + w (D_c - D_u)` with `w = lam / (1 - kept)`. That estimate is
+    the rule: with `DDIM(eta)` the paper's method to rounding, with another solver CFG with these
+    weights. They grow as steps get finer: there is no law that many steps tend to. Two evaluations.
+    The weight of the target is not used.
 
     Args:
         weight: None; the strength is `lam`.

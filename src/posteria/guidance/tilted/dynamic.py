@@ -24,18 +24,11 @@ class DynamicCFG(TiltedRule):
 
     At each step the DDIM move to the next level is made with every weight of `weights`, evaluators
     score the noisy states that come of it, and each sample takes the weight of its best total
-    `sum_e a_e e(x)`. Evaluators whose score moves count more:
-    `a_e ~ |e_t - e_{t+1}| / (|e_{t+1}| + floor)`, of sum 1. The paper's formula has neither the size nor the
-    floor nor the sum, and does not say of which states: here of those that the last two steps ended
-    in. Until there are two, all count the same. The target's own weight is not used.
-
-    Two evaluations a step whatever the number of weights, and one score for each weight and
-    evaluator.
-
-    The best next state is not the best sample: an evaluator of alignment alone takes the largest
-    weight at every step. With another solver than DDIM the choice is of a move that is not made. A relative
-    change needs a score whose 0 means something: add a constant to a log-density, and the shares are
-    others; where the scores have one unit, as log-probabilities do, fixed `shares` are as good.
+    `sum_e a_e e(x)`. Evaluators whose score has moved between the last two steps count more:
+    `a_e ~ |e_t - e_{t+1}| / (|e_{t+1}| + floor)`, of sum 1; until there are two, all count the same. A
+    relative change needs a score whose 0 means something; where the scores have one unit, as
+    log-probabilities do, fixed `shares` are as good. The target's own weight is not used. Two
+    evaluations a step, and one score for each weight and evaluator.
 
     Args:
         weight: None; the rule has `weights`.
@@ -45,8 +38,8 @@ class DynamicCFG(TiltedRule):
         shares: Fixed a_e in place of the changing ones, one for each evaluator.
         as_published: What is done as in the paper:
 
-            - `literal`: shares are `a_e = (e_t - e_{t+1}) / e_{t+1}`, which may be negative or huge (0 where e_{t+1}
-              is 0) and turn against a negative score that grows.
+            - `literal`: shares are `a_e = (e_t - e_{t+1}) / e_{t+1}`, which may be negative or huge (0 where
+              e_{t+1} is 0) and turn against a negative score that grows.
     """
 
     weights: tuple[float, ...] = (1.0, 3.0, 7.5, 11.0, 15.0)

@@ -18,15 +18,9 @@ from .cfg import cfg
 class Interval(Pointwise):
     """Guidance in a limited interval (Kynkaanniemi et al., 2024, arXiv:2404.07724): CFG for `low < sigma <= high`.
 
-    Elsewhere it is the conditional model alone and the unconditional one is not evaluated: 2
-    evaluations inside, 1 outside. At high noise guidance throws away modes, and at low noise it has
-    no effect but its cost. It still samples from no named law: for a Gaussian pair of variances v
-    and v_u the outcome of the flow has the variance `v ((v_u + low^2) / (v_u + high^2))^(1 - w)
-    ((v + low^2) / (v + high^2))^(w - 1)`, which is the tilted law's for some intervals only.
-
-    The estimate jumps at both ends, where a solver of second order loses its order for a step. The
-    official code chooses whole steps by their index, so that both evaluations of a Heun step are
-    guided; here every evaluation is judged by its own level. The numbers of guided evaluations agree.
+    Elsewhere it is the conditional model alone: 2 evaluations inside, 1 outside. The estimate jumps at
+    both ends, where a solver of second order loses its order for a step. Every evaluation is judged by
+    its own level; the official code chooses whole steps.
 
     Args:
         weight: The power of the condition inside; by default the target's.

@@ -26,16 +26,10 @@ class LinearAG(TiltedRule):
     """LinearAG (Castillo et al., 2025, arXiv:2312.12487): CFG with every second unconditional prediction estimated.
 
     At the first `guided` levels a step of CFG takes turns with one in which the unconditional
-    prediction of the noise, `(x - D) / sigma`, is a fixed linear combination of the conditional ones
-    so far and the unconditional ones so far, those that were estimated included. The rest of the
-    schedule is conditional alone. The coefficients, one number for each pair of levels, come from `fit`.
-
-    At 20 steps it takes 25 evaluations, and CFG 40. The solver makes one evaluation a step.
-
-    It holds for the levels, the weight, the condition and the family of the fit. Most of its distance to CFG is
-    due to the conditional rest, for which `share=1` in `fit` is the remedy (30 evaluations at 20 steps). The
-    estimates become regressors, so that their errors feed back: without a ridge they explode, and
-    with one a sample may still leave for another mode.
+    prediction of the noise, `(x - D) / sigma`, is a fixed linear combination of the conditional and
+    unconditional ones so far, those that were estimated included; the rest of the schedule is
+    conditional alone. The coefficients come from `fit` and hold for its levels, weight, condition and
+    family. At 20 steps it takes 25 evaluations, and CFG 40. The solver makes one evaluation a step.
 
     Args:
         weight: The power of the condition, at least 1; by default the target's.

@@ -18,16 +18,9 @@ class Rescale(Pointwise):
     """CFG rescale (Lin et al., 2024, arXiv:2305.08891), section 3.4.
 
     The guided output F_w of the network is multiplied by `std(F_c) / std(F_w)`, each taken over the
-    entries of one sample, and mixed with F_w. Large weights then do not blow up the contrast. The
-    factor acts on the mean of the entries too. Two evaluations, one where the weight is 1.
-
-    It is not the same on every kind of output. The paper's networks predict the velocity v, which
-    is the default here; diffusers rescales whatever the network predicts. At low noise v is nearly
-    the noise, whose spread is 1 whatever the signal, so that the rule does next to nothing there;
-    on estimates of the clean signal (`X0()`) it acts at every level. Where the prior is N(0, I),
-    whose velocity is 0, it is CFG with the weight `phi + (1 - phi) weight`. It does nothing to a
-    signal of one entry or against a shift of all entries by the same amount, and where guidance has
-    narrowed the spread it drives it up.
+    entries of one sample, and mixed with F_w. The paper's networks predict the velocity, which is the
+    default here and changes next to nothing at low noise; diffusers rescales whatever the network
+    predicts. Two evaluations, one where the weight is 1.
 
     Args:
         weight: The power of the condition, at least 1; by default the target's.

@@ -18,15 +18,10 @@ class TwoLevel(Pointwise):
 
     Here D_c is evaluated at the level `sigma sqrt(weight / (1 + delta))` and D_u at
     `sigma sqrt((weight - 1) / delta)`. The score of the noised tilted law is that of this estimate and
-    a Renyi term between the laws of x_0 at the two levels, whatever `delta` is; the term is left out.
-    `delta = weight - 1` is classifier-free guidance; below that both levels are above `sigma`, and
-    at the schedule's highest one a network may not know them.
-
-    For Gaussians of variances v and v_u in every direction the term vanishes at all levels where
-    `delta = (weight - 1) s / v_u`, `s = 1 / (weight / v + (1 - weight) / v_u)` being the variance of the tilted
-    law: this is then its denoiser. The published code has `weight - 1` in place of `delta` in the
-    estimate and not in the levels, which even without noise is not the score of the tilted law.
-    Two evaluations.
+    a Renyi term between the laws of x_0 at the two levels, which is left out. `delta = weight - 1` is
+    classifier-free guidance; below that both levels are above `sigma`, and at the schedule's highest
+    one a network may not know them. (The published code has `weight - 1` in place of `delta` in the
+    estimate and not in the levels.) Two evaluations.
 
     Args:
         weight: The power of the condition, above 1; by default the target's.
