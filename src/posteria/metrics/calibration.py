@@ -113,10 +113,9 @@ def tarp_ranks(
         x: Samples of m >= 2 simulations, `[n, m, *event]`.
         truth: `[m, *event]`.
         generator: Breaks ties, on the device of the truth.
-        references: Points that were not chosen by looking at the truth of their simulation, `[m,
-            *event]`. By default the last sample of each simulation, which is then left out: too narrow
-            or misplaced samples are nearer to it than the truth is. Points that depend on the
-            measurement (a pseudo-inverse) also see samples that ignore the measurement.
+        references: Points that were not chosen by looking at the truth of their simulation, `[m, *event]`;
+            by default the last sample of each simulation, which is then left out. Points that depend on
+            the measurement also see samples that ignore it.
 
     Returns:
         Ranks `[m]` and the number of samples that the truths were ranked among.
@@ -148,14 +147,8 @@ def expected_coverage(
     """The coverage of credible balls around reference points (TARP; Lemos et al., 2023, arXiv:2302.03026).
 
     A curve below the diagonal means that samples are underdispersed or biased, one above that they are
-    overdispersed. Levels are `k / (n + 1)` and count the truth among the samples, so that exact samples lie
-    on the diagonal in the mean even if they are few. For a p-value, give `tarp_ranks` to `uniformity`.
-
-    Args:
-        x: See `tarp_ranks`, as for the other arguments.
-        truth: `[m, *event]`.
-        generator: Breaks ties.
-        references: `[m, *event]`.
+    overdispersed. Levels count the truth among the samples, so that exact samples lie on the diagonal
+    in the mean even if they are few. Arguments as of `tarp_ranks`, whose ranks `uniformity` tests.
     """
     ranks, n = tarp_ranks(x, truth, generator, references)
     k = torch.arange(n + 2, device=ranks.device)
@@ -167,14 +160,10 @@ def expected_coverage(
 def interval_coverage(x: Tensor, truth: Tensor, level: float = 0.9) -> float:
     """The share of the entries of the truth that are inside the central interval of their samples.
 
-    Right for any number of samples: among n exact samples the truth has one of n + 1 ranks with equal
-    probability, so it stands for a slice `1 / (n + 1)` of [0, 1], and the part of its slice that is
-    inside the central `level` counts. With 4 samples and level 0.9 an entry counts 1 if it is between
-    the samples and 0.75 if outside, 0.9 in the mean; the interval between interpolated quantiles of 4
-    samples would hold about half of the truths.
-
-    The price is that few samples cannot show all of a failure: the share is never below
-    `1 - (n + 1) (1 - level) / 2`, above 0 for less than 19 samples at level 0.9.
+    Right for any number of samples: among n exact samples the truth stands for a slice `1 / (n + 1)` of
+    [0, 1], and the part of its slice that is inside the central `level` counts. The price is that few
+    samples cannot show all of a failure: the share is never below `1 - (n + 1) (1 - level) / 2`, above
+    0 for less than 19 samples at level 0.9.
 
     Args:
         x: Samples, `[n, *shape]`.
@@ -241,10 +230,11 @@ class RankTests(NamedTuple):
 def rank_tests(ranks: Tensor, n: int, generator: torch.Generator) -> RankTests:
     """Tests of ranks that tell a shift from a wrong width, exact for any number of simulations and samples.
 
-    A rank r among n becomes a normal score, the quantile of N(0, 1) at `(r + u) / (n + 1)` with u uniform on [0, 1).
-    Of uniform ranks scores are exactly independent draws of N(0, 1), however few ranks there are:
-    their mean over its standard error follows Student's t whatever the width, and their variance a chi-square law
-    whatever the shift. What is left of the shape is for Pearson's test of the ranks (`uniformity`), an asymptotic one.
+    A rank r among n becomes a normal score, the quantile of N(0, 1) at `(r + u) / (n + 1)` with u uniform
+    on [0, 1). Scores of uniform ranks are exactly independent draws of N(0, 1): their mean over its
+    standard error follows Student's t whatever the width, and their variance a chi-square law whatever
+    the shift. What is left of the shape is for Pearson's test of the ranks (`uniformity`), an
+    asymptotic one.
 
     Args:
         ranks: Of independent simulations, `[m, *shape]`, at least 10 of them.

@@ -91,8 +91,6 @@ def two_sample_floor(
 ) -> Floor:
     """The sliced Wasserstein distance to expect between two independent exact sets of `n` samples.
 
-    A sampler at this distance from `n` exact draws is indistinguishable from an exact one by this metric.
-
     Args:
         draw: Draws exactly: `draw(n, generator)` returns `[n, *event]`; the generator is on the CPU.
         n: Samples a set.
@@ -147,11 +145,11 @@ def c2st(x: Tensor, y: Tensor, *, folds: int = 5, features: int = 256, seed: int
     """Classifier two-sample test (arXiv:1610.06545): accuracy 0.5 for indistinguishable sets, 1 for separable ones.
 
     The classifier is a ridge-penalised logistic regression on the entries, their squares, and random
-    Fourier features of two scales; it has one optimum, which Newton's method finds. Its accuracy is
-    taken on samples that it was not fitted to. Two sets of one law have 0.5 in the mean with a standard
-    deviation of about `0.5 / sqrt(2 n)`. A weak classifier's 0.5 proves less than a strong one's: this
-    one sees a shift of half a standard deviation in 8 dimensions with 500 samples (0.58; the best
-    possible is 0.60), and in as many hardly sees 25 separate modes grow by a fifth in width.
+    Fourier features of two scales; its accuracy is taken on samples that it was not fitted to. Two sets
+    of one law have 0.5 in the mean with a standard deviation of about `0.5 / sqrt(2 n)`. A weak
+    classifier's 0.5 proves less than a strong one's: this one sees a shift of half a standard deviation
+    in 8 dimensions with 500 samples (0.58; the best possible is 0.60), and hardly sees 25 separate
+    modes grow by a fifth in width.
 
     Args:
         x: Samples, `[n, *event]`.
@@ -293,8 +291,7 @@ def covariance_error(x: Tensor, covariance: Tensor) -> float:
     """How far the covariance of the samples is off, relative to the exact one.
 
     In coordinates in which the exact covariance is the identity, the Frobenius norm of the difference
-    over `sqrt(d)`, which is the norm of the identity: samples that are twice as wide in every direction
-    have 3, samples that are all equal have 1. Exact samples of a Gaussian law have about
+    over `sqrt(d)`: samples that are all equal have 1. Exact samples of a Gaussian law have about
     `sqrt((d + 1) / (n - 1))`.
 
     Args:

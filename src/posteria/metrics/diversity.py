@@ -71,12 +71,9 @@ class PrecisionRecall(NamedTuple):
 def precision_recall(x: Tensor, y: Tensor, k: int = 3) -> PrecisionRecall:
     """Improved precision and recall (Kynkaanniemi et al., 2019, arXiv:1904.06991, equations 1 to 3).
 
-    The manifold of a set is the union of closed balls around its members, each as wide as the
-    distance to the member's k-th nearest neighbour. A single outlier of the reference makes a wide
-    ball and raises precision; `density_coverage` was made for that. Both depend on the numbers of
-    samples, which should be equal, and the same wherever values are compared.
-
-    Cost: `n^2 + m^2 + n m` distances.
+    The manifold of a set is the union of closed balls around its members, each as wide as the distance
+    to the member's k-th nearest neighbour. Both depend on the numbers of samples, which should be
+    equal, and the same wherever values are compared. Cost: `n^2 + m^2 + n m` distances.
 
     Args:
         x: Features of samples, `[n, d]`, more than k.
@@ -112,13 +109,10 @@ class DensityCoverage(NamedTuple):
 def density_coverage(x: Tensor, y: Tensor, k: int = 5) -> DensityCoverage:
     """Density and coverage (Naeem et al., 2020, arXiv:2002.09797, equations 3 and 4).
 
-    Balls around the reference reach to the k-th nearest neighbour there and are open, as in the
-    authors' code, so that a set has density 1 in itself. Independent samples of the reference's law
-    have density 1 in the mean, and coverage `1 - (m-1)...(m-k) / ((n+m-1)...(n+m-k))`, which for n = m
-    is about `1 - 2^-k`: 0.97 for k = 5. Members of the reference with k copies or more have no ball,
-    and are never covered.
-
-    Cost: `m^2 + n m` distances.
+    Balls around the reference reach to the k-th nearest neighbour there and are open, as in the authors'
+    code. Independent samples of the reference's law have density 1 in the mean, and coverage
+    `1 - (m-1)...(m-k) / ((n+m-1)...(n+m-k))`: 0.97 for k = 5 and n = m. Members of the reference with k
+    copies or more have no ball. Cost: `m^2 + n m` distances.
 
     Args:
         x: Features of samples, `[n, d]`.
@@ -170,14 +164,11 @@ class Cosine(Kernel):
 
 @dataclass(frozen=True)
 class RBF(Kernel):
-    """The kernel `exp(-|a - b|^2 / (2 bandwidth^2))`.
-
-    Holds an `[n, n]` matrix and costs `n^3`.
+    """The kernel `exp(-|a - b|^2 / (2 bandwidth^2))`. Holds an `[n, n]` matrix and costs `n^3`.
 
     Args:
-        bandwidth: In the units of the features, above 0. It has no default, because one that is taken
-            from the samples shrinks as they do: take one from the reference, such as its
-            `mean_pairwise_distance`, and the same for all sets that are compared.
+        bandwidth: In the units of the features, above 0; such as the `mean_pairwise_distance` of the
+            reference, and the same for all sets that are compared.
     """
 
     bandwidth: float
@@ -203,8 +194,7 @@ def vendi(x: Tensor, kernel: Kernel = COSINE) -> float:
     """The Vendi score (Friedman and Dieng, 2022, arXiv:2210.02410): an effective number of samples.
 
     The exponential of the entropy of the eigenvalues of the similarities over n: from 1, all samples
-    alike, to n, no two alike. It uses no reference: noise scores highest. By cosine, features that
-    share a large offset are all alike.
+    alike, to n. It uses no reference: noise scores highest.
 
     Args:
         x: Features, `[n, d]`.
@@ -221,11 +211,7 @@ def vendi(x: Tensor, kernel: Kernel = COSINE) -> float:
 
 
 def mean_pairwise_distance(x: Tensor) -> float:
-    """The mean Euclidean distance between two different samples, in units of the features.
-
-    Args:
-        x: Features, `[n, d]`, at least 2.
-    """
+    """The mean Euclidean distance between two different samples, of features `[n, d]`, at least 2."""
     (x,) = _features(x, least=2)
     if not _finite(x):
         return math.nan
@@ -236,13 +222,10 @@ def mean_pairwise_distance(x: Tensor) -> float:
 def frechet_distance(x: Tensor, y: Tensor) -> float:
     """The squared Frechet distance between Gaussians fitted to two sets (arXiv:1706.08500).
 
-    With Inception's features it is FID, with DINOv2's FD-DINOv2. Covariances are unbiased (over
-    n - 1), as in FID's code; the distance is not: two sets of one law are above 0, by more the fewer
-    samples and the wider the features, so compare equal numbers of samples only.
-
-    The trace of the root of the product of the covariances is the sum of the singular values of a
-    product of their factors, which holds for fewer samples than features too and loses no digits to a
-    root of a matrix. Cost: `(n + m) d min(n, d)` and `min(n, d)^3`.
+    With Inception's features it is FID, with DINOv2's FD-DINOv2. Two sets of one law are above 0, by more
+    the fewer samples and the wider the features, so compare equal numbers of samples only. From
+    factors of the covariances, which holds for fewer samples than features too. Cost:
+    `(n + m) d min(n, d)` and `min(n, d)^3`.
 
     Args:
         x: Features, `[n, d]`, at least 2.
@@ -256,10 +239,6 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
 def frechet_of_moments(ours: Moments, theirs: Moments) -> float:
     """The squared Frechet distance between Gaussians of known moments, such as stored statistics.
-
-    Args:
-        ours: Mean `[*event]` and covariance `[d, d]`.
-        theirs: Mean `[*event]` and covariance `[d, d]`.
 
     Raises:
         ShapeError: If the laws differ in shape.

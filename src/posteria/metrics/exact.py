@@ -81,8 +81,8 @@ class AgainstExact:
         """The metrics of a set of samples `[n, *event]`; NaN if they are not finite.
 
         `distance` is sliced Wasserstein-1 over the axes, in data units, and `ratio` that over the floor;
-        `mean_error` (in standard deviations) and `variance_ratio` are along the axes; `mode_weight_error` is the total
-        variation of the weights of components, `coverage_90` that of pixels by central intervals.
+        `mean_error` (in standard deviations) and `variance_ratio` are along the axes; `mode_weight_error` is
+        the total variation of the weights of components, `coverage_90` that of pixels by central intervals.
 
         Raises:
             ShapeError: If there are not `n` samples of the law's shape.

@@ -90,8 +90,6 @@ class Inception(PictureFeatures):
     """Features of FID: the 2048 of Inception-v3 before its last layer, `[n, channels, height, width]` to `[n, 2048]`.
 
     Pictures are rounded to bytes and resized to 299 x 299 by torch-fidelity as by the original code.
-    Loaded by `load_features`.
-
     The network takes bytes `[n, 3, height, width]` to a tuple with the features `[n, d]`.
     """
 
@@ -107,11 +105,9 @@ class Inception(PictureFeatures):
 class DINOv2(PictureFeatures):
     """The class token of DINOv2, `[n, channels, height, width]` to `[n, d]` (Stein et al., 2023, arXiv:2306.04675).
 
-    Pictures are resized to 224 x 224 (bicubic, antialiased) and normalised as for ImageNet. transformers
-    interpolates the embeddings of positions a little differently from DINOv2's own code, so compare
-    with values from here. Loaded by `load_features`.
-
-    The network is a `Dinov2Model` of transformers.
+    Pictures are resized to 224 x 224 (bicubic, antialiased) and normalised as for ImageNet. The network is
+    a `Dinov2Model` of transformers, which interpolates the embeddings of positions a little differently
+    from DINOv2's own code, so compare with values from here.
     """
 
     side = 224

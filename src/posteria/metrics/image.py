@@ -10,15 +10,11 @@ MARGIN = 5
 
 
 def psnr(x: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, each picture by itself.
+    """Peak signal-to-noise ratio in dB, each picture by itself, `[n]`.
 
     Args:
         x: Pictures, `[n, channels, height, width]`; values beyond [-1, 1] are clipped.
-        truth: One picture for all, `[channels, height, width]`, or one each, `[n, channels, height,
-            width]`.
-
-    Returns:
-        `[n]`.
+        truth: One picture for all, `[channels, height, width]`, or one each.
 
     Raises:
         ShapeError: If the pictures differ in shape.
@@ -29,18 +25,9 @@ def psnr(x: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(x: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity (Wang et al., 2004) with a Gaussian window of 11 pixels and standard deviation 1.5.
+    """Structural similarity (Wang et al., 2004) with a Gaussian window of 11 pixels and standard deviation 1.5, `[n]`.
 
-    Args:
-        x: Pictures, `[n, channels, height, width]`; values beyond [-1, 1] are clipped.
-        truth: One picture for all, or one each; as for `psnr`.
-
-    Returns:
-        `[n]`.
-
-    Raises:
-        ShapeError: If the pictures differ in shape, or a side is shorter than 6 pixels.
-        InputError: If there is none.
+    Arguments and errors as of `psnr`; a side has at least 6 pixels.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 

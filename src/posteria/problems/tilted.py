@@ -94,12 +94,9 @@ def _mixture(
 def cfgig_toy(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
     """The toy of CFGiG's paper (arXiv:2505.21101), in one dimension.
 
-    p = 0.5 N(-2, 1) + 0.5 N(2, 1) and p(. | c) = 0.5 N(1.5, 0.1) + 0.5 N(2.5, 0.1), by variances. With weight 3
-    the tilted law has mean 2.002 and standard deviation 0.550. Its modes overlap under little noise.
-
-    Args:
-        weight: The power of the condition.
-        dtype: Dtype of the priors.
+    p = 0.5 N(-2, 1) + 0.5 N(2, 1) and p(. | c) = 0.5 N(1.5, 0.1) + 0.5 N(2.5, 0.1), by variances. With
+    the power of the condition, `weight`, at 3 the tilted law has mean 2.002 and standard deviation
+    0.550. Its modes overlap under little noise. `dtype` is that of the priors, as in all of these.
     """
     conditional = _mixture([0.5, 0.5], [[1.5], [2.5]], [[[0.1]], [[0.1]]])
     free = _mixture([0.5, 0.5], [[-2.0], [2.0]], [[[1.0]], [[1.0]]])
@@ -110,13 +107,8 @@ def rare_mode(weight: float = 2.0, dtype: torch.dtype = F64) -> TiltedProblem:
     """A class with a rare mode of its own and a common mode shared with the others, in one dimension.
 
     p(. | c) = 0.35 N(-3, 0.09) + 0.65 N(3, 0.36), by variances; a fifth of all is of that class and the
-    rest is N(3, 1). The condition favours the rare mode: with weight 2 it has 0.758 of the tilted
-    law, so that the tilt moves 0.41 of the mass, over ten standard deviations of the wider mode. A sampler that
-    starts from conditional samples has to carry them across.
-
-    Args:
-        weight: The power of the condition.
-        dtype: Dtype of the priors.
+    rest is N(3, 1). With weight 2 the rare mode has 0.758 of the tilted law: the tilt moves 0.41 of
+    the mass, over ten standard deviations of the wider mode.
     """
     shares, means, covariances = [0.35, 0.65], [[-3.0], [3.0]], [[[0.09]], [[0.36]]]
     conditional = _mixture(shares, means, covariances)
@@ -131,10 +123,6 @@ def narrow_mode(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
 
     p(. | c) = 0.5 N(-1.5, 0.1) + 0.5 N(1.5, 0.2) and p = 0.35 N(-1.5, 0.4) + 0.65 N(1.5, 0.35), by
     variances. With weight 3 the narrow mode has 0.872 of the tilted law: the tilt moves 0.37 of the mass.
-
-    Args:
-        weight: The power of the condition.
-        dtype: Dtype of the priors.
     """
     means = [[-1.5], [1.5]]
     conditional = _mixture([0.5, 0.5], means, [[[0.1]], [[0.2]]])
@@ -145,14 +133,10 @@ def narrow_mode(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
 def three_kinds(weight: float = 3.0, dtype: torch.dtype = F64) -> TiltedProblem:
     """A class of three modes in the plane, of which the rarest is its own.
 
-    p(. | c) has the shares 0.55, 0.3 and 0.15 at the corners of a triangle of radius 3; a fifth of
-    all is of that class, and the rest has 0.7 and 0.3 around the first two corners, more widely. With
-    weight 3 the shares are 0.306, 0.161 and 0.533: the tilt moves 0.38 of the mass between modes that
-    are more than five of the largest standard deviations apart.
-
-    Args:
-        weight: The power of the condition.
-        dtype: Dtype of the priors.
+    p(. | c) has the shares 0.55, 0.3 and 0.15 at the corners of a triangle of radius 3; a fifth of all is
+    of that class, and the rest has 0.7 and 0.3 around the first two corners, more widely. With weight 3
+    the shares are 0.306, 0.161 and 0.533: the tilt moves 0.38 of the mass between modes that are more
+    than five of the largest standard deviations apart.
     """
     shares, means = [0.55, 0.3, 0.15], [[3.0, 0.0], [-1.5, 2.6], [-1.5, -2.6]]
     covariances: list[object] = [
@@ -175,14 +159,9 @@ def gaussian_pair(
 ) -> TiltedProblem:
     """A Gaussian and its posterior after a measurement, whose tilted law is a Gaussian.
 
-    The unconditional law has standard deviations from 2 down to 0.5 along Haar directions; the
-    measurement adds precisions from 0.25 up to 4 along the axes, and pulls towards 1.
-
-    Args:
-        weight: The power of the condition.
-        d: Dimension, at least 2.
-        seed: Draws the directions.
-        dtype: Dtype of the priors.
+    The unconditional law has standard deviations from 2 down to 0.5 along Haar directions, drawn by
+    `seed`, in `d` dimensions, at least 2; the measurement adds precisions from 0.25 up to 4 along the
+    axes, and pulls towards 1.
     """
     require(d >= 2, f"A Gaussian pair has at least 2 dimensions; d={d}.")
     generator = torch.Generator().manual_seed(seed)

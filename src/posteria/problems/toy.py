@@ -87,15 +87,15 @@ def gaussian_half(
 ) -> Problem:
     """White noise whose first half is measured: N(0, scale^2 I), with a noise level of half the scale.
 
-    In units of the scale the posterior does not depend on it, which exposes a sampler that assumes data of
-    unit variance. On the measured half the prior itself has a mean error of 2 posterior standard
+    In units of the scale the posterior does not depend on it, which exposes a sampler that assumes data
+    of unit variance. On the measured half the prior itself has a mean error of 2 posterior standard
     deviations in the root mean square, and 5 times the variance.
 
     Args:
         scale: Standard deviation of the prior.
         d: Dimension, at least 2.
-        seed: Draws truth and measurement.
-        dtype: Dtype of the prior.
+        seed: Draws truth and measurement, as in all of these.
+        dtype: Dtype of the prior, as in all of these.
     """
     require(d >= 2 and scale > 0, f"d is at least 2 and scale above 0; got d={d}, scale={scale}.")
     generator = torch.Generator().manual_seed(seed)
@@ -106,16 +106,10 @@ def gaussian_half(
 def gaussian_correlated(
     d: int = 16, d_y: int = 8, seed: int = 0, dtype: torch.dtype = F64
 ) -> Problem:
-    """A Gaussian with the spectrum of natural images, measured through a random matrix.
+    """A Gaussian with the spectrum of natural images in `d` dimensions, measured `d_y` times through a random matrix.
 
     The prior's k-th standard deviation is 1 / k along a Haar direction, its mean is standard normal;
     A = U diag(s) V^T with Haar U and V and s uniform on (0, 1); the noise level is 0.1.
-
-    Args:
-        d: Dimension.
-        d_y: Number of measurements, at most d.
-        seed: Draws prior, operator, truth and measurement.
-        dtype: Dtype of the prior.
     """
     generator = torch.Generator().manual_seed(seed)
     mean = torch.randn(d, dtype=F64, generator=generator)
@@ -129,17 +123,11 @@ def gaussian_correlated(
 
 
 def gmm25(d: int, d_y: int, seed: int, dtype: torch.dtype = F64) -> Problem:
-    """The posterior of a mixture of 25 unit Gaussians measured through a random matrix.
+    """The posterior of a mixture of 25 unit Gaussians in `d` dimensions, measured `d_y` times through a random matrix.
 
     After the protocol of MCGDiff and DCPS (arXiv:2308.07983, arXiv:2410.09945): means (8i, 8j) for
     i, j in -2..2, repeated d/2 times; weights uniform on (0, 1); A = U diag(s) V^T with Haar U and
     V and s uniform on (0, 1); noise level uniform on (0, 1) times max(s), plus 0.01.
-
-    Args:
-        d: Dimension, even.
-        d_y: Number of measurements, at most d.
-        seed: Draws weights, operator, truth and measurement.
-        dtype: Dtype of the prior.
     """
     require(d >= 2 and d % 2 == 0, f"The means of gmm25 are pairs repeated; d={d} is not even.")
     generator = torch.Generator().manual_seed(seed)
@@ -158,12 +146,7 @@ def banana(seed: int = 0, dtype: torch.dtype = F64) -> Problem:
     """A curved density in the plane, measured across its arms: two unequal modes, each bent.
 
     101 round Gaussians of width 0.2 along the parabola b = (a^2 - 1) / 2 with weights that make `a`
-    nearly standard normal. They overlap, and as a mixture they have exact
-    answers. Measured is `0.3 a + b` with noise of level 0.2.
-
-    Args:
-        seed: Draws truth and measurement.
-        dtype: Dtype of the prior.
+    nearly standard normal. Measured is `0.3 a + b` with noise of level 0.2.
     """
     a = torch.linspace(-3, 3, 101, dtype=F64)
     means = torch.stack([a, (a**2 - 1) / 2], -1)
@@ -186,14 +169,9 @@ MAPS: dict[str, Callable[[Tensor], Tensor]] = {"radius": _radius, "product": _pr
 
 
 def nonlinear_2d(kind: str = "radius", seed: int = 0, dtype: torch.dtype = F64) -> Problem:
-    """Three Gaussians in the plane, measured by |x|^2 (a broken ring) or x_1 x_2 (two hyperbolas).
+    """Three Gaussians in the plane, measured by |x|^2 (`radius`, a broken ring) or x_1 x_2 (`product`, two hyperbolas).
 
     The posterior is exact by quadrature. The noise level is 0.5.
-
-    Args:
-        kind: `radius` or `product`.
-        seed: Draws truth and measurement.
-        dtype: Dtype of the prior.
     """
     if kind not in MAPS:
         raise unknown("kind", kind, MAPS)
