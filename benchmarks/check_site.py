@@ -26,46 +26,10 @@ OPTIONS = (
 )
 # Seconds for a page, and how often it is opened: on a busy machine a browser sometimes hangs as it starts.
 PATIENCE, ATTEMPTS = 90.0, 3
-# Before all other scripts.
-LISTEN = """<script>
-const errors = [];
-addEventListener('error', event => errors.push(
-  event.message || `${event.target.src || event.target.href} does not load`), true);
-addEventListener('unhandledrejection', event => errors.push(String(event.reason)));
-console.error = (...words) => errors.push(words.join(' '));
-</script>"""
-# What is seen: marks of curves, cells of tables, pictures.
-VISIT = """<script>
-const shown = {};
-const wait = time => new Promise(done => setTimeout(done, time));
-const seen = query => [...document.querySelectorAll(query)].filter(
-  found => found.getClientRects().length && found.naturalWidth !== 0);
-const count = async () => {
-  for (let k = 0; k < 50; k++) {
-    await wait(100);
-    const parts = seen('#plot_container .main-svg .points path, tbody td, #image_container img');
-    if (parts.length) return parts.length;
-  }
-  return 0;
-};
-const visit = async () => {
-  await wait(500);
-  for (const view of document.querySelectorAll('#view-tabs span')) {
-    setConfig(view);
-    shown[view.textContent] = await count();
-    for (const select of seen('select[id^=change_]'))
-      for (const option of select.options) {
-        select.value = option.value;
-        select.dispatchEvent(new Event('change'));
-        await wait(20);
-      }
-  }
-  if (!Object.keys(shown).length) shown.page = await count();
-};
-addEventListener('load', () => visit().catch(error => errors.push(String(error))).then(
-  () => fetch('ADDRESS', {method: 'POST', mode: 'no-cors', body: JSON.stringify({errors, shown})})
-));
-</script>"""
+# What a page is made to do: to note its errors, and to open its views and count what is seen in each.
+LISTEN, VISIT = (
+    (Path(__file__).parent / "pages" / name).read_text() for name in ("listen.html", "visit.html")
+)
 
 
 class Listener(HTTPServer):

@@ -12,7 +12,7 @@ from benchopt.plotting.generate_html import OUTPUTS, get_results, render_all_res
 from benchopt.plotting.helpers import reset_solver_styles
 from benchopt.results import read_results
 
-from landing import STYLE, landing
+from landing import landing
 from offline import check, offline, vendor
 
 HERE = Path(__file__).parent
@@ -29,22 +29,9 @@ NEEDS = {
     "Gibbs sweeps": "objective_sweeps",
     "Quality against diversity": "objective_precision",
 }
-FRONT = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>posteria: the benchmark</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 
-def page(result: Path, site: Path) -> str:
+def page(result: Path, site: Path) -> dict[str, str]:
     """Write benchopt's page of a result, and say how the front page links to it."""
     folder, title = PAGES[result.stem]
     benchmark = Benchmark(HERE / folder)
@@ -59,8 +46,7 @@ def page(result: Path, site: Path) -> str:
     [html] = render_all_results(found, benchmark, home="index.html")
     html = offline(html).replace(f"Result on {benchmark.pretty_name}", title)
     (site / f"{result.stem}.html").write_text(html)
-    data = found[0]["fname"]
-    return f'<li><a href="{result.stem}.html">{title}</a> (<a href="{data}">data</a>)</li>'
+    return {"page": f"{result.stem}.html", "title": title, "data": found[0]["fname"]}
 
 
 def main(results: Path, site: Path) -> None:
@@ -74,9 +60,8 @@ def main(results: Path, site: Path) -> None:
     shutil.rmtree(site, ignore_errors=True)
     (site / OUTPUTS).mkdir(parents=True)
     vendor(site)
-    links = "\n".join(page(path, site) for path in known)
-    front = FRONT.format(style=STYLE, body=landing(results, links))
-    (site / "index.html").write_text(front)
+    links = [page(path, site) for path in known]
+    (site / "index.html").write_text(landing(results, links))
     check(site)
 
 

@@ -80,19 +80,9 @@ MENDED = {
     ),
     "const dtick = Math.max(": "if (decades < 1.5) return;\n    const dtick = Math.max(",
 }
-# Room for pictures and for the heads of columns; switches are left out that mean nothing for samples.
-STYLE = """<style>
-#image_container .grid {
-  max-width: none; margin: 0; width: 100%;
-  grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)) !important;
-}
-#change-relative-suboptimal-form-group { display: none !important; }
-#table_container .gridjs-th, #table_container .gridjs-td { padding: 8px 12px; font-size: .9rem; }
-#table_container .gridjs-th { padding-right: 28px; }
-#table_container .gridjs-th-content { white-space: normal; overflow: visible; width: 100%; }
-#table_container .gridjs-sort { position: absolute; right: 8px; top: 10px; }
-</style>
-</head>"""
+STYLE = (
+    f"<style>\n{(Path(__file__).parent / 'pages' / 'offline.css').read_text()}</style>\n</head>"
+)
 
 
 def fetch(package: Package, cache: Path = CACHE) -> Path:
