@@ -6,8 +6,6 @@ know how many follow; `--decay` ends with a linear descent to zero over the piec
 """
 
 import argparse
-import json
-import os
 import time
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from photographs import Photographs, photographs
 from posteria.priors.local import LocalUNet
-from train import Recipe, noise_levels, per_row
+from train import Recipe, Training, denoise, loss, noise_levels
 
 RECIPE = Recipe(
     patch=2,
@@ -40,24 +38,6 @@ def build() -> LocalUNet:
     return LocalUNet(3, RECIPE.channels, BLOCKS, RECIPE.patch)
 
 
-def denoise(net: LocalUNet, x: Tensor, sigma: Tensor) -> Tensor:
-    """EDM's preconditioned denoiser: E[x_0 | x]."""
-    total = (sigma**2 + RECIPE.sigma_data**2).sqrt()
-    out: Tensor = net(x / per_row(total), sigma.log() / 4).float()
-    return (
-        per_row(RECIPE.sigma_data**2 / total**2) * x
-        + per_row(sigma * RECIPE.sigma_data / total) * out
-    )
-
-
-def loss(net: LocalUNet, x: Tensor, sigma: Tensor, half: bool) -> Tensor:
-    """EDM's weighted squared error, averaged."""
-    weight = (sigma**2 + RECIPE.sigma_data**2) / (sigma * RECIPE.sigma_data) ** 2
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-        error = denoise(net, x + per_row(sigma) * torch.randn_like(x), sigma) - x
-    return (per_row(weight) * error**2).mean()
-
-
 @torch.no_grad()
 def psnr(net: LocalUNet, x: Tensor) -> list[float]:
     """Of denoised pictures, in dB, averaged over them, at the reported levels and with fixed noise."""
@@ -66,7 +46,9 @@ def psnr(net: LocalUNet, x: Tensor) -> list[float]:
     for level in LEVELS:
         sigma = 2 * level / 255
         clean = [
-            denoise(net, part + sigma * extra, torch.full((len(part),), sigma, device=x.device))
+            denoise(
+                net, RECIPE, part + sigma * extra, torch.full((len(part),), sigma, device=x.device)
+            )
             for part, extra in zip(torch.split(x, 8), torch.split(noise, 8), strict=True)
         ]
         error = (torch.cat(clean).clamp(-1, 1) - x).square().mean((1, 2, 3))
@@ -78,61 +60,19 @@ def run(
     data: Photographs, out: Path, device: torch.device, seconds: float, decay: bool, half: bool
 ) -> None:
     """Train for so many seconds; `checkpoint.pt` has the state, `log.jsonl` what was measured."""
-    net, ema = build().to(device), build().to(device).requires_grad_(False)
-    ema.load_state_dict(net.state_dict())
+    net, ema = build().to(device), build().to(device)
     if device.type == "cpu":
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        net.parameters(), lr=RECIPE.lr, betas=(0.9, 0.99), weight_decay=0.01
-    )
-    seen, spent, checkpoint = 0, 0.0, out / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        net.load_state_dict(saved["net"])
-        ema.load_state_dict(saved["ema"])
-        optimizer.load_state_dict(saved["optimizer"])
-        seen, spent = saved["seen"], saved["seconds"]
-    torch.manual_seed(RECIPE.seed + seen)
-    rng = np.random.default_rng(RECIPE.seed + seen)
-    held_out = data.middle(128)[::8].to(device)
-    start, last_save, running = time.time(), time.time(), 0.0
-    while time.time() - start < seconds:
-        left = 1 - (time.time() - start) / seconds
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                RECIPE.lr * min(1, (seen + RECIPE.batch) / 10_000) * (left if decay else 1)
-            )
+    training = Training(net, ema, RECIPE, out)
+    torch.manual_seed(RECIPE.seed + training.seen)
+    rng = np.random.default_rng(RECIPE.seed + training.seen)
+    held_out, start = data.middle(128)[::8].to(device), time.time()
+    while (left := 1 - (time.time() - start) / seconds) > 0:
+        lr = RECIPE.lr * min(1, (training.seen + RECIPE.batch) / 10_000) * (left if decay else 1)
         x = data.crops(RECIPE.batch, SIDE, rng).to(device)
-        value = loss(net, x, noise_levels(RECIPE, len(x), device), half)
-        optimizer.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        seen += RECIPE.batch
-        life = min(20_000, 0.1 * seen)
-        torch._foreach_lerp_(
-            list(ema.parameters()), list(net.parameters()), 1 - 0.5 ** (RECIPE.batch / life)
-        )
-        running = 0.99 * running + 0.01 * value.item() if running else value.item()
-        if time.time() - last_save > 240 or time.time() - start >= seconds:
-            last_save = time.time()
-            state = {
-                "net": net.state_dict(),
-                "ema": ema.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-            total = spent + time.time() - start
-            torch.save({**state, "seen": seen, "seconds": total}, checkpoint.with_suffix(".tmp"))
-            os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
-            row = {
-                "seen": seen,
-                "seconds": round(total),
-                "loss": running,
-                "psnr": psnr(ema, held_out),
-            }
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-            print(row, flush=True)
+        training.step(loss(net, RECIPE, x, noise_levels(RECIPE, len(x), device), half), lr, 20_000)
+        last = time.time() - start >= seconds
+        training.save(lambda: {"psnr": psnr(ema, held_out)}, last=last)
 
 
 def main() -> None:

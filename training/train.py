@@ -10,14 +10,19 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from data import DATA, Pictures
+
+# Takes scaled pictures and `log(sigma) / 4` to the network's output.
+Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,21 @@ def per_row(sigma: Tensor) -> Tensor:
     return sigma[:, None, None, None]
 
 
-def denoise(net: UNet2DModel, recipe: Recipe, x: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
+def folded(net: UNet2DModel, recipe: Recipe, labels: Tensor) -> Denoise:
+    """The U-Net as a function of whole pictures."""
+    extra = {"class_labels": labels} if recipe.labels else {}
+
+    def network(x: Tensor, time: Tensor) -> Tensor:
+        out = net(torch.nn.functional.pixel_unshuffle(x, recipe.patch), time, **extra).sample
+        return torch.nn.functional.pixel_shuffle(out.float(), recipe.patch)
+
+    return network
+
+
+def denoise(network: Denoise, recipe: Recipe, x: Tensor, sigma: Tensor) -> Tensor:
     """EDM's preconditioned denoiser: E[x_0 | x]."""
     total = (sigma**2 + recipe.sigma_data**2).sqrt()
-    folded = torch.nn.functional.pixel_unshuffle(x / per_row(total), recipe.patch)
-    extra = {"class_labels": labels} if recipe.labels else {}
-    out = net(folded, sigma.log() / 4, **extra).sample.float()
-    out = torch.nn.functional.pixel_shuffle(out, recipe.patch)
+    out = network(x / per_row(total), sigma.log() / 4).float()
     skip = recipe.sigma_data**2 / total**2
     return per_row(skip) * x + per_row(sigma * recipe.sigma_data / total) * out
 
@@ -95,12 +108,12 @@ def noise_levels(recipe: Recipe, n: int, device: torch.device) -> Tensor:
     return log_sigma.clamp(low, high).exp()
 
 
-def loss(net: UNet2DModel, recipe: Recipe, x: Tensor, sigma: Tensor, labels: Tensor) -> Tensor:
+def loss(network: Denoise, recipe: Recipe, x: Tensor, sigma: Tensor, half: bool = True) -> Tensor:
     """EDM's weighted squared error, averaged."""
     noisy = x + per_row(sigma) * torch.randn_like(x)
     weight = (sigma**2 + recipe.sigma_data**2) / (sigma * recipe.sigma_data) ** 2
-    with torch.autocast(x.device.type, torch.bfloat16):
-        error = denoise(net, recipe, noisy, sigma, labels) - x
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+        error = denoise(network, recipe, noisy, sigma) - x
     return (per_row(weight) * error**2).mean()
 
 
@@ -112,11 +125,10 @@ def validate(net: UNet2DModel, recipe: Recipe, x: Tensor, labels: Tensor) -> lis
     x, labels = x[::step][:256], labels[::step][:256]
     with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
         torch.manual_seed(1234)
-        losses = []
+        network, losses = folded(net, recipe, labels), []
         for sigma in (0.05, 0.2, 0.5, 1.0, 3.0, 10.0):
-            losses.append(
-                loss(net, recipe, x, torch.full((len(x),), sigma, device=x.device), labels).item()
-            )
+            level = torch.full((len(x),), sigma, device=x.device)
+            losses.append(loss(network, recipe, x, level).item())
     return losses
 
 
@@ -130,27 +142,88 @@ def learning_rate(recipe: Recipe, seen: int) -> float:
     )
 
 
+class Training:
+    """A network in training and the average of its weights; it goes on from `checkpoint.pt`.
+
+    Args:
+        net: The network.
+        ema: Another one, for the average.
+        recipe: Of the training.
+        out: Folder of the checkpoint, and of `log.jsonl`, which has what was measured.
+
+    Attributes:
+        seen: Pictures so far.
+    """
+
+    def __init__(self, net: nn.Module, ema: nn.Module, recipe: Recipe, out: Path) -> None:
+        self.net, self.ema, self.out, self.batch = (
+            net,
+            ema.requires_grad_(False),
+            out,
+            recipe.batch,
+        )
+        ema.load_state_dict(net.state_dict())
+        self.optimizer = torch.optim.AdamW(
+            net.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01
+        )
+        self.parts: dict[str, Any] = {"net": net, "ema": ema, "optimizer": self.optimizer}
+        self.seen, self._loss, seconds = 0, 0.0, 0.0
+        if (out / "checkpoint.pt").exists():
+            device = next(net.parameters()).device
+            saved = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
+            for name, part in self.parts.items():
+                part.load_state_dict(saved[name])
+            self.seen, seconds = saved["seen"], saved["seconds"]
+        self._start, self._saved = time.time() - seconds, time.time()
+
+    @property
+    def seconds(self) -> float:
+        """Spent on training, in all pieces."""
+        return time.time() - self._start
+
+    def step(self, value: Tensor, lr: float, memory: int) -> None:
+        """Go down the gradient of a loss; the average reaches back over `memory` pictures, or a tenth of those seen."""
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = lr
+        self.optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.seen += self.batch
+        share = 1 - 0.5 ** (self.batch / min(memory, 0.1 * self.seen))
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.net.parameters()), share)
+        self._loss = 0.99 * self._loss + 0.01 * value.item() if self._loss else value.item()
+
+    def save(self, measure: Callable[[], dict[str, Any]], *, last: bool) -> None:
+        """Every four minutes, and at last: write the checkpoint, measure, and log."""
+        if time.time() - self._saved <= 240 and not last:
+            return
+        self._saved, seconds = time.time(), self.seconds
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        temporary = self.out / "checkpoint.tmp"
+        torch.save({**state, "seen": self.seen, "seconds": seconds}, temporary)
+        os.replace(temporary, self.out / "checkpoint.pt")
+        row = {"seen": self.seen, "seconds": round(seconds), "loss": self._loss, **measure()}
+        with (self.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+
 def run(recipe: Recipe, pictures: Pictures, out: Path, device: torch.device) -> None:
-    """Train until `recipe.images` pictures were seen; `out/ema.pt` holds the averaged weights."""
+    """Train until `recipe.images` pictures were seen; `out/checkpoint.pt` holds the averaged weights."""
     torch.manual_seed(recipe.seed)
-    net = build(recipe, pictures.train[0]).to(device)
-    ema = build(recipe, pictures.train[0]).to(device).requires_grad_(False)
-    ema.load_state_dict(net.state_dict())
-    optimizer = torch.optim.AdamW(
-        net.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01
-    )
-    seen, seconds, checkpoint = 0, 0.0, out / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        net.load_state_dict(saved["net"])
-        ema.load_state_dict(saved["ema"])
-        optimizer.load_state_dict(saved["optimizer"])
-        seen, seconds = saved["seen"], saved["seconds"]
-        torch.manual_seed(recipe.seed + seen)
+    net, ema = (build(recipe, pictures.train[0]).to(device) for _ in range(2))
+    training = Training(net, ema, recipe, out)
+    if training.seen:
+        torch.manual_seed(recipe.seed + training.seen)
     train, labels = pictures.train.to(device), pictures.train_labels.to(device)
     test, test_labels = pictures.test.to(device), pictures.test_labels.to(device)
-    start, last_save, running = time.time() - seconds, time.time(), 0.0
-    while seen < recipe.images:
+
+    def measure() -> dict[str, list[float]]:
+        held_out = validate(ema, recipe, test, test_labels)
+        return {"held_out": held_out, "train": validate(ema, recipe, train, labels)}
+
+    while training.seen < recipe.images:
         rows = torch.randint(len(train), (recipe.batch,), device=device)
         x, label = train[rows], labels[rows]
         if recipe.flip:
@@ -159,50 +232,12 @@ def run(recipe: Recipe, pictures: Pictures, out: Path, device: torch.device) -> 
             label = torch.where(
                 torch.rand(len(x), device=device) < recipe.label_dropout, recipe.labels, label
             )
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = learning_rate(recipe, seen)
-        value = loss(net, recipe, x, noise_levels(recipe, len(x), device), label)
-        optimizer.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        seen += recipe.batch
-        # The average reaches back over a tenth of what was seen, and never over more than 40,000
-        # pictures.
-        decay = 0.5 ** (recipe.batch / min(40_000, 0.1 * seen))
-        torch._foreach_lerp_(list(ema.parameters()), list(net.parameters()), 1 - decay)
-        running = 0.99 * running + 0.01 * value.item() if running else value.item()
-        if time.time() - last_save > 240 or seen >= recipe.images:
-            last_save, seconds = time.time(), time.time() - start
-            state = {
-                "net": net.state_dict(),
-                "ema": ema.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-            torch.save({**state, "seen": seen, "seconds": seconds}, checkpoint.with_suffix(".tmp"))
-            os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
-            held_out = validate(ema, recipe, test, test_labels)
-            fitted = validate(ema, recipe, train, labels)
-            row = {
-                "seen": seen,
-                "seconds": round(seconds),
-                "loss": running,
-                "held_out": held_out,
-                "train": fitted,
-            }
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-            print(
-                seen,
-                f"{seen / seconds:.0f}/s",
-                *(f"{v:.3f}" for v in held_out),
-                "|",
-                *(f"{v:.3f}" for v in fitted),
-                flush=True,
-            )
-    (out / "recipe.json").write_text(
-        json.dumps({**asdict(recipe), "seconds": seconds, "steps": seen // recipe.batch})
-    )
+        lr, network = learning_rate(recipe, training.seen), folded(net, recipe, label)
+        value = loss(network, recipe, x, noise_levels(recipe, len(x), device))
+        training.step(value, lr, 40_000)
+        training.save(measure, last=training.seen >= recipe.images)
+    done = {"seconds": training.seconds, "steps": training.seen // recipe.batch}
+    (out / "recipe.json").write_text(json.dumps({**asdict(recipe), **done}))
 
 
 def main() -> None:
