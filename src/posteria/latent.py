@@ -11,7 +11,7 @@ from typing_extensions import override
 from .core.errors import CapabilityError, ShapeError, expect
 from .core.linalg import LinearMap
 from .core.space import Space
-from .diffusion.denoiser import Condition, Conditional, Denoiser
+from .diffusion.denoiser import Around, Denoiser
 from .likelihood import FunctionLikelihood, Likelihood
 from .operators.base import Composed, Operator
 
@@ -66,7 +66,7 @@ class Decoder(Operator):
         return self._encoder(flat).reshape(*self.codomain.batch(x), *self.domain.shape)
 
 
-class Latent(Conditional):
+class Latent(Around):
     """A prior of latents that knows what decodes them.
 
     In a `Posterior` an operator of signals measures what the decoder makes of the latents, and so does a log-density;
@@ -81,15 +81,9 @@ class Latent(Conditional):
     """
 
     def __init__(self, prior: Denoiser, decoder: Decoder) -> None:
-        self.prior, self.decoder = (
-            expect(prior, Denoiser, by=self),
-            expect(decoder, Decoder, by=self),
-        )
-        self.space = prior.space
+        super().__init__(prior)
+        self.decoder = expect(decoder, Decoder, by=self)
         decoder.domain.expect(prior.space, "The prior of a decoder's latents draws")
-        self.labels = getattr(prior, "labels", 0)
-        self.about = getattr(prior, "about", "")
-        self._members: dict[Condition, Latent] = {}
 
     def __repr__(self) -> str:
         return (
@@ -102,17 +96,8 @@ class Latent(Conditional):
         return self.prior.base
 
     @override
-    def given(self, condition: Condition) -> Denoiser:
-        family = expect(self.prior, Conditional, by=f"A prior given {condition}")
-        if condition not in self._members:
-            self._members[condition] = Latent(family.given(condition), self.decoder)
-        return self._members[condition]
-
-    @override
-    def unconditional(self) -> Denoiser:
-        if isinstance(self.prior, Conditional):
-            self.prior.unconditional()
-        return self
+    def around(self, member: Denoiser) -> "Latent":
+        return Latent(member, self.decoder)
 
     @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from .operators import Matrix
 from .operators.base import LinearOperator, Operator, SVDOperator
 from .target import Observed, Posterior
 
+Op = TypeVar("Op", bound=Operator)
 # Most entries of a signal and of a measurement for which an operator is decomposed.
 LARGEST_DENSE = 2048
 
@@ -52,11 +53,11 @@ class Spectral(NamedTuple):
         return torch.nn.functional.pad(coefficients, (0, len(self.s) - rank))
 
 
-class GaussianProblem(NamedTuple):
-    """A posterior with Gaussian noise, narrowed once a run."""
+class Problem(NamedTuple, Generic[Op]):
+    """A posterior with Gaussian noise and a kind of operator, narrowed once a run."""
 
     prior: Denoiser
-    operator: Operator
+    operator: Op
     std: float | Tensor
     y: Tensor
 
@@ -66,23 +67,8 @@ class GaussianProblem(NamedTuple):
         return self.prior.space
 
 
-class LinearProblem(NamedTuple):
-    """A posterior with a linear operator and Gaussian noise, narrowed once a run."""
-
-    prior: Denoiser
-    operator: LinearOperator
-    std: float | Tensor
-    y: Tensor
-
-    @property
-    def space(self) -> Space:
-        """Space of the samples."""
-        return self.prior.space
-
-    @property
-    def likelihood(self) -> Linear:
-        """The measurement alone."""
-        return Linear(self.operator, self.std)
+GaussianProblem = Problem[Operator]
+LinearProblem = Problem[LinearOperator]
 
 
 class SpectralProblem(NamedTuple):
@@ -105,7 +91,7 @@ def gaussian_problem(target: Posterior, by: object) -> GaussianProblem:
         CapabilityError: If it has another.
     """
     likelihood = expect(target.likelihood, GaussianLikelihood, by=by)
-    return GaussianProblem(target.prior, likelihood.operator, likelihood.std, target.y)
+    return Problem(target.prior, likelihood.operator, likelihood.std, target.y)
 
 
 def linear_problem(target: Posterior, by: object) -> LinearProblem:
@@ -115,7 +101,7 @@ def linear_problem(target: Posterior, by: object) -> LinearProblem:
         CapabilityError: If it is of another kind.
     """
     operator, std = linear(target, by)
-    return LinearProblem(target.prior, operator, std, target.y)
+    return Problem(target.prior, operator, std, target.y)
 
 
 def spectral_problem(target: Posterior, by: object) -> SpectralProblem:

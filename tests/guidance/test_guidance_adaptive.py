@@ -134,7 +134,7 @@ def test_bad_input_is_refused_before_any_work() -> None:
             "needs a Label",
             lambda: run(GFCG(classifier=toy.classifier), worded),
         ),
-        (po.InputError, "labels 0 to 2; the", lambda: run(GFCG(classifier=toy.classifier), far)),
+        (po.InputError, "labels 0 to 2; 7", lambda: run(GFCG(classifier=toy.classifier), far)),
         (po.InputError, "no member for", lambda: run(GFCG(classifier=toy.classifier), half)),
         (
             po.ShapeError,

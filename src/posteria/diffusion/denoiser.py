@@ -108,7 +108,49 @@ class Conditional(Denoiser):
         return self
 
 
-class Family(Conditional):
+class Members(Conditional):
+    """A family whose unconditional member, by which it denoises, is a denoiser of its own."""
+
+    @override
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return self.unconditional()(x, sigma)
+
+    @override
+    def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
+        return self.unconditional().vjp(x, sigma)
+
+
+class Around(Conditional):
+    """A prior that stands for another one, and whose members stand for those of the other.
+
+    Args:
+        prior: The other.
+    """
+
+    def __init__(self, prior: Denoiser) -> None:
+        self.prior, self.space = expect(prior, Denoiser, by=self), prior.space
+        self.labels, self.about = getattr(prior, "labels", 0), getattr(prior, "about", "")
+        self._members: dict[Condition, Denoiser] = {}
+
+    @abc.abstractmethod
+    def around(self, member: Denoiser) -> Denoiser:
+        """What stands for a member of the other."""
+
+    @override
+    def given(self, condition: Condition) -> Denoiser:
+        family = expect(self.prior, Conditional, by=f"A prior given {condition}")
+        if condition not in self._members:
+            self._members[condition] = self.around(family.given(condition))
+        return self._members[condition]
+
+    @override
+    def unconditional(self) -> Denoiser:
+        if isinstance(self.prior, Conditional):
+            self.prior.unconditional()
+        return self
+
+
+class Family(Members):
     """A conditional prior made of given denoisers, one for each condition.
 
     Args:
@@ -148,14 +190,6 @@ class Family(Conditional):
                 "This family has no unconditional member; give it one: Family(unconditional, members)."
             )
         return self._unconditional
-
-    @override
-    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self.unconditional()(x, sigma)
-
-    @override
-    def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        return self.unconditional().vjp(x, sigma)
 
 
 class Counted(Conditional):

@@ -13,7 +13,7 @@ from .base import SVDOperator, picture_shape, shape_last
 from .separable import Separable
 
 
-class Identity(SVDOperator):
+class Identity(Separable):
     """The signal itself: denoising.
 
     Args:
@@ -21,31 +21,7 @@ class Identity(SVDOperator):
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        space = Space(tuple(shape))
-        super().__init__(space, space)
-        self.singular_values = torch.ones(space.size, dtype=torch.float64)
-
-    @override
-    def v(self, coefficients: Tensor) -> Tensor:
-        return self.domain.unflatten(coefficients)
-
-    @override
-    def vt(self, x: Tensor) -> Tensor:
-        return self.domain.flatten(x)
-
-    u = v
-
-    @override
-    def ut(self, y: Tensor) -> Tensor:
-        return self.vt(y)
-
-    @override
-    def apply(self, x: Tensor) -> Tensor:
-        return x
-
-    @override
-    def apply_adjoint(self, y: Tensor) -> Tensor:
-        return y
+        super().__init__({}, shape)
 
 
 class Matrix(SVDOperator):

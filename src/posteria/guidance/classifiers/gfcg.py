@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import CapabilityError, expect, require
+from ...core.errors import expect, require
 from ...diffusion.denoiser import Conditional, Label
 from ...target import Tilted
 from ..base import Pointwise
 from .classifier import Classifier
+from .classifier_guidance import label_known_to
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,8 @@ class GFCG(Pointwise):
 
     @override
     def check(self, target: Tilted) -> None:
-        label = expect(target.condition, Label, by=self).label
-        classifier = self._classifier()
-        target.space.expect(classifier.space, "The classifier sees")
-        require(
-            0 <= label < classifier.labels,
-            f"The classifier knows the labels 0 to {classifier.labels - 1}; the target's is {label}.",
-        )
+        classifier, _ = label_known_to(self.classifier, target, self, "conditional")
+        expect(classifier, Classifier, by=self)
         weight = self.strength(target)
         require(
             weight >= 1,
@@ -75,8 +71,8 @@ class GFCG(Pointwise):
 
     def _confusion(self, target: Tilted, x0: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest other class and the probability of all others, `[*batch]` each."""
-        label = expect(target.condition, Label, by=self).label
-        share = self._classifier()(x0).softmax(-1)
+        classifier, label = label_known_to(self.classifier, target, self, "conditional")
+        share = classifier(x0).softmax(-1)
         # A sum of the others, because 1 - p_y rounds to 0 where the classifier is nearly sure.
         others = share.index_fill(-1, torch.tensor(label, device=x0.device), 0.0)
         return others.argmax(-1), others.sum(-1).to(x0.dtype)
@@ -94,8 +90,3 @@ class GFCG(Pointwise):
             x0 = family.given(Label(one))(flat.index_select(0, rows), level)
             out = out.index_copy(0, rows, x0)
         return out.reshape(x.shape)
-
-    def _classifier(self) -> Classifier:
-        if self.classifier is None:
-            raise CapabilityError("GFCG needs a classifier: GFCG(classifier=classifier).")
-        return expect(self.classifier, Classifier, by=self)

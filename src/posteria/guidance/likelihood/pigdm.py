@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...diffusion.scale import measured_std, spread_given
-from ...linear_gaussian import LinearProblem, decomposed, innovation, linear_problem
+from ...linear_gaussian import Linear, LinearProblem, decomposed, innovation, linear_problem
 from ...target import Posterior
 from ..base import Estimate, LikelihoodRule, Memory, StepInfo
 
@@ -61,4 +61,5 @@ def guided(
     operator = problem.operator
     x0, denoiser_vjp = problem.prior.vjp_once(x, sigma)
     residual = problem.y - operator(x0)
-    return x0, denoiser_vjp(operator.adjoint(innovation(problem.likelihood, residual, variance)))
+    solved = innovation(Linear(operator, problem.std), residual, variance)
+    return x0, denoiser_vjp(operator.adjoint(solved))

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
 from ...core.space import Space
 from ...target import Tilted
 from ..base import Estimate, Memory, StepInfo, TiltedRule
@@ -31,17 +30,8 @@ class AdaptiveGuidance(TiltedRule):
     threshold: float = 0.991
     armed: bool = True
     needs: ClassVar[str] = "an unconditional member and a weight of at least 1"
+    least: ClassVar[float] = 1.0
     limits: ClassVar = {"threshold": "(0, 1]"}
-
-    @override
-    def check(self, target: Tilted) -> None:
-        super().check(target)
-        weight = self.strength(target)
-        require(
-            weight >= 1,
-            "AdaptiveGuidance ends with the conditional law, so that its weight is at least 1; "
-            f"weight={weight}.",
-        )
 
     def init(self, target: Tilted, x: Tensor) -> Memory:
         """The flags `armed` and `ended`, each `[*batch]`."""

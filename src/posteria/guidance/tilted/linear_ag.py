@@ -45,6 +45,7 @@ class LinearAG(TiltedRule):
     of_conditional: Rows = ()
     of_unconditional: Rows = ()
     suited: ClassVar[Solver] = DDIM()
+    least: ClassVar[float] = 1.0
     needs: ClassVar[str] = "coefficients, LinearAG.fit(target, schedule), and DDIM or the like"
 
     def __post_init__(self) -> None:
@@ -116,11 +117,6 @@ class LinearAG(TiltedRule):
         super().check(target)
         require(
             bool(self.levels), "LinearAG needs coefficients: take LinearAG.fit(target, schedule)."
-        )
-        weight = self.strength(target)
-        require(
-            weight >= 1,
-            f"LinearAG ends with the conditional law, so that its weight is at least 1; weight={weight}.",
         )
 
     def init(self, target: Tilted, x: Tensor) -> Memory:

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ...core.errors import CapabilityError
-from ...core.linalg import LinearMap
 from ...core.modules import device_of, dtype_of
 from ...core.space import Space
-from ...diffusion.denoiser import Condition, Conditional, Denoiser
+from ...diffusion.denoiser import Condition, Denoiser, Members
 from ...diffusion.network import Network, Parametrisation
 
 # Networks whose time is their scheduler's timestep, and how many axes a sample has. Others divide the time
@@ -47,7 +46,7 @@ class Given(Condition):
         return f"Given({', '.join(self.arguments)})"
 
 
-class GivenPrior(Conditional):
+class GivenPrior(Members):
     """A network of diffusers, called as `(sample, timestep, **arguments)`.
 
     Args:
@@ -80,14 +79,6 @@ class GivenPrior(Conditional):
         if self.null is None:
             self.null = Given()
         return self.given(self.null)
-
-    @override
-    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self.unconditional()(x, sigma)
-
-    @override
-    def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        return self.unconditional().vjp(x, sigma)
 
 
 class _Call(nn.Module):

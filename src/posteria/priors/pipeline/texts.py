@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ...core.errors import CapabilityError, InputError, ShapeError
-from ...core.linalg import LinearMap
 from ...core.modules import device_of, dtype_of
 from ...core.space import Space
-from ...diffusion.denoiser import Condition, Conditional, Denoiser
+from ...diffusion.denoiser import Condition, Denoiser, Members
 from ...diffusion.network import Network, Parametrisation
 from .parts import Parts
 
@@ -40,7 +39,7 @@ class Embeddings(Condition):
     __hash__ = object.__hash__
 
 
-class TextPrior(Conditional):
+class TextPrior(Members):
     """A network that is given texts, in the layout of Stable Diffusion or Stable Diffusion XL.
 
     Args:
@@ -106,14 +105,6 @@ class TextPrior(Conditional):
         """Size and crop, as the pipeline of Stable Diffusion XL gives them to its network."""
         height, width = (side * self._parts.factor for side in self.space.shape[1:])
         return (height, width, 0, 0, height, width)
-
-    @override
-    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self.unconditional()(x, sigma)
-
-    @override
-    def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        return self.unconditional().vjp(x, sigma)
 
 
 class _Texts(nn.Module):
