@@ -232,19 +232,10 @@ def pictures(frame: Frame, task: str) -> Table:
         ]
         lines.append([short(str(row["solver_name"])), *spread, *rest])
     floor = mean_of(rows["objective_floor"]).value
-    header = [
-        "sampler",
-        "PSNR",
-        "SSIM",
-        "residual / sigma",
-        "distance",
-        "90 % coverage",
-        "NFE",
-        "s",
-    ]
+    header = ["sampler", "PSNR", "SSIM", "residual / sigma", "distance"]
     if not math.isnan(floor):
         lines.append(["*two sets of truths*", "", "", "", f"{floor:.4f}", "90 %", "", ""])
-    return Table(task, header, lines)
+    return Table(task, [*header, "90 % coverage", "NFE", "s"], lines)
 
 
 def in_short(frame: Frame, title: str) -> Table:
@@ -253,21 +244,12 @@ def in_short(frame: Frame, title: str) -> Table:
     for task in frame["p_dataset_task"].unique():
         part = frame[(frame["p_dataset_task"] == task) & frame["objective_psnr"].notna()]
         part = part.assign(name=part["solver_name"].map(short))
-        near = part.sort_values("objective_distance")["name"]
-        sharp = part.sort_values("objective_psnr", ascending=False)["name"]
-        sure = part[(part["objective_coverage"] - 0.9).abs() <= CALIBRATED]["name"]
-        rows.append([
-            str(task),
-            *(", ".join(names[:3]) for names in (near, sharp)),
-            ", ".join(sorted(sure)),
-        ])
-    header = [
-        "task",
-        "nearest to the truths' law",
-        "highest PSNR",
-        "coverage of 90 % intervals within 85 to 95 %",
-    ]
-    return Table(title, header, rows)
+        near = part.sort_values("objective_distance")["name"][:3]
+        sharp = part.sort_values("objective_psnr", ascending=False)["name"][:3]
+        sure = sorted(part[(part["objective_coverage"] - 0.9).abs() <= CALIBRATED]["name"])
+        rows.append([str(task), *(", ".join(names) for names in (near, sharp, sure))])
+    held = "coverage of 90 % intervals within 85 to 95 %"
+    return Table(title, ["task", "nearest to the truths' law", "highest PSNR", held], rows)
 
 
 def tilted(frame: Frame) -> Table:
@@ -315,12 +297,9 @@ def sections(frames: Mapping[str, Frame]) -> dict[str, str]:
     parts: dict[str, str] = {"advice": tables()}
     if "exact" in frames:
         frame = frames["exact"]
-        parts["best"] = "\n\n".join(
-            best(frame, single=single).markdown() for single in (False, True)
-        )
-        parts["calibration"] = "\n\n".join(
-            calibration(frame, single=single).markdown() for single in (False, True)
-        )
+        for name, make in (("best", best), ("calibration", calibration)):
+            both = [make(frame, single=single).markdown() for single in (False, True)]
+            parts[name] = "\n\n".join(both)
         parts["peers"] = peers(frame).markdown()
         parts["everyone"] = everyone(frame, SHOWN).markdown()
     for name in ("images", "populations"):

@@ -296,40 +296,6 @@ def growth(rounds: int, chosen: str) -> str:
     return Table("Growth", header, rows).markdown(2)
 
 
-def page(free_cells: Sequence[Cell], real_cells: Sequence[Cell], grown: str) -> str:
-    """docs/speed.md."""
-    return f"""# Speed
-
-Written by `make bench-speed`; every figure is that command's.
-CPU seconds on one thread with PyTorch {torch.__version__}, beside azula 0.11.1 and deepinv 0.5.0.
-
-Everybody gets the same network, problem, steps, evaluations and products with the transposed Jacobian.
-The columns of the libraries are their time over that of posteria, above 1 where posteria is faster: the median of
-alternating pairs in one run and its standard error.
-The command fails if one is below {LEAST}; those below 1 are **bold**.
-What is made before the first step is not timed.
-
-{beside("A network that costs nothing, 3 x 64 x 64", free_cells)}
-
-{beside("The emoji prior, 3 x 64 x 64", real_cells)}
-
-{NOTES}
-
-{grown}
-"""
-
-
-NOTES = """What is not the same:
-
-- azula's `PGDM` knows no noise level and solves nothing: it applies the pseudoinverse twice; its `DiffPIR` solves by
-  one iteration and deepinv's `PiGDM` by three, where posteria solves exactly.
-- azula's `DPS` takes one norm over the batch, posteria one for each sample; noise comes from one stream there and from
-  one for each sample here.
-- deepinv computes in double precision around a network in single precision.
-- posteria's DPS leaves out the product of its last step, azula's `MMPS` takes one product more for the last solve.
-- With a real network everybody is within the noise of the network: cells below 1 there are ties on a busy machine."""
-
-
 def main() -> None:
     """Measure, write the page, and fail below `LEAST`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -348,7 +314,12 @@ def main() -> None:
         real = list(cells(emoji, ["inpainting"], {1: 6, 8: 3}, rounds, given.only))
     grown = growth(min(rounds, 3), given.only) if "growth" in parts else ""
     if not given.only and len(parts) == 3:
-        PAGE.write_text(page(without, real, grown))
+        text = (Path(__file__).parent / "pages" / "speed.md").read_text()
+        tables = {
+            "free": beside("A network that costs nothing, 3 x 64 x 64", without),
+            "real": beside("The emoji prior, 3 x 64 x 64", real),
+        }
+        PAGE.write_text(text.format(torch=torch.__version__, least=LEAST, grown=grown, **tables))
     slow = [
         f"{cell.task}, {cell.method}, batch {cell.batch}: {name} {middle:.2f} ± {error:.2f}"
         for cell in [*without, *real]

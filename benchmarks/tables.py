@@ -182,20 +182,8 @@ The denoiser halves its input.
 def measures(run: Run, problems: int) -> str:
     """Write the page."""
     extra, table = overhead(), against_official(run, problems)
-    page = f"""# Measures
-
-Written by `make measure`; every figure is that command's.
-
-## Posterior of a mixture of 25 Gaussians
-
-Sliced Wasserstein-1 distance (100 directions) of {SAMPLES} samples to {SAMPLES} exact draws.
-Mean and standard error over {problems} problems of `posteria.problems.toy.gmm25`.
-In brackets what the official code gives on 6 problems of its own draw.
-Behind it how far apart the two means are, in standard errors of their difference.
-
-{table}
-
-{extra}"""
+    text = (Path(__file__).parent / "pages" / "measures.md").read_text()
+    page = text.format(samples=SAMPLES, problems=problems, table=table, extra=extra)
     PAGE.write_text(page)
     return page
 

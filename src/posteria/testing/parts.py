@@ -72,12 +72,9 @@ def check_operator(
     generator = torch.Generator().manual_seed(seed)
     for batch in BATCHES:
         x = scale * normal(generator, domain, *batch)
-        y = a(x)
-        expected = (*batch, *codomain.shape)
-        demand(
-            tuple(y.shape) == expected,
-            f"{name}: {tuple(x.shape)} went to {tuple(y.shape)}, not {expected}",
-        )
+        y, expected = a(x), (*batch, *codomain.shape)
+        went = f"{name}: {tuple(x.shape)} went to {tuple(y.shape)}, not {expected}"
+        demand(tuple(y.shape) == expected, went)
         demand(y.dtype == x.dtype, f"{name}: {x.dtype} went to {y.dtype}")
         if batch:
             _rows(a, x, domain, 1e-12, name)
@@ -87,12 +84,8 @@ def check_operator(
     same(value, a(x), 1e-12, f"{name}: vjp and the operator give different values")
     forward, back = a.jvp(x, v), pullback(u)
     same(_difference(a, x, v), forward, tolerance, f"{name}: jvp is not the derivative")
-    same(
-        codomain.dot(forward, u).flatten(),
-        domain.dot(v, back).flatten(),
-        1e-9,
-        f"{name}: jvp and vjp are not adjoint",
-    )
+    left, right = codomain.dot(forward, u).flatten(), domain.dot(v, back).flatten()
+    same(left, right, 1e-9, f"{name}: jvp and vjp are not adjoint")
     if isinstance(a, LinearOperator):
         _check_linear(a, name, x, v, u, tolerance)
     if isinstance(a, SVDOperator):
@@ -119,12 +112,8 @@ def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor) -> None:
     same(a.v(a.vt(x)), x, 1e-10, f"{name}: V V^T is not the identity")
     same(a.u(a.ut(u)), u, 1e-10, f"{name}: U U^T is not the identity")
     for c, z, space in ((a.vt(x), x, a.domain), (a.ut(u), u, a.codomain)):
-        same(
-            (c**2).sum(-1),
-            space.dot(z, z).flatten(),
-            1e-10,
-            f"{name}: a factor is not orthonormal",
-        )
+        length = space.dot(z, z).flatten()
+        same((c**2).sum(-1), length, 1e-10, f"{name}: a factor is not orthonormal")
     rebuilt = torch.zeros(len(x), a.codomain.size, dtype=x.dtype, device=x.device)
     rebuilt[:, : len(s)] = s.to(x) * a.vt(x)[:, : len(s)]
     same(a.u(rebuilt), a(x), 1e-9, f"{name}: U S V^T is not A")
@@ -270,25 +259,13 @@ def check_likelihood(
     """
     likelihood, name = likelihood.to(x.dtype, x.device), type(likelihood).__name__
     value, score = likelihood.log_prob(y, x), likelihood.score(y, x)
-    demand(
-        tuple(value.shape) == (len(x),),
-        f"{name}: log_prob has shape {tuple(value.shape)}, not {(len(x),)}",
-    )
-    for i in range(len(x)):
-        same(
-            likelihood.log_prob(y, x[i : i + 1])[0],
-            value[i],
-            1e-10,
-            f"{name}: log_prob knows its batch",
-        )
-        same(
-            likelihood.score(y, x[i : i + 1])[0], score[i], 1e-10, f"{name}: score knows its batch"
-        )
+    found = tuple(value.shape)
+    demand(found == (len(x),), f"{name}: log_prob has shape {found}, not {(len(x),)}")
+    for i, part in enumerate(torch.split(x, 1)):
+        alone = likelihood.log_prob(y, part)[0], likelihood.score(y, part)[0]
+        same(alone[0], value[i], 1e-10, f"{name}: log_prob knows its batch")
+        same(alone[1], score[i], 1e-10, f"{name}: score knows its batch")
     v = torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(0)).to(x)
-    slope = _difference(lambda z: likelihood.log_prob(y, z), x, v)
-    same(
-        slope,
-        (score * v).flatten(1).sum(1),
-        tolerance,
-        f"{name}: score is not the gradient of log_prob",
-    )
+    slope, along = _difference(lambda z: likelihood.log_prob(y, z), x, v), score * v
+    words = f"{name}: score is not the gradient of log_prob"
+    same(slope, along.flatten(1).sum(1), tolerance, words)

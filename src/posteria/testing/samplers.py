@@ -43,11 +43,10 @@ def example_tilted(weight: float = 2.0, dtype: torch.dtype = torch.float64) -> T
     prior = example_posterior(dtype=dtype).prior
     if not isinstance(prior, GaussianMixture):
         raise TypeError("the example's prior is a mixture")
+    laws = (prior.weights, prior.means, prior.covariances)
+    parts = zip(*(torch.split(part, 1) for part in laws), strict=True)
     members: dict[Condition | int, Denoiser] = {
-        k: GaussianMixture(
-            prior.weights[k : k + 1], prior.means[k : k + 1], prior.covariances[k : k + 1]
-        )
-        for k in range(len(prior.weights))
+        k: GaussianMixture(*part) for k, part in enumerate(parts)
     }
     return Tilted(Family(prior, members), Label(0), weight)
 
@@ -81,21 +80,15 @@ def check_sampler(
     demand(bool(everything.isfinite().all()), f"{name} returned values that are not finite")
     for size in batches:
         chosen = seeds[-size:][::-1]
-        part = sampler.sample(target, seeds=chosen)
-        same(
-            part,
-            everything[-size:].flip(0),
-            tolerance,
+        part, words = (
+            sampler.sample(target, chosen),
             f"{name}: a sample depends on its batch of {size}",
         )
+        same(part, everything[-size:].flip(0), tolerance, words)
     few = [3, 7, 11]
     three, one = sampler.sample(target, seeds=few), sampler.sample(target, seeds=[7])
-    same(
-        three[1],
-        one[0],
-        tolerance,
-        f"{name}: sample 1 of seeds [3, 7, 11] is not that of seed [7]",
-    )
+    words = f"{name}: sample 1 of seeds [3, 7, 11] is not that of seed [7]"
+    same(three[1], one[0], tolerance, words)
     # Two particles of a population may be copies of one another.
     different = len(torch.unique(everything, dim=0))
     demand(different > largest / 4, f"{name}: different seeds gave the same sample")
