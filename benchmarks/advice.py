@@ -40,9 +40,9 @@ SHIPPED = Path(po.__file__).parent / "samplers" / "advice.json"
 def distance(x: Tensor, problem: Problem, seed: int) -> dict[str, float]:
     """How far samples are from the exact law, with what exact draws would have.
 
-    Of a Gaussian law: the root mean square over its principal directions of the Wasserstein distance of their
-    means and standard deviations, in units of the exact one. Of others: sliced Wasserstein, of pictures along the
-    leading axes.
+    Of a Gaussian law: the root mean square over its principal directions of the Wasserstein distance of
+    means and standard deviations, in units of the exact one. Of others: sliced Wasserstein, of pictures
+    along the leading axes.
     """
     if not x.isfinite().all():
         return {"distance": math.inf, "floor": 1.0}
@@ -150,13 +150,9 @@ def _write(shipped: dict[str, Any]) -> None:
 
 
 class Verdict(NamedTuple):
-    """What the advice is worth on one target.
+    """What the advice is worth on one target at a budget.
 
-    Attributes:
-        row: The target.
-        budget: A column of the table.
-        name: The sampler that is chosen.
-        over: Its distance over that of the nearest sampler, where exact draws' own counts as the least.
+    `over` is the distance of the chosen sampler over that of the nearest one; exact draws' own is the least.
     """
 
     row: Row

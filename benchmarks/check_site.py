@@ -80,11 +80,7 @@ def visit(page: Path, browser: str, listener: Listener) -> dict[str, Any]:
 
 
 def main(site: Path) -> None:
-    """Check a copy of a site.
-
-    Raises:
-        SystemExit: A page has an error, or shows nothing.
-    """
+    """Check a copy of a site: no page has an error, or shows nothing."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         print(f"The pages were not opened: none of {', '.join(BROWSERS)} is installed.")

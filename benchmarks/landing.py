@@ -103,11 +103,9 @@ def runs(frames: Mapping[str, Frame]) -> Table:
 
 
 def landing(results: Path, links: Iterable[Mapping[str, str]] = ()) -> str:
-    """The page.
+    """The page of a folder with `exact.parquet` and any of `images`, `populations`, `guidance`.
 
-    Args:
-        results: A folder with `exact.parquet` and any of `images`, `populations`, `guidance`.
-        links: Other pages: `page`, `title` and `data` of each.
+    `links` are other pages: `page`, `title` and `data` of each.
     """
     frames, kept = read(results), results / "pictures.jsonl"
     tilts = [make(frames["guidance"]) for make in (tilted, varied) if "guidance" in frames]

@@ -18,15 +18,7 @@ CACHE = Path(__file__).parent.parent / "build" / "vendor"
 
 @dataclass(frozen=True)
 class Package:
-    """A package of npm that pages load files of.
-
-    Args:
-        name: To npm.
-        version: The one that benchopt's pages are written for.
-        licence: By its SPDX name; its text goes along.
-        sha256: Of the archive.
-        files: Where pages look for them, by their path in the package.
-    """
+    """A package of npm that pages load files of: where pages look for them, by their path in the package."""
 
     name: str
     version: str
@@ -86,11 +78,7 @@ STYLE = (
 
 
 def fetch(package: Package, cache: Path = CACHE) -> Path:
-    """The archive of a package, from the cache or from npm.
-
-    Raises:
-        SystemExit: There is no npm, or the archive is not the one that is asked for.
-    """
+    """The archive of a package, from the cache or from npm."""
     archive = cache / f"{package.folder}.tgz"
     if not archive.exists():
         npm = shutil.which("npm")
@@ -121,11 +109,7 @@ def vendor(site: Path) -> None:
 
 
 def offline(html: str) -> str:
-    """A page of benchopt that loads from `vendor` and nothing else, and reads well.
-
-    Raises:
-        SystemExit: The page is not one of benchopt 1.10.
-    """
+    """A page of benchopt 1.10 that loads from `vendor` and nothing else, and reads well."""
     for pattern in DROPPED:
         html = pattern.sub("", html)
     new = {
@@ -169,11 +153,7 @@ def addresses(css: str) -> list[str]:
 
 
 def check(site: Path) -> None:
-    """Refuse a site that loads anything of the network, or has a link to a page that is not there.
-
-    Raises:
-        SystemExit: Says which page, and what.
-    """
+    """Refuse a site that loads anything of the network, or has a link to a page that is not there."""
     for path in sorted([*site.rglob("*.html"), *site.rglob("*.css")]):
         if path.suffix == ".css":
             loads, links = addresses(path.read_text()), []

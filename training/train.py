@@ -143,13 +143,7 @@ def learning_rate(recipe: Recipe, seen: int) -> float:
 
 
 class Training:
-    """A network in training and the average of its weights; it goes on from `checkpoint.pt`.
-
-    Args:
-        net: The network.
-        ema: Another one, for the average.
-        recipe: Of the training.
-        out: Folder of the checkpoint, and of `log.jsonl`, which has what was measured.
+    """A network in training and the average of its weights; it goes on from `checkpoint.pt` in a folder.
 
     Attributes:
         seen: Pictures so far.

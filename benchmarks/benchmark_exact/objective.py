@@ -72,15 +72,9 @@ class Objective(Measured):
         note: str = "",
         **cost: float,
     ) -> dict[str, Any]:
-        """The metrics of samples.
+        """The metrics of samples `[n, *event]`, or of sets of them `[sets, n, *event]`, averaged; NaN for None.
 
-        Args:
-            samples: `[n, *event]`; or `[sets, n, *event]`, whose metrics are averaged; or `None` if there
-                are none, whose metrics are NaN.
-            log_evidence: Estimate of log p(y).
-            sweeps: Gibbs sweeps a level.
-            note: Anything to keep, such as why there are no samples.
-            cost: As `spent` takes it.
+        `note` is anything to keep, such as why there are no samples, and `cost` what `spent` takes.
         """
         return {
             **self._metrics(samples),

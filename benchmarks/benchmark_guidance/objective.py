@@ -50,13 +50,10 @@ class Objective(Measured):
     def evaluate_result(
         self, samples: np.ndarray[Any, Any] | None, note: str = "", **cost: float
     ) -> dict[str, Any]:
-        """The metrics of samples.
+        """The metrics of the samples of each law in turn, `[laws * each, *event]`; NaN for None.
 
-        Args:
-            samples: Those of each law in turn, `[laws * each, *event]`; or `None` if there are none, whose
-                metrics are NaN.
-            note: Anything to keep, such as the sampler's settings or why there are no samples.
-            cost: As `spent` takes it: evaluations of all models but classifiers, of a population for each particle.
+        `note` is anything to keep, and `cost` what `spent` takes: evaluations of all models but classifiers, of
+        a population for each particle.
         """
         x = None if samples is None else torch.from_numpy(samples)
         numbers = self._of_exact(x) if self.tilt.exact else self._of_digits(x)

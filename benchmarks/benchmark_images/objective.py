@@ -53,13 +53,9 @@ class Objective(Measured):
     def evaluate_result(
         self, samples: np.ndarray[Any, Any] | None, note: str = "", **cost: float
     ) -> dict[str, Any]:
-        """The metrics of samples.
+        """The metrics of a sample of each posterior, `[n, channels, height, width]` in [-1, 1]; NaN for None.
 
-        Args:
-            samples: A sample of each posterior, `[n, channels, height, width]` in [-1, 1]; or `None` if there
-                are none, whose metrics are NaN.
-            note: Anything to keep, such as the sampler's settings or why there are no samples.
-            cost: As `spent` takes it; that of a population is for each particle.
+        `note` is anything to keep, and `cost` what `spent` takes; that of a population is for each particle.
         """
         others, truths = self.pictures.others, self.pictures.truths
         floor = sliced_wasserstein(others, truths) if len(others) else math.nan

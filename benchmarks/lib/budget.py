@@ -21,11 +21,7 @@ def next_budget(budget: int, budgets: Sequence[int] = BUDGETS) -> int:
 
 
 def sampler_named(name: str) -> Sampler[Any]:
-    """A sampler of the registry by its name, or any by its `repr`, such as `MGDM(gibbs=4)`.
-
-    Raises:
-        InputError: If there is none.
-    """
+    """A sampler of the registry by its name, or any by its `repr`; `InputError` if there is none."""
     if name in SAMPLERS:
         return SAMPLERS[name]()
     if "(" not in name:
@@ -43,16 +39,7 @@ def refusal(sampler: Sampler[Any], target: object, seeds: Sequence[int] = (0,)) 
 
 
 def budgeted(name: str, target: Posterior, budget: int) -> PosteriorSampler[Any] | str:
-    """The named sampler with the steps that a budget buys, or a sentence why there is none.
-
-    Args:
-        name: See `sampler_named`.
-        target: The posterior.
-        budget: Evaluations and vjps of the prior per sample.
-
-    Raises:
-        InputError: If there is no sampler of that name.
-    """
+    """The named sampler with the steps that a budget per sample buys, or a sentence why there is none."""
     sampler = sampler_named(name)
     if budget <= 0:
         return "Nothing is drawn without a budget."

@@ -12,15 +12,11 @@ DIGITS = 16
 
 
 def code_hash(*folders: str | Path) -> str:
-    """16 hexadecimal digits that change when the package changes, or a benchmark.
+    """16 hexadecimal digits that change when the package changes, or the `benchmark_utils` of a benchmark in `folders`.
 
     Benchopt keeps results by the text of objectives, datasets and solvers, and does not see what they
     import. With this as a parameter of the objective, an edit of the package or of this folder makes
-    them out of date, and so do other weights of its priors. Of a benchmark, its `benchmark_utils` count,
-    for the rest is seen already. Neither where the folders lie nor the age of their files does.
-
-    Args:
-        folders: Of benchmarks.
+    them out of date, and so do other weights of its priors.
     """
     roots = [PACKAGE, LIBRARY, *(Path(folder) / "benchmark_utils" for folder in folders)]
     digest = hashlib.sha256()

@@ -8,15 +8,9 @@ from .budget import BUDGETS
 
 
 class BudgetCriterion(StoppingCriterion):
-    """A curve is done when its budget is spent, whatever its values are.
+    """A curve is done when its budget is spent, whatever its values are; `--max-runs` ends curves earlier.
 
     The criteria of benchopt stop when a metric no longer gets better, which that of a sampler need not do.
-
-    Args:
-        budget: The last value of the axis; `--max-runs` ends curves earlier.
-        strategy: See benchopt, as for the others.
-        key_to_monitor: Not used.
-        minimize: Not used.
     """
 
     strategy: str | None

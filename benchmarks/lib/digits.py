@@ -23,14 +23,7 @@ def load_classifier(name: str, device: str = "cpu") -> po.guidance.CleanClassifi
 
 
 def scores(x: Tensor, reference: Tensor, labels: Sequence[int], k: int = 3) -> dict[str, float]:
-    """Digits against held-out pictures, in features of the shipped classifier.
-
-    Args:
-        x: As many of each label, one after the other.
-        reference: Held-out pictures of these labels.
-        labels: In that order.
-        k: Neighbours of precision and recall.
-    """
+    """Digits, as many of each of `labels` in turn, against held-out pictures, in features of the shipped classifier."""
     classifier = load_classifier("digits")
     features = Penultimate(classifier)
     ours, theirs = features(x), features(reference)

@@ -21,10 +21,7 @@ BLOCK = 512
 
 
 def seeds_of(number: int, count: int = BLOCK) -> range:
-    """Seeds of `count` samples, from a random number; the same number gives the same ones.
-
-    They begin a population, so that 512 of them are one of the default size.
-    """
+    """Seeds of `count` samples, from a random number. They begin a population, if it is of the default size."""
     blocks = -(-count // BLOCK)
     start = number % (2**32 // BLOCK - blocks) * BLOCK
     return range(start, start + count)
@@ -32,15 +29,10 @@ def seeds_of(number: int, count: int = BLOCK) -> range:
 
 @dataclass(frozen=True)
 class Draws:
-    """Samples and their cost.
+    """Samples `[n, *event]` on the CPU, and their cost.
 
-    Args:
-        samples: `[n, *event]` on the CPU.
-        evaluations: Of the prior, per sample.
-        vjps: Products with its transposed Jacobian, per sample.
-        seconds: For all samples.
-        memory: The most memory held beyond what was held before, in MiB.
-        log_evidence: The estimate of log p(y), of the first population; NaN if the sampler has none.
+    Evaluations of the prior and vjps are per sample, seconds for all; memory is the most held beyond what
+    was held before, in MiB; the evidence is that of the first population.
     """
 
     samples: Tensor
@@ -72,14 +64,7 @@ def joined(parts: Sequence[Draws], sampler: Sampler[Any]) -> dict[str, Any]:
 def measure(
     sampler: Sampler[Any], target: Any, seeds: Sequence[int], meter: Meter | None = None
 ) -> Draws:
-    """Draw the samples of `seeds` at once, with their cost.
-
-    Args:
-        sampler: A sampler.
-        target: What it draws from, with a `prior`.
-        seeds: Of the samples; those of a population share its cost.
-        meter: Where models beside the prior count, which are part of the cost.
-    """
+    """Draw the samples of `seeds` at once, with their cost, which includes what other models count in `meter`."""
     meter = Meter() if meter is None else meter
     if isinstance(target, Posterior):
         # Once a prior, and no part of what a sample costs.

@@ -64,10 +64,7 @@ class Peer(Budgeted):
 
 
 def count_vjps(x: Tensor, prior: Any) -> None:
-    """Count a gradient that comes back to an input: once for each product with the transposed Jacobian.
-
-    Of a prior that is not `Counted` nothing is.
-    """
+    """Count a gradient that comes back to an input, once for each product; nothing of a prior that is not `Counted`."""
 
     def count(gradient: Tensor) -> None:
         prior.meter.backward += prior.space.batch(gradient).numel()

@@ -43,12 +43,7 @@ class Curves(BasePlot):
 
 
 class Summary(BasePlot):
-    """A table of all numbers at one budget, the nearest first; a column without numbers is left out.
-
-    Attributes:
-        columns: By metric, what it is.
-        first: The metric by which solvers are in order.
-    """
+    """A table of all numbers at one budget, the nearest by the metric `first` first; no empty columns."""
 
     name = "Summary"
     type = "table"

@@ -17,12 +17,7 @@ Frame = Any
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is read.
-
-    Args:
-        label: In words, with its unit.
-        best: The value that is best; infinite if more, or less, is always better.
-    """
+    """How a metric is read: its label, and the value that is best, infinite if more, or less, always is."""
 
     label: str
     best: float = -math.inf
@@ -54,13 +49,7 @@ SIGNED = {"mmd", "coverage_90", "rank", "memory"}
 
 
 class Mean(NamedTuple):
-    """The mean of repetitions.
-
-    Attributes:
-        value: NaN if there is none.
-        error: Standard error; NaN for less than two repetitions.
-        values: Of each repetition.
-    """
+    """The mean of repetitions, NaN for none, its standard error, NaN for less than two, and the values."""
 
     value: float
     error: float
@@ -111,15 +100,7 @@ def complete(rows: Frame, column: str) -> bool:
 def curve(
     rows: Frame, x: str, y: str, *, by: str = "stop_val", positive: bool = False
 ) -> dict[str, list[float]]:
-    """Means of a metric with one standard error to each side, in order of `by`.
-
-    Args:
-        rows: Of one sampler and problem.
-        x: Column of the axis, of which the mean is taken.
-        y: Column of the metric.
-        by: Column of what the points of the curve are.
-        positive: The metric has a logarithm; then so has the band.
-    """
+    """Means of a metric `y` with one standard error to each side, in order of `by`; `positive` has a logarithm."""
     points: dict[str, list[float]] = {"x": [], "y": [], "y_low": [], "y_high": []}
     for _, group in rows.groupby(by):
         at, mean = mean_of(group[x]), mean_of(group[y])
@@ -144,13 +125,7 @@ def flat(rows: Frame, y: str, ends: Sequence[float]) -> dict[str, list[float]]:
 
 
 def at_budget(rows: Frame, metric: str, budget: int) -> dict[str, Mean]:
-    """The mean of a metric by sampler, of those that have it at a budget.
-
-    Args:
-        rows: Of one problem.
-        metric: One of `METRICS`.
-        budget: Value of the axis.
-    """
+    """The mean of a metric of `METRICS` by sampler, of those that have it at a budget; rows of one problem."""
     column = f"objective_{metric}"
     there = rows[
         (rows["stop_val"] == budget) & (rows["sampling_strategy"].str.lower() != "run_once")
@@ -175,13 +150,7 @@ def ranking(means: Mapping[str, Mean], metric: Metric) -> list[str]:
 
 
 def table_of_best(means: Mapping[str, Mean], metric: Metric, *, ties: int = 2) -> str:
-    """The best, with its value, and those that cannot be told from it.
-
-    Args:
-        means: Of each sampler.
-        metric: Ranks them.
-        ties: How many more to name whose mean is within two standard errors of the difference.
-    """
+    """The best, with its value, and up to `ties` of those whose mean cannot be told from it."""
     order = ranking(means, metric)
     if not order:
         return "-"
@@ -193,11 +162,10 @@ def table_of_best(means: Mapping[str, Mean], metric: Metric, *, ties: int = 2) -
 
 
 def equals(means: Mapping[str, Mean], metric: Metric) -> list[str]:
-    """Those that cannot be told from the best, over the repetitions that they have in common.
+    """Those that cannot be told from the best: within two standard errors of 0, or better, repetition by repetition.
 
     Repetitions are different problems, on which all samplers are good or bad together, and errors are
-    spread over factors: it is differences in each repetition that are averaged, of logarithms if there
-    are such. Within two standard errors of 0, or better, is equal.
+    spread over factors: differences of logarithms are averaged, if there are such.
     """
     order = ranking(means, metric)
     return [name for name in order[1:] if _tied(means[order[0]], means[name], metric)]

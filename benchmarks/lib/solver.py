@@ -12,10 +12,9 @@ from .criterion import BudgetCriterion
 
 
 class Answering(BaseSolver):
-    """A solver that says why it cannot draw, or answers with samples and their cost.
+    """A solver that says why it cannot draw, or answers with the arguments of `Objective.evaluate_result`.
 
-    `refused` says why it cannot (None if it can), and `draw` answers with the arguments of
-    `Objective.evaluate_result`. Both take what the objective gives.
+    `refused` says why (None if it can), and `draw` answers; both take what the objective gives.
     """
 
     requirements: ClassVar = ["pip::posteria"]
@@ -75,13 +74,7 @@ def nothing(why: str) -> dict[str, Any]:
 
 
 def spent(count: int = 1, **given: float) -> dict[str, float]:
-    """The columns of what an answer cost; NaN for what the solver does not say.
-
-    Args:
-        count: Samples among which the seconds are shared.
-        given: `evaluations` and `vjps` of the prior a sample, `seconds` for all, and `memory`: the most held
-            beyond what was held before, in MiB.
-    """
+    """The columns of what an answer cost; NaN for what the solver does not say. `count` samples share the seconds."""
     known = {key: given.get(key, math.nan) for key in ("evaluations", "vjps", "seconds", "memory")}
     nfe, each = known["evaluations"] + known["vjps"], known["seconds"] / count
     return {**known, "nfe": nfe, "seconds_each": each}

@@ -8,14 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts.
-
-    Args:
-        title: In words.
-        header: Of the columns.
-        rows: As many texts in each as there are columns.
-        note: Below it.
-    """
+    """A table of texts, with a title, and a note below it."""
 
     title: str
     header: Sequence[str]

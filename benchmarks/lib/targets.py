@@ -85,11 +85,9 @@ CURVES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Curved:
-    """Independent one-dimensional laws along `axes` `[d, d]`, by their log-densities on a grid.
+    """Independent one-dimensional laws along `axes` `[d, d]`, columns of the length of the prior's standard deviation.
 
-    Args:
-        axes: Columns, each of the length of the prior's standard deviation.
-        log_density: Takes coordinates `[cells, d]` in units of these to the log-density of each.
+    `log_density` takes coordinates `[cells, d]` in units of these to the log-density of each, on a grid.
     """
 
     def __init__(self, axes: Tensor, log_density: Callable[[Tensor], Tensor]) -> None:
@@ -148,14 +146,7 @@ def curved(curve: str, prior: str, d: int, noise: float, *, seed: int) -> Proble
 
 @dataclass(frozen=True)
 class Cell:
-    """A kind of target.
-
-    Args:
-        name: In words.
-        build: One instance a seed.
-        held_out: Whether it is only for judging the advice.
-        samples: That are compared.
-    """
+    """A kind of target: `build` makes one instance a seed; one that is held out only judges the advice."""
 
     name: str
     build: Callable[..., Problem]

@@ -26,12 +26,7 @@ COSTS = {"DPS": 2, "PGDM": 2, "DiffPIR": 1, "MMPS": 3, "JFPS": 1, "TDS": 2}
 
 
 class Exact(Denoiser):
-    """An exact prior as a denoiser of azula, which has a scale `alpha` beside the noise level.
-
-    Args:
-        prior: If it counts its evaluations, its vjps are counted here.
-        schedule: Scale and noise level of a time.
-    """
+    """An exact prior as a denoiser of azula, which has a scale `alpha` beside the noise level."""
 
     def __init__(self, prior: Any, schedule: Schedule) -> None:
         super().__init__()
@@ -46,17 +41,10 @@ class Exact(Denoiser):
 
 
 def sampler(method: str, target: Posterior, prior: Any, steps: int, iterations: int = 1) -> Any:
-    """A sampler with the defaults of azula.
+    """A sampler of `COSTS` with the defaults of azula, or `DDIM` for draws of the prior, in so many steps.
 
     DDPM for DPS; DDIM for PGDM, whose default is deterministic; DDIM with `eta=1` for the guided denoisers,
     as in azula's tutorials. The schedule is variance preserving, the one of its introduction.
-
-    Args:
-        method: One of `COSTS`, or `DDIM` for draws of the prior.
-        target: The posterior.
-        prior: The prior of it, which may be counted.
-        steps: Evaluations of the prior.
-        iterations: Of the linear solver of `MMPS`.
     """
     likelihood: Any = target.likelihood
     operator, y, std = likelihood.operator, target.y, float(likelihood.std)

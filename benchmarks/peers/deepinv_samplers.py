@@ -33,12 +33,7 @@ PLAIN = Units(0.0, 1.0)
 
 
 class Exact(Denoiser):
-    """An exact prior as a denoiser of deepinv, which asks for float32.
-
-    Args:
-        prior: If it counts its evaluations, its vjps are counted here.
-        units: Of what is denoised.
-    """
+    """An exact prior as a denoiser of deepinv, which asks for float32."""
 
     def __init__(self, prior: Any, units: Units) -> None:
         super().__init__()
@@ -63,15 +58,9 @@ def sampler(
     steps: int,
     units: Units | None = None,
 ) -> Callable[[], Tensor]:
-    """What draws samples `[n, *event]`.
+    """What draws samples `[n, *event]` by one of `COSTS`, or by `DDIM` from the prior, in so many steps.
 
-    Args:
-        method: One of `COSTS`, or `DDIM` for draws of the prior.
-        target: The posterior.
-        prior: The prior of it, which may be counted.
-        seeds: One for each sample.
-        steps: Evaluations of the prior.
-        units: In which `DiffPIR` gets the problem; None looks at draws of the prior.
+    `units` are those in which `DiffPIR` gets the problem; None looks at draws of the prior.
     """
     n, space, likelihood = len(seeds), target.space, target.likelihood
     assert isinstance(likelihood, GaussianLikelihood)

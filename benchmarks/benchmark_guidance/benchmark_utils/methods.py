@@ -25,11 +25,7 @@ METHODS = [*po.guidance.RULES, *(name for name in TILTED_SAMPLERS if name != "gu
 
 
 def method(name: str, tilt: Tilt) -> Sampler[Any]:
-    """A rule with the solver that suits it (Heun's, or DDIM), or a sampler, with its models.
-
-    Args:
-        name: In `RULES` or in `TILTED_SAMPLERS`.
-        tilt: What is drawn from.
+    """A rule with the solver that suits it (Heun's, or DDIM), or a sampler of `TILTED_SAMPLERS`, with its models.
 
     Raises:
         CapabilityError: If it needs a model that is not there.
@@ -86,10 +82,7 @@ def cost(sampler: Any, target: po.Tilted, meter: Meter) -> int:
 
 
 def at_budget(sampler: Sampler[Any], tilt: Tilt, budget: int) -> Sampler[Any]:
-    """The sampler with the levels that a budget buys.
-
-    The cost is counted on one sample; that of a rule that looks at its samples is another for others, and
-    what a run has really cost is counted again.
+    """The sampler with the levels that a budget buys, by its cost on one sample.
 
     Raises:
         InputError: If it does not buy the levels that the sampler needs.

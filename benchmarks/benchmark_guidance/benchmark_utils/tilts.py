@@ -30,9 +30,7 @@ class Tilt:
     """What is drawn from: one tilted law, or one for each class.
 
     Args:
-        targets: The laws.
-        each: Samples of each law.
-        seed: Of the samples.
+        targets: The laws, of which `each` samples are drawn, with `seed`.
         exact: The answer, if it is known; there is one law then.
         reference: Makes the pictures that samples are compared with, if it is not.
         models: What rules may ask for beside the prior, by the names of their fields.
@@ -51,12 +49,7 @@ class Tilt:
 
 
 class OfLaws(Classifier):
-    """The exact p(c | x) of one rare class, from the law of the class and that of all, at every noise level.
-
-    Args:
-        given: The law of the class, label 0; label 1 is the rest.
-        free: The law of all.
-    """
+    """The exact p(c | x) of one rare class, label 0, from the law of the class and that of all, at every level."""
 
     noisy = True
 
@@ -81,14 +74,7 @@ def widened(law: Law) -> Law:
 
 
 def known(name: str, weight: float | None, each: int, seed: int) -> Tilt:
-    """A problem with an exact answer.
-
-    Args:
-        name: In `TILTED_PROBLEMS`.
-        weight: The power of the condition, if not the problem's own.
-        each: Samples.
-        seed: Of the samples.
-    """
+    """A problem with an exact answer, of `TILTED_PROBLEMS`; at its own weight where none is given."""
     make = TILTED_PROBLEMS[name]
     problem = make() if weight is None else make(weight=weight)
     given, free = problem.target.conditional, problem.target.unconditional
@@ -132,12 +118,7 @@ def shares(problem: TiltedProblem, x: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Mass:
-    """How the tilt shares out its mass.
-
-    Args:
-        moved: What the tilt moves from mode to mode, from 0 to 1.
-        of_modes: The shares of the modes, of the exact law.
-    """
+    """How the tilt shares out its mass: what it moves from mode to mode, from 0 to 1, and the shares of the modes."""
 
     moved: float
     of_modes: Tensor

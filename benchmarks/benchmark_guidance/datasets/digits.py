@@ -32,8 +32,8 @@ def evaluator(classifier: CleanClassifier, prior: po.Network, label: int) -> Any
 class Dataset(BaseDataset):
     """A label, or all ten, to a power.
 
-    Samples are compared with as many draws of the conditional law (`reference=model`), or with test pictures from
-    `mnist_28x28.npz` (data path `mnist`), which is sorted by label.
+    Samples are compared with as many draws of the conditional law (`reference=model`), or with test
+    pictures from `mnist_28x28.npz` (data path `mnist`).
     """
 
     name = "digits"

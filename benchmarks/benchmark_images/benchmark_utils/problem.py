@@ -88,16 +88,9 @@ def load(prior: str, device: str = "cpu") -> po.diffusion.Conditional:
 
 
 def restoration(pictures: Pictures, draws: int) -> tuple[po.Posterior, list[int]]:
-    """The posteriors of all pictures, and which picture each measurement is of.
+    """A target with a row of `y` for each sample, and the picture of each row.
 
     Every picture has one measurement. The posteriors of `few` of them come `draws` times more.
-
-    Args:
-        pictures: The pictures.
-        draws: How often.
-
-    Returns:
-        A target with a row of `y` for each sample, and the picture of each row.
     """
     prior, truths = load(pictures.prior, pictures.device), pictures.truths
     kind, options = TASKS[pictures.task]

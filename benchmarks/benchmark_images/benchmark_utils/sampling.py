@@ -40,13 +40,13 @@ def alone(target: po.Posterior) -> po.Posterior:
 
 @dataclass(frozen=True, eq=False)
 class OfPictures:
-    """Many posteriors: one sample of each picture, and more of a few.
+    """Many posteriors: one sample of each picture, and `draws` more of a `few`.
 
     Args:
-        target: A row of `y` for each sample.
+        target: A row of `y` for each sample; the last rows are of the few pictures in turn, again and again.
         seeds: One a sample.
         batch: Samples at a time.
-        few: The last rows are of so many pictures in turn, again and again.
+        few: How many are drawn several times.
         draws: How often.
     """
 

@@ -18,14 +18,7 @@ KEPT = 4
 
 
 def show(operator: Operator, y: Tensor, truth: Tensor, samples: Tensor) -> dict[str, Any]:
-    """One picture as bytes: truth, measurement, samples, their mean and standard deviation.
-
-    Args:
-        operator: What measured it.
-        y: Its measurement.
-        truth: `[channels, height, width]`.
-        samples: `[n, channels, height, width]`.
-    """
+    """One picture as bytes: truth, measurement, samples `[n, channels, height, width]`, their mean and deviation."""
     # Channels of a pixel share one number, the root of their mean variance.
     level = samples.std(0).square().mean(0).sqrt()
     measurement = picture_of(operator, y)
@@ -39,15 +32,11 @@ def show(operator: Operator, y: Tensor, truth: Tensor, samples: Tensor) -> dict[
 
 
 def covered(samples: Tensor, truths: Tensor) -> float:
-    """The share of the truths' pixels inside the central 90 % of their samples, at the 256 levels of a picture.
+    """The share of the truths' pixels inside the central 90 % of samples `[draws, *pictures]`, at 256 levels.
 
     An offset that no picture shows would else decide over the background, which is most of a digit.
-    Pixels on which the samples and the truth all agree say nothing and are left out: among exact samples
-    the truth is one of them, so that its rank among the rest of the pixels is as uniform as before.
-
-    Args:
-        samples: `[draws, *pictures]` in [-1, 1].
-        truths: `[*pictures]`.
+    Pixels on which the samples and the truth all agree say nothing and are left out, which leaves the
+    rank of the truth among exact samples uniform on the rest.
     """
     x, truth = (((part.clamp(-1, 1) + 1) * 127.5).round() for part in (samples, truths))
     differ = (x != truth).any(0)

@@ -12,9 +12,8 @@ from posteria.operators import LinearOperator
 class Solver(BaseSolver):
     """What a measurement says by itself, and noise where it says nothing.
 
-    `work.target` is a posterior with a row of `y` for each sample that is wanted: `y`, `likelihood.operator`,
-    `likelihood.std`, and `prior(x, sigma)`, which is E[x_0 | x]. `work.seeds` has a seed for each. A sampler that is
-    a `posteria.PosteriorSampler` needs no more than `self.result = work.draw(sampler)`.
+    `work.target` is a posterior with a row of `y` for each of `work.seeds`. A sampler that is a
+    `posteria.PosteriorSampler` needs no more than `self.result = work.draw(sampler)`.
     """
 
     name = "pseudo-inverse"
