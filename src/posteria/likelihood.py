@@ -46,12 +46,7 @@ class Likelihood(abc.ABC):
 
     @abc.abstractmethod
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        """Log p(y | x), `[*batch]`.
-
-        Args:
-            y: Measurements, `[*measurement]` or `[*batch, *measurement]`.
-            x: Signals, `[*batch, *event]`.
-        """
+        """Log p(y | x), `[*batch]`, of signals `[*batch, *event]`; `y` is `[*measurement]` or one each."""
 
     def score(self, y: Tensor, x: Tensor) -> Tensor:
         """The gradient of log p(y | x) in `x`, `[*batch, *event]`."""

@@ -85,31 +85,19 @@ class SpectralProblem(NamedTuple):
 
 
 def gaussian_problem(target: Posterior, by: object) -> GaussianProblem:
-    """The target, narrowed to Gaussian noise.
-
-    Raises:
-        CapabilityError: If it has another.
-    """
+    """The target, narrowed to Gaussian noise; `CapabilityError` if it has another."""
     likelihood = expect(target.likelihood, GaussianLikelihood, by=by)
     return Problem(target.prior, likelihood.operator, likelihood.std, target.y)
 
 
 def linear_problem(target: Posterior, by: object) -> LinearProblem:
-    """The target, narrowed to a linear operator and Gaussian noise.
-
-    Raises:
-        CapabilityError: If it is of another kind.
-    """
+    """The target, narrowed to a linear operator and Gaussian noise; errors as `linear`."""
     operator, std = linear(target, by)
     return Problem(target.prior, operator, std, target.y)
 
 
 def spectral_problem(target: Posterior, by: object) -> SpectralProblem:
-    """The target, narrowed to a known decomposition and one noise level.
-
-    Raises:
-        CapabilityError: If it is of another kind.
-    """
+    """The target, narrowed to a known decomposition and one noise level; errors as `spectral`."""
     return SpectralProblem(target.prior, spectral(target, by), target.y)
 
 
@@ -145,13 +133,7 @@ def spectral(target: Observed, by: object) -> Spectral:
 
 
 def innovation(likelihood: Linear, residual: Tensor, variance: float) -> Tensor:
-    """`(std^2 + variance A A^T)^-1 residual`, as exactly as `operator.solves` says.
-
-    Args:
-        likelihood: A and std.
-        residual: `[*batch, *measurement]`.
-        variance: Of the signal, at least 0.
-    """
+    """`(std^2 + variance A A^T)^-1 residual`, as exactly as `operator.solves` says."""
     return likelihood.operator.innovation_solve(residual, likelihood.std**2, variance)
 
 

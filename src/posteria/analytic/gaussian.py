@@ -80,12 +80,7 @@ def observation(likelihood: Likelihood, y: Tensor, space: Space, by: object) -> 
 def condition(
     mean: Tensor, covariance: Tensor, seen: Observation
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The law of x given y, for Gaussians `[*components, d]`.
-
-    Returns:
-        Means `[*components, d]`, covariances `[*components, d, d]` and log-evidences
-        `[*components]`.
-    """
+    """The law of x given y, for Gaussians `[*components, d]`: means, covariances and log-evidences `[*components]`."""
     a, r = seen.matrix, torch.diag(seen.variance)
     factor = torch.linalg.cholesky(a @ covariance @ a.mT + r)
     gain = torch.cholesky_solve(a @ covariance, factor).mT

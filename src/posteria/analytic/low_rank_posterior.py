@@ -206,14 +206,9 @@ class PPCAPosterior:
         return within + ((v @ apart.mT) * share) @ apart
 
     def axes(self, n: int = 20, iterations: int = 12, seed: int = 0) -> Axes:
-        """The leading principal axes, by subspace iteration from random directions.
+        """The `n` leading principal axes, by subspace iteration from random directions.
 
         Variances are the law's along the directions that are given, however far the iteration has come.
-
-        Args:
-            n: Number of axes, at most the size of the event.
-            iterations: Products with the covariance.
-            seed: Of the first directions.
         """
         d = self.space.size
         require(1 <= n <= d, f"A law of {d} entries has 1 to {d} axes; n={n} is not.")

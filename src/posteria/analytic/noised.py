@@ -31,15 +31,10 @@ class Box(NamedTuple):
 
 
 class Noised:
-    """A density under noise, by quadrature.
+    """A density `[n, d]` to `[n]` in a box under noise, by quadrature with so many cells along each side.
 
     At levels of two cells and more the integrals are sums over the cells; below that they are sums over a
     grid of the width of the noise around a guess at the mean.
-
-    Args:
-        log_density: Takes points `[n, d]` in float64 to `[n]`.
-        box: Where it is.
-        cells: Along each side.
     """
 
     def __init__(self, log_density: Density, box: Box, cells: int) -> None:
@@ -53,16 +48,10 @@ class Noised:
         self._stencil = points(STEP * torch.arange(-16, 17, dtype=F64)[:, None].expand(-1, d))
 
     def __call__(self, x: Tensor, sigma: Tensor, about: Tensor) -> tuple[Tensor, Tensor]:
-        """The evidence and the posterior mean of the clean signal given noisy ones.
+        """The evidence and the posterior mean of the clean signal given noisy ones `[n, d]` at levels `[n]`.
 
-        Args:
-            x: Noisy signals, `[n, d]`.
-            sigma: The level of each, `[n]`.
-            about: A guess at the mean, `[n, d]`, that is right to a few levels at low noise.
-
-        Returns:
-            Log of the integral of the density times `exp(-|x - x_0|^2 / (2 sigma^2))`, `[n]`, and
-            E[x_0 | x], `[n, d]`.
+        `about` is a guess at the mean that is right to a few levels at low noise. The evidence is the log of the
+        integral of the density times `exp(-|x - x_0|^2 / (2 sigma^2))`, `[n]`.
         """
         mass, mean = torch.zeros_like(x[:, 0]), torch.zeros_like(x)
         near = sigma < self._switch
@@ -102,13 +91,7 @@ class Noised:
 
 
 def enclose(log_density: Density, middle: Tensor, half: float) -> Box:
-    """A box around the bulk of a density with Gaussian tails.
-
-    Args:
-        log_density: Takes points `[n, d]` in float64 to `[n]`.
-        middle: The centre of the search, `[d]`.
-        half: Its first half width.
-    """
+    """A box around the bulk of a density with Gaussian tails, found from one with `middle` and `half` width."""
     box = Box(middle - half, middle + half)
     # It may be far away, and wide.
     while _shrunk(log_density, box).touches(box):

@@ -16,10 +16,8 @@ RISE = 4.0
 class Quadrature:
     """The law with a given density on a box, by the midpoint rule on equal cells.
 
-    For a smooth density that vanishes towards the faces of the box the error of the rule falls faster
-    than any power of the width of a cell: it is rounding once a cell is half as wide as the narrowest
-    feature's standard deviation. Draws are as exact: a point that is uniform within a cell is only
-    proposed, and kept with a probability.
+    For a smooth density that vanishes towards the faces of the box the error is rounding once a cell is
+    half as wide as the narrowest feature's standard deviation. Draws are as exact.
 
     Args:
         log_density: Takes points `[n, d]` in float64 to `[n]`; it need not be normalised.

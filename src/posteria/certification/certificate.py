@@ -67,13 +67,7 @@ class Statistic:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """How often central intervals hold the truth, in the mean over values and simulations.
-
-    Args:
-        levels: Their credibility.
-        coverage: The share that is inside.
-        error: Standard error over simulations.
-    """
+    """How often central intervals hold the truth, in the mean over values and simulations, by credibility."""
 
     levels: list[float]
     coverage: list[float]
@@ -259,14 +253,7 @@ def judge(
     generator: torch.Generator,
     others: Sequence[float] = (),
 ) -> tuple[list[Statistic], list[float]]:
-    """The tests of ranks, and other p-values adjusted together with theirs.
-
-    Args:
-        ranks: `[simulations, statistics]`.
-        names: Of the statistics, with their kinds.
-        samples: The highest rank.
-        generator: Fills the steps between ranks.
-        others: P-values of tests of something else.
+    """The tests of `ranks` `[simulations, statistics]`, and p-values of other tests adjusted together with theirs.
 
     Raises:
         InputError: If there are too few simulations.
@@ -293,12 +280,9 @@ def judge(
 
 
 def curve(counts: Tensor) -> Curve:
-    """The coverage of central intervals, from how many values have which rank in each simulation.
+    """The coverage of central intervals, from how many values have which rank, `[simulations, n + 1]`.
 
     A rank of n + 1 stands for a slice `1 / (n + 1)` of [0, 1], as in `metrics.interval_coverage`.
-
-    Args:
-        counts: `[simulations, n + 1]`.
     """
     share = counts.double() / counts.sum(1, keepdim=True)
     n = share.shape[1]

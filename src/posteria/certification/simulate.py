@@ -173,8 +173,7 @@ class Ranked(NamedTuple):
     Attributes:
         ranks: Of the truth in each statistic, `[statistics]`.
         counts: How many entries of the truth have which rank, `[samples + 1]`.
-        residual: Root mean square of `(y - A(x)) / std`, in the mean over samples, and the sum of squares of the first;
-            None where noise is not Gaussian.
+        residual: As `_residual` gives it; None where noise is not Gaussian.
     """
 
     ranks: Tensor
@@ -210,14 +209,7 @@ def _residual(design: Design, x: Tensor, y: Tensor) -> tuple[float, float] | Non
 
 
 def concluded(design: Design, truths: Tensor, y: Tensor, x: Tensor, cost: Cost) -> Certificate:
-    """The certificate of simulations.
-
-    Args:
-        design: What was simulated.
-        truths: `[simulations, *event]`.
-        y: `[simulations, *measurement]`.
-        x: `[simulations, samples, *event]`.
-        cost: Of a sample.
+    """The certificate of simulations: truths and measurements of each, and `samples` samples.
 
     Raises:
         InputError: If hardly any simulation has finite samples.

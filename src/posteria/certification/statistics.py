@@ -26,10 +26,7 @@ Function = Callable[[Tensor, Tensor], Tensor]
 class Group:
     """Statistics that are computed together.
 
-    Args:
-        name: Of the group.
-        kind: What their deviations mean.
-        function: Takes truth and samples together, in which nothing but the order tells one from the others.
+    `function` takes truth and samples together, in which nothing but the order tells one from the others.
     """
 
     name: str

@@ -73,13 +73,8 @@ def vjp(
 ) -> tuple[Tensor, LinearMap]:
     """The value `f(x)` and the map `v -> J^T v`, where `f` acts on every sample of `x` by itself.
 
-    The map may be called more than once, unless it is made in a block of `called_once`. It holds the graph of `f`
-    until it is dropped, so keep it local.
-
-    Args:
-        f: The map.
-        x: Where it is differentiated.
-        what: What the map is called in an error.
+    The map may be called more than once, unless it is made in a block of `called_once`. It holds the
+    graph of `f` until it is dropped, so keep it local. `what` is the name of `f` in errors.
 
     Raises:
         NoDerivativeError: If the output is not connected to `x`; from the map if other inputs hide it.
@@ -162,14 +157,8 @@ def lanczos(
 ) -> tuple[Tensor, Tensor]:
     """A symmetric M on the span of `v, M v, M^2 v, ...`, each sample by itself (Lanczos, 1950).
 
-    Every direction is made orthogonal to all before it, twice, so that rounding does not matter. Where the span
-    ends early, the directions and the entries of the matrix are 0.
-
-    Args:
-        matvec: `z -> M z` on `[*batch, *event]`.
-        v: Where to start, `[*batch, *event]`.
-        space: The event space of `v`.
-        iterations: Products with `M`, at least 1.
+    Every direction is made orthogonal to all before it, twice. Where the span ends early, the directions
+    and the entries of the matrix are 0.
 
     Returns:
         Orthonormal rows `[*batch, iterations, size]` of which the first is along `v`, and M between them

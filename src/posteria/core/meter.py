@@ -48,18 +48,10 @@ class Cost:
 
 @dataclass
 class Meter:
-    """Totals over all samples, chunks and attempts so far; see the module for what is counted.
+    """Totals over all samples, chunks and attempts so far, under the names of `Cost`; see the module.
 
     `meter + other` adds them up (and takes the higher memory); `meter - earlier` is what came since.
     `Meter(**meter.record())` is the meter again, from a JSON file too.
-
-    Args:
-        forward: Rows that denoisers evaluated.
-        backward: Rows of products with their transposed Jacobians.
-        operator: Applications of the operator.
-        others: Rows that classifiers evaluated.
-        seconds: Of sampling.
-        memory: The highest held, in MiB.
     """
 
     forward: int = 0
@@ -84,12 +76,7 @@ class Meter:
         return asdict(self)
 
     def cost(self, samples: int) -> Cost:
-        """What each of `samples` costs.
-
-        Args:
-            samples: Those whose work was done: `Sampler.worked(target, seeds)`, which is populations times particles
-                for samplers that move populations.
-        """
+        """What each of `samples` costs: those whose work was done, by `Sampler.worked(target, seeds)`."""
         names = ("forward", "backward", "operator", "others")
         each = {name: _each(getattr(self, name), samples) for name in names}
         return Cost(**each, seconds=self.seconds / samples, memory=self.memory)
@@ -108,11 +95,7 @@ class Counts(Protocol):
 class Watch:
     """Adds to a meter, whenever it is read, what has passed since it was last read.
 
-    Args:
-        meter: Where to.
-        samples: Of the batch, each of which a call of the operator serves.
-        operator: The operator; None if there is none.
-        device: Whose memory counts.
+    A call of the operator serves all `samples` of the batch; the memory is that of `device`.
     """
 
     def __init__(

@@ -34,15 +34,10 @@ def device_of(module: nn.Module) -> torch.device | None:
 class Mode:
     """The layers of a network that draw numbers, or make samples depend on each other, in training mode.
 
-    Args:
-        module: A module, or a function, of whose layers nothing is known.
-        device: Where it is to compute.
-
-    Attributes:
-        layers: Those layers; where there are none, nothing is to be checked.
+    `layers` has those of a module; of a function nothing is known.
 
     Raises:
-        InputError: If it is on another kind of device.
+        InputError: If it is on another kind of device than it is to compute on.
     """
 
     def __init__(self, module: Any, device: torch.device | str) -> None:

@@ -128,11 +128,9 @@ def brief(value: object) -> str:
 
 
 def rebuild(text: str, kinds: Mapping[str, type]) -> Any:
-    """Build what a `repr` describes: calls of known classes with literals and further calls as arguments.
+    """Build what a `repr` describes, such as `DPS(schedule=Table(steps=99, betas=LinearBetas()), zeta=1.0)`.
 
-    Args:
-        text: For instance `DPS(schedule=Table(steps=99, betas=LinearBetas()), zeta=1.0)`.
-        kinds: The classes that may be called, by name.
+    Calls of known classes, by name, with literals and further calls as arguments.
 
     Raises:
         InputError: If the text holds anything else.

@@ -16,12 +16,7 @@ from ..core.space import Space
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Location and spread of a prior.
-
-    Args:
-        mean: `[*event]`.
-        std: Root of the variance of an entry, in the mean over entries; above 0.
-    """
+    """Location `[*event]` and spread of a prior: the root of the variance of an entry, in the mean over entries."""
 
     mean: Tensor
     std: float

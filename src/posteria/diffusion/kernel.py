@@ -28,15 +28,9 @@ def bridge(
 ) -> tuple[Level, Level]:
     """The law of x_t given x_s and x_l, for `sigma_s <= sigma_t <= sigma_l`: `N(x_s + weight (x_l - x_s), std^2 I)`.
 
-    Args:
-        sigma_s: Level of the cleaner end, a float or float64 `[*batch]`.
-        sigma_t: Level in between.
-        sigma_l: Level of the noisier end.
-        eta: 1 is the exact bridge of the forward process and 0 its deterministic counterpart
-            (DDIM); whatever it is, x_t has the law of the forward process if x_s and x_l have.
-
-    Returns:
-        `weight` and `std`.
+    Levels are floats or float64 `[*batch]`. `eta` is 1 for the exact bridge of the forward process and 0 for
+    its deterministic counterpart (DDIM); whatever it is, x_t has the law of the forward process if x_s and
+    x_l have. Returns `weight` and `std`.
     """
     s, t, l = sigma_s**2, sigma_t**2, sigma_l**2  # ruff: ignore[ambiguous-variable-name]
     span = at_least(l - s, TINY)

@@ -52,14 +52,8 @@ def misfits(prior: Denoiser, examples: Tensor) -> dict[float, float]:
 def noise_left(prior: Denoiser) -> float | None:
     """The share of pure noise that a denoiser leaves in it at a level far above its data, by one evaluation.
 
-    Where the sides of its signals are known to be free, they are as small as they can be: what a network of
-    convolutions does with noise does not depend on them.
-
-    Args:
-        prior: The prior; one whose members all have a label is asked for the first.
-
-    Returns:
-        The root mean square of `D(sigma z, sigma) / sigma`, near 0 for a denoiser; None if it knows no such level.
+    Near 0 for a denoiser; None if it knows no such level. Where the sides of its signals are free, they
+    are as small as they can be. A prior whose members all have a label is asked for the first.
     """
     network = prior.prior if isinstance(prior, Units) else prior
     if not isinstance(network, Network):

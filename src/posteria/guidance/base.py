@@ -180,12 +180,7 @@ class Pointwise(TiltedRule):
 
 
 class GuidedDenoiser(Denoiser):
-    """A rule on a target, as a prior.
-
-    Args:
-        rule: The rule.
-        target: The tilted law.
-    """
+    """A rule on a target, as a prior."""
 
     def __init__(self, rule: Pointwise, target: Tilted) -> None:
         self.rule, self.target = rule, target

@@ -64,12 +64,7 @@ class Nested(Rule):
 
 
 class _Arranged:
-    """A target as `Nested` sees it.
-
-    Args:
-        problem: As the outer rule has arranged it.
-        law: The prior.
-    """
+    """A target as `Nested` sees it: as the outer rule has arranged it, and the prior."""
 
     def __init__(self, problem: Any, law: Tilted) -> None:
         self.problem, self.law, self.space = problem, law, law.space

@@ -19,12 +19,7 @@ from .fits import rule_from
 
 
 class Evaluated(Denoiser):
-    """A denoiser whose estimate is given, because the network has been evaluated already.
-
-    Args:
-        value: The estimate; None if the network was not evaluated.
-        space: Its space.
-    """
+    """A denoiser whose estimate is given; None if the network was not evaluated."""
 
     def __init__(self, value: Tensor | None, space: Space) -> None:
         self.value = value

@@ -34,14 +34,7 @@ class Factor:
         return u, vt.mT, s
 
     def along(self, part: Part, x: Tensor, axis: int, axes: int) -> Tensor:
-        """Multiply an axis of `x`, counted from the end, by the matrix, `U` or `V`, or by a transpose.
-
-        Args:
-            part: By which; `t` stands for transposed.
-            x: `[*batch, *event]`.
-            axis: Which axis of an event, below 0.
-            axes: How many axes an event has.
-        """
+        """Multiply an axis of `x`, counted from the end of events of so many axes, by a part of the matrix."""
         key = (part, x.dtype, x.device)
         if key not in self._copies:
             name = part.removesuffix("t")

@@ -15,10 +15,6 @@ class DigitsNet(nn.Module):
 
     Its activations are smooth (SiLU) and it has no normalisation, so that its gradients are continuous
     and a picture's logits do not depend on the pictures beside it.
-
-    Args:
-        labels: Number of classes.
-        width: Of the penultimate layer.
     """
 
     def __init__(self, labels: int = 10, width: int = 64) -> None:

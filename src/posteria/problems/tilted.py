@@ -39,14 +39,10 @@ class TiltedProblem:
 
 
 def wasserstein_1d(x: Tensor, law: TiltedQuadrature) -> float:
-    """The Wasserstein-1 distance between samples and a law in one dimension, in data units.
+    """The Wasserstein-1 distance between samples, `[n]` or `[n, 1]`, and a law in one dimension, in data units.
 
-    It is the area between the two distribution functions, to about 1e-6. Exact draws have about the
-    law's standard deviation over `sqrt(n)`.
-
-    Args:
-        x: Samples, `[n]` or `[n, 1]`.
-        law: The exact law.
+    The area between the two distribution functions, to about 1e-6. Exact draws have about the law's
+    standard deviation over `sqrt(n)`.
 
     Raises:
         InputError: If the law is of two dimensions, or there is no sample.

@@ -115,8 +115,7 @@ class Sampler(Generic[S], metaclass=Settings):
 
         Args:
             target: What to draw from.
-            seeds: One integer in [0, 2^32) a sample; sample i is a function of `seeds[i]` alone. A number n
-                stands for `range(n)`.
+            seeds: One integer in [0, 2^32) a sample, or a number n for `range(n)`.
             resume: A state and the random streams to continue from, as `checkpoints` gives them.
         """
         for state, _ in self.checkpoints(target, seeds, resume):

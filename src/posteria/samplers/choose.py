@@ -56,13 +56,10 @@ class Choice:
 
 
 class Row(NamedTuple):
-    """What was measured on one target.
+    """What was measured on one target, with its `features`.
 
-    Attributes:
-        name: Of the target.
-        features: See `features`.
-        ratios: By budget and sampler, the distance to the exact law over that of exact draws.
-        held_out: Whether it only judges the advice.
+    By budget and sampler: the distance to the exact law over that of exact draws. One that is held out only
+    judges the advice.
     """
 
     name: str
@@ -231,9 +228,8 @@ def suited(name: str, target: Posterior) -> PosteriorSampler[Any]:
 def ends(prior: Denoiser) -> tuple[float, float]:
     """The lowest and the highest level of a population.
 
-    They are far below the narrowest direction of the prior and far above the widest one, as a few draws show
-    them in their principal directions and entries. What does not vary in them at all, such as the border of a
-    picture, is left out.
+    Far below the narrowest direction of the prior and far above the widest, as a few draws show them in
+    principal directions and entries; what does not vary in them is left out.
     """
     draws = prior.space.flatten(prior_draws(prior)).double()
     principal = torch.linalg.svdvals(draws - draws.mean(0)) / (len(draws) - 1) ** 0.5

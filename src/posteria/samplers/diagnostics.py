@@ -91,16 +91,7 @@ def diagnose(
     ess: Sequence[float] | None = None,
     ancestors: Sequence[float] | None = None,
 ) -> Diagnostics:
-    """What samples say of themselves.
-
-    Args:
-        x: `[n, *event]`.
-        seeds: One a sample; those of one population follow each other.
-        target: What was sampled.
-        particles: Of a population; 1 where there are none.
-        ess: Of each population.
-        ancestors: Of each population.
-    """
+    """What samples `[n, *event]` say of themselves, whose seeds tell their populations."""
     good = x.flatten(1).isfinite().all(1)
     residual, expected = _residual(x, good, target)
     groups = _populations(x, good, seeds, particles, target)
@@ -162,13 +153,8 @@ def _populations(
 def split_rhat(chains: Tensor) -> Tensor:
     """Rank-normalised split R-hat, the larger of that of the values and of their distances from the median.
 
-    Vehtari, Gelman, Simpson, Carpenter and Buerkner (2021, arXiv:1903.08008), section 4.
-
-    Args:
-        chains: `[chains, draws, *shape]`, at least 4 draws each.
-
-    Returns:
-        `[*shape]` in float64; 1 where nothing varies.
+    Vehtari, Gelman, Simpson, Carpenter and Buerkner (2021, arXiv:1903.08008), section 4. Of chains
+    `[chains, draws, *shape]`, at least 4 draws each, to `[*shape]` in float64; 1 where nothing varies.
     """
     half = chains.shape[1] // 2
     parts = torch.cat([chains[:, :half], chains[:, -half:]]).double()

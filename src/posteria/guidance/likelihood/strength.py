@@ -12,14 +12,7 @@ from ...core.settings import Settings
 
 
 class Move(NamedTuple):
-    """A step of the reverse process.
-
-    Attributes:
-        levels: All levels of the schedule.
-        sigma: The level it starts from.
-        sigma_next: The level it goes to.
-        share: Of the estimate in the next iterate.
-    """
+    """A step of the reverse process between two of all levels, with the estimate's share in the next iterate."""
 
     levels: tuple[float, ...]
     sigma: float

@@ -187,17 +187,7 @@ class LinearAG(TiltedRule):
 def predictions(
     target: Tilted, levels: Sequence[float], seeds: Sequence[int], weight: float
 ) -> tuple[Tensor, Tensor]:
-    """Predictions of the noise along trajectories of CFG with DDIM, `[len(seeds), levels - 1, *event]` each.
-
-    Args:
-        target: The tilted law.
-        levels: Decreasing; nothing is evaluated at the last one.
-        seeds: One a trajectory.
-        weight: The power of the condition.
-
-    Returns:
-        Those of the conditional and of the unconditional member.
-    """
+    """Both members' predictions of the noise along runs of CFG with DDIM, `[len(seeds), levels - 1, *event]`."""
     rng = Rng(seeds, target.space.device)
     x = levels[0] * rng.normal(target.space)
     given, free = [], []
@@ -212,10 +202,7 @@ def predictions(
 def _regress(gram: Tensor, level: int, ridge: float) -> list[float]:
     """Coefficients of the conditional predictions to `level` and of the unconditional ones before it.
 
-    Args:
-        gram: Products of all predictions, conditional ones first, `[2 levels, 2 levels]`.
-        level: The level whose unconditional prediction is to be estimated.
-        ridge: In units of the mean eigenvalue.
+    `gram` has the products of all predictions, conditional ones first, `[2 levels, 2 levels]`.
     """
     first = len(gram) // 2
     known = [*range(level + 1), *range(first, first + level)]

@@ -49,11 +49,7 @@ class Given(Condition):
 class GivenPrior(Members):
     """A network of diffusers, called as `(sample, timestep, **arguments)`.
 
-    Args:
-        network: The network.
-        space: Of its samples.
-        reading: What it predicts.
-        null: What stands for no condition; None where it is given nothing.
+    Without a `null` it is given nothing for no condition.
     """
 
     def __init__(

@@ -52,12 +52,7 @@ class Parts:
     def space(
         self, size: tuple[int, int] | None, shape: tuple[int, ...] | None = None, axes: int = 3
     ) -> Space:
-        """The space of the network's samples; in float32 at least.
-
-        Args:
-            size: Height and width in pixels, if not the network's own.
-            shape: Of a sample, if it is not `(channels, height, width)` by the configuration.
-            axes: How many axes a sample has.
+        """The space of the network's samples of so many axes, of a size in pixels or a shape; in float32 at least.
 
         Raises:
             CapabilityError: If the network takes more channels than there are latents.

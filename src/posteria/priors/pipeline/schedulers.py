@@ -59,10 +59,7 @@ def config_of(scheduler: Any) -> dict[str, Any]:
 
 
 def reading_of(scheduler: Any) -> Parametrisation:
-    """What the network of a scheduler predicts and how it is conditioned on the noise level.
-
-    Args:
-        scheduler: A scheduler of diffusers, or its configuration with `_class_name`.
+    """What the network of a scheduler, or of its configuration, predicts, and how it is conditioned on the noise level.
 
     Raises:
         CapabilityError: If it is not one of `TABLES`, `FLOWS`, `EDMS`, `SCORES` and `ANGLES`, or predicts

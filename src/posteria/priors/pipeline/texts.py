@@ -42,11 +42,7 @@ class Embeddings(Condition):
 class TextPrior(Members):
     """A network that is given texts, in the layout of Stable Diffusion or Stable Diffusion XL.
 
-    Args:
-        parts: The parts of its pipeline.
-        space: Of its latents.
-        reading: What it predicts.
-        null: What stands for no text; None for what the pipeline does.
+    Without a `null`, no text is what the pipeline makes of none.
     """
 
     def __init__(

@@ -215,12 +215,7 @@ def converted(state: State, signature: Signature, layout: Layout) -> nn.Module:
 
 
 class _Names:
-    """The weights of guided-diffusion under diffusers' names.
-
-    Attributes:
-        new: What was converted so far.
-        used: The old names of it.
-    """
+    """The weights of guided-diffusion under diffusers' names: what was converted so far, and the old names of it."""
 
     def __init__(self, state: State, layout: Layout) -> None:
         self.state, self.layout = state, layout

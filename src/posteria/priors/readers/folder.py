@@ -110,12 +110,6 @@ def weight_files(files: Path) -> list[Path]:
 def load_part(place: Path, kind: str, dtype: torch.dtype, **changes: Any) -> nn.Module:
     """A network of diffusers with every weight of its configuration and no other, frozen, in evaluation mode.
 
-    Args:
-        place: Its folder.
-        kind: Its class.
-        dtype: Of its weights.
-        changes: To its configuration.
-
     Raises:
         InputError: If there are no such weights, or they are damaged or others.
     """

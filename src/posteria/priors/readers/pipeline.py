@@ -61,12 +61,7 @@ def _completed(config: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a folder holds, by its configurations alone.
-
-    Args:
-        kinds: Classes of the network and of the autoencoder, if there is one, by the names of their folders.
-        scheduler: Configuration of the scheduler.
-    """
+    """What a folder holds: classes of networks by the names of their folders, and the scheduler's entries."""
 
     kinds: dict[str, str]
     scheduler: dict[str, Any]

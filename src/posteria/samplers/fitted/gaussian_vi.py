@@ -54,12 +54,7 @@ class InnerSteps:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba, 2015, arXiv:1412.6980) as a pure function of its moments; it acts on each entry by itself.
-
-    Args:
-        lr: Step size.
-        eps: Added to the root of the second moment.
-    """
+    """Adam (Kingma and Ba, 2015, arXiv:1412.6980) as a pure function of its moments, each entry by itself."""
 
     lr: Level
     eps: float = 1e-8

@@ -52,10 +52,7 @@ P = TypeVar("P", bound=ParticleState)
 class Populations(NamedTuple):
     """A posterior as particles see it.
 
-    Attributes:
-        prior: The prior.
-        likelihood: The likelihood.
-        y: The measurement, with an axis of populations and one of length 1 for particles if there are several.
+    Several measurements have an axis of populations and one of length 1 for particles.
     """
 
     prior: Denoiser
@@ -309,16 +306,10 @@ def paired(x: Tensor, rng: Rng) -> Tensor:
 
 
 def order(x: Tensor, log_weight: Tensor) -> Tensor:
-    """Particles along a Hilbert curve through the plane of their two main axes.
+    """Particles `[populations, particles, *event]` along a Hilbert curve through the plane of their two main axes.
 
-    Whatever the order of the particles that are given, and each population by itself.
-
-    Args:
-        x: `[populations, particles, *event]`.
-        log_weight: `[populations, particles]`; the axes are those of the weighted particles.
-
-    Returns:
-        Indices of the particles, `[populations, particles]`.
+    The axes are those of the weighted particles, whatever the order in which they are given. Returns
+    indices of the particles, `[populations, particles]`.
     """
     # Where all weights are 0, no particle is better than another.
     weight = log_weight.softmax(-1).nan_to_num(1.0)[..., None].to(x)

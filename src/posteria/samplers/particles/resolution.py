@@ -61,14 +61,7 @@ def places(levels: Sequence[float]) -> np.ndarray:
 
 
 def measure(target: Observed, draws: Tensor, levels: Sequence[float], curved: bool) -> Resolution:
-    """What D misses of draws of the prior, and A(D) of their measurements.
-
-    Args:
-        target: The posterior.
-        draws: Of its prior, `[draws, *event]`.
-        levels: Those above 0 that a sampler visits.
-        curved: Whether Jacobians are taken.
-    """
+    """What D misses of draws `[draws, *event]`, and A(D) of their measurements; `curved` takes Jacobians."""
     sigmas, rng = places(levels), Rng(range(len(draws)), target.space.device, stream=STREAM)
     rows = [_at(target, draws, sigma, rng.normal_like(draws), curved) for sigma in sigmas.tolist()]
     signal, gaps, least = zip(*rows, strict=True)

@@ -22,12 +22,8 @@ from ..posterior import PosteriorSampler
 class _Known(NamedTuple):
     """What is known of an iterate at one level, in the operator's basis.
 
-    Attributes:
-        operator: The operator.
-        value: `y / s`.
-        spread: Noise that takes it to the level.
-        replaced: Directions that are replaced.
-        released: Measured directions whose noise is above the level.
+    Values are `y / s`, and `spread` the noise that takes them to the level; directions are replaced, or
+    released where they are measured with a noise above the level.
     """
 
     operator: SVDOperator

@@ -19,23 +19,13 @@ from ..posterior import PosteriorSampler
 
 @dataclass(frozen=True, kw_only=True)
 class SDAState(State):
-    """Where SDA stands.
-
-    Args:
-        energy: Running mean of the squared length of the score, over the number of entries and in
-            units of `1 / sigma^2`, `[len(seeds), 1, ...]`.
-    """
+    """With the running mean of the squared score over entries, in units of `1 / sigma^2`, `[n, 1, ...]`."""
 
     energy: Tensor
 
 
 class Guidance(NamedTuple):
-    """How the measurement moves the clean estimate.
-
-    Attributes:
-        shift: `[n, *event]`.
-        gain: Share of the residual that `shift` takes away, where 1 is all of it, `[n, 1, ...]`.
-    """
+    """How the measurement moves the clean estimate: `gain` is the share of the residual that `shift` takes away."""
 
     shift: Tensor
     gain: Tensor

@@ -111,17 +111,7 @@ def draw_near(
     exact: bool,
     decay: float = 1.0,
 ) -> Tensor:
-    """Draw from `N(x; mean, variance I) p(y | x)`.
-
-    Args:
-        target: Its likelihood and measurement.
-        mean: Of the Gaussian, `[n, *event]`.
-        variance: Of the Gaussian, above 0.
-        rng: One stream a sample.
-        langevin: How, where there is no exact way.
-        exact: Draw exactly where the measurement is linear with Gaussian noise.
-        decay: Factor on the step size.
-    """
+    """Draw from `N(x; mean, variance I) p(y | x)`, exactly (if asked to) where it is linear with Gaussian noise."""
     likelihood, y = target.likelihood, target.y
     if exact and isinstance(likelihood, GaussianLikelihood):
         operator = likelihood.operator

@@ -37,12 +37,7 @@ WEIGHTINGS: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class REDDiffState(ScaledState):
-    """Where the optimiser stands; `x` is the point.
-
-    Args:
-        first: Adam's first moment, as `x`.
-        second: Adam's second moment, as `x`.
-    """
+    """Where the optimiser stands: `x` is the point, with Adam's moments of it."""
 
     first: Tensor
     second: Tensor

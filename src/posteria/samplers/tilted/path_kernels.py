@@ -116,14 +116,10 @@ def _total(logs: Tensor, squares: Tensor, which: Tensor | None = None) -> Tensor
 def kernels(
     target: Tilted, x: Tensor, move: tuple[float, float], curvature: tuple[int, int], rng: Rng
 ) -> Pair:
-    """The reverse kernels at `x`, with the covariance that x_0 adds there.
+    """The reverse kernels at `x`, `[populations, particles, *event]`, with the covariance that x_0 adds there.
 
-    Args:
-        target: The tilted law.
-        x: `[populations, particles, *event]`.
-        move: From which level to which.
-        curvature: Up to how many entries a Jacobian is taken whole, and how many probes estimate its trace beyond.
-        rng: The streams.
+    `curvature` is up to how many entries a Jacobian is taken whole, and how many probes estimate its
+    trace beyond.
     """
     space, (dense, probes) = target.space, curvature
     whole = space.size <= dense
@@ -147,14 +143,7 @@ def kernels(
 
 
 class PathKernel(NamedTuple):
-    """A reverse kernel.
-
-    Attributes:
-        x0: The estimate of x_0.
-        mean: `[*batch, k, m]`.
-        values: Eigenvalues of the covariance, `[*batch, k]`.
-        vectors: Its eigenvectors.
-    """
+    """A reverse kernel: x_0, mean `[*batch, k, m]`, eigenvalues `[*batch, k]` and vectors of its covariance."""
 
     x0: Tensor
     mean: Tensor
