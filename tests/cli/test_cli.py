@@ -40,11 +40,13 @@ def test_restore_writes_what_it_says(
     residual = np.sqrt((((arrays["measurement"] - seen) / 0.05) ** 2).mean(1))
     assert record["results"]["residual"] == pytest.approx(residual.tolist(), rel=1e-4)
     assert (record["results"]["cost"]["forward"], record["results"]["cost"]["backward"]) == (4, 3)
-    for name in ("truth", "measurement", "mean", "std", "residual", "samples", "samples/2"):
+    for name in ("truth", "measurement", "mean", "std", "residual", "difference", "samples/2"):
         with Image.open(out / f"{name}.png") as image:
             image.verify()
     page = (out / "report.html").read_text()
-    assert not re.search(r"(src|href)=.(?!data:)", page)
+    # Catches: a page that needs the network, or links what is not there.
+    assert not re.search(r"src=.(?!data:)", page)
+    assert all((out / name).is_file() for name in re.findall(r'href="([^"]*)"', page))
     printed = capsys.readouterr().out
     for words_of_table in ("residual / sigma", "PSNR", "SSIM", "4 + 3 vjps", "seconds", "MiB"):
         assert words_of_table in printed
@@ -187,7 +189,7 @@ def test_what_the_measurement_is_stands_first(
     sentence = f"{DIGIT.name} is taken as the measurement: denoise, with noise of standard deviation 0.3 in data units"
     assert capsys.readouterr().out.startswith(sentence)
     page = (tmp_path / "b" / "report.html").read_text()
-    assert page.index(sentence) < page.index("Samples of") and "simulated" not in page
+    assert page.index(sentence) < page.index("samples under") and "simulated" not in page
     # Without an input it is a demonstration, and that is said as well.
     assert posteria("restore", *QUICK, "--out", tmp_path / "c", monkeypatch=monkeypatch) == 0
     sentence = "A demonstration, since no INPUT was given: the measurement was simulated from"

@@ -78,7 +78,9 @@ def test_it_writes_what_it_says(
     with Image.open(out / "samples.png") as image:
         image.verify()
     page = (out / "report.html").read_text()
-    assert not re.search(r"(src|href)=.(?!data:)", page) and "{{" not in page
+    assert not re.search(r"src=.(?!data:)", page) and "{{" not in page
+    assert all((out / name).is_file() for name in re.findall(r'href="([^"]*)"', page))
+    assert page.index("<table") < page.index("<img")
     printed = " ".join(capsys.readouterr().out.split())
     for text in ("agreement", "distance", "evaluations 8", "seconds", "MiB", "x = x_0 + sigma"):
         assert text in printed
@@ -135,7 +137,7 @@ def test_rules_are_compared_on_the_same_seeds(
         "seconds",
     ):
         assert head in row
-    for name in ("compare", "samples-cfg", "samples-apg", "samples-reference"):
+    for name in ("compare-cfg", "compare-apg", "samples-cfg", "samples-apg", "samples-reference"):
         with Image.open(tmp_path / "run" / f"{name}.png") as image:
             image.verify()
 

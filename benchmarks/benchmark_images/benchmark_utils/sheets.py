@@ -11,8 +11,6 @@ from posteria.modalities.image.figures import picture_of
 from posteria.modalities.image.pixels import heat, to_bytes
 from posteria.operators import Operator
 
-# Standard deviations of this much, where pictures span 2, are the brightest colour.
-TOP = 1.0
 # Samples of a picture that are kept.
 KEPT = 4
 
@@ -26,7 +24,7 @@ def show(operator: Operator, y: Tensor, truth: Tensor, samples: Tensor) -> dict[
         "truth": to_bytes(truth),
         "samples": [to_bytes(x) for x in samples[:KEPT]],
         "mean": to_bytes(samples.mean(0)),
-        "std": heat(level.nan_to_num(TOP), TOP),
+        "std": heat(level.nan_to_num(1.0)),
     }
     return shown if measurement is None else {**shown, "measurement": measurement}
 

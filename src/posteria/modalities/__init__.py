@@ -6,6 +6,7 @@ from .base import (
     Modality as Modality,
     Option as Option,
     Outcome as Outcome,
+    Scale as Scale,
     Signal as Signal,
     Task as Task,
 )

@@ -1,7 +1,7 @@
 """What a modality is: how files of one kind of data are read, measured, compared and shown."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -126,20 +126,47 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What the colours of a map mean, the same in every run.
+
+    Args:
+        colours: From the lowest to the highest value, as `#rrggbb`.
+        ticks: The values at equal distances along them, in words.
+        unit: Of the values.
+    """
+
+    colours: tuple[str, ...]
+    ticks: tuple[str, ...]
+    unit: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """A file that shows something.
 
     Args:
-        name: Of the file; `samples/3.png` is a single sample, which a report leaves out.
+        name: Of the file.
         content: Its bytes.
         caption: What it shows.
-        sheet: Whether it takes the full width of a report.
+        part: Of a report: `view` (one of several that take turns in the same place), `map` (beside them), `pair` (where
+            samples differ), `strip` (one of several rows), `sheet`, `more` (among the technical details) or `file`
+            (none).
+        label: What it shows, in a word or two.
+        size: Height and width of what it shows.
+        shown: What a report shows instead of the file, which is too large for it: a JPEG.
+        scale: Of its colours.
+        of: The names of the figures that it is made of.
     """
 
     name: str
     content: bytes
-    caption: str
-    sheet: bool = False
+    caption: str = ""
+    part: str = "file"
+    label: str = ""
+    size: tuple[int, int] = (0, 0)
+    shown: bytes | None = None
+    scale: Scale | None = None
+    of: tuple[str, ...] = ()
 
 
 class Modality(abc.ABC):
@@ -223,16 +250,26 @@ class Modality(abc.ABC):
         """
 
     @abc.abstractmethod
-    def figures(self, outcome: Outcome) -> list[Figure]:
+    def figures(self, outcome: Outcome) -> Iterable[Figure]:
         """The figures of a restoration, in the order of its report."""
+
+    @abc.abstractmethod
+    def uncertainty(self, samples: Tensor, operator: Operator) -> str:
+        """The standard deviation of samples `[n, *event]` in words, where something was missing."""
 
     @abc.abstractmethod
     def sheet(self, name: str, samples: Tensor, caption: str) -> Figure:
         """Some of the samples `[n, *event]` in one figure."""
 
     @abc.abstractmethod
-    def compare(self, name: str, rows: Mapping[str, Tensor], caption: str) -> Figure:
-        """Samples `[n, *event]` of several methods, one below the other."""
+    def compare(self, name: str, rows: Mapping[str, Tensor], caption: str) -> list[Figure]:
+        """Samples `[n, *event]` of several methods, one below the other.
+
+        Args:
+            name: Before that of each row, in the names of files.
+            rows: By what they are.
+            caption: Of the last row, on all of them.
+        """
 
     def noise(self, std: float) -> str:
         """A standard deviation in words."""

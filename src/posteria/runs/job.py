@@ -295,9 +295,12 @@ def _work(
     samples = {job.methods[name].array: each.x.numpy() for name, each in drawn.items()}
     store.write_arrays("samples.npz", {**raw, **samples, **job.arrays(drawn)})
     page = job.page(drawn, results)
+    seen = []
     for figure in page.figures:
         store.write(figure.name, figure.content)
-    store.write("report.html", write_page(page, results, job.request).encode())
+        small = b"" if figure.part == "file" else figure.shown or figure.content
+        seen.append(replace(figure, content=small))
+    store.write("report.html", write_page(page, seen, results, job.request).encode())
     files = {name: sha for name, sha in store.written.items() if not name.startswith("chunks/")}
     return results, replace(record, results=as_json(results), drawn=spans, files=files)
 

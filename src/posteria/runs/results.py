@@ -73,6 +73,11 @@ def spread(values: Sequence[float | None], digits: int, unit: str = "") -> str:
     return f"{text} {unit}".rstrip()
 
 
+def plural(count: int, what: str) -> str:
+    """So many of something."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def count(value: float) -> str:
     """A cost; empty if there is none."""
     return f"{round(value, 1):g}" if value else ""

@@ -1,4 +1,4 @@
-"""The figures of the restoration of a picture."""
+"""The figures of the restoration of a picture, each of its size."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from ...operators import Inpainting, Operator, PhaseRetrieval
-from ..base import Figure, Outcome
-from .pixels import grid, heat, png, to_bytes
+from ..base import Figure, Outcome, Scale
+from .pixels import SCALE, grid, heat, png, to_bytes
 
-# Small pictures are enlarged to about this many pixels.
-SHOWN = 192
-# Pictures of a sheet.
-MOST = 64
+# Samples of a sheet, and those that a page has room for.
+MOST, VIEWS = 64, 24
+# Sides in pixels up to which a page shows a picture as it is; larger ones it shows reduced to that.
+LARGE = 1200
 
 
 def picture_of(operator: Operator, y: Tensor) -> np.ndarray | None:
@@ -23,7 +23,7 @@ def picture_of(operator: Operator, y: Tensor) -> np.ndarray | None:
         return to_bytes(operator.adjoint(y))
     if isinstance(operator, PhaseRetrieval):
         level = torch.log1p(100 * y.clamp(min=0)).mean(0)
-        return heat(level, float(level.max()))
+        return to_bytes(2 * level[None] / level.max().clamp(min=1e-12) - 1)
     if y.ndim == 3 and y.shape[0] in {1, 3}:
         return to_bytes(y)
     return None
@@ -34,35 +34,93 @@ def hole_of(operator: Operator | None) -> Tensor | None:
     return ~operator.mask.all(0).cpu() if isinstance(operator, Inpainting) else None
 
 
-def sheet_of(name: str, samples: Tensor, caption: str) -> Figure:
+def sheet_of(
+    name: str,
+    samples: Tensor,
+    caption: str,
+    *,
+    columns: int | None = None,
+    part: str = "sheet",
+    label: str = "",
+) -> Figure:
     """The first samples `[n, channels, height, width]` on one sheet."""
-    sheet = grid([to_bytes(x) for x in samples[:MOST]], columns=8)
-    return Figure(name, png(sheet, max(1, round(112 / samples.shape[-1]))), caption, sheet=True)
+    n = min(len(samples), MOST)
+    # Rows that are full, where that can be.
+    across = columns or next((c for c in (8, 7, 6, 5, 4, 3) if n % c == 0), 8)
+    sheet = grid([to_bytes(x) for x in samples[:n]], across)
+    return _figure(name, sheet, caption, part, label)
 
 
 def figures_of(outcome: Outcome) -> Iterator[Figure]:
-    """Truth, measurement, mean, standard deviation, residual, a sheet of samples and each sample."""
+    """Measurement, mean, truth and each sample; standard deviation; the samples that differ most; residual."""
     operator, samples, y = outcome.operator, outcome.samples, outcome.y
-    if outcome.truth is not None:
-        yield _large("truth", to_bytes(outcome.truth), "the truth")
     measurement = picture_of(operator, y)
     if measurement is not None:
-        yield _large("measurement", measurement, "the measurement")
-    yield _large("mean", to_bytes(samples.mean(0)), "mean of the samples")
+        yield _figure("measurement.png", measurement, "What was measured.", "view", "measurement")
+    mean = "The mean of the samples: sharp where they agree, blurred where they differ."
+    yield _figure("mean.png", to_bytes(samples.mean(0)), mean, "view", "mean")
+    if outcome.truth is not None:
+        truth = "The truth, which no sampler saw."
+        yield _figure("truth.png", to_bytes(outcome.truth), truth, "view", "truth")
+    for i, (seed, x) in enumerate(zip(outcome.seeds, samples, strict=True)):
+        about = f"A sample (seed {seed}): one picture that agrees with the measurement."
+        part = "view" if i < VIEWS else "file"
+        yield _figure(f"samples/{seed}.png", to_bytes(x), about, part, f"sample {seed}")
     if len(samples) > 1:
-        # Channels of a pixel share one number, the root of their mean variance.
-        level = samples.std(0).square().mean(0).sqrt()
-        top = float(level.max())
-        caption = f"standard deviation: black is 0, pale yellow is {top:.2f} (the picture spans 2)"
-        yield _large("std", heat(level, top), caption)
+        yield from _spread(outcome)
     faded = picture_of(operator, ((y - operator(samples[:1])[0]) / outcome.std / 4).clamp(-1, 1))
     if faded is not None and not isinstance(operator, PhaseRetrieval):
-        caption = "residual of the first sample: black is -4 sigma, white is +4 sigma"
-        yield _large("residual", faded, caption)
-    yield sheet_of("samples.png", samples, f"{min(len(samples), MOST)} samples")
-    for seed, x in zip(outcome.seeds, samples, strict=True):
-        yield Figure(f"samples/{seed}.png", png(to_bytes(x)), "")
+        caption = "Residual of the first sample: black is -4 sigma, white is +4 sigma."
+        yield _figure("residual.png", faded, caption, "more")
 
 
-def _large(name: str, picture: np.ndarray, caption: str) -> Figure:
-    return Figure(f"{name}.png", png(picture, max(1, SHOWN // picture.shape[1])), caption)
+def _spread(outcome: Outcome) -> Iterator[Figure]:
+    """Where the samples differ, and by how much."""
+    # What is beyond black and white no picture shows.
+    samples, hole = outcome.samples.clamp(-1, 1), hole_of(outcome.operator)
+    only = "" if hole is None else " Pixels that were seen are left blank."
+    # Channels of a pixel share one number, the root of their mean variance.
+    level = samples.std(0).square().mean(0).sqrt()
+    about = f"How uncertain each pixel is: by how much the samples differ from their mean.{only}"
+    yield _figure("std.png", heat(level, hole), about, "map", "uncertainty", SCALE)
+    if len(samples) < 3:
+        return
+    a, b = most_different(samples[:VIEWS], hole)
+    apart = (samples[a] - samples[b]).square().mean(0).sqrt()
+    first, second = outcome.seeds[a], outcome.seeds[b]
+    about = f"The two samples that differ most, {first} and {second}, and by how much.{only}"
+    names = (f"samples/{first}.png", f"samples/{second}.png")
+    yield _figure("difference.png", heat(apart, hole), about, "pair", "difference", SCALE, names)
+
+
+def most_different(samples: Tensor, hole: Tensor | None) -> tuple[int, int]:
+    """Which two of the samples `[n, channels, height, width]` are farthest apart, where something is missing."""
+    # Every so many pixels are enough of a large picture.
+    step = max(1, round((samples[0].numel() / 2**18) ** 0.5))
+    part = samples[..., ::step, ::step].double()
+    if hole is not None and hole[::step, ::step].any():
+        part = part[..., hole[::step, ::step]]
+    flat = part.flatten(1)
+    pairs = [(float((flat[i] - flat[j]).norm()), i, j) for i in range(len(flat)) for j in range(i)]
+    _, b, a = max(pairs)
+    return a, b
+
+
+def _figure(
+    name: str,
+    picture: np.ndarray,
+    caption: str,
+    part: str = "file",
+    label: str = "",
+    scale: Scale | None = None,
+    of: tuple[str, ...] = (),
+) -> Figure:
+    """A PNG file, which a page shows reduced if it is large."""
+    large = max(picture.shape[:2])
+    shown = None
+    if large > LARGE and part != "file":
+        # Transparency is for PNG files alone.
+        format = "PNG" if picture.shape[2:] == (4,) else "JPEG"
+        shown = png(picture, LARGE / large, format)
+    size = (picture.shape[0], picture.shape[1])
+    return Figure(name, png(picture), caption, part, label, size, shown, scale, of)

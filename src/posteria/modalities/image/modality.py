@@ -1,6 +1,6 @@
 """Pictures behind the interface of all kinds of data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,6 @@ from ..arrays import is_array
 from ..base import Degradation, Figure, Modality, Option, Outcome, Signal, Task
 from .figures import figures_of, hole_of, sheet_of
 from .files import check_range, picture_size, read_kernel, read_mask, read_picture, read_values
-from .pixels import png, side_by_side
 from .tasks import OPTIONS, TASKS
 
 
@@ -100,13 +99,26 @@ class Image(Modality):
         return original.suffix, original.put_back(x, paper=paper, missing=missing)
 
     @override
-    def figures(self, outcome: Outcome) -> list[Figure]:
-        return list(figures_of(outcome))
+    def figures(self, outcome: Outcome) -> Iterator[Figure]:
+        return figures_of(outcome)
+
+    @override
+    def uncertainty(self, samples: Tensor, operator: Operator) -> str:
+        hole, std = hole_of(operator), samples.clamp(-1, 1).std(0)
+        values = std if hole is None else std[:, hole]
+        where = (
+            "over all pixels" if hole is None else f"over the {values.shape[-1]} missing pixels"
+        )
+        level, most = (127.5 * float(v) for v in (values.mean(), values.max()))
+        return f"±{level:.1f} grey levels of 255 {where}, ±{most:.0f} at most"
 
     @override
     def sheet(self, name: str, samples: Tensor, caption: str) -> Figure:
         return sheet_of(name, samples, caption)
 
     @override
-    def compare(self, name: str, rows: Mapping[str, Tensor], caption: str) -> Figure:
-        return Figure(name, png(side_by_side(rows)), caption, sheet=True)
+    def compare(self, name: str, rows: Mapping[str, Tensor], caption: str) -> list[Figure]:
+        return [
+            sheet_of(f"{name}-{row}.png", x, caption, columns=len(x), part="strip", label=row)
+            for row, x in rows.items()
+        ]

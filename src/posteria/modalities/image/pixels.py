@@ -1,17 +1,28 @@
 """Tensors in [-1, 1] as pixels: bytes, colours for maps, sheets, PNG files."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
+from ..base import Scale
+
+# The grey levels of 255 from which on a map has its lightest colour; below, the root of a level gives the colour.
+TOP = 128
 # A perceptually even ramp from black over violet and orange to pale yellow, for maps of one number
 # a pixel.
 HEAT = np.array(
     [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)],
     dtype=np.float64,
+)
+
+
+SCALE = Scale(
+    tuple(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in HEAT.astype(int)),
+    ("0", "8", "32", "72", "128+"),
+    "grey levels of 255",
 )
 
 
@@ -21,54 +32,39 @@ def to_bytes(x: Tensor) -> np.ndarray:
     return array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0)
 
 
-def heat(values: Tensor, top: float) -> np.ndarray:
-    """One number a pixel `[height, width]`, from 0 (black) to `top` (pale yellow), as colours."""
-    level = (values.double().cpu().numpy() / max(top, 1e-12)).clip(0, 1) * (len(HEAT) - 1)
+def heat(std: Tensor, hole: Tensor | None = None) -> np.ndarray:
+    """Standard deviations, or differences, `[height, width]` in data units as colours of `SCALE`.
+
+    Where no hole is they are transparent.
+    """
+    level = (std.double().cpu().numpy() * 127.5 / TOP).clip(0, 1) ** 0.5 * (len(HEAT) - 1)
     knots = np.arange(len(HEAT))
-    return np.stack([np.interp(level, knots, HEAT[:, c]) for c in range(3)], -1).astype(np.uint8)
+    colours = [np.interp(level, knots, HEAT[:, c]) for c in range(3)]
+    if hole is not None:
+        colours.append(255.0 * hole.cpu().numpy())
+    return np.stack(colours, -1).astype(np.uint8)
 
 
-def png(array: np.ndarray, scale: int = 1) -> bytes:
-    """Bytes of a PNG file, each pixel shown `scale` times."""
+def png(array: np.ndarray, scale: float = 1, format: str = "PNG") -> bytes:
+    """Bytes of a picture file; enlarged with hard pixels, or reduced."""
     image = Image.fromarray(array)
-    if scale > 1:
-        image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    if scale != 1:
+        size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+        method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+        image = image.resize(size, method)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, format, **({"quality": 90, "subsampling": 0} if format == "JPEG" else {}))
     return buffer.getvalue()
 
 
 def grid(pictures: Sequence[np.ndarray], columns: int, gap: int = 2) -> np.ndarray:
-    """Pictures of one size side by side on white."""
+    """Pictures of one size side by side on grey, which is seen on light and on dark."""
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)
     columns = min(columns, len(pictures))
     shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, *pictures[0].shape[2:])
-    sheet = np.full(shape, 255, dtype=np.uint8)
+    sheet = np.full(shape, 136, dtype=np.uint8)
     for i, picture in enumerate(pictures):
         top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
         sheet[top : top + height, left : left + width] = picture
     return sheet
-
-
-def side_by_side(rows: Mapping[str, Tensor]) -> np.ndarray:
-    """Pictures `[n, channels, height, width]` in rows, each with its name in front, on white."""
-    first = next(iter(rows.values()))
-    large = max(1, round(56 / first.shape[-1]))
-    font = ImageFont.load_default()
-    strips = {}
-    for name, x in rows.items():
-        strip = Image.fromarray(grid([to_bytes(picture) for picture in x], columns=len(x)))
-        size = (strip.width * large, strip.height * large)
-        strips[name] = strip.resize(size, Image.Resampling.NEAREST)
-    margin = 12 + max(round(font.getlength(name)) for name in strips)
-    strip = next(iter(strips.values()))
-    sheet = Image.new(
-        strip.mode, (margin + strip.width, len(strips) * (strip.height + 4) - 4), "white"
-    )
-    draw = ImageDraw.Draw(sheet)
-    for i, (name, strip) in enumerate(strips.items()):
-        top = i * (strip.height + 4)
-        draw.text((6, top + strip.height // 2 - 6), name, fill="black", font=font)
-        sheet.paste(strip, (margin, top))
-    return np.asarray(sheet)

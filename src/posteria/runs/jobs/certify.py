@@ -284,9 +284,7 @@ class Certification(Job):
         truths, x = (shown(each[:SHOWN]) for each in self._drawn(drawn))
         rows = {"truth": truths, "sample": x[:, 0], "another": x[:, 1], "mean": x.mean(1)}
         options = ", ".join(f"{name} {value}" for name, value in request.options.items())
-        heads = {
-            "truth": "first truths of the prior, two samples of the posterior of each, and the mean of its samples"
-        }
+        about = "The first truths of the prior, two samples of the posterior of each, and the mean of its samples."
         label = "" if request.label is None else f" with label {request.label}"
         return Page(
             title=self.title,
@@ -296,7 +294,7 @@ class Certification(Job):
                 f"({request.task}, noise {request.sigma:g}), and sampled {c.samples} times each. Among exact samples a "
                 "truth has each rank with the same probability, whatever is ranked.",
             ],
-            figures=[self.modality.compare("simulations.png", rows, heads["truth"])],
+            figures=self.modality.compare("simulations", rows, about),
             facts={
                 "task": ", ".join(filter(None, [request.task, options])),
                 "noise level": f"{request.sigma} in data units",

@@ -15,7 +15,7 @@ from ...guidance import CFG
 from ...guidance.classifiers.classifier import CleanClassifier
 from ...guidance.classifiers.classifier_guidance import classified
 from ...latent import signals_of
-from ...modalities import Modality, modality_of
+from ...modalities import Figure, Modality, modality_of
 from ...priors import Prompt, prior_sha256
 from ...priors.classifier import CLASSIFIERS
 from ...samplers import Guided, PosteriorSampler, rebuild_sampler
@@ -25,7 +25,7 @@ from ..engine import Drawn, Method
 from ..job import First, Job, repeat as repeat_of, run
 from ..report import Page
 from ..request import REFERENCE, Generate
-from ..results import Results, divergence, shown
+from ..results import Results, divergence, plural, shown
 from ..settings import check, choose_rules, condition_of, fitted, prior_of, unfitted
 from ..store import Store
 from .models import MODELS, Models, load_judge, wants
@@ -125,22 +125,24 @@ class Generation(Job):
 
     @override
     def page(self, drawn: Mapping[str, Drawn], results: Results) -> Page:
-        request, figures = self.request, []
+        request, figures = self.request, list[Figure]()
         finite = {name: shown(each.x) for name, each in drawn.items()}
         if len(request.rules) > 1:
             across = min(ACROSS, request.samples)
             rows = {name: finite[name][:across] for name in request.rules}
             caption = f"each rule on the seeds {request.seeds[0]} to {request.seeds[across - 1]}"
-            figures.append(self.modality.compare("compare.png", rows, caption))
+            figures += self.modality.compare("compare", rows, caption)
         for name, x in finite.items():
             array = self.methods[name].array
             file = "samples.png" if array == "samples" else f"samples-{name}.png"
-            figures.append(self.modality.sheet(file, x, f"{min(len(x), SHOWN)} samples, {name}"))
+            figures.append(
+                self.modality.sheet(file, x, f"{name}: {plural(min(len(x), SHOWN), 'sample')}")
+            )
         several = ", of each rule on the same seeds" if len(request.rules) > 1 else ""
         return Page(
             title=self.title,
             intro=[
-                f"{request.samples} samples of {request.given} raised to the power {request.weight}, "
+                f"{plural(request.samples, 'sample')} of {request.given} raised to the power {request.weight}, "
                 f"p(x | c)^w p(x)^(1 - w), from the prior {request.prior}{several}.",
             ],
             figures=figures,

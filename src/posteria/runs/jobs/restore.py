@@ -27,7 +27,7 @@ from ..engine import Drawn, Method
 from ..job import Job, repeat as repeat_of, run
 from ..report import Page
 from ..request import Restore
-from ..results import Results, divergence, shown, usable
+from ..results import Results, divergence, plural, shown, usable
 from ..settings import condition_of, prior_of, sampler_of
 from ..store import hashes_of
 from .certify import stated
@@ -97,7 +97,7 @@ class Restoration(Job):
     def results(self, drawn: Mapping[str, Drawn]) -> Restored:
         x = drawn["samples"].x
         good = usable(x)
-        all_good, several = bool(good.all()), len(x) > 1
+        std = x.std(0) if len(x) > 1 and bool(good.all()) else None
         z = (self.target.y.cpu() - self.operator(x[good])).double() / self.request.sigma
         residual = self.operator.codomain.flatten(z).square().mean(-1).sqrt()
         metrics, of_mean = (
@@ -110,7 +110,8 @@ class Restoration(Job):
             residual=_spaced(residual, good),
             metrics=metrics,
             metrics_mean={name: values[0] for name, values in of_mean.items()},
-            std=x.std(0).mean().item() if several and all_good else None,
+            std=None if std is None else std.mean().item(),
+            uncertainty=None if std is None else self.modality.uncertainty(x, self.operator),
             cost=drawn["samples"].cost,
             seconds=drawn["samples"].meter.seconds,
             shared=self.methods["samples"].sampler.shared,
@@ -159,10 +160,12 @@ class Restoration(Job):
             title=self.title,
             intro=[
                 *self.notes,
-                f"Samples of the signals that are consistent with the measurement under the prior "
-                f"{request.prior}{label}: seeds {request.seeds[0]} to {request.seeds[-1]}.",
+                f"{plural(request.samples, 'sample')} under the prior {request.prior}{label}: each is one answer that "
+                "agrees with the measurement. What they share can be relied on as far as the prior can; where they "
+                "differ, the measurement does not say.",
+                expect(results, Restored, by=self).plain(),
             ],
-            figures=[*self.modality.figures(outcome), *self._restored(outcome.samples)],
+            figures=chain(self.modality.figures(outcome), self._restored(outcome.samples)),
             facts={
                 "task": ", ".join([request.task, *options]),
                 "noise level": self.modality.noise(request.sigma),
@@ -179,7 +182,9 @@ class Restoration(Job):
         for name, each in chain([("mean", x.mean(0))], zip(self.request.seeds, x, strict=True)):
             made = self.modality.write(each, self.signal, self.operator)
             if made is not None:
-                yield Figure(f"restored/{name}{made[0]}", made[1], "")
+                what = "the mean of the samples" if name == "mean" else f"sample {name}"
+                about = f"{self.name} with {what} in place, in its own size and depth"
+                yield Figure(f"restored/{name}{made[0]}", made[1], about)
 
 
 def _wide(values: Tensor, x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ class Restored(Results):
         metrics_mean: Of the mean of the samples.
         std: The mean over entries of the standard deviation of the samples, in data units; None for
             one sample.
+        uncertainty: The same in words, where something was missing.
         cost: Of a sample.
         seconds: Of sampling, for all samples, over all attempts.
         shared: Samples that a population would give for its cost; 1 without populations.
@@ -41,6 +42,7 @@ class Restored(Results):
     shared: int = 1
     certificate: Stated | None = None
     diagnostics: Diagnostics | None = None
+    uncertainty: str | None = None
 
     @override
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -54,8 +56,8 @@ class Restored(Results):
                 [f"{metric.label} of the samples", spread(values, metric.digits, metric.unit)],
                 [f"{metric.label} of their mean", spread(of_mean, metric.digits, metric.unit)],
             ]
-        if self.std is not None:
-            rows.append(["standard deviation, mean over entries", f"{self.std:.3f}"])
+        if self.uncertainty is not None:
+            rows.append(["standard deviation of the samples", self.uncertainty])
         rows += [
             ["evaluations of the prior, per sample", self._evaluations()],
             ["applications of the operator, per sample", count(self.cost.operator) or "0"],
@@ -78,6 +80,19 @@ class Restored(Results):
             return of(1)
         return (
             f"{of(1)} (its share of a population of {self.shared}, which costs {of(self.shared)})"
+        )
+
+    def plain(self) -> str:
+        """What came of it, in plain sentences."""
+        if len(self.residual) == 1:
+            return "One sample says nothing of what is uncertain; draw more by --samples 8."
+        if self.uncertainty is None:
+            return "Their uncertainty is not finite."
+        sure = f"They differ by {self.uncertainty} (one standard deviation)."
+        return (
+            sure
+            if self.warnings()
+            else f"{sure} All of them fit the measurement to within its noise."
         )
 
     @override
