@@ -53,6 +53,11 @@ class Decoder(Operator):
             raise ShapeError(f"This decoder gives {tuple(signals.shape[1:])}, and not {shape}.")
         return signals.reshape(*self.domain.batch(x), *shape)
 
+    @property
+    def encodes(self) -> bool:
+        """Whether it came with an encoder."""
+        return self._encoder is not None
+
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """The latents of signals `[*batch, *event]`: the mode of a variational encoder.
@@ -60,6 +65,10 @@ class Decoder(Operator):
         Raises:
             CapabilityError: If there is no encoder.
         """
+        return self.encoded(x)
+
+    def encoded(self, x: Tensor) -> Tensor:
+        """The same, differentiable where the encoder is."""
         if self._encoder is None:
             raise CapabilityError("This decoder came without an encoder.")
         flat = self.codomain.check(x, "x").reshape(-1, *self.codomain.shape)

@@ -27,6 +27,7 @@ from .likelihood import (
     DPS as DPS,
     LGD as LGD,
     MMPS as MMPS,
+    PSLD as PSLD,
     TFG as TFG,
     TMPD as TMPD,
     PiGDM as PiGDM,

@@ -4,7 +4,7 @@ from .base import LikelihoodRule, TiltedRule
 from .classifiers.classifier_guidance import ClassifierGuidance
 from .classifiers.elucd import EluCD
 from .classifiers.gfcg import GFCG
-from .likelihood import DPS, LGD, MMPS, TFG, TMPD, PiGDM
+from .likelihood import DPS, LGD, MMPS, PSLD, TFG, TMPD, PiGDM
 from .models.autoguidance import AutoGuidance
 from .models.rlg import RLG
 from .tilted.adaptive import AdaptiveGuidance
@@ -24,6 +24,7 @@ LIKELIHOOD_RULES: dict[str, type[LikelihoodRule]] = {
     "tmpd": TMPD,
     "lgd": LGD,
     "dps": DPS,
+    "psld": PSLD,
     "tfg": TFG,
 }
 

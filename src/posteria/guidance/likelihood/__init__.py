@@ -4,5 +4,6 @@ from .dps import DPS as DPS
 from .lgd import LGD as LGD
 from .mmps import MMPS as MMPS
 from .pigdm import PiGDM as PiGDM
+from .psld import PSLD as PSLD
 from .tfg import TFG as TFG
 from .tmpd import TMPD as TMPD

@@ -86,7 +86,8 @@ class LocalUNet(nn.Module):
         """The network's output, `[n, channels, height, width]`, of pictures and log sigma / 4, `[n]`."""
         frequencies = torch.exp2(torch.linspace(-2, 4, 16, dtype=time.dtype, device=time.device))
         angles = time[:, None] * frequencies
-        level = self.level(torch.cat([angles.cos(), angles.sin()], 1))
+        # The time is exact where the network is in half precision.
+        level = self.level(torch.cat([angles.cos(), angles.sin()], 1).to(x.dtype))
         x = self.enter(nn.functional.pixel_unshuffle(x, self.patch))
         kept = []
         for i, row in enumerate(self.down):
