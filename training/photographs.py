@@ -73,8 +73,8 @@ def photographs(folder: Path, side: int) -> Photographs:
     ]
     small = [picture for picture, out in zip(_pictures(flowers), held_out, strict=True) if not out]
     credit = [
-        f"{a} ({t}), {s}" for a, t, s, ok in
-        zip(scenes["author"], scenes["licence"], scenes["source"], free, strict=True) if ok
+        f"{n}: {a} ({t}), {s}" for n, a, t, s, ok in
+        zip(*(scenes[key] for key in ("name", "author", "licence", "source")), free, strict=True) if ok
     ]  # fmt: skip
     return Photographs(
         large=[picture for picture, ok in zip(_pictures(scenes), free, strict=True) if ok],
