@@ -1,10 +1,11 @@
-"""The scale of a prior: what methods that assume one need to know, measured once a prior."""
+"""What methods need to know of a prior, such as its scale, measured once a prior."""
 
 import math
 import weakref
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,40 +26,46 @@ LEAST = 1e-12
 
 
 class _Measured(NamedTuple):
-    """What is known of a prior: its draws by their number, and what they say of it."""
+    """What is known of a prior, by name."""
 
     prior: weakref.ref[Denoiser]
-    draws: dict[int, Tensor]
-    scale: list[Scale]
+    known: dict[Hashable, Any]
 
 
 # By the identity of a prior, which need not be hashable and is not changed by being measured.
 _measured: dict[int, _Measured] = {}
 
+T = TypeVar("T")
 
-def _of(prior: Denoiser) -> _Measured:
+
+@torch.no_grad()
+def once(prior: Denoiser, name: Hashable, measure: Callable[[], T]) -> T:
+    """What `measure` says of a prior, asked once for each prior object and name, whatever wraps it.
+
+    It is kept as long as the prior lives: who changes the weights of a network makes a new prior of it. What wraps
+    the prior counts its evaluations where they are made.
+
+    Args:
+        prior: The prior.
+        name: What is measured, with all that it depends on.
+        measure: Evaluates the prior.
+    """
     base, key = prior.base, id(prior.base)
     entry = _measured.get(key)
     if entry is None or entry.prior() is not base:
         forget = weakref.ref(base, lambda _: _measured.pop(key, None))
-        entry = _measured[key] = _Measured(forget, {}, [])
-    return entry
-
-
-@torch.no_grad()
-def prior_draws(prior: Denoiser, draws: int = 32) -> Tensor:
-    """The same few draws of a prior whoever asks, `[draws, *event]`, by 23 evaluations each.
-
-    They are drawn once for each prior object, whatever wraps it, and kept as long as it lives: who
-    changes the weights of a network makes a new prior of it. What wraps the prior counts them where
-    they are drawn.
-    """
-    known = _of(prior).draws
-    if draws not in known:
+        entry = _measured[key] = _Measured(forget, {})
+    if name not in entry.known:
         # Kept for later, and so not made of the caller's inference mode.
         with outside_inference():
-            known[draws] = _draw(prior, draws)
-    return known[draws]
+            entry.known[name] = measure()
+    found: T = entry.known[name]
+    return found
+
+
+def prior_draws(prior: Denoiser, draws: int = 32) -> Tensor:
+    """The same few draws of a prior whoever asks, `[draws, *event]`, by 23 evaluations each, made `once`."""
+    return once(prior, draws, lambda: _draw(prior, draws))
 
 
 def _draw(prior: Denoiser, draws: int) -> Tensor:
@@ -78,11 +85,11 @@ def prior_scale(prior: Denoiser) -> Scale:
     """
     if prior.base.scale is not None:
         return prior.base.scale
-    known = _of(prior).scale
-    if not known:
-        x = prior_draws(prior)
-        known.append(Scale(x.mean(0), max(float(x.var(0).mean().sqrt()), LEAST)))
-    return known[0]
+    return once(prior, "scale", lambda: _scale(prior_draws(prior)))
+
+
+def _scale(x: Tensor) -> Scale:
+    return Scale(x.mean(0), max(float(x.var(0).mean().sqrt()), LEAST))
 
 
 @dataclass(frozen=True, kw_only=True)

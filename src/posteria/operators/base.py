@@ -72,7 +72,7 @@ class Operator(abc.ABC):
         return counted
 
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
-        """The same operator in another dtype and on another device."""
+        """The same operator in another dtype and on another device; this one where it is there already."""
         moved = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
@@ -81,7 +81,11 @@ class Operator(abc.ABC):
                 setattr(moved, name, value.to(dtype, device))
             elif isinstance(value, Space):
                 setattr(moved, name, Space(value.shape, dtype, device))
-        return moved
+        there = all(
+            value is vars(moved)[name] or (isinstance(value, Space) and value == vars(moved)[name])
+            for name, value in vars(self).items()
+        )
+        return self if there else moved
 
     def __matmul__(self, inner: "Operator") -> "Operator":
         """`outer @ inner` measures what `inner` gives; linear if both are.

@@ -18,7 +18,7 @@ from ...likelihood import GaussianLikelihood
 from ...operators.base import LinearOperator
 from ...target import Observed, Posterior
 from .population import ParticleState, PopulationSampler, finish, log_prob, paired, select, take
-from .resolution import PLACES, PROBES, measure
+from .resolution import measure
 from .twist import (
     Dense,
     Isotropic,
@@ -115,9 +115,7 @@ class Exact(PopulationSampler[ExactState]):
     @override
     def evaluations(self, target: Posterior) -> int:
         twist, steps = self.twist(target), self.schedule.steps
-        each = steps * (1 + twist.vjps(target)) + 1 + twist.last(target)
-        places = min(PLACES, steps) * (1 + PROBES * self._curved(target))
-        return self.particles * each + DRAWS * places
+        return self.particles * (steps * (1 + twist.vjps(target)) + 1 + twist.last(target))
 
     def _dense(self, target: Observed) -> bool:
         """Whether x_0 is drawn with its whole covariance, so that levels may end where x pins it."""

@@ -1,5 +1,6 @@
 """What x says of x_0 at a few noise levels, measured on draws of a prior."""
 
+import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,9 +11,9 @@ from torch import Tensor
 from ...core.linalg import lanczos
 from ...core.rng import Rng
 from ...diffusion.denoiser import Denoiser
-from ...diffusion.scale import STREAM
+from ...diffusion.scale import STREAM, once
 from ...likelihood import GaussianLikelihood
-from ...operators.base import LinearOperator
+from ...operators.base import LinearOperator, Operator
 from ...target import Observed
 
 # Levels at which it is measured, and products with each Jacobian that estimate its least eigenvalue.
@@ -61,29 +62,38 @@ def places(levels: Sequence[float]) -> np.ndarray:
 
 
 def measure(target: Observed, draws: Tensor, levels: Sequence[float], curved: bool) -> Resolution:
-    """What D misses of draws `[draws, *event]`, and A(D) of their measurements; `curved` takes Jacobians."""
-    sigmas, rng = places(levels), Rng(range(len(draws)), target.space.device, stream=STREAM)
-    rows = [_at(target, draws, sigma, rng.normal_like(draws), curved) for sigma in sigmas.tolist()]
-    signal, gaps, least = zip(*rows, strict=True)
+    """What D misses of draws `[draws, *event]`, and A(D) of their measurements, `once`; `curved` takes Jacobians."""
+    sigmas, operator = places(levels), _nonlinear(target)
+    name = tuple(sigmas.tolist()), curved, None if operator is None else weakref.ref(operator)
+    return once(target.prior, name, lambda: _measure(target.prior, draws, sigmas, curved, operator))
+
+
+def _measure(
+    prior: Denoiser, draws: Tensor, sigmas: np.ndarray, curved: bool, operator: Operator | None
+) -> Resolution:
+    rng = Rng(range(len(draws)), draws.device, stream=STREAM)
+    signal, gaps, least = [], [], []
+    for sigma in sigmas.tolist():
+        noise = rng.normal_like(draws)
+        # One population of all draws.
+        seen = (draws + sigma * noise)[None]
+        (x0,), smallest = _denoise(prior, seen, sigma, noise[None], curved)
+        signal.append(float((draws - x0).square().mean()))
+        # A linear A misses nothing in the mean.
+        none = torch.zeros_like(draws).flatten(1)[:, :1]
+        gaps.append(none if operator is None else operator(draws) - operator(x0))
+        least.append(smallest)
     variance = np.array([signal, [float(gap.var(0).mean()) for gap in gaps]])
     bias = torch.stack([gap.mean(0) for gap in gaps])
     return Resolution(np.log(sigmas), variance, bias, np.array(least))
 
 
-def _at(
-    target: Observed, draws: Tensor, sigma: float, noise: Tensor, curved: bool
-) -> tuple[float, Tensor, float]:
-    """Mean square of x_0 - D, A(x_0) - A(D), and the least eigenvalue of a Jacobian."""
+def _nonlinear(target: Observed) -> Operator | None:
+    """The operator, if it is none that is linear and has Gaussian noise."""
     likelihood = target.likelihood
-    # One population of all draws.
-    x0, least = _denoise(target.prior, (draws + sigma * noise)[None], sigma, noise[None], curved)
-    if isinstance(likelihood, GaussianLikelihood) and not isinstance(
-        likelihood.operator, LinearOperator
-    ):
-        gap = likelihood.operator(draws) - likelihood.operator(x0[0])
-    else:
-        gap = torch.zeros_like(draws).flatten(1)[:, :1]
-    return float((draws - x0[0]).square().mean()), gap, least
+    if not isinstance(likelihood, GaussianLikelihood):
+        return None
+    return None if isinstance(likelihood.operator, LinearOperator) else likelihood.operator
 
 
 def _denoise(

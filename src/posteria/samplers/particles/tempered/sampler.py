@@ -20,7 +20,7 @@ from ....target import Posterior
 from ..filtering import log_normal
 from ..population import PopulationSampler, finish, select, take
 from .measurement import TemperedState, Tempering
-from .reflection import TRIALS, descend, ladder, reach
+from .reflection import descend, ladder, reach
 
 # Shares of the highest level at which reflections are made, in turn: each is quickest for what varies as much.
 SHARES = (1.0, 0.5, 0.25)
@@ -128,7 +128,7 @@ class Tempered(PopulationSampler[TemperedState]):
     @override
     def evaluations(self, target: Posterior) -> int:
         each = self.first + self.schedule.steps * (self.points + self.reflections)
-        return self.particles * each + (TRIALS if self.reach is None else 0)
+        return self.particles * each
 
     @override
     def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Any, Rng]:
