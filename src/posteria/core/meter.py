@@ -10,8 +10,8 @@ A row is one signal. Counted are
 - `others`: rows that classifiers evaluate;
 - `seconds`, and `memory`, the highest that the process or the GPU held.
 
-The draws that measure the scale of a prior (`diffusion.scale`, 32 of 23 evaluations) are counted where they
-are made: 736 rows in the first batch that needs them and none afterwards. Every evaluation of the
+What is measured once a prior (`diffusion.scale`: its scale, by 32 draws of 23 evaluations) is counted where it is
+made: 736 rows in the first batch that needs them and none afterwards. Every evaluation of the
 prior counts, also for samples that are not returned: a population is simulated whole.
 """
 
