@@ -65,7 +65,9 @@ def measure(target: Observed, draws: Tensor, levels: Sequence[float], curved: bo
     """What D misses of draws `[draws, *event]`, and A(D) of their measurements, `once`; `curved` takes Jacobians."""
     sigmas, operator = places(levels), _nonlinear(target)
     name = tuple(sigmas.tolist()), curved, None if operator is None else weakref.ref(operator)
-    return once(target.prior, name, lambda: _measure(target.prior, draws, sigmas, curved, operator))
+    return once(
+        target.prior, name, lambda: _measure(target.prior, draws, sigmas, curved, operator)
+    )
 
 
 def _measure(
