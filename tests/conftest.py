@@ -1,5 +1,10 @@
+import os
+
 import pytest
 import torch
+
+# Nothing is kept from one test to another, or in the user's folder.
+os.environ["POSTERIA_CACHE"] = os.devnull
 
 pytest.register_assert_rewrite("common", "helpers", "affine")
 

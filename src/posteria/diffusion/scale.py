@@ -50,17 +50,23 @@ def once(prior: Denoiser, name: Hashable, measure: Callable[[], T]) -> T:
         name: What is measured, with all that it depends on.
         measure: Evaluates the prior.
     """
+    there = known_of(prior)
+    if name not in there:
+        # Kept for later, and so not made of the caller's inference mode.
+        with outside_inference():
+            there[name] = measure()
+    found: T = there[name]
+    return found
+
+
+def known_of(prior: Denoiser) -> dict[Hashable, Any]:
+    """What is known of a prior by now, by name."""
     base, key = prior.base, id(prior.base)
     entry = _measured.get(key)
     if entry is None or entry.prior() is not base:
         forget = weakref.ref(base, lambda _: _measured.pop(key, None))
         entry = _measured[key] = _Measured(forget, {})
-    if name not in entry.known:
-        # Kept for later, and so not made of the caller's inference mode.
-        with outside_inference():
-            entry.known[name] = measure()
-    found: T = entry.known[name]
-    return found
+    return entry.known
 
 
 def prior_draws(prior: Denoiser, draws: int = 32) -> Tensor:

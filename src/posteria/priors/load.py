@@ -93,6 +93,18 @@ def prior_sha256(name: str | Path) -> str:
     return files_sha256(weight_files(_files(card_of(name))))
 
 
+def configuration_sha256(name: str | Path) -> str:
+    """The SHA-256 of what lies beside a prior's weights and says how they are read.
+
+    Args:
+        name: As for `load_prior`, with the same errors.
+    """
+    files = _files(card_of(name))
+    return files_sha256(
+        sorted(path for kind in ("json", "toml") for path in files.glob(f"**/*.{kind}"))
+    )
+
+
 def card_of(name: str | Path) -> Card:
     """The card of a prior: a shipped one's, the file `card.toml` in its folder, or one made of what is there.
 

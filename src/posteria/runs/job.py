@@ -18,6 +18,7 @@ from .engine import Chunk, Done, Drawn, Executor, Method, draw
 from .report import CONVENTION, Page, write_page
 from .request import Request
 from .results import Results
+from .scales import keep
 from .store import Store
 
 R = TypeVar("R", bound=Request)
@@ -118,6 +119,8 @@ class Record:
         results: The numbers, once there are any.
         drawn: The chunks in `samples.npz`, by method.
         files: SHA-256 of the results' files.
+        scale: Where the prior's scale is from: its `card`, the `cache` of earlier runs, or `measured`; None if no
+            sampler asked for it.
     """
 
     job: str
@@ -129,6 +132,7 @@ class Record:
     results: dict[str, Any] | None = None
     drawn: dict[str, list[Span]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    scale: str | None = None
 
 
 def read_record(store: Store, name: str, kind: type[R]) -> tuple[Record, R] | None:
@@ -280,6 +284,9 @@ def _work(
     job = job.fitted(store, first)
     kept = [*_kept(job.methods, record, store), *chain(*(each.parts for each in begun.values()))]
     drawn = draw(job.methods, size, store, advance, kept, executor)
+    targets: list[Any] = [each.target for each in job.methods.values()]
+    sampled = (getattr(target, "prior", target) for target in targets)
+    scale = next(filter(None, (keep(prior) for prior in sampled)), record.scale)
     spans = {
         name: [
             Span(part.chunk.seeds[0], len(part.x), part.meter, part.said) for part in each.parts
@@ -302,7 +309,9 @@ def _work(
         seen.append(replace(figure, content=small))
     store.write("report.html", write_page(page, seen, results, job.request).encode())
     files = {name: sha for name, sha in store.written.items() if not name.startswith("chunks/")}
-    return results, replace(record, results=as_json(results), drawn=spans, files=files)
+    return results, replace(
+        record, results=as_json(results), drawn=spans, files=files, scale=scale
+    )
 
 
 def _kept(methods: Mapping[str, Method], record: Record, store: Store) -> Iterator[Done]:

@@ -30,6 +30,7 @@ from ..job import First, Job, read_record, repeat as repeat_of, run
 from ..report import Page, Plot
 from ..request import Certify, Restore
 from ..results import Results, count, divergence, shown
+from ..scales import recall
 from ..settings import prior_of, sampler_of
 from ..store import Store, hashes_of
 
@@ -347,6 +348,8 @@ def prepare(request: Certify) -> Certification:
     seed = request.data_seed or 0
     degradation = modality.degradation(request.task, shape, request.options, seed=seed)
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
+    sha256 = prior_sha256(request.prior)
+    recall(member, request, sha256)
     likelihood = GaussianLikelihood(degradation.operator, std=request.sigma)
     greys = GREYS if modality.name == "image" else 0
     # A measurement of nothing is enough to see whether a sampler suits.
@@ -365,5 +368,5 @@ def prepare(request: Certify) -> Certification:
     files = {name: request.options[name] for name in degradation.arrays}
     settled = replace(
         request.settled(sampler), options={**degradation.options, **files}, data_seed=seed
-    ).identified({**hashes_of(degradation.arrays), "prior": prior_sha256(request.prior)})
+    ).identified({**hashes_of(degradation.arrays), "prior": sha256})
     return Certification(settled, {}, modality, degradation, design, why)

@@ -28,6 +28,7 @@ from ..job import Job, repeat as repeat_of, run
 from ..report import Page
 from ..request import Restore
 from ..results import Results, divergence, plural, shown, usable
+from ..scales import recall
 from ..settings import condition_of, prior_of, sampler_of
 from ..store import hashes_of
 from .certify import stated
@@ -218,10 +219,11 @@ def prepare(request: Restore) -> Restoration:
     if condition is not None:
         one = request.weight == 1
         member = prior.given(condition) if one else Tilted(prior, condition, request.weight)
+    hashes = {**given.hashes(), "prior": prior_sha256(request.prior)}
+    recall(member, request, hashes["prior"])
     target = Posterior(member, given.likelihood, given.y)
     sampler, why = named(target)
     sampler.check(target, request.seeds)
-    hashes = {**given.hashes(), "prior": prior_sha256(request.prior)}
     files = {name: request.options[name] for name in given.degradation.arrays}
     settled = replace(
         request,
