@@ -75,11 +75,12 @@ def _command(name: str, example: str = "") -> Callable[[Callable[..., None]], Ca
 )
 def restore(
     context: typer.Context,
-    input: Annotated[
-        str | None,
+    inputs: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[INPUT]",
-            help="The measurement: a picture, or an array (.npy, .npz). Without one: a demonstration.",
+            metavar="[INPUT]...",
+            help="The measurement: a picture, or an array (.npy, .npz); several, or a folder of them: a run of each. "
+            "Without one: a demonstration.",
         ),
     ] = None,
     simulate: Annotated[
@@ -135,10 +136,14 @@ def restore(
 
     A run that was stopped goes on when the same command is started again, also with more samples.
     """
-    request = o.measured(Restore, context)
+    several = len(inputs or []) > 1 or any(Path(name).is_dir() for name in inputs or [])
+    request = o.measured(Restore, context, input=None if several or not inputs else inputs[0])
     # What is heavy is imported once the request is known to make sense.
     from ..runs.jobs.restore import prepare, repeat
 
+    if several:
+        Output(quiet, as_json).do_all(request, inputs or [], out)
+        return
     again = replace(repeat(record), certificate=certificate) if record else request
     Output(quiet, as_json).do(prepare(again), out)
 

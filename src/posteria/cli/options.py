@@ -130,7 +130,7 @@ def alone(context: typer.Context) -> None:
 
 
 def _flag(name: str) -> str:
-    names = {"input": "INPUT", "settings": "--set", "options": "--option"}
+    names = {"inputs": "INPUT", "settings": "--set", "options": "--option"}
     return names.get(name, f"--{name.replace('_', '-')}")
 
 

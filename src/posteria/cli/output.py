@@ -16,6 +16,7 @@ from .codes import DIVERGED
 
 if TYPE_CHECKING:
     from ..runs.job import Job
+    from ..runs.request import Restore
     from ..runs.results import Results
     from ..runs.store import Store
 
@@ -47,15 +48,12 @@ class Output:
 
     def do(self, job: "Job", out: Path) -> None:
         """Run a job and print what comes of it; raises `typer.Exit` where the samples are not finite."""
-        from ..runs.job import run
         from ..runs.store import Store
 
         if not (self.quiet or self.as_json):
             for note in job.notes:
                 say(note)
-        with self.progress(job.title) as advance:
-            announce = None if self.quiet or self.as_json else say
-            results, before = run(job, store := Store(out), advance, announce=announce)
+        results, before = self._finish(job, store := Store(out))
         if self.as_json:
             say_json(_content(results, store, before))
         elif not self.quiet:
@@ -63,6 +61,39 @@ class Output:
         if results.diverged is not None:
             sentence = results.diverged[0].lower() + results.diverged[1:]
             print(f"posteria: {sentence}", file=sys.stderr)
+            raise typer.Exit(DIVERGED)
+
+    def _finish(self, job: "Job", store: "Store") -> "tuple[Results, bool]":
+        from ..runs.job import run
+
+        with self.progress(job.title) as advance:
+            announce = None if self.quiet or self.as_json else say
+            return run(job, store, advance, announce=announce)
+
+    def do_all(self, request: "Restore", given: Sequence[str], out: Path) -> None:
+        """Restore each of several inputs; raises `typer.Exit` where one failed, or has samples that are not finite."""
+        from ..runs.jobs.several import INDEX, inputs_of, restore_all, table, verdict
+        from ..runs.request import FILES
+
+        options = [str(request.options[name]) for name in FILES if name in request.options]
+        inputs, left = inputs_of(given, options)
+        if left and not self.quiet:
+            print(
+                f"posteria: left out, as neither picture nor array: {', '.join(left)}",
+                file=sys.stderr,
+            )
+        items = list(restore_all(request, inputs, out, self._finish))
+        if self.as_json:
+            say_json([{"input": i.name, "fault": i.fault, "results": i.results} for i in items])
+        elif not self.quiet:
+            heads, rows = table(items)
+            say_rows([heads, *rows])
+            say(f"Results: {out}; look at {out / INDEX}")
+        for line in verdict(items):
+            print(f"posteria: {line}", file=sys.stderr)
+        if any(item.fault is not None for item in items):
+            raise typer.Exit(1)
+        if any(item.results is not None and item.results.diverged for item in items):
             raise typer.Exit(DIVERGED)
 
     @contextmanager

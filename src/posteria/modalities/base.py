@@ -175,12 +175,14 @@ class Modality(abc.ABC):
     Attributes:
         name: In the registry.
         about: The signals that it is about, in a few words.
+        suffixes: Of its files, beside those of arrays.
         tasks: The measurements, by name.
         options: The options of all tasks, by name.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
+    suffixes: ClassVar[frozenset[str]]
     tasks: ClassVar[Mapping[str, Task]]
     options: ClassVar[Mapping[str, Option]]
 

@@ -56,16 +56,20 @@ class Page:
     sections: Mapping[str, Sequence[Plot]] = field(default_factory=dict)
 
 
-def write_page(page: Page, figures: Sequence[Figure], results: Results, request: Request) -> str:
-    """The page, as HTML that needs no other file; figures that are shown elsewhere are linked."""
+def environment() -> Any:
+    """What renders the pages, in which all names are text."""
     from jinja2 import Environment, PackageLoader
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("posteria.runs"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def write_page(page: Page, figures: Sequence[Figure], results: Results, request: Request) -> str:
+    """The page, as HTML that needs no other file; figures that are shown elsewhere are linked."""
     script = (files("posteria.runs") / "templates" / "page.js").read_text()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts: dict[str, list[dict[str, Any]]] = {}
@@ -81,21 +85,25 @@ def write_page(page: Page, figures: Sequence[Figure], results: Results, request:
     cells, columns = cells_of(samples, mean)
     of = "" if len(samples) == request.samples else f" of {request.samples}"
     heads, rows = results.table()
-    return environment.get_template("page.html").render(
-        page=page,
-        parts=parts,
-        start=mean[0]["index"] if mean else 0,
-        cells=cells,
-        columns=columns,
-        grid_title=f"{len([c for c in cells if c['sample']])}{of} samples: what they share is known",
-        warnings=results.warnings(),
-        heads=heads,
-        rows=rows,
-        legend=results.legend(),
-        facts={**page.facts, "convention": CONVENTION, "posteria": __version__},
-        command=request.command,
-        script=script,
-        script_hash=f"sha256-{digest}",
+    return str(
+        environment()
+        .get_template("page.html")
+        .render(
+            page=page,
+            parts=parts,
+            start=mean[0]["index"] if mean else 0,
+            cells=cells,
+            columns=columns,
+            grid_title=f"{len([c for c in cells if c['sample']])}{of} samples: what they share is known",
+            warnings=results.warnings(),
+            heads=heads,
+            rows=rows,
+            legend=results.legend(),
+            facts={**page.facts, "convention": CONVENTION, "posteria": __version__},
+            command=request.command,
+            script=script,
+            script_hash=f"sha256-{digest}",
+        )
     )
 
 

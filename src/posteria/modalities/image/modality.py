@@ -22,6 +22,18 @@ class Image(Modality):
 
     name: ClassVar[str] = "image"
     about: ClassVar[str] = "(1 or 3 channels, height, width)"
+    suffixes: ClassVar[frozenset[str]] = frozenset({
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".pgm",
+        ".ppm",
+    })
     tasks: ClassVar[Mapping[str, Task]] = TASKS
     options: ClassVar[Mapping[str, Option]] = OPTIONS
 

@@ -82,6 +82,21 @@ class Restored(Results):
             f"{of(1)} (its share of a population of {self.shared}, which costs {of(self.shared)})"
         )
 
+    def brief(self) -> dict[str, str]:
+        """What stands in a table of several inputs."""
+        metrics = {
+            f"{METRICS[name].label} of the mean": spread(
+                [value], METRICS[name].digits, METRICS[name].unit
+            )
+            for name, value in self.metrics_mean.items()
+        }
+        return {
+            "residual / sigma": spread(self.residual, 3),
+            **metrics,
+            "samples differ by": self.uncertainty or "",
+            "seconds": f"{self.seconds:.1f}",
+        }
+
     def plain(self) -> str:
         """What came of it, in plain sentences."""
         if len(self.residual) == 1:
