@@ -11,20 +11,19 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import posteria as po
 from lib import measure
-from lib.digits import scores
+from lib.digits import mnist, scores
 from lib.table import Table, costs, with_error
 from posteria.analytic import GaussianMixture
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.tilted import TILTED_PROBLEMS, TiltedProblem
 from posteria.samplers.base import Sampler
 
-HEUN = po.Karras(steps=32)
+HEUN, DDIM = po.Karras(steps=32), po.DDIM()
 RUNS, DRAWS = 3, 20_480
 LABELS, BATCH = 10, 50
 
@@ -64,10 +63,7 @@ def of_the_toy(problem: TiltedProblem) -> dict[str, Sampler[Any]]:
     plus = {f"CFG++, lam = {lam}": po.guidance.CFGPlusPlus(lam=lam) for lam in (0.1, 0.3, 0.6)}
     return {
         **{name: po.Guided(rule=rule, schedule=HEUN) for name, rule in rules.items()},
-        **{
-            name: po.Guided(rule=rule, schedule=HEUN, solver=po.DDIM())
-            for name, rule in plus.items()
-        },
+        **{name: po.Guided(rule=rule, schedule=HEUN, solver=DDIM) for name, rule in plus.items()},
         **{
             f"CFGiG, sigma_star = {star}, {count} rounds": rounds(star, count)
             for star, count in ((1.0, 2), (0.5, 2), (0.3, 2), (0.3, 10))
@@ -180,10 +176,7 @@ def point(sampler: Sampler[Any], weight: float, count: int, reference: Tensor) -
 def curve(data: Path, out: Path, count: int, factor: int, methods: str | None) -> None:
     """Draw the points that are missing, and print and paint all."""
     out.mkdir(parents=True, exist_ok=True)
-    # The file is sorted by label.
-    pictures = np.load(data / "mnist_28x28.npz")["x_test"]
-    pictures = pictures[:: len(pictures) // count][:count]
-    reference = torch.from_numpy(pictures).float()[:, None] / 127.5 - 1
+    reference = mnist(data / "mnist_28x28.npz", count)
     compared = of_digits(factor)
     wanted = methods.split(",") if methods else list(compared)
     paths = {
@@ -199,16 +192,11 @@ def curve(data: Path, out: Path, count: int, factor: int, methods: str | None) -
             print(path, flush=True)
     points = {key: json.loads(path.read_text()) for key, path in paths.items() if path.exists()}
     keys = ("agreement", "precision", "recall", "density", "coverage")
-    rows = [
-        [
-            name,
-            str(index + 1),
-            *(f"{p[key]:.3f}" for key in keys),
-            f"{p['frechet']:.1f}",
-            costs(p["forward"], p["backward"]),
-        ]
-        for (name, index), p in points.items()
-    ]
+    rows = []
+    for (name, index), p in points.items():
+        cost = costs(p["forward"], p["backward"])
+        numbers = [*(f"{p[key]:.3f}" for key in keys), f"{p['frechet']:.1f}"]
+        rows.append([name, str(index + 1), *numbers, cost])
     header = ["method", "strength", *keys, "Frechet", "evaluations"]
     print(Table("Digits: quality against diversity", header, rows).markdown())
     paint(points, out / "guidance.png")

@@ -240,31 +240,15 @@ def measured(name: str, m: int, d: int = 1024) -> Run:
     return runs_of_ours(METHODS[name], problem(prior, Matrix(rows, (d,))), 8)
 
 
+MANY, SIDES = (1, 4, 16, 64, 256, 1024), (32, 64, 128, 256)
+MMPS, BLUR = "MMPS, 3 products", "blur, reflected"
 GROWTH: dict[str, tuple[Sequence[int], Callable[[int], Run]]] = {
-    "samples, DPS, 1 x 28 x 28": (
-        (1, 4, 16, 64, 256, 1024),
-        lambda n: sampled("DPS", "inpainting", 28, n, 1),
-    ),
-    "samples, MMPS, 1 x 28 x 28": (
-        (1, 4, 16, 64, 256, 1024),
-        lambda n: sampled("MMPS, 3 products", "inpainting", 28, n, 1),
-    ),
-    "side, DPS, inpainting": (
-        (32, 64, 128, 256),
-        lambda side: sampled("DPS", "inpainting", side, 4),
-    ),
-    "side, PiGDM, reflected blur": (
-        (32, 64, 128, 256),
-        lambda side: sampled("PiGDM", "blur, reflected", side, 4),
-    ),
-    "measurements, MMPS, 1024 numbers": (
-        (1, 4, 16, 64, 256, 1024),
-        lambda m: measured("MMPS, 3 products", m),
-    ),
-    "measurements, PiGDM, 1024 numbers": (
-        (1, 4, 16, 64, 256, 1024),
-        lambda m: measured("PiGDM", m),
-    ),
+    "samples, DPS, 1 x 28 x 28": (MANY, lambda n: sampled("DPS", "inpainting", 28, n, 1)),
+    "samples, MMPS, 1 x 28 x 28": (MANY, lambda n: sampled(MMPS, "inpainting", 28, n, 1)),
+    "side, DPS, inpainting": (SIDES, lambda side: sampled("DPS", "inpainting", side, 4)),
+    "side, PiGDM, reflected blur": (SIDES, lambda side: sampled("PiGDM", BLUR, side, 4)),
+    "measurements, MMPS, 1024 numbers": (MANY, lambda m: measured(MMPS, m)),
+    "measurements, PiGDM, 1024 numbers": (MANY, lambda m: measured("PiGDM", m)),
     "measurements, exact, 80 numbers, 256 particles": (
         (1, 2, 4, 8, 16, 32, 64),
         lambda m: exact(256, m, 80, 12),

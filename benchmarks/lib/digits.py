@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,21 @@ from posteria.metrics.diversity import (
     precision_recall,
 )
 from posteria.metrics.features import Penultimate
+
+
+def mnist(path: Path, count: int, labels: Sequence[int] | None = None) -> Tensor:
+    """So many test pictures of `mnist_28x28.npz` in [-1, 1], from all over the file, or of each label."""
+    file = np.load(path)
+    x, y = file["x_test"], file["y_test"]
+    sets = [x] if labels is None else [x[y == label] for label in labels]
+    kept = [own[:: max(1, len(own) // count)][:count] for own in sets]
+    return torch.from_numpy(np.concatenate(kept)).float()[:, None] / 127.5 - 1
+
+
+def absent(path: Path) -> str:
+    """Why there are no pictures, empty where there are."""
+    said = f"There is no {path}: set the data path 'mnist', or BENCHOPT_DATA_HOME."
+    return "" if path.is_file() else said
 
 
 @lru_cache(maxsize=1)

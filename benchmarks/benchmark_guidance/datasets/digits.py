@@ -3,8 +3,6 @@
 from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
 from benchmark_utils.tilts import Tilt, conditional, load
 from benchopt import BaseDataset
 from benchopt.config import get_data_path
@@ -12,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 import posteria as po
-from lib.digits import load_classifier
+from lib.digits import absent, load_classifier, mnist
 from posteria.core.meter import Meter
 from posteria.guidance.classifiers.classifier import CleanClassifier
 
@@ -60,10 +58,9 @@ class Dataset(BaseDataset):
             reference = partial(conditional, "digits", labels, each, self.device)
         else:
             path = get_data_path("mnist")
-            if not path.is_file():
-                reason = f"There is no {path}: set the data path 'mnist', or BENCHOPT_DATA_HOME."
+            if reason := absent(path):
                 return {"tilt": None, "reason": reason}
-            reference = partial(pictures, str(path), labels, each)
+            reference = partial(mnist, path, each, labels)
         tilt = Tilt(
             targets=tuple(po.Tilted(prior, po.Label(label), self.weight) for label in labels),
             each=each,
@@ -74,14 +71,3 @@ class Dataset(BaseDataset):
             batch=64,
         )
         return {"tilt": tilt}
-
-
-def pictures(path: str, labels: tuple[int, ...], each: int) -> Tensor:
-    """Test pictures of labels, `each` of every one, from all over the file."""
-    file = np.load(path)
-    x, y = file["x_test"], file["y_test"]
-    kept = []
-    for label in labels:
-        own = x[y == label]
-        kept.append(own[:: max(1, len(own) // each)][:each])
-    return torch.from_numpy(np.concatenate(kept)).float()[:, None] / 127.5 - 1

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import numpy as np
-import torch
 from benchmark_utils.problem import NOISE, TASKS, given, missing
 from benchopt import BaseDataset
 from benchopt.config import get_data_path
 from typing_extensions import override
+
+from lib.digits import absent, mnist
 
 
 class Dataset(BaseDataset):
@@ -27,12 +27,8 @@ class Dataset(BaseDataset):
     @override
     def get_data(self) -> dict[str, Any]:
         path = get_data_path("mnist")
-        if not path.is_file():
-            return missing(
-                f"There is no {path}: set the data path 'mnist', or BENCHOPT_DATA_HOME."
-            )
-        bytes_ = np.load(path)["x_test"]
+        if reason := absent(path):
+            return missing(reason)
         # Every other one is a truth, and those between are what truths are compared with.
-        bytes_ = bytes_[:: len(bytes_) // (2 * self.count)][: 2 * self.count]
-        every = torch.from_numpy(bytes_).float()[:, None] / 127.5 - 1
+        every = mnist(path, 2 * self.count)
         return given(self, "digits", every[::2], every[1::2])

@@ -7,7 +7,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from ..core.level import Level, at_least, roots, spreads
+from ..core.level import Level, at_least, root, spreads
 from ..core.rng import Rng
 from ..core.space import Space
 
@@ -35,7 +35,7 @@ def bridge(
     s, t, l = sigma_s**2, sigma_t**2, sigma_l**2  # ruff: ignore[ambiguous-variable-name]
     span = at_least(l - s, TINY)
     variance = eta**2 * (t - s) * (l - t) / span
-    return roots((t - s - variance) / span, variance)
+    return root((t - s - variance) / span), root(variance)
 
 
 def bridge_step(

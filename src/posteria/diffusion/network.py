@@ -190,15 +190,14 @@ class Network(Conditional):
 
     Args:
         module: A module or a function, called as `module(x, time)`, or as `module(x, time, label)` if it
-            knows labels, with `x` as `[n, *event]` in the dtype of the module's weights (a function: of the
-            space), `time` as `[n]` and `label` as integers `[n]`. It returns a tensor like `x`, an object with
-            one as `sample`, or a tuple that begins with one. Where the output has twice the channels of `x`
-            the second half is a learned variance and is left out.
+            knows labels, with `x` as `[n, *event]` in the dtype of the module's weights (a function: of
+            the space), `time` as `[n]` and `label` as integers `[n]`. It returns a tensor like `x`, an
+            object with one as `sample`, or a tuple that begins with one; of twice the channels of `x` the
+            second half, a learned variance, is left out.
         space: Event shape, and the dtype and device in which samplers work.
         parametrisation: What the network predicts and how it is conditioned on the noise level.
         labels: Number of classes that the network knows, 0 for none.
-        null_label: The label that stands for "no label"; None if the network has no unconditional
-            branch.
+        null_label: The label that stands for "no label"; None without an unconditional branch.
 
     Attributes:
         multiple: Of what height and width of a picture are multiples, if any such size will do; 0 if not.

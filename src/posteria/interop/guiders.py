@@ -17,15 +17,14 @@ def to_diffusers(
 ) -> Any:
     """A rule as a guider for the pipelines of diffusers that have one: `pipe.update_components(guider=...)`.
 
-    A guider is given the network's outputs and no latents, and one evaluation of each member a step. `CFG`,
-    `Interval` and `CFGPlusPlus` need no more, and are exact with any network; `APG`, `Rescale`,
-    `ZeroStar` and `AdaptiveGuidance` with some. Where a rule leaves out the unconditional member for a whole
-    batch, the pipeline does not evaluate it; it evaluates the conditional one at every step.
+    A guider is given the network's outputs and no latents: which rules can do with that, and for which
+    networks, is in docs/guidance.md. Where a rule leaves out the unconditional member for a whole batch,
+    the pipeline does not evaluate it; it evaluates the conditional one at every step.
 
     Args:
         rule: The rule.
-        scheduler: The pipeline's, `pipe.scheduler`; it says what the network predicts and at which levels. Only
-            `CFG` can do without.
+        scheduler: The pipeline's, `pipe.scheduler`; it says what the network predicts and at which
+            levels. Only `CFG` can do without.
         weight: The power of the condition, if the rule has none of its own.
         start: Share of the steps before which the conditional model is alone, as in diffusers.
         stop: Share of the steps from which it is alone again.

@@ -35,16 +35,9 @@ class Evaluated(Denoiser):
 class RuleGuider(BaseGuidance):  # type: ignore[misc]
     """A guidance rule that is evaluated at `x = 0`, where an output F of the network is the estimate `out F`.
 
-    Rules for which that is the same as at the latents are those that `to_diffusers` takes. Each
-    sample is treated by itself.
-
-    Args:
-        rule: The `repr` of the rule.
-        weight: The power of the condition, if the rule has none.
-        scheduler: The scheduler's configuration, with `_class_name`; None for `CFG`.
-        start: Share of the steps before which the conditional model is alone.
-        stop: Share of the steps from which it is alone again.
-        enabled: Otherwise it is alone in all of them.
+    Each sample is treated by itself. Arguments as of `to_diffusers`, which takes only rules for which that
+    is the same as at the latents: the rule by its `repr`, the scheduler by its configuration with
+    `_class_name`. Where it is not `enabled` the conditional model is alone in all steps.
     """
 
     _input_predictions = ["pred_cond", "pred_uncond"]  # ruff: ignore[mutable-class-default]

@@ -151,9 +151,8 @@ def load_features(
 
     Args:
         name: `inception`, for FID; or `dinov2`, for FD-DINOv2.
-        source: The weights, if not the usual ones: a file of tensors for `inception`; a folder in
-            transformers' format or a name on the Hugging Face hub for `dinov2`, by default
-            `facebook/dinov2-large`.
+        source: A file of tensors for `inception`; a folder in transformers' format or a name on the
+            Hugging Face hub for `dinov2`, by default `facebook/dinov2-large`.
         device: Where it lives; features come back on the device of the pictures.
         batch: Pictures a call.
 

@@ -16,13 +16,11 @@ class PhaseRetrieval(Operator):
     """The modulus of the oversampled Fourier transform of a picture in [-1, 1]; its phase is lost.
 
     The picture is taken to [0, 1], padded with zeros, and transformed orthonormally with the zero
-    frequency in the middle. A picture and its mirror image through the centre have the same
-    measurement.
+    frequency in the middle. Its mirror image through the centre has the same measurement.
 
     Args:
         shape: Event shape, `(..., channels, height, width)`.
-        pad: Zeros added on each side; a quarter of the height (rounded up) by default, as in the
-            papers (64 at 256).
+        pad: Zeros added on each side; by default a quarter of the height (rounded up), as in the papers.
 
     Raises:
         ShapeError: If the shape is no picture's.

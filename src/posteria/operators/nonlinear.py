@@ -42,9 +42,8 @@ def soft_round(x: Tensor) -> Tensor:
 class JPEG(Operator):
     """JPEG compression and decompression of a grey or colour picture in [-1, 1].
 
-    The tables, their scaling and clipping are libjpeg's, colour differences are averaged over 2 x
-    2 pixels, and rounding passes a gradient by its cubic remainder. (The `jpeg2` task of the
-    papers leaves the scaled table unclipped.)
+    Tables, their scaling and clipping are libjpeg's (the `jpeg2` task of the papers leaves the scaled
+    table unclipped); rounding passes a gradient by its cubic remainder.
 
     Args:
         quality: 1 to 100.
@@ -164,13 +163,10 @@ class Quantization(Operator):
 class NonlinearBlur(Operator):
     """A blur of light: it acts on the radiance that a camera then compresses, so that bright spots spread further.
 
-    A picture in [-1, 1] goes to [0, 1], to radiance by a power law, is blurred, saturates
-    smoothly, and comes back.
-
     Args:
         kernel: `[height, width]` with odd sides; fixed for the life of the operator.
         shape: Event shape, `(..., channels, height, width)`.
-        gamma: Exponent from pixel value to radiance.
+        gamma: Exponent from pixel value, in [0, 1], to radiance.
         exposure: Radiance is multiplied by this before it saturates; near 0 the operator is a
             plain blur in linear light.
 

@@ -65,11 +65,9 @@ def load_classifier(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> CleanClassifier:
-    """Load the classifier that belongs to a shipped prior; it has labels in the same order.
+    """Load the classifier of clean pictures that belongs to a shipped prior; it has labels in the same order.
 
-    It takes clean pictures and no noise level. Its network, `load_classifier().logits`,
-    is a `DigitsNet`, whose `features` are the penultimate layer. One evaluation costs about a
-    thirtieth of one of the prior's.
+    Its network, `load_classifier().logits`, is a `DigitsNet`, whose `features` are the penultimate layer.
 
     Args:
         name: `digits`.
@@ -87,8 +85,6 @@ def load_classifier(
         raise InputError(f"{path} is missing; reinstall posteria.")
     check_hash([path], str(card.sha256))
     net.load_state_dict(load_file(path))
-    state = torch.float64 if dtype == torch.float64 else torch.float32
-    space = Space(card.shape, state, device)
-    return CleanClassifier(
-        net.to(device, dtype).eval().requires_grad_(False), space, net.head.out_features
-    )
+    net = net.to(device, dtype).eval().requires_grad_(False)
+    space = Space(card.shape, torch.promote_types(dtype, torch.float32), device)
+    return CleanClassifier(net, space, net.head.out_features)

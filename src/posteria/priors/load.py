@@ -41,22 +41,20 @@ def load_prior(
     """Load a trained prior.
 
     Args:
-        name: `digits`, `emoji` or `digits-mixture`, which ship with the package; a folder in diffusers' format; or
-            `diffusers:` and a folder or a name on the Hugging Face hub, such as
-            `diffusers:google/ddpm-celebahq-256` (a model of latents comes back as a `Latent`); or `adm:FILE.pt`, a
-            state dict of guided-diffusion.
+        name: A shipped one (`digits`, `emoji`, `digits-mixture`, `photo-bf`); a folder in diffusers'
+            format; `diffusers:` and a folder or a name on the Hugging Face hub (a model of latents comes
+            back as a `Latent`); or `adm:FILE.pt`, a state dict of guided-diffusion.
         device: Where the network and the samples live.
         dtype: Of the network; samples are in float32 at least.
         size: Height and width, if another than the network was trained at.
         sha256: The weights must have this SHA-256; of several files, that of their hashes in order.
         shift: For networks with a DDPM table; see `posteria.diffusion.Epsilon`.
-        null: What stands for no condition in a network of texts, if not the pipeline's own: `Prompt("blurry")`.
-        checkpoint: Whether blocks of network and decoder are computed again for a derivative, and not kept: several
-            times less memory for a third more time, and the same numbers.
+        null: What stands for no condition in a network of texts, if not the pipeline's own.
+        checkpoint: Whether blocks of network and decoder are computed again for a derivative, and not
+            kept: several times less memory for a third more time, and the same numbers.
 
     Warns:
-        ReadingWarning: If it leaves noise in pure noise, so that it is either not trained or misread; seen by one
-            evaluation at a small size. Priors that ship are known to be right.
+        ReadingWarning: If it leaves noise in pure noise, so that it is either not trained or misread.
 
     Raises:
         InputError: If there is no such prior or device, or its files are missing, damaged or not the

@@ -55,17 +55,11 @@ def _difference(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, h: float = 
 def check_operator(
     operator: Operator, *, scale: float = 0.4, tolerance: float = 1e-6, seed: int = 0
 ) -> None:
-    """Check an operator in float64.
+    """Check an operator in float64, with an error allowed in derivatives and iterative solves.
 
     Batches of any shape act row by row; derivatives agree with differences and with each other; a
     linear operator is linear, with its adjoint, solve and pseudo-inverse; a decomposition is
-    orthonormal and rebuilds the operator.
-
-    Args:
-        operator: The operator.
-        scale: Standard deviation of the signals it is tried on.
-        tolerance: Relative error allowed in derivatives and iterative solves.
-        seed: Seed of the trials.
+    orthonormal and rebuilds the operator. `scale` is the standard deviation of the signals it is tried on.
     """
     a, name = operator.to(torch.float64, operator.domain.device), type(operator).__name__
     domain, codomain = a.domain, a.codomain

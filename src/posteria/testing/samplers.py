@@ -162,17 +162,11 @@ def check_guidance(
     schedule: Schedule | None = None,
     tolerance: float = 1e-10,
 ) -> None:
-    """Check a guidance rule on `target`, by default `example_tilted()`.
+    """Check a guidance rule on `target`, by default `example_tilted()`, with `DDIM()` and 12 levels.
 
-    Sample i is a function of seed i alone, whatever the batch; memory has samples as its first axis,
-    is not changed in place and is all that a run needs to resume.
-
-    Args:
-        rule: The rule.
-        target: The tilted law.
-        solver: By default `DDIM()`.
-        schedule: By default 12 levels.
-        tolerance: Largest difference, relative to the larger of 1 and the largest entry.
+    Sample i is a function of seed i alone, whatever the batch; memory has samples as its first axis, is
+    not changed in place and is all that a run needs to resume. `tolerance` is the largest difference,
+    relative to the larger of 1 and the largest entry.
     """
     target, name = example_tilted() if target is None else target, type(rule).__name__
     schedule = Karras(steps=12) if schedule is None else schedule

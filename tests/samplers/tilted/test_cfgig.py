@@ -342,7 +342,7 @@ def test_what_it_refuses() -> None:
     for settings, words in (
         ({"sigma_star": 0.002}, "sigma_star is above the lowest level"),
         ({"sigma_star": 81.0}, r"at most its highest, 80; sigma_star=81\."),
-        ({"rounds": -1}, "rounds=-1"),
+        ({"rounds": -1}, "rounds of CFGiG is an integer, at least 0"),
         ({"initial": 0}, "initial=0"),
         ({"initial": 29}, "2 rounds and initial=29 need 33 steps; the schedule has 32"),
         ({"initial": 40}, "A round has at least 2 levels"),

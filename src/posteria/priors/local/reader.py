@@ -51,7 +51,7 @@ def read_local(
         net.load_state_dict({name: part.to(dtype) for name, part in load_file(path).items()})
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not the network of its network.json: {error}") from error
-    state = torch.float64 if dtype == torch.float64 else torch.float32
+    state = torch.promote_types(dtype, torch.float32)
     module = Windowed(net.to(device, dtype).eval().requires_grad_(False))
     space = Space((3, *size), state, device)
     prior = Network(module, space, parametrisation)

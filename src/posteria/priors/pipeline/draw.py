@@ -31,17 +31,15 @@ def sample_pipeline(
     size: tuple[int, int] | None = None,
     batch: int = 4,
 ) -> Tensor:
-    """Images of a pipeline by a sampler of posteria.
+    """Images of a pipeline by a sampler of posteria, without safety checker and watermark.
 
-    `CFGiG(schedule=Karras(steps=32, sigma_min=0.03, sigma_max=14.6))` or `Guided(rule=APG(), schedule=...)`
-    with `schedule_of(pipeline.scheduler, 30)`. The pipeline's own scheduler says what the network predicts and is
-    not used otherwise. There is no safety checker and no watermark.
+    The pipeline's own scheduler says what the network predicts and is not used otherwise.
 
     Args:
         pipeline: As for `from_diffusers`.
         prompt: A text, the number of a class, or a condition; None for a model without.
-        sampler: `Guided(...)`, `CFGiG(...)` or another sampler of a tilted law; `Unconditional(...)` and the like
-            without a prompt.
+        sampler: `Guided(...)`, `CFGiG(...)` or another sampler of a tilted law; `Unconditional(...)` and
+            the like without a prompt.
         seeds: One integer in [0, 2^32) an image; image i is a function of `seeds[i]` alone.
         weight: The power of the condition, diffusers' `guidance_scale`.
         null: What stands for no condition, such as a negative prompt, `Prompt("blurry")`.

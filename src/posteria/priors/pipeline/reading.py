@@ -30,20 +30,20 @@ def from_diffusers(
 ) -> Conditional:
     """The network of a pipeline as a prior: of signals, or a `Latent` of the latents of its autoencoder.
 
-    Reads models with `UNet2DModel` (classes or nothing), `DiTTransformer2DModel` (classes), and
-    `UNet2DConditionModel` in the layouts of Stable Diffusion 1 and 2 and of Stable Diffusion XL (texts); and those of
-    `NETWORKS` (Stable Diffusion 3, PixArt, AudioLDM 2, Stable Audio, Wan, Dance Diffusion), which are given what their
-    pipeline passes to them, `Given(encoder_hidden_states=...)`. The network is neither copied nor changed. Where its
-    weights are offloaded, it computes where its hooks bring them.
+    Reads models with `UNet2DModel` (classes or nothing), `DiTTransformer2DModel` (classes),
+    `UNet2DConditionModel` in the layouts of Stable Diffusion 1, 2 and XL (texts), and `NETWORKS`, which
+    are given what their pipeline passes to them, `Given(encoder_hidden_states=...)` (docs/priors.md). The
+    network is neither copied nor changed, and computes where its hooks bring its weights.
 
     Args:
-        pipeline: A pipeline, or a dictionary of its parts: `unet` or `transformer`, `scheduler`, and `vae` if any.
+        pipeline: A pipeline, or a dictionary of its parts: `unet` or `transformer`, `scheduler`, and
+            `vae` if any.
         size: Height and width in pixels, if not the network's own.
         shape: Of one signal or latent, for a network that does not say it.
-        null: What stands for no condition. By default the class after the last one for `DiTTransformer2DModel`,
-            nothing for `UNet2DModel` with classes, and what the pipeline does without a negative
-            prompt for texts, where it may be a negative prompt, `Prompt("blurry")`. A network that is `Given` something
-            has no unconditional member without it.
+        null: What stands for no condition, such as a negative prompt, `Prompt("blurry")`. By default the
+            class after the last one for `DiTTransformer2DModel`, nothing for `UNet2DModel` with classes,
+            what the pipeline does without a negative prompt for texts; a network that is `Given`
+            something has no unconditional member without it.
 
     Raises:
         CapabilityError: If network or scheduler are of a kind that posteria cannot read.

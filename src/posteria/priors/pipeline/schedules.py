@@ -75,17 +75,13 @@ def sigma_of(reading: Parametrisation, time: float) -> float:
 
 
 def schedule_of(scheduler: Any, steps: int) -> Schedule:
-    """The noise levels that a scheduler of diffusers visits.
+    """The noise levels that a scheduler of diffusers visits: those of its network's timesteps, and 0.
 
-    They are those of the timesteps that its network is given, and 0 at the end. Levels of Karras et al. are
-    a `Karras` schedule and exponential ones a `LogLinear` one, so that the levels of samplers that
-    choose their own range (`CFGiG`) can be of that kind. All others are `GivenLevels`.
-
-    A loop of diffusers does the same but for three things. Schedulers with
-    `set_alpha_to_one=False` leave the noise of the first training step in their result, whereas here
-    the last estimate is the result. `DDIMScheduler` with `timestep_spacing="linspace"` steps to
-    other levels than its network is given next. Those that clip or threshold estimates do so in their step, which is
-    no part of a denoiser.
+    Levels of Karras et al. are a `Karras` schedule, exponential ones a `LogLinear` one, all others
+    `GivenLevels`. A loop of diffusers does the same, but that with `set_alpha_to_one=False` it leaves the
+    noise of the first training step in its result, that `DDIMScheduler` with
+    `timestep_spacing="linspace"` steps to other levels than its network is given next, and that
+    clipping and thresholds are part of its step.
 
     Args:
         scheduler: Such as `pipeline.scheduler`; it is copied and not changed.

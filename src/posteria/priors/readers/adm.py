@@ -117,8 +117,8 @@ def read_adm(
     )
     state = {name: value.to(dtype) for name, value in state.items()}
     module = converted(state, signature, layout).to(device).eval().requires_grad_(False)
-    accuracy = torch.float64 if dtype == torch.float64 else torch.float32
-    space = Space((3, *(size or (layout.size, layout.size))), accuracy, device)
+    sides = size or (layout.size, layout.size)
+    space = Space((3, *sides), torch.promote_types(dtype, torch.float32), device)
     network = Network(module, space, Epsilon(layout.betas), labels=signature.classes or 0)
     network.multiple = multiple
     return network

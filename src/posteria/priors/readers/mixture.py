@@ -35,6 +35,6 @@ def read_mixture(
         raise InputError(f"{path} is not a mixture that posteria reads: {error}.") from error
     q, r = torch.linalg.qr(parts["factors"])
     parts["factors"] = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]
-    kept = torch.float64 if dtype == torch.float64 else torch.float32
+    kept = torch.promote_types(dtype, torch.float32)
     parts = {name: part.to(device, kept) for name, part in parts.items()}
     return PPCAMixture(**parts, classes=found.get("classes"))

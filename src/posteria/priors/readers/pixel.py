@@ -97,8 +97,8 @@ def _space(
             all(side > 0 and side % multiple == 0 for side in size),
             f"This network takes sides that are multiples of {multiple}; {size[0]} x {size[1]} is not.",
         )
-    state = torch.float64 if dtype == torch.float64 else torch.float32
-    return Space((int(config["in_channels"]) // patch**2, *size), state, device)
+    channels = int(config["in_channels"]) // patch**2
+    return Space((channels, *size), torch.promote_types(dtype, torch.float32), device)
 
 
 def _unet(place: Path, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:

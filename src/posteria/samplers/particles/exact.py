@@ -97,11 +97,7 @@ class Exact(PopulationSampler[ExactState]):
     pinned: float = 0.9
     state_type: ClassVar[type[State]] = ExactState
     needs: ClassVar[str] = "any log-density; best with few measurements and Gaussian noise"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.dense >= 0, f"dense is at least 0; {self.dense} is not.")
-        require(0 < self.pinned <= 1, f"pinned is above 0 and at most 1; {self.pinned} is not.")
+    limits: ClassVar = {"dense": "[0, inf)", "pinned": "(0, 1]"}
 
     def twist(self, target: Observed) -> Twist:
         """The twist that suits a target."""

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from ...core.errors import CapabilityError, require
 from ...core.rng import Rng
+from ...core.settings import Settings
 from ...core.state import State
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernel import bridge
@@ -26,7 +27,7 @@ LEAST = -1e6
 
 
 @dataclass(frozen=True)
-class Potential(abc.ABC):
+class Potential(metaclass=Settings):
     """What a look at the reward adds to the weight of a particle.
 
     Attributes:
@@ -68,9 +69,7 @@ class Max(Potential):
 
     scale: float | None = None
     start: ClassVar[float] = -math.inf
-
-    def __post_init__(self) -> None:
-        _check_scale(self.scale)
+    limits: ClassVar = {"scale": "(0, inf)"}
 
     @override
     def keep(self, kept: Tensor, reward: Tensor) -> Tensor:
@@ -91,9 +90,7 @@ class Sum(Potential):
     """
 
     scale: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_scale(self.scale)
+    limits: ClassVar = {"scale": "(0, inf)"}
 
     @override
     def keep(self, kept: Tensor, reward: Tensor) -> Tensor:
@@ -102,13 +99,6 @@ class Sum(Potential):
     @override
     def spend(self, spent: Tensor, kept: Tensor, looks: int) -> Tensor:
         return spent + kept * (2 / looks / (looks + 1) if self.scale is None else self.scale)
-
-
-def _check_scale(scale: float | None) -> None:
-    require(
-        scale is None or 0 < scale < math.inf,
-        f"The scale of a potential is None or a number above 0; scale={scale}.",
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +154,10 @@ class FK(PopulationSampler[FKState]):
     proposal: Denoiser | None = None
     state_type: ClassVar[type[State]] = FKState
     needs: ClassVar[str] = "any likelihood, differentiable or not"
+    limits: ClassVar = {"every": "[1, inf)"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.every >= 1, f"Looks are at least 1 step apart; every={self.every}.")
         first, last = self.window
         require(
             0 <= first <= last <= 1,

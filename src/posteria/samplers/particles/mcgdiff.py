@@ -63,12 +63,12 @@ class MCGDiff(PopulationSampler[ConditionedState]):
     kappa: float = 0.0
     as_published: tuple[str, ...] = ()
     switches: ClassVar = {"terminal": ("terminal", True)}
+    limits: ClassVar = {"kappa": "[0, 1)"}
     state_type: ClassVar[type[State]] = ConditionedState
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.kappa < 1, f"kappa is from 0 to below 1; {self.kappa} is not.")
         require(
             self.kappa > 0 or "terminal" not in self.as_published,
             f"Terminal weights need a kappa above 0; kappa={self.kappa}.",

@@ -99,16 +99,13 @@ class ParticleSampler(Sampler[P], Generic[P]):
     particles: int = 512
     threshold: float = 0.5
     fewest: ClassVar[int] = 2
+    limits: ClassVar = {"threshold": "[0, 1]"}
 
     def __post_init__(self) -> None:
         least = self.fewest
         require(
             self.particles >= least,
             f"A population has at least {least} particles; particles={self.particles}.",
-        )
-        require(
-            0 <= self.threshold <= 1,
-            f"threshold is a share of the particles, from 0 to 1; {self.threshold} is not.",
         )
 
     def assign(self, target: Any, seeds: Sequence[int]) -> Assignment:

@@ -51,6 +51,7 @@ class CFGiG(TiltedSampler[GuidedState]):
     solver: Solver = field(default_factory=Heun)
     state_type: ClassVar[type[State]] = GuidedState
     needs: ClassVar[str] = "a tilted law; the rule may need more"
+    limits: ClassVar = {"rounds": "[0, inf)", "initial_weight": "[0, inf)"}
 
     def __post_init__(self) -> None:
         low, high = self._range.sigma_min, self._range.sigma_max
@@ -59,16 +60,11 @@ class CFGiG(TiltedSampler[GuidedState]):
             f"sigma_star is above the lowest level of the schedule, {low:g}, and at most its "
             f"highest, {high:g}; sigma_star={self.sigma_star:g}.",
         )
-        require(self.rounds >= 0, f"There are 0 rounds or more; rounds={self.rounds}.")
         require(self._start >= 1, f"The first run has at least 1 level; initial={self.initial}.")
         require(
-            self.rounds == 0 or self._levels_a_round >= 2,
+            self.rounds <= 0 or self._levels_a_round >= 2,
             f"A round has at least 2 levels: {self.rounds} rounds and initial={self._start} need "
             f"{self._start + 2 * self.rounds} steps; the schedule has {self.schedule.steps}.",
-        )
-        require(
-            0 <= self.initial_weight < math.inf,
-            f"initial_weight is a number of at least 0; it is {self.initial_weight}.",
         )
 
     @property
