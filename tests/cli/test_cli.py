@@ -108,10 +108,9 @@ def test_a_measurement_of_one_s_own(
         "inpaint",
         "sr",
         "blur",
-        "motion",
         "nonlinear-blur",
         "jpeg",
-        "hdr",
+        "clip",
         "quantize",
         "phase",
         "denoise",
@@ -197,15 +196,55 @@ def test_what_the_measurement_is_stands_first(
     assert sentence in (tmp_path / "c" / "report.html").read_text()
 
 
+def test_white_is_the_hole_or_what_is_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a polarity that is not what was asked for, or that is kept although the mask in the record has its own.
+    mask = Image.new("L", (28, 28), 255)
+    mask.paste(0, (6, 8, 20, 18))
+    mask.save(tmp_path / "black.png")
+    mask.point(lambda level: 255 - level).save(tmp_path / "white.png")
+    words = ["restore", DIGIT, *OWN, *QUICK, "--out", tmp_path / "run", "--mask"]
+    assert posteria(*words, tmp_path / "black.png", monkeypatch=monkeypatch) == 0
+    assert "Missing is what is black in black.png, 17.9 %" in capsys.readouterr().out
+    # The same samples to the last bit, so that there is nothing to draw.
+    white = [*words, tmp_path / "white.png", "--hole", "white"]
+    assert posteria(*white, monkeypatch=monkeypatch) == 0
+    assert "finished before" in capsys.readouterr().out
+    again = ["--record", tmp_path / "run" / "run.json", "--out", tmp_path / "again"]
+    assert posteria("restore", *again, monkeypatch=monkeypatch) == 0
+    one, other = (np.load(tmp_path / name / "samples.npz") for name in ("run", "again"))
+    assert np.array_equal(one["samples"], other["samples"])
+
+
 def test_fit_takes_any_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.effect_noise((90, 50), 80).convert("RGBA").save(tmp_path / "any.png")
-    words = [tmp_path / "any.png", *OWN, "--fit", "--out", tmp_path / "run", *QUICK]
+    words = [
+        tmp_path / "any.png",
+        *OWN,
+        "--mask",
+        "box",
+        "--fit",
+        "--out",
+        tmp_path / "run",
+        *QUICK,
+    ]
     assert posteria("restore", *words, monkeypatch=monkeypatch) == 0
 
 
 def test_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.effect_noise((36, 20), 80).save(tmp_path / "wide.png")
-    words = [tmp_path / "wide.png", *OWN, "--size", "20x36", "--out", tmp_path / "run", *QUICK]
+    words = [
+        tmp_path / "wide.png",
+        *OWN,
+        "--mask",
+        "box",
+        "--size",
+        "20x36",
+        "--out",
+        tmp_path / "run",
+        *QUICK,
+    ]
     assert posteria("restore", *words, monkeypatch=monkeypatch) == 0
     samples = np.load(tmp_path / "run" / "samples.npz")["samples"]
     assert samples.shape == (3, 1, 20, 36)

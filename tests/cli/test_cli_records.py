@@ -105,7 +105,7 @@ def test_a_run_goes_on_with_more_samples(
     capsys.readouterr()
     for more, sentence in (
         (["--samples", 2], "which can grow and not shrink to 2"),
-        (["--samples", 8, "--seed", 1], "holds another run (its seed, options, data_seed differ"),
+        (["--samples", 8, "--seed", 1], "holds another run (its seed, data_seed differ"),
         (["--samples", 8, "--chunk", 4], "holds another run (its chunk differ"),
     ):
         assert posteria(*words, out, *more, monkeypatch=monkeypatch) == 1

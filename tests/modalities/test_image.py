@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 import posteria as po
-from posteria.modalities import MODALITIES, modality_of
+from posteria.modalities import MODALITIES, Source, modality_of
 from posteria.modalities.arrays import read_array
 
 IMAGE = MODALITIES["image"]
@@ -178,10 +178,11 @@ def test_masks_of_arrays_and_what_is_no_mask(tmp_path: Path) -> None:
             found = IMAGE.degradation("inpaint", GREY, {"mask": str(tmp_path / "m.npy")})
             assert int(found.arrays["mask"].sum()) == 640
     np.save(tmp_path / "m.npy", HOLE)
-    assert int(IMAGE.read_option("mask", tmp_path / "m.npy", GREY, None).sum()) == 640
+    options = {"mask": str(tmp_path / "m.npy")}
+    assert int(IMAGE.degradation("inpaint", GREY, options).arrays["mask"].sum()) == 640
     for name, picture, sentence in (
         ("all.png", HOLE * 0 + 255, "has no hole"),
-        ("none.png", HOLE * 0, "mask is empty"),
+        ("none.png", HOLE * 0, "none.png is all hole: everything in it is black"),
         ("grey.png", HOLE * 0 + 128, "is grey in 100% of its pixels"),
         ("small.png", HOLE[:20], "is 20 x 28; the picture is 28 x 28"),
     ):
@@ -191,7 +192,7 @@ def test_masks_of_arrays_and_what_is_no_mask(tmp_path: Path) -> None:
     for values in (HOLE // 255 + 0.5, np.full((28, 28), np.nan), HOLE.astype("i4")):
         np.save(tmp_path / "odd.npy", values)
         with pytest.raises(po.InputError, match="other values than 0"):
-            IMAGE.read_option("mask", tmp_path / "odd.npy", GREY, None)
+            IMAGE.degradation("inpaint", GREY, {"mask": str(tmp_path / "odd.npy")})
 
 
 def test_a_mask_is_fitted_like_its_picture(tmp_path: Path) -> None:
@@ -199,10 +200,16 @@ def test_a_mask_is_fitted_like_its_picture(tmp_path: Path) -> None:
     wide = np.full((56, 80), 255, "u1")
     wide[16:40, 28:52] = 0
     Pillow.fromarray(wide).save(tmp_path / "both.png")
-    signal = IMAGE.read(tmp_path / "both.png", GREY, taker="it takes", fit=True)
+    Pillow.fromarray(255 - wide).save(tmp_path / "photo.png")
     options = {"mask": str(tmp_path / "both.png")}
-    mask = IMAGE.degradation("inpaint", GREY, options, like=signal).arrays["mask"]
+    clean = Source(tmp_path / "photo.png", fit=True, simulate=True)
+    mask = IMAGE.degradation("inpaint", GREY, options, source=clean).arrays["mask"]
     assert torch.equal(mask, torch.from_numpy(HOLE == 255))
+    # Catches: a rim of the hole's colour that is taken for the measurement once both are resized.
+    source = Source(tmp_path / "photo.png", fit=True)
+    found = IMAGE.degradation("inpaint", GREY, options, source=source)
+    y = IMAGE.read_measurement(source.path, found, taker="it measures", std=0.1, fit=True).x
+    assert (y + 1).abs().max() < 0.01 and len(y) < 640
     with pytest.raises(po.InputError, match="is 56 x 80; the picture is 28 x 28"):
         IMAGE.degradation("inpaint", GREY, options)
 
@@ -326,7 +333,9 @@ def test_a_kernel_of_one_s_own(tmp_path: Path) -> None:
         np.save(tmp_path / "odd.npy", values)
         with pytest.raises(po.PosteriaError, match=sentence):
             IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "odd.npy")})
-    with pytest.raises(po.InputError, match="no kernel 'gausian'; there are gaussian, FILE"):
+    with pytest.raises(
+        po.InputError, match="no kernel 'gausian'; there are gaussian, motion, shake, FILE"
+    ):
         IMAGE.degradation("blur", (1, 9, 9), {"kernel": "gausian"})
 
 

@@ -19,10 +19,10 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "random": ("inpaint", {"mask": "random"}),
     "sr4": ("sr", {"factor": 4}),
     "blur": ("blur", {"blur": 1.5}),
-    "motion": ("motion", {"blur": 1.5}),
-    "nonlinear": ("nonlinear-blur", {"blur": 1.5}),
+    "motion": ("blur", {"kernel": "shake", "blur": 1.5}),
+    "nonlinear": ("nonlinear-blur", {"kernel": "shake", "blur": 1.5}),
     "jpeg": ("jpeg", {"quality": 10}),
-    "hdr": ("hdr", {}),
+    "hdr": ("clip", {"gain": 2.0}),
     "phase": ("phase", {}),
 }
 # Standard deviations of the noise, where pictures are in [-1, 1].

@@ -92,16 +92,21 @@ def restore(
         str | None, o.task("What INPUT went through; see `posteria list operators`.")
     ] = None,
     mask: o.Mask = None,
+    hole: o.Hole = None,
     share: o.Share = None,
     factor: o.Factor = None,
+    by: o.By = None,
     kernel: o.Kernel = None,
     blur: o.BlurWidth = None,
+    length: o.Length = None,
+    angle: o.Angle = None,
     quality: o.Quality = None,
     bits: o.Bits = None,
+    gain: o.Gain = None,
     options: o.Options = None,
     sigma: o.Sigma = 0.05,
     data_seed: Annotated[
-        int | None, o.task("Seed of simulated noise, masks and motion kernels; default: --seed.")
+        int | None, o.task("Seed of simulated noise, random masks and shakes; default: --seed.")
     ] = None,
     prior: Annotated[
         str | None,
@@ -177,16 +182,21 @@ def certify(
     ] = 64,
     task: o.Task = "inpaint",
     mask: o.Mask = None,
+    hole: o.Hole = None,
     share: o.Share = None,
     factor: o.Factor = None,
+    by: o.By = None,
     kernel: o.Kernel = None,
     blur: o.BlurWidth = None,
+    length: o.Length = None,
+    angle: o.Angle = None,
     quality: o.Quality = None,
     bits: o.Bits = None,
+    gain: o.Gain = None,
     options: o.Options = None,
     sigma: o.Sigma = 0.05,
     data_seed: Annotated[
-        int | None, o.task("Seed of masks and motion kernels; default: 0.")
+        int | None, o.task("Seed of random masks and shakes; default: 0.")
     ] = None,
     prior: o.Prior = "digits",
     size: o.Size = None,

@@ -40,14 +40,33 @@ Size = Annotated[
 ]
 Task = Annotated[str, task("Degradation; see `posteria list operators`.")]
 Mask = Annotated[
-    str | None, task("box, half, expand, random, or a FILE: white is seen, black missing.")
+    str | None,
+    task(
+        "FILE, or box, half, expand, random (inpaint); default: what INPUT itself lacks, or box to simulate."
+    ),
 ]
-Share = Annotated[float | None, task("Share of the pixels seen (random mask).")]
-Factor = Annotated[int | None, task("Side of the averaged blocks (sr).")]
-Kernel = Annotated[str | None, task("gaussian, or a FILE with the point spread function (blur).")]
-BlurWidth = Annotated[float | None, task("Width of the blur in pixels (blur, motion).")]
-Quality = Annotated[int | None, task("Of the JPEG, 1 to 100 (jpeg).")]
+Hole = Annotated[
+    str | None,
+    task(
+        "What marks the hole in the mask, or in INPUT without one: black (the default of a mask), white, transparent "
+        "(of INPUT; also NaN), or a colour such as '#ff00ff' (inpaint)."
+    ),
+]
+Share = Annotated[float | None, task("Share of the pixels that is seen, at random (inpaint).")]
+Factor = Annotated[int | None, task("How many times larger the sides of the result are (sr).")]
+By = Annotated[str | None, task("How the picture became small: average or bicubic (sr).")]
+Kernel = Annotated[
+    str | None,
+    task("gaussian, motion, shake, or a FILE with the point spread function (blur)."),
+]
+BlurWidth = Annotated[float | None, task("Width of a Gaussian in pixels, or of a shake (blur).")]
+Length = Annotated[float | None, task("Length of a straight motion in pixels (blur).")]
+Angle = Annotated[
+    float | None, task("Its angle in degrees, counter-clockwise from the right (blur).")
+]
+Quality = Annotated[int | None, task("Of the JPEG, 1 to 100; default: the file's own (jpeg).")]
 Bits = Annotated[int | None, task("Of a pixel (quantize).")]
+Gain = Annotated[float | None, task("Factor of the contrast before values were clipped (clip).")]
 Options = Annotated[
     list[str] | None, task("Another option of the task, as NAME=VALUE.", "--option")
 ]
@@ -103,7 +122,10 @@ def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
 
 
 # Options of a task that have an option of the command line by their name.
-TASK_OPTIONS = ("mask", "share", "factor", "kernel", "blur", "quality", "bits")
+TASK_OPTIONS = (
+    *("mask", "hole", "share", "factor", "by", "kernel", "blur", "length", "angle"),
+    *("quality", "bits", "gain"),
+)
 
 
 def measured(kind: type[R], context: typer.Context, **changes: Any) -> R:

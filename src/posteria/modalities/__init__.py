@@ -8,6 +8,7 @@ from .base import (
     Outcome as Outcome,
     Scale as Scale,
     Signal as Signal,
+    Source as Source,
     Task as Task,
 )
 from .registry import MODALITIES as MODALITIES, modality_of as modality_of

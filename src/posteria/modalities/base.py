@@ -34,6 +34,25 @@ class Signal:
 
 
 @dataclass(frozen=True)
+class Source:
+    """The file that is restored.
+
+    Args:
+        path: Where it is.
+        fit: Whether it is converted to what the prior takes.
+        simulate: Whether it holds a clean signal, and no measurement.
+    """
+
+    path: Path
+    fit: bool = False
+    simulate: bool = False
+
+
+# What an option is that names a file.
+FILE = "FILE"
+
+
+@dataclass(frozen=True)
 class Option:
     """A setting of a task.
 
@@ -41,11 +60,16 @@ class Option:
         default: Its value if none is given; a value has the same type.
         about: What it is, in a sentence.
         file: Whether it may be the name of a file, which is then read.
+        of: Values of other options, by their names, at one of which alone it means something; the first of them is
+            taken where that other option is not given.
+        reads: Whether it says how a file is read, and is not kept once that was done.
     """
 
     default: Any
     about: str
     file: bool = False
+    of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reads: bool = False
 
     def value(self, name: str, given: Any) -> Any:
         """The given value, or the one that a text stands for.
@@ -77,12 +101,14 @@ class Task:
         options: The names of the options that it takes.
         alike: Whether a measurement is a signal of the same kind and units, so that a file of that
             kind can hold it.
+        enlarges: Name of the option by which a signal is larger than its measurement.
     """
 
     about: str
     build: Callable[..., Operator]
     options: tuple[str, ...] = ()
     alike: bool = True
+    enlarges: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +118,7 @@ class Degradation:
     Args:
         task: Name of the task.
         operator: The operator.
-        options: Values of all its options, but for those that were read from files.
+        options: Values of all its options that mean something, but for those that were read from files.
         arrays: Those that were read from files.
         said: How files were read, in sentences.
     """
@@ -223,15 +249,21 @@ class Modality(abc.ABC):
 
     @abc.abstractmethod
     def read_option(
-        self, option: str, path: Path, shape: tuple[int, ...], like: Signal | None
-    ) -> Tensor:
-        """Read the value of an option from a file.
+        self,
+        option: str,
+        path: Path,
+        shape: tuple[int, ...],
+        options: Mapping[str, Any],
+        source: Source | None,
+    ) -> tuple[Tensor, str]:
+        """Read the value of an option from a file; returns it, and how it was read in a sentence if that is a question.
 
         Args:
             option: Its name.
             path: The file.
             shape: Of the signal.
-            like: The signal that it goes with, if that was fitted to the shape; so is the option.
+            options: The other options of the task.
+            source: What it goes with; if that is fitted to the shape, so is the option.
         """
 
     @abc.abstractmethod
@@ -322,7 +354,7 @@ class Modality(abc.ABC):
         options: Mapping[str, Any],
         *,
         seed: int = 0,
-        like: Signal | None = None,
+        source: Source | None = None,
     ) -> Degradation:
         """The operator of a task for signals of a shape.
 
@@ -332,23 +364,78 @@ class Modality(abc.ABC):
             options: Those that are not to have their defaults; a text is parsed, the name of a file
                 read.
             seed: Of what the task draws, unless the options have it.
-            like: See `read_option`.
+            source: What is restored: what the options leave open may stand in it.
 
         Raises:
-            InputError: If there is no such task or option, or a value is out of range.
+            InputError: If there is no such task or option, or a value is out of range or means nothing.
             ShapeError: If the signal does not suit the task.
         """
         takes = self.task(task, "the signal").options
         for name in options:
             if name not in takes:
                 raise unknown(f"option of the task {task!r}", name, takes or ["none"])
-        values = {name: self.options[name].default for name in takes}
-        values |= {"seed": seed} if "seed" in takes else {}
-        values |= {name: self.options[name].value(name, v) for name, v in options.items()}
+        told, said = ({}, "") if source is None else self.told_by(source, task, options)
+        given = {
+            name: self.options[name].value(name, v) for name, v in {**options, **told}.items()
+        }
+        sentences, values = [said], self._with_defaults(takes, given, seed)
+        for name in given:
+            self._expect_meaning(name, values)
+        values = {
+            name: value for name, value in values.items() if self._lacks(name, values) is None
+        }
         for name, value in values.items():
-            if self.options[name].file and isinstance(value, str) and Path(value).suffix:
-                values[name] = self.read_option(name, Path(value), shape, like)
+            if self.options[name].file and _kind(value) == FILE and isinstance(value, str):
+                values[name], said = self.read_option(name, Path(value), shape, values, source)
+                sentences.append(said)
+        values = {name: value for name, value in values.items() if not self.options[name].reads}
         operator = self.tasks[task].build(shape, **values)
         arrays = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         plain = {name: value for name, value in values.items() if name not in arrays}
-        return Degradation(task, operator, plain, arrays)
+        return Degradation(task, operator, plain, arrays, tuple(filter(None, sentences)))
+
+    def told_by(
+        self, source: Source, task: str, options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], str]:
+        """The options that a file itself tells, and a sentence on them.
+
+        Args:
+            source: The file.
+            task: What it went through.
+            options: Those that were given.
+
+        Raises:
+            InputError: If it does not tell what it has to.
+        """
+        return {}, ""
+
+    def _with_defaults(
+        self, takes: Sequence[str], given: Mapping[str, Any], seed: int
+    ) -> dict[str, Any]:
+        """All options: as they were given, as another one implies them, or else their defaults."""
+        values = {name: self.options[name].default for name in takes}
+        values |= {"seed": seed} if "seed" in takes else {}
+        for name in given:
+            first = {other: wanted[0] for other, wanted in self.options[name].of.items()}
+            values |= {o: v for o, v in first.items() if o in takes and v != FILE}
+        return {**values, **given}
+
+    def _lacks(self, name: str, values: Mapping[str, Any]) -> str | None:
+        """The option without whose right value this one means nothing; None if there is none."""
+        wanted = self.options[name].of
+        lacking = (other for other in wanted if other in values)
+        return next((o for o in lacking if _kind(values[o]) not in wanted[o]), None)
+
+    def _expect_meaning(self, name: str, values: Mapping[str, Any]) -> None:
+        other = self._lacks(name, values)
+        if other is not None:
+            wanted = " or ".join(self.options[name].of[other])
+            raise InputError(
+                f"The option {name!r} is for {other} {wanted}; {other} {values[other]} makes nothing of it."
+            )
+
+
+def _kind(value: Any) -> Any:
+    """`FILE` for what was or will be read from a file, and else the value."""
+    named = isinstance(value, str) and Path(value).suffix
+    return FILE if named or isinstance(value, Tensor) else value

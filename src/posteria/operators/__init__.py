@@ -11,6 +11,7 @@ from .convolution import (
     Blur as Blur,
     CircularBlur as CircularBlur,
     gaussian_kernel as gaussian_kernel,
+    line_kernel as line_kernel,
     motion_kernel as motion_kernel,
 )
 from .fourier import PhaseRetrieval as PhaseRetrieval
@@ -28,6 +29,7 @@ from .nonlinear import (
     Quantization as Quantization,
 )
 from .pixel import (
+    Bicubic as Bicubic,
     ColorMixing as ColorMixing,
     Identity as Identity,
     Inpainting as Inpainting,

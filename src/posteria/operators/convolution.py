@@ -55,7 +55,31 @@ def motion_kernel(size: int, seed: int, intensity: float = 0.5) -> Tensor:
     heading = angle + intensity * 8 / math.sqrt(steps) * noise.cumsum(0)
     path = torch.stack([heading.sin(), heading.cos()]).cumsum(1)
     path = path - (path.amax(1, keepdim=True) + path.amin(1, keepdim=True)) / 2
-    path = path / path.abs().max() * (size // 2 - 1) * 0.75 + size // 2
+    return _along(path / path.abs().max() * (size // 2 - 1) * 0.75 + size // 2, size)
+
+
+def line_kernel(length: float, angle: float = 0.0) -> Tensor:
+    """A straight motion, `[size, size]` in float64 whose entries sum to 1, `size` the least odd one that holds it.
+
+    Args:
+        length: Of the path in pixels, above 0.
+        angle: In degrees, counter-clockwise from the direction of rows to the right.
+
+    Raises:
+        InputError: If one of them is not finite, or the length is not above 0.
+    """
+    if not 0 < length < math.inf or not math.isfinite(angle):
+        raise InputError(
+            f"A motion needs a length above 0 and an angle in degrees; got {length} and {angle}."
+        )
+    size, steps = 2 * math.ceil(length / 2) + 3, 64 * math.ceil(length)
+    along = ((torch.arange(steps, dtype=torch.float64) + 0.5) / steps - 0.5) * length
+    turn = math.radians(angle)
+    return _along(torch.stack([-math.sin(turn) * along, math.cos(turn) * along]) + size // 2, size)
+
+
+def _along(path: Tensor, size: int) -> Tensor:
+    """The kernel `[size, size]` of a path through rows and columns, `[2, points]`."""
     kernel = torch.zeros(size, size, dtype=torch.float64)
     # Each point of the path gives its weight to the four pixels around it.
     low = path.floor().long()

@@ -230,6 +230,37 @@ class SuperResolution(Separable):
         return (y / f**2).repeat_interleave(f, -2).repeat_interleave(f, -1)
 
 
+class Bicubic(Separable):
+    """A smaller picture by bicubic interpolation without aliasing (Keys, 1981, with -1/2), as picture software does it.
+
+    Args:
+        factor: By which height and width shrink; divides both.
+        shape: Event shape, `(..., channels, height, width)`.
+
+    Raises:
+        ShapeError: If it does not, or the shape is no picture's.
+    """
+
+    shown = ("factor",)
+
+    def __init__(self, factor: int, shape: Sequence[int]) -> None:
+        shape = picture_shape(shape, "Bicubic")
+        if factor < 1 or shape[-2] % factor or shape[-1] % factor:
+            raise ShapeError(
+                f"A signal of shape {shape} is no multiple of {factor} times a smaller one."
+            )
+        super().__init__({axis: _bicubic(shape[axis], factor) for axis in (-2, -1)}, shape)
+        self.factor = factor
+
+
+def _bicubic(side: int, factor: int) -> Tensor:
+    """The matrix that shrinks a line, `[side / factor, side]`."""
+    eye = torch.eye(side, dtype=torch.float64)[None, None]
+    size = (side // factor, side)
+    shrunk = torch.nn.functional.interpolate(eye, size, mode="bicubic", antialias=True)
+    return shrunk[0, 0]
+
+
 class ColorMixing(Separable):
     """Each pixel's channels mixed by one matrix: grey from colour, stereo to mono, the sum of stems.
 

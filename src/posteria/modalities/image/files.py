@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...core.errors import InputError
@@ -14,8 +13,6 @@ from .original import middle, read_original, resized, to_tensor
 
 Shape = tuple[int, ...]
 KINDS = {1: "grey", 3: "colour"}
-# Above this share of pixels that are neither black nor white, a picture is no mask.
-GREY_SHARE = 0.25
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -129,90 +126,3 @@ def check_range(x: Tensor, name: str, most: float = 1.0) -> Tensor:
             "or a picture file."
         )
     return x
-
-
-def read_mask(path: Path, height: int, width: int, like: Signal | None = None) -> Tensor:
-    """Read a mask `[height, width]`: true where the picture is seen.
-
-    White (or 1) is seen; black (or 0), and what is transparent, is missing. Where all that is not
-    transparent has one colour, or is no black and white, the transparency alone decides; so a
-    measurement with holes, transparent or NaN, is its own mask.
-
-    Args:
-        path: The file.
-        height: Rows of the picture.
-        width: Columns.
-        like: The picture, if that was fitted: a mask of its size is cropped and resized alike.
-
-    Raises:
-        InputError: If it cannot be read, has another size, is no mask, or has no hole.
-    """
-    mask = _mask_of_array(path) if is_array(path) else _mask_of_picture(path)
-    if like is not None and mask.shape == like.meta.get("size"):
-        top, left, bottom, right = middle(mask.shape, (height, width))
-        part = 255 * mask[top:bottom, left:right].astype(np.uint8)
-        # A pixel is missing where a part of it is.
-        mask = resized(part, (height, width), Image.Resampling.BOX) == 255
-    if mask.shape != (height, width):
-        raise InputError(
-            f"The mask {path.name} is {' x '.join(map(str, mask.shape))}; the picture is {height} x {width}."
-        )
-    if mask.all():
-        raise InputError(
-            f"The mask {path.name} has no hole: all of it is seen. Missing pixels are black (or 0) or transparent."
-        )
-    return torch.from_numpy(mask.copy())
-
-
-def _mask_of_array(path: Path) -> np.ndarray:
-    mask = read_array(path, "mask")
-    mask = mask[0] if mask.ndim == 3 and mask.shape[0] == 1 else mask
-    if mask.dtype.kind == "f":
-        missing = np.isnan(mask)
-        if missing.any() and not np.isin(mask[~missing], (0, 1)).all():
-            measured: np.ndarray = ~missing if missing.ndim == 2 else ~missing.any(0)
-            return measured
-    top = 255 if mask.dtype == np.uint8 and mask.size and mask.max() > 1 else 1
-    if not np.isin(mask, (0, top)).all():
-        raise InputError(f"The mask {path.name} holds other values than 0 (missing) and 1 (seen).")
-    seen: np.ndarray = mask == top
-    return seen
-
-
-def _mask_of_picture(path: Path) -> np.ndarray:
-    original = read_original(path)
-    grey = original.picture(1, original.size, paper=False)[0]
-    level = grey.astype(np.float32) / (255 if grey.dtype == np.uint8 else 1)
-    opaque = original.opacity > 127
-    between = ((level > 0.2) & (level < 0.8) & opaque).mean()
-    if between > GREY_SHARE and not opaque.all():
-        return opaque
-    if between > GREY_SHARE:
-        raise InputError(
-            f"The mask {path.name} is grey in {between:.0%} of its pixels; white is seen and black is missing."
-        )
-    white = level > 0.5
-    if not opaque.all() and opaque.any() and len(np.unique(white[opaque])) == 1:
-        return opaque
-    seen: np.ndarray = white & opaque
-    return seen
-
-
-def read_kernel(path: Path) -> Tensor:
-    """Read a kernel `[height, width]` from an array or a grey picture, scaled so that its entries sum to 1.
-
-    Raises:
-        InputError: If it cannot be read, has other axes, or has no finite sum above 0.
-    """
-    if is_array(path):
-        values = read_array(path, "kernel").astype(np.float64)
-    else:
-        original = read_original(path)
-        x = to_tensor(original.picture(1, original.size, paper=False))[0]
-        values = (x.double().numpy() + 1) / 2
-    if values.ndim != 2 or not 0 < values.sum() < np.inf:
-        raise InputError(
-            f"The kernel {path.name} has shape {values.shape} and sum {values.sum():g}; it is (height, width), with a "
-            "finite sum above 0."
-        )
-    return torch.from_numpy(values / values.sum())

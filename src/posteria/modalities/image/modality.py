@@ -11,9 +11,10 @@ from ...core.errors import InputError, unknown
 from ...core.space import Space
 from ...operators import Inpainting, Operator
 from ..arrays import is_array
-from ..base import Degradation, Figure, Modality, Option, Outcome, Signal, Task
+from ..base import Degradation, Figure, Modality, Option, Outcome, Signal, Source, Task
 from .figures import figures_of, hole_of, sheet_of
-from .files import check_range, picture_size, read_kernel, read_mask, read_picture, read_values
+from .files import check_range, picture_size, read_picture, read_values
+from .masks import read_kernel, read_mask
 from .tasks import OPTIONS, TASKS
 
 
@@ -79,13 +80,31 @@ class Image(Modality):
 
     @override
     def read_option(
-        self, option: str, path: Path, shape: tuple[int, ...], like: Signal | None
-    ) -> Tensor:
+        self,
+        option: str,
+        path: Path,
+        shape: tuple[int, ...],
+        options: Mapping[str, Any],
+        source: Source | None,
+    ) -> tuple[Tensor, str]:
         if option == "mask":
-            return read_mask(path, shape[-2], shape[-1], like)
+            return read_mask(path, (shape[-2], shape[-1]), options["hole"], source)
         if option == "kernel":
-            return read_kernel(path)
+            return read_kernel(path), ""
         raise unknown("option that is read from a file", option, ["mask", "kernel"])
+
+    @override
+    def told_by(
+        self, source: Source, task: str, options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], str]:
+        if source.simulate:
+            return {}, ""
+        own = str(source.path)
+        if task == "inpaint" and "share" not in options and options.get("mask", own) == own:
+            # An array with a mask is the record of a run.
+            drawn = {} if "mask" in options and is_array(source.path) else {"hole": "transparent"}
+            return {"mask": own, **({} if "hole" in options else drawn)}, ""
+        return {}, ""
 
     @override
     def noise(self, std: float) -> str:
@@ -95,7 +114,12 @@ class Image(Modality):
     def size_of(
         self, path: Path, task: Task, options: Mapping[str, Any], simulate: bool
     ) -> tuple[int, int]:
-        return picture_size(path)
+        height, width = picture_size(path)
+        if simulate or task.enlarges is None:
+            return height, width
+        option = self.options[task.enlarges]
+        times = option.value(task.enlarges, options.get(task.enlarges, option.default))
+        return height * times, width * times
 
     @override
     def write(

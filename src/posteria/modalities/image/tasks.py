@@ -1,6 +1,7 @@
 """The usual degradations of a picture, by name."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from ...core.errors import InputError, unknown
 from ...operators import (
     JPEG,
+    Bicubic,
     Blur,
     Clip,
     ColorMixing,
@@ -22,34 +24,59 @@ from ...operators import (
     expand_mask,
     gaussian_kernel,
     half_mask,
+    line_kernel,
     motion_kernel,
     random_mask,
 )
-from ..base import Option, Task
+from ..base import FILE, Option, Task
 
 Shape = tuple[int, ...]
 
 OPTIONS: dict[str, Option] = {
     "mask": Option(
         "box",
-        "box, half, expand, random, or a FILE: white (or 1) is seen, black, transparent or NaN is missing.",
+        "box, half, expand, random, or a FILE; default: the INPUT's own holes, or box to simulate.",
         file=True,
     ),
-    "share": Option(0.3, "Share of the pixels that is seen, of a random mask."),
-    "factor": Option(4, "Side of the averaged blocks in pixels."),
+    "hole": Option(
+        "black",
+        "What marks the hole in the FILE, or in INPUT without one: black, white, transparent, or '#ff00ff'.",
+        of={"mask": (FILE,)},
+        reads=True,
+    ),
+    "share": Option(
+        0.3, "Share of the pixels that is seen, of a random mask.", of={"mask": ("random",)}
+    ),
+    "factor": Option(4, "How many times larger the sides of the result are."),
+    "by": Option(
+        "average", "average (of blocks of pixels) or bicubic, how the picture became small."
+    ),
     "kernel": Option(
         "gaussian",
-        "gaussian, or a FILE with the point spread function, scaled to sum 1.",
+        "gaussian, motion, shake, or a FILE with the point spread function, scaled to sum 1.",
         file=True,
     ),
-    "blur": Option(1.5, "Standard deviation of the blur, or a quarter of the side of the motion."),
-    "quality": Option(10, "Quality of the JPEG, 1 to 100."),
+    "blur": Option(
+        1.5,
+        "Standard deviation of the Gaussian in pixels, or a quarter of the side of the shake.",
+        of={"kernel": ("gaussian", "shake")},
+    ),
+    "length": Option(9.0, "Length of the motion in pixels.", of={"kernel": ("motion",)}),
+    "angle": Option(
+        0.0, "Its angle in degrees, counter-clockwise from the right.", of={"kernel": ("motion",)}
+    ),
+    "quality": Option(10, "Quality of the JPEG, 1 to 100; default: what the file's tables say."),
     "bits": Option(2, "Bits of a pixel, 1 to 16."),
-    "seed": Option(0, "Seed of a random mask or a motion kernel."),
+    "gain": Option(
+        2.0, "Factor on the values, -1 to 1 and 0 in the middle, before they are clipped."
+    ),
+    "seed": Option(
+        0, "Seed of a random mask or a shake.", of={"mask": ("random",), "kernel": ("shake",)}
+    ),
 }
 
 
-def _inpaint(shape: Shape, mask: str | Tensor, share: float, seed: int) -> Operator:
+def _inpaint(shape: Shape, mask: str | Tensor, share: float = 1, seed: int = 0) -> Operator:
     height, width = shape[-2:]
     if isinstance(mask, Tensor):
         return Inpainting(mask, shape)
@@ -67,16 +94,25 @@ def _width(blur: float) -> float:
     return blur
 
 
-def _blur(shape: Shape, kernel: str | Tensor, blur: float) -> Operator:
+def _kernel(
+    kernel: str | Tensor, blur: float = 1, length: float = 1, angle: float = 0, seed: int = 0
+) -> Tensor:
     if isinstance(kernel, Tensor):
-        return Blur(kernel, shape)
-    if kernel != "gaussian":
-        raise unknown("kernel", kernel, ["gaussian", "FILE"])
-    return Blur(gaussian_kernel(2 * math.ceil(3 * _width(blur)) + 1, blur), shape)
+        return kernel
+    if kernel == "gaussian":
+        return gaussian_kernel(2 * math.ceil(3 * _width(blur)) + 1, blur)
+    if kernel == "shake":
+        return motion_kernel(2 * math.ceil(2 * _width(blur)) + 1, seed)
+    if kernel == "motion":
+        return line_kernel(length, angle)
+    raise unknown("kernel", kernel, ["gaussian", "motion", "shake", "FILE"])
 
 
-def _motion(blur: float, seed: int) -> Tensor:
-    return motion_kernel(2 * math.ceil(2 * _width(blur)) + 1, seed)
+def _smaller(shape: Shape, factor: int, by: str) -> Operator:
+    kinds: dict[str, Callable[..., Operator]] = {"average": SuperResolution, "bicubic": Bicubic}
+    if by not in kinds:
+        raise unknown("way to make a picture smaller", by, kinds)
+    return kinds[by](factor, shape)
 
 
 def _grey(shape: Shape) -> Operator:
@@ -88,23 +124,20 @@ def _grey(shape: Shape) -> Operator:
 
 
 TASKS: dict[str, Task] = {
-    "inpaint": Task("part of the picture is missing", _inpaint, ("mask", "share", "seed")),
-    "sr": Task(
-        "averages of blocks of pixels",
-        lambda shape, factor: SuperResolution(factor, shape),
-        ("factor",),
-    ),
-    "blur": Task("blur by a Gaussian, or by a kernel of one's own", _blur, ("kernel", "blur")),
-    "motion": Task(
-        "motion blur", lambda shape, blur, seed: Blur(_motion(blur, seed), shape), ("blur", "seed")
+    "inpaint": Task("part of the picture is missing", _inpaint, ("mask", "hole", "share", "seed")),
+    "sr": Task("it is too small", _smaller, ("factor", "by"), enlarges="factor"),
+    "blur": Task(
+        "it is blurred: a Gaussian, a motion, a shake of the hand, or a kernel of one's own",
+        lambda shape, **options: Blur(_kernel(**options), shape),
+        ("kernel", "blur", "length", "angle", "seed"),
     ),
     "nonlinear-blur": Task(
-        "motion blur of light, before the camera compresses it",
-        lambda shape, blur, seed: NonlinearBlur(_motion(blur, seed), shape),
-        ("blur", "seed"),
+        "blur of light, before the camera compresses it",
+        lambda shape, **options: NonlinearBlur(_kernel(**options), shape),
+        ("kernel", "blur", "length", "angle", "seed"),
     ),
     "jpeg": Task("JPEG compression", lambda shape, quality: JPEG(quality, shape), ("quality",)),
-    "hdr": Task("overexposure: twice the picture, clipped", Clip),
+    "clip": Task("its contrast was too high: values are clipped", Clip, ("gain",)),
     "quantize": Task(
         "few values a pixel", lambda shape, bits: Quantization(bits, shape), ("bits",)
     ),

@@ -17,7 +17,16 @@ from ...core.rng import Rng
 from ...diffusion.denoiser import Denoiser
 from ...latent import signals_of, undecoded
 from ...likelihood import GaussianLikelihood
-from ...modalities import MODALITIES, Degradation, Figure, Modality, Outcome, Signal, modality_of
+from ...modalities import (
+    MODALITIES,
+    Degradation,
+    Figure,
+    Modality,
+    Outcome,
+    Signal,
+    Source,
+    modality_of,
+)
 from ...modalities.arrays import is_array
 from ...operators import Operator
 from ...priors import prior_sha256
@@ -298,13 +307,13 @@ def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ..
     modality.task(request.task, path.name)
     seed = request.seed if request.data_seed is None else request.data_seed
     read = partial(modality.read, path, shape, taker=f"the prior {request.prior!r} takes")
-    fitted = read(fit=True) if request.fit and not is_array(path) else None
+    source = Source(path, fit=request.fit and not is_array(path), simulate=request.simulate)
     degradation = modality.degradation(
-        request.task, shape, request.options, seed=seed, like=fitted
+        request.task, shape, request.options, seed=seed, source=source
     )
     likelihood = GaussianLikelihood(degradation.operator, std=request.sigma)
     if request.simulate:
-        signal = fitted or read()
+        signal = read(fit=source.fit)
         y = likelihood.sample(signal.x[None], Rng([seed], stream=1))[0]
         return _Given(seed, signal, degradation, likelihood, y, signal.x)
     taker = f"the task {request.task!r} on the prior {request.prior!r} measures"

@@ -1,0 +1,129 @@
+"""Tasks for pictures as they come: a hole by file, by transparency, by NaN and by colour, a kernel, a small picture."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from torch import Tensor
+
+import posteria as po
+from posteria.modalities import MODALITIES, Source
+
+IMAGE = MODALITIES["image"]
+COLOUR = (3, 20, 30)
+HOLE = np.zeros((20, 30), dtype=bool)
+HOLE[4:9, 6:20] = True
+SEEN = torch.from_numpy(~HOLE)
+RNG = np.random.default_rng(0)
+PHOTO = RNG.integers(60, 200, (20, 30, 3)).astype("u1")
+
+
+def hole_of(source: Path, **options: str) -> tuple[Tensor, str, Tensor]:
+    """The mask, what is said of it, and the measurement."""
+    given = Source(source)
+    found = IMAGE.degradation("inpaint", COLOUR, options, source=given)
+    y = IMAGE.read_measurement(source, found, taker="it measures", std=0.1).x
+    return found.arrays["mask"], found.said[0], y
+
+
+def test_a_hole_by_file_transparency_colour_and_nan_is_one(tmp_path: Path) -> None:
+    # Catches: a hole that nobody asked for, a mask that is read as its complement.
+    clean = tmp_path / "photo.png"
+    Pillow.fromarray(PHOTO).save(clean)
+    for name, drawn in (("black", ~HOLE), ("white", HOLE)):
+        Pillow.fromarray(drawn.astype("u1") * 255).save(tmp_path / f"{name}.png")
+        np.save(tmp_path / f"{name}.npy", drawn)
+    alpha = Pillow.fromarray((~HOLE).astype("u1") * 255)
+    Pillow.merge("RGBA", [*Pillow.fromarray(PHOTO).split(), alpha]).save(tmp_path / "alpha.png")
+    marked = np.where(HOLE[..., None], np.array([255, 0, 255]), PHOTO).astype("u1")
+    Pillow.fromarray(marked).save(tmp_path / "marked.png")
+    values = np.where(HOLE, np.nan, PHOTO.transpose(2, 0, 1) / 127.5 - 1)
+    np.save(tmp_path / "nan.npy", values)
+
+    mask, said, want = hole_of(clean, mask=str(tmp_path / "black.png"))
+    assert torch.equal(mask, SEEN) and said == (
+        "Missing is what is black in black.png, 11.7 % of the picture; if the hole is white, say --hole white."
+    )
+    for source, options, word in (
+        (clean, {"mask": "white.png", "hole": "white"}, "what is white in white.png"),
+        (clean, {"mask": "black.npy"}, "what is 0 in black.npy"),
+        (clean, {"mask": "white.npy", "hole": "white"}, "what is 1 in white.npy"),
+        (clean, {"mask": "marked.png", "hole": "#ff00ff"}, "what is #ff00ff in marked.png"),
+        (clean, {"mask": "alpha.png"}, "what is transparent in alpha.png"),
+        (tmp_path / "alpha.png", {}, "what is transparent in alpha.png"),
+        (tmp_path / "marked.png", {"hole": "magenta"}, "what is magenta in marked.png"),
+        (tmp_path / "nan.npy", {}, "what is NaN in nan.npy"),
+        (tmp_path / "nan.npy", {"hole": "transparent"}, "what is NaN in nan.npy"),
+    ):
+        paths = {k: str(tmp_path / v) if k == "mask" else v for k, v in options.items()}
+        mask, said, y = hole_of(source, **paths)
+        assert torch.equal(mask, SEEN) and said.startswith(f"Missing is {word}, 11.7 %"), said
+        assert torch.allclose(y, want, atol=1e-6)
+        assert source.suffix == ".npy" or torch.equal(y, want)
+    # The wrong way round is another hole, and the share tells.
+    mask, said, _ = hole_of(clean, mask=str(tmp_path / "white.png"))
+    assert torch.equal(mask, ~SEEN) and "88.3 %" in said
+
+
+def test_a_hole_that_is_none_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Pillow.fromarray(PHOTO).save(path)
+    np.save(tmp_path / "whole.npy", PHOTO.transpose(2, 0, 1) / 127.5 - 1)
+    for name in ("photo.png", "whole.npy"):
+        with pytest.raises(
+            po.InputError, match=f"{name} has no hole: nothing in it is .*--mask FILE"
+        ):
+            hole_of(tmp_path / name)
+    Pillow.fromarray(PHOTO[:18]).save(tmp_path / "other.png")
+    with pytest.raises(po.InputError, match=r"other.png is 18 x 30; the picture is 20 x 30"):
+        hole_of(path, mask=str(tmp_path / "other.png"), hole="#ff00ff")
+    with pytest.raises(
+        po.InputError, match=r"an array, whose --hole is black \(0\) or white \(1\)"
+    ):
+        np.save(tmp_path / "mask.npy", HOLE)
+        hole_of(path, mask=str(tmp_path / "mask.npy"), hole="#ff00ff")
+
+
+def test_an_option_of_one_choice_implies_it() -> None:
+    # Catches: a share of pixels that is ignored because the mask is a box, a motion that is a Gaussian.
+    found = IMAGE.degradation("inpaint", COLOUR, {"share": "0.25"}, seed=3)
+    assert found.options == {"mask": "random", "share": 0.25, "seed": 3}
+    assert found.operator.codomain.size == 3 * 150
+    found = IMAGE.degradation("blur", COLOUR, {"length": "5", "angle": "30"})
+    assert found.options == {"kernel": "motion", "length": 5.0, "angle": 30.0}
+    assert IMAGE.degradation("blur", COLOUR, {}).options == {"kernel": "gaussian", "blur": 1.5}
+    assert IMAGE.degradation("inpaint", COLOUR, {}).options == {"mask": "box"}
+    with pytest.raises(po.InputError, match="'angle' is for kernel motion; kernel shake"):
+        IMAGE.degradation("blur", COLOUR, {"kernel": "shake", "angle": "30"})
+
+
+@pytest.mark.parametrize("suffix", ["npy", "png", "tif"])
+def test_a_kernel_from_a_file_is_the_kernel(suffix: str, tmp_path: Path) -> None:
+    # Catches: a kernel in the units of pictures, mirrored, or not scaled to sum 1.
+    kernel, path = RNG.integers(0, 255, (5, 7)).astype("u1"), tmp_path / f"k.{suffix}"
+    if suffix == "npy":
+        np.save(path, kernel)
+    else:
+        Pillow.fromarray(kernel).save(path)
+    made = IMAGE.degradation("blur", COLOUR, {"kernel": str(path)}).operator
+    x = torch.from_numpy(RNG.standard_normal((2, *COLOUR)))
+    k = torch.from_numpy(kernel / kernel.sum())
+    assert torch.allclose(made(x), po.operators.Blur(k, COLOUR)(x), atol=1e-6)
+
+
+def test_the_small_picture_is_what_was_measured(tmp_path: Path) -> None:
+    # Catches: a small picture that is refused, resized, or degraded once more.
+    path, task = tmp_path / "small.png", IMAGE.tasks["sr"]
+    Pillow.fromarray(PHOTO).save(path)
+    want = torch.from_numpy(PHOTO.transpose(2, 0, 1) / np.float32(127.5) - 1)
+    for factor in (2, 3, 4, 8):
+        for by in ("average", "bicubic"):
+            options = {"factor": str(factor), "by": by}
+            assert IMAGE.size_of(path, task, options, False) == (20 * factor, 30 * factor)
+            shape = (3, 20 * factor, 30 * factor)
+            found = IMAGE.degradation("sr", shape, options, source=Source(path))
+            y = IMAGE.read_measurement(path, found, taker="it measures", std=0.1).x
+            assert torch.equal(y, want)
+    assert IMAGE.size_of(path, task, {"factor": 4}, True) == (20, 30)
