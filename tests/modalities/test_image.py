@@ -125,8 +125,7 @@ def test_transparency_of_a_picture(tmp_path: Path) -> None:
         assert torch.allclose(x, torch.where(seen, WANT, 1), atol=1e-6)
         for task in ("denoise", "inpaint"):
             options = {"mask": str(path)} if task == "inpaint" else {}
-            signal = IMAGE.read(path, GREY, taker="it takes", fit=True) if fit else None
-            given = IMAGE.degradation(task, GREY, options, like=signal)
+            given = IMAGE.degradation(task, GREY, options, source=Source(path, fit=fit))
             y = IMAGE.read_measurement(path, given, taker="it measures", std=0.1, fit=fit).x
             want = WANT[seen] if task == "inpaint" else torch.where(seen, WANT, 1)[None]
             assert torch.allclose(y.double(), want, atol=1e-6)

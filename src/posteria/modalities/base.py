@@ -1,7 +1,7 @@
 """What a modality is: how files of one kind of data are read, measured, compared and shown."""
 
 import abc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from ..core.errors import InputError, unknown
 from ..core.space import Space
 from ..metrics.registry import METRICS
 from ..operators import Operator
+from .tasks import FILE, Degradation, Option, Source, Task, kind_of, settled
 
 
 @dataclass(frozen=True)
@@ -30,103 +31,6 @@ class Signal:
     x: Tensor
     name: str
     meta: Mapping[str, Any] = field(default_factory=dict)
-    said: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Source:
-    """The file that is restored.
-
-    Args:
-        path: Where it is.
-        fit: Whether it is converted to what the prior takes.
-        simulate: Whether it holds a clean signal, and no measurement.
-    """
-
-    path: Path
-    fit: bool = False
-    simulate: bool = False
-
-
-# What an option is that names a file.
-FILE = "FILE"
-
-
-@dataclass(frozen=True)
-class Option:
-    """A setting of a task.
-
-    Args:
-        default: Its value if none is given; a value has the same type.
-        about: What it is, in a sentence.
-        file: Whether it may be the name of a file, which is then read.
-        of: Values of other options, by their names, at one of which alone it means something; the first of them is
-            taken where that other option is not given.
-        reads: Whether it says how a file is read, and is not kept once that was done.
-    """
-
-    default: Any
-    about: str
-    file: bool = False
-    of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    reads: bool = False
-
-    def value(self, name: str, given: Any) -> Any:
-        """The given value, or the one that a text stands for.
-
-        Raises:
-            InputError: If it has another type than the default.
-        """
-        kind = type(self.default)
-        if isinstance(given, Tensor) and self.file:
-            return given
-        try:
-            value = kind(given) if isinstance(given, str) or kind is float else given
-        except (TypeError, ValueError):
-            value = None
-        if isinstance(given, bool) or type(value) is not kind:
-            raise InputError(
-                f"{name} takes {kind.__name__}, such as {self.default!r}; {given!r} is not one."
-            )
-        return value
-
-
-@dataclass(frozen=True)
-class Task:
-    """A kind of measurement.
-
-    Args:
-        about: What it does, in a sentence.
-        build: `build(shape, **options)`: the operator for signals of a shape.
-        options: The names of the options that it takes.
-        alike: Whether a measurement is a signal of the same kind and units, so that a file of that
-            kind can hold it.
-        enlarges: Name of the option by which a signal is larger than its measurement.
-    """
-
-    about: str
-    build: Callable[..., Operator]
-    options: tuple[str, ...] = ()
-    alike: bool = True
-    enlarges: str | None = None
-
-
-@dataclass(frozen=True)
-class Degradation:
-    """A task with its options: an operator, and the record of how it was made.
-
-    Args:
-        task: Name of the task.
-        operator: The operator.
-        options: Values of all its options that mean something, but for those that were read from files.
-        arrays: Those that were read from files.
-        said: How files were read, in sentences.
-    """
-
-    task: str
-    operator: Operator
-    options: Mapping[str, Any]
-    arrays: Mapping[str, Tensor]
     said: tuple[str, ...] = ()
 
 
@@ -375,20 +279,13 @@ class Modality(abc.ABC):
             if name not in takes:
                 raise unknown(f"option of the task {task!r}", name, takes or ["none"])
         told, said = ({}, "") if source is None else self.told_by(source, task, options)
-        given = {
-            name: self.options[name].value(name, v) for name, v in {**options, **told}.items()
-        }
-        sentences, values = [said], self._with_defaults(takes, given, seed)
-        for name in given:
-            self._expect_meaning(name, values)
-        values = {
-            name: value for name, value in values.items() if self._lacks(name, values) is None
-        }
+        known = {name: self.options[name] for name in takes}
+        sentences, values = [said], settled(known, {**options, **told}, seed)
         for name, value in values.items():
-            if self.options[name].file and _kind(value) == FILE and isinstance(value, str):
+            if known[name].file and isinstance(value, str) and kind_of(value) == FILE:
                 values[name], said = self.read_option(name, Path(value), shape, values, source)
                 sentences.append(said)
-        values = {name: value for name, value in values.items() if not self.options[name].reads}
+        values = {name: value for name, value in values.items() if not known[name].reads}
         operator = self.tasks[task].build(shape, **values)
         arrays = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         plain = {name: value for name, value in values.items() if name not in arrays}
@@ -408,34 +305,3 @@ class Modality(abc.ABC):
             InputError: If it does not tell what it has to.
         """
         return {}, ""
-
-    def _with_defaults(
-        self, takes: Sequence[str], given: Mapping[str, Any], seed: int
-    ) -> dict[str, Any]:
-        """All options: as they were given, as another one implies them, or else their defaults."""
-        values = {name: self.options[name].default for name in takes}
-        values |= {"seed": seed} if "seed" in takes else {}
-        for name in given:
-            first = {other: wanted[0] for other, wanted in self.options[name].of.items()}
-            values |= {o: v for o, v in first.items() if o in takes and v != FILE}
-        return {**values, **given}
-
-    def _lacks(self, name: str, values: Mapping[str, Any]) -> str | None:
-        """The option without whose right value this one means nothing; None if there is none."""
-        wanted = self.options[name].of
-        lacking = (other for other in wanted if other in values)
-        return next((o for o in lacking if _kind(values[o]) not in wanted[o]), None)
-
-    def _expect_meaning(self, name: str, values: Mapping[str, Any]) -> None:
-        other = self._lacks(name, values)
-        if other is not None:
-            wanted = " or ".join(self.options[name].of[other])
-            raise InputError(
-                f"The option {name!r} is for {other} {wanted}; {other} {values[other]} makes nothing of it."
-            )
-
-
-def _kind(value: Any) -> Any:
-    """`FILE` for what was or will be read from a file, and else the value."""
-    named = isinstance(value, str) and Path(value).suffix
-    return FILE if named or isinstance(value, Tensor) else value

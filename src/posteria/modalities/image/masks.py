@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...core.errors import InputError
 from ..arrays import is_array, read_array
-from ..base import Source
+from ..tasks import Source
 from .files import picture_size
 from .original import LANCZOS, Original, middle, read_original, resized
 

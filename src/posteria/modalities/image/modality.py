@@ -11,7 +11,8 @@ from ...core.errors import InputError, unknown
 from ...core.space import Space
 from ...operators import Inpainting, Operator
 from ..arrays import is_array
-from ..base import Degradation, Figure, Modality, Option, Outcome, Signal, Source, Task
+from ..base import Figure, Modality, Outcome, Signal
+from ..tasks import Degradation, Option, Source, Task
 from .figures import figures_of, hole_of, sheet_of
 from .files import check_range, picture_size, read_picture, read_values
 from .masks import read_kernel, read_mask

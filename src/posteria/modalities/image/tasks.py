@@ -28,7 +28,7 @@ from ...operators import (
     motion_kernel,
     random_mask,
 )
-from ..base import FILE, Option, Task
+from ..tasks import FILE, Option, Task
 
 Shape = tuple[int, ...]
 
