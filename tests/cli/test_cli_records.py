@@ -139,7 +139,12 @@ def test_a_record_knows_what_it_was_made_with(
         (plan(options={"foo": 1}), "There is no option of the task 'inpaint' 'foo'"),
         (plan(samples="many"), "samples takes int; 'many' is not one"),
         (plan(samples=True), "samples takes int; True is not one"),
-        (plan(sigma=None), "sigma takes float; None is not one"),
+        (plan(sigma=None), "--sigma auto estimates the noise of a measurement"),
+        (plan(sigma="loud"), "sigma takes float or None; 'loud' is not one"),
+        (
+            plan(input_kind="clean"),
+            "another version of posteria wrote it: input_kind is not known",
+        ),
         (plan(size=[28]), "size takes 2 values"),
         (plan(settings=[1]), "settings takes dict"),
         (plan(sampler="__import__('os').mkdir('ran')"), "does not describe an object"),

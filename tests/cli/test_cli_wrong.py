@@ -17,7 +17,6 @@ from posteria.runs import store as store_module
 
 
 def write_inputs(folder: Path) -> None:
-    Image.new("RGB", (28, 28)).save(folder / "colour.png")
     Image.new("L", (30, 20)).save(folder / "large.png")
     (folder / "corrupt.png").write_bytes(DIGIT.read_bytes()[:60])
     (folder / "text.png").write_text("not a picture")
@@ -52,8 +51,7 @@ WRONG = {
     "missing.png": "There is no file",
     "corrupt.png": "cannot be read as a picture",
     "text.png": "cannot be read as a picture; give a PNG or JPEG file",
-    "colour.png --task denoise": "is 28 x 28 pixels in colour; the task 'denoise'",
-    "large.png --task denoise": "is 20 x 30 pixels in grey",
+    "large.png --task denoise": "is 20 x 30 pixels; the task 'denoise' on the prior 'digits' measures 28 x 28",
     "nan.npy --task denoise": "1 entries that are NaN",
     "nan.npy --task denoise --simulate": "NaN or infinite",
     "short.npy --task denoise": "'denoise' on the prior 'digits' measures (1, 28, 28)",
@@ -77,6 +75,10 @@ WRONG = {
     "large.png --hole mauvve": "--hole is a colour, such as black, white, magenta or '#ff00ff'; 'mauvve' is not",
     "--mask random --share 0": "share of seen pixels is above 0",
     "--sigma 0": "--sigma is a noise level above 0 in data units",
+    "--sigma auto": "--sigma auto estimates the noise of a measurement; to simulate one say how much",
+    "--sigma loud": "--sigma is a number in data units, grey levels such as 5/255, or auto; 'loud' is none",
+    "--sigma 5/0": "'5/0' is none of them",
+    "large.png --task jpeg": "large.png is no JPEG file, which would tell its quality; say that by --quality",
     "--sigma -1": "noise level above 0",
     "--sigma nan": "noise level above 0",
     "--task inpant": "no task 'inpant'; there are",

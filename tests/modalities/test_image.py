@@ -276,7 +276,7 @@ def test_a_measurement_has_the_shape_of_the_operator(tmp_path: Path) -> None:
     grey = IMAGE.degradation("grey", COLOUR, {})
     y = IMAGE.read_measurement(tmp_path / "grey.png", grey, taker="it measures", std=0.05).x
     assert torch.allclose(y[0].double(), WANT, atol=1e-6)
-    with pytest.raises(po.InputError, match="28 x 28 pixels in grey; it measures 7 x 7 in grey"):
+    with pytest.raises(po.InputError, match="28 x 28 pixels; it measures 7 x 7"):
         IMAGE.read_measurement(tmp_path / "grey.png", sr, taker="it measures", std=0.05)
     phase = IMAGE.degradation("phase", GREY, {})
     with pytest.raises(po.InputError, match="which no picture holds"):

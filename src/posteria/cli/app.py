@@ -104,7 +104,7 @@ def restore(
     bits: o.Bits = None,
     gain: o.Gain = None,
     options: o.Options = None,
-    sigma: o.Sigma = 0.05,
+    sigma: o.Sigma = "0.05",
     data_seed: Annotated[
         int | None, o.task("Seed of simulated noise, random masks and shakes; default: --seed.")
     ] = None,
@@ -194,7 +194,7 @@ def certify(
     bits: o.Bits = None,
     gain: o.Gain = None,
     options: o.Options = None,
-    sigma: o.Sigma = 0.05,
+    sigma: o.Sigma = "0.05",
     data_seed: Annotated[
         int | None, o.task("Seed of random masks and shakes; default: 0.")
     ] = None,

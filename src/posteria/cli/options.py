@@ -71,7 +71,11 @@ Options = Annotated[
     list[str] | None, task("Another option of the task, as NAME=VALUE.", "--option")
 ]
 Sigma = Annotated[
-    float, task("Standard deviation of the noise in data units; pictures span [-1, 1].")
+    str,
+    task(
+        "Standard deviation of the noise: in data units, where pictures span [-1, 1]; in grey levels, as 5/255; or "
+        "auto, to estimate that of INPUT."
+    ),
 ]
 MemberLabel = Annotated[int | None, model("Class, for a prior that knows labels.")]
 Prompt = Annotated[str | None, model("Text, for a prior that reads texts.")]
@@ -132,7 +136,20 @@ def measured(kind: type[R], context: typer.Context, **changes: Any) -> R:
     """The same for what measures by a task, whose options it gathers."""
     given = context.params
     flags = {name: given[name] for name in TASK_OPTIONS if given[name] is not None}
-    return request(kind, context, options=flags | pairs(given["options"], "--option"), **changes)
+    options = flags | pairs(given["options"], "--option")
+    return request(kind, context, options=options, sigma=sigma_of(given["sigma"]), **changes)
+
+
+def sigma_of(text: str) -> float | None:
+    """A standard deviation in data units from a number, a share of the range such as 5/255, or auto (None)."""
+    value, sign, white = text.partition("/")
+    try:
+        # Data units span 2 from black to white.
+        return None if text == "auto" else 2 * float(value) / float(white) if sign else float(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"--sigma is a number in data units, grey levels such as 5/255, or auto; {text!r} is none of them."
+        ) from error
 
 
 def alone(context: typer.Context) -> None:

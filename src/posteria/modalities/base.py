@@ -213,6 +213,16 @@ class Modality(abc.ABC):
         """A standard deviation in words."""
         return f"{std:g} in data units"
 
+    def estimated(self, y: Tensor, degradation: Degradation) -> float:
+        """The standard deviation of the noise of a measurement, estimated from that alone.
+
+        Raises:
+            InputError: If that cannot be done.
+        """
+        raise InputError(
+            f"--sigma auto estimates the noise of pictures, and this is none: {self.about}."
+        )
+
     def size_of(
         self, path: Path, task: Task, options: Mapping[str, Any], simulate: bool
     ) -> tuple[int, int] | None:

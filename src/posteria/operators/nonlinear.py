@@ -39,6 +39,19 @@ def soft_round(x: Tensor) -> Tensor:
     return whole + (x - whole) ** 3
 
 
+def jpeg_tables(quality: int) -> Tensor:
+    """The tables of luminance and chrominance by which libjpeg divides at a quality, `[2, 8, 8]`.
+
+    Raises:
+        InputError: If the quality is not in 1 to 100.
+    """
+    if not 1 <= quality <= 100:
+        raise InputError(f"The quality of a JPEG is 1 to 100; {quality} is not.")
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    tables = torch.tensor((LUMINANCE, CHROMINANCE), dtype=torch.float64)
+    return ((tables * scale + 50) / 100).floor().clamp(1, 255)
+
+
 class JPEG(Operator):
     """JPEG compression and decompression of a grey or colour picture in [-1, 1].
 
@@ -48,7 +61,8 @@ class JPEG(Operator):
     Args:
         quality: 1 to 100.
         shape: Event shape, `(1, height, width)` or `(3, height, width)`; any height and width.
-        subsample: Halve the resolution of the colour differences.
+        subsample: Halve the resolution of the colour differences (4:2:0); or the blocks whose means they are, in rows
+            and columns of pixels, such as (1, 2) for 4:2:2.
 
     Raises:
         ShapeError: If the picture has neither one nor three channels.
@@ -58,18 +72,19 @@ class JPEG(Operator):
     shown = ("quality", "subsample")
 
     @shape_last
-    def __init__(self, quality: int, shape: Sequence[int], subsample: bool = True) -> None:
+    def __init__(
+        self, quality: int, shape: Sequence[int], subsample: bool | tuple[int, int] = True
+    ) -> None:
         shape = tuple(shape)
         if len(shape) != 3 or shape[0] not in {1, 3}:
             raise ShapeError(f"JPEG takes (1, height, width) or (3, height, width), not {shape}.")
-        if not 1 <= quality <= 100:
-            raise InputError(f"The quality of a JPEG is 1 to 100; {quality} is not.")
+        tables = jpeg_tables(quality)
         super().__init__(Space(shape), Space(shape))
         self.quality = quality
         self.subsample = subsample
-        scale = 5000 / quality if quality < 50 else 200 - 2 * quality
-        tables = torch.tensor((LUMINANCE, CHROMINANCE), dtype=torch.float64)
-        self._tables = ((tables * scale + 50) / 100).floor().clamp(1, 255)
+        whole = (2, 2) if subsample else (1, 1)
+        self._blocks = whole if isinstance(subsample, bool) else subsample
+        self._tables = tables
         k = torch.arange(8, dtype=torch.float64)
         dct = torch.cos(torch.pi / 8 * torch.outer(k, k + 0.5)) / 2
         dct[0] /= 2**0.5
@@ -89,11 +104,10 @@ class JPEG(Operator):
             planes = list(torch.einsum("ij,njhw->nihw", self._mix.to(x), picture).chunk(3, 1))
         decoded = [self._plane(planes[0] - 128, self._tables[0]) + 128]
         for colour in planes[1:]:
-            small = torch.nn.functional.avg_pool2d(colour, 2) if self.subsample else colour
+            rows, columns = self._blocks
+            small = torch.nn.functional.avg_pool2d(colour, (rows, columns))
             plane = self._plane(small, self._tables[1])
-            if self.subsample:
-                plane = plane.repeat_interleave(2, -2).repeat_interleave(2, -1)
-            decoded.append(plane)
+            decoded.append(plane.repeat_interleave(rows, -2).repeat_interleave(columns, -1))
         out = torch.cat(decoded, 1)
         if channels == 3:
             out = torch.einsum("ij,njhw->nihw", self._unmix.to(x), out)

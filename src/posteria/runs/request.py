@@ -154,7 +154,7 @@ class Measured(Request):
     Args:
         task: Name of the measurement in the prior's modality; empty if none was named.
         options: Settings of the task by name.
-        sigma: Standard deviation of the noise in data units.
+        sigma: Standard deviation of the noise in data units; None: estimated from the measurement.
         sampler: Its name, its `repr`, or `auto`.
         preset: Name of published settings.
         budget: Evaluations and vjps of the prior per sample, from which the steps follow.
@@ -163,7 +163,7 @@ class Measured(Request):
 
     task: str = ""
     options: dict[str, Any] = field(default_factory=dict)
-    sigma: float = 0.05
+    sigma: float | None = 0.05
     sampler: str = "mgdm"
     preset: str | None = None
     budget: int | None = None
@@ -174,9 +174,13 @@ class Measured(Request):
         super().check()
         files = [str(self.options.get(name, "")) for name in FILES]
         existing(file for file in files if Path(file).suffix)
-        if not 0 < self.sigma < float("inf"):
+        if self.sigma is not None and not 0 < self.sigma < float("inf"):
             raise InputError(
                 f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {self.sigma} is not."
+            )
+        if self.sigma is None and self.simulated:
+            raise InputError(
+                "--sigma auto estimates the noise of a measurement; to simulate one say how much is added."
             )
         if self.budget is not None and self.steps is not None:
             raise InputError("Give --steps or --budget, not both: a budget sets the steps.")
@@ -184,6 +188,11 @@ class Measured(Request):
             raise InputError(
                 "--sampler auto chooses the settings as well; give it a --budget, or name a sampler."
             )
+
+    @property
+    def simulated(self) -> bool:
+        """Whether measurements are simulated."""
+        return True
 
     @override
     def law(self) -> dict[str, Any]:
@@ -247,6 +256,11 @@ class Restore(Measured):
         prior, task = (self.prior or DEMONSTRATION["prior"], self.task or DEMONSTRATION["task"])
         return replace(self, prior=prior, task=task, simulate=True)
 
+    @property
+    @override
+    def simulated(self) -> bool:
+        return self.simulate or self.input is None
+
     @override
     def repeated(self, folder: Path) -> Self:
         kept = str(folder / "input.npz")
@@ -272,6 +286,7 @@ class Certify(Measured):
     free: ClassVar[frozenset[str]] = frozenset({"statistics", "levels"})
 
     task: str = "inpaint"
+    sigma: float = 0.05
     samples: int = 19
     simulations: int = 100
     statistics: tuple[str, ...] = ()

@@ -35,19 +35,18 @@ def read_picture(path: Path, shape: Shape, *, taker: str, fit: bool, holes: bool
         path: The file.
         shape: What is taken.
         taker: Who takes it, for errors.
-        fit: Crop, resize and convert it.
+        fit: Crop and resize it.
         holes: Transparent pixels are missing, that is NaN; or else white paper shows through them.
 
     Raises:
-        InputError: If it cannot be read, or has another size or colours and `fit` is false.
+        InputError: If it cannot be read, or has another size and `fit` is false.
     """
     channels, *wanted = shape
     original, size = read_original(path), (wanted[0], wanted[1])
     own, kind = original.size, KINDS[original.values.shape[2]]
-    if not fit and (own != size or kind != KINDS.get(channels)):
+    if not fit and own != size:
         raise InputError(
-            f"{path.name} is {own[0]} x {own[1]} pixels in {kind}; {taker} {size[0]} x {size[1]} in "
-            f"{KINDS.get(channels, f'{channels} channels')}. Add --fit to crop, resize and convert it."
+            f"{path.name} is {own[0]} x {own[1]} pixels; {taker} {size[0]} x {size[1]}. Add --fit to resize it."
         )
     top, left, bottom, right = middle(own, size)
     x = to_tensor(original.picture(channels, size, paper=not holes))
@@ -56,6 +55,8 @@ def read_picture(path: Path, shape: Shape, *, taker: str, fit: bool, holes: bool
         # What is resized is seen where nothing that is missing comes in.
         x = x.masked_fill(torch.from_numpy(opacity < (254 if fit else 128)), torch.nan)
     said = list(original.said)
+    if kind != KINDS[channels]:
+        said.append(f"{path.name} is in {kind} and is taken in {KINDS[channels]}: {taker} that.")
     part = (bottom - top, right - left)
     if own != size:
         how = "" if part == size else f", resized to {size[0]} x {size[1]},"

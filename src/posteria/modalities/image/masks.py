@@ -44,7 +44,7 @@ def read_mask(
     elif mask.shape != size and not (own and mask.all()):
         has, wanted = (" x ".join(map(str, shape)) for shape in (mask.shape, drawn_on))
         raise InputError(
-            f"{path.name} is {has} pixels; {wanted} are taken. Add --fit to crop, resize and convert it."
+            f"{path.name} is {has} pixels; {wanted} are taken. Add --fit to resize it."
             if own
             else f"The mask {path.name} is {has}; the picture is {wanted}."
         )

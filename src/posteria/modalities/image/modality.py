@@ -1,5 +1,6 @@
 """Pictures behind the interface of all kinds of data."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,8 @@ from ..tasks import Degradation, Option, Source, Task
 from .figures import figures_of, hole_of, sheet_of
 from .files import check_range, picture_size, read_picture, read_values
 from .masks import read_kernel, read_mask
+from .noise import estimate_noise
+from .tables import compression_of
 from .tasks import OPTIONS, TASKS
 
 
@@ -105,11 +108,40 @@ class Image(Modality):
             # An array with a mask is the record of a run.
             drawn = {} if "mask" in options and is_array(source.path) else {"hole": "transparent"}
             return {"mask": own, **({} if "hole" in options else drawn)}, ""
+        if task == "jpeg":
+            return self._told_by_jpeg(source.path, options)
         return {}, ""
+
+    @staticmethod
+    def _told_by_jpeg(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        found = None if is_array(path) else compression_of(path)
+        if "quality" in options:
+            return {}, ""
+        if found is None:
+            raise InputError(
+                f"{path.name} is no JPEG file, which would tell its quality; say that by --quality."
+            )
+        tables = "its tables are" if found.exact else "the standard tables nearest to its own are"
+        told = {"quality": found.quality, "sampling": found.sampling, **options}
+        return (
+            told,
+            f"{path.name} tells its compression: {tables} those of quality {found.quality}.",
+        )
 
     @override
     def noise(self, std: float) -> str:
         return f"{std:g} in data units ({127.5 * std:.1f} grey levels of 255)"
+
+    @override
+    def estimated(self, y: Tensor, degradation: Degradation) -> float:
+        if not self.tasks[degradation.task].alike:
+            raise InputError(
+                f"--sigma auto estimates the noise of pictures, which the task {degradation.task!r} does not measure."
+            )
+        operator = degradation.operator
+        if isinstance(operator, Inpainting):
+            y = operator.adjoint(y).masked_fill(~operator.mask, math.nan)
+        return estimate_noise(y)
 
     @override
     def size_of(

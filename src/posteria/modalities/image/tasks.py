@@ -66,6 +66,9 @@ OPTIONS: dict[str, Option] = {
         0.0, "Its angle in degrees, counter-clockwise from the right.", of={"kernel": ("motion",)}
     ),
     "quality": Option(10, "Quality of the JPEG, 1 to 100; default: what the file's tables say."),
+    "sampling": Option(
+        "4:2:0", "Of its colours, 4:4:4, 4:2:2 or 4:2:0; default: what the file itself says."
+    ),
     "bits": Option(2, "Bits of a pixel, 1 to 16."),
     "gain": Option(
         2.0, "Factor on the values, -1 to 1 and 0 in the middle, before they are clipped."
@@ -115,6 +118,13 @@ def _smaller(shape: Shape, factor: int, by: str) -> Operator:
     return kinds[by](factor, shape)
 
 
+def _jpeg(shape: Shape, quality: int, sampling: str) -> Operator:
+    blocks = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
+    if sampling not in blocks:
+        raise unknown("sampling of colours", sampling, blocks)
+    return JPEG(quality, shape, subsample=blocks[sampling])
+
+
 def _grey(shape: Shape) -> Operator:
     if shape[0] != 3:
         raise InputError(
@@ -136,7 +146,7 @@ TASKS: dict[str, Task] = {
         lambda shape, **options: NonlinearBlur(_kernel(**options), shape),
         ("kernel", "blur", "length", "angle", "seed"),
     ),
-    "jpeg": Task("JPEG compression", lambda shape, quality: JPEG(quality, shape), ("quality",)),
+    "jpeg": Task("JPEG compression", _jpeg, ("quality", "sampling")),
     "clip": Task("its contrast was too high: values are clipped", Clip, ("gain",)),
     "quantize": Task(
         "few values a pixel", lambda shape, bits: Quantization(bits, shape), ("bits",)

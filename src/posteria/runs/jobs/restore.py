@@ -45,6 +45,8 @@ from .restored import Restored
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
 
+# A noise level by which the range of a measurement is judged before its own is estimated.
+LIKELY = 0.1
 Request = Restore
 repeat = partial(repeat_of, Restore)
 
@@ -75,6 +77,11 @@ class Restoration(Job):
     def name(self) -> str:
         """Of the input."""
         return self.signal.name
+
+    @property
+    def std(self) -> float:
+        """Of the noise."""
+        return float(expect(self.target.likelihood, GaussianLikelihood, by=self).std)
 
     @property
     def target(self) -> Posterior:
@@ -108,7 +115,7 @@ class Restoration(Job):
         x = drawn["samples"].x
         good = usable(x)
         std = x.std(0) if len(x) > 1 and bool(good.all()) else None
-        z = (self.target.y.cpu() - self.operator(x[good])).double() / self.request.sigma
+        z = (self.target.y.cpu() - self.operator(x[good])).double() / self.std
         residual = self.operator.codomain.flatten(z).square().mean(-1).sqrt()
         metrics, of_mean = (
             self._metrics(x, good),
@@ -116,7 +123,7 @@ class Restoration(Job):
         )
         return Restored(
             diverged=divergence(x),
-            sigma=self.request.sigma,
+            sigma=self.std,
             residual=_spaced(residual, good),
             metrics=metrics,
             metrics_mean={name: values[0] for name, values in of_mean.items()},
@@ -160,7 +167,7 @@ class Restoration(Job):
             request.seeds,
             self.operator,
             self.target.y.cpu(),
-            request.sigma,
+            self.std,
             None if self.truth is None else self.truth.cpu(),
         )
         power = "" if request.weight == 1 else f" to the power {request.weight:g}"
@@ -178,7 +185,7 @@ class Restoration(Job):
             figures=chain(self.modality.figures(outcome), self._restored(outcome.samples)),
             facts={
                 "task": ", ".join([request.task, *options]),
-                "noise level": self.modality.noise(request.sigma),
+                "noise level": self.modality.noise(self.std),
                 "input": f"{self.name}, {'clean' if request.simulate else 'the measurement'}",
                 **{f"SHA-256 of {name}": value[:16] for name, value in request.hashes.items()},
             },
@@ -239,6 +246,7 @@ def prepare(request: Restore) -> Restoration:
         input=str(path),
         options={**given.degradation.options, **files},
         data_seed=given.seed,
+        sigma=float(given.likelihood.std),
     )
     settled = settled.settled(sampler).identified(hashes)
     said = [_statement(asked, settled, given.signal.name, modality), *given.signal.said]
@@ -254,7 +262,10 @@ def _statement(asked: Restore, settled: Restore, name: str, modality: Modality) 
     """What the measurement is."""
     options = ", ".join(f"{key} {value}" for key, value in settled.options.items())
     task = f"{settled.task} ({options})" if options else settled.task
-    how = f"{task}, with noise of standard deviation {modality.noise(settled.sigma)}"
+    estimate = "" if asked.sigma else ", as estimated from it"
+    how = (
+        f"{task}, with noise of standard deviation {modality.noise(settled.sigma or 0)}{estimate}"
+    )
     if asked.input is None:
         return (
             f"A demonstration, since no INPUT was given: the measurement was simulated from {name}, a picture of the "
@@ -311,15 +322,17 @@ def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ..
     degradation = modality.degradation(
         request.task, shape, request.options, seed=seed, source=source
     )
-    likelihood = GaussianLikelihood(degradation.operator, std=request.sigma)
+    operator, std = degradation.operator, request.sigma or LIKELY
     if request.simulate:
+        likelihood = GaussianLikelihood(operator, std=std)
         signal = read(fit=source.fit)
         y = likelihood.sample(signal.x[None], Rng([seed], stream=1))[0]
         return _Given(seed, signal, degradation, likelihood, y, signal.x)
     taker = f"the task {request.task!r} on the prior {request.prior!r} measures"
-    signal = modality.read_measurement(
-        path, degradation, taker=taker, std=request.sigma, fit=request.fit
-    )
+    signal = modality.read_measurement(path, degradation, taker=taker, std=std, fit=request.fit)
+    if request.sigma is None:
+        std = modality.estimated(signal.x, degradation)
+    likelihood = GaussianLikelihood(operator, std=std)
     return _Given(seed, signal, degradation, likelihood, signal.x, None)
 
 
