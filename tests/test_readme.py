@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import posteria as po
+from posteria.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 HOMES = (
@@ -99,9 +100,15 @@ def test_the_page_about_your_own_things_goes_to_arviz() -> None:
     assert dict(names["dataset"].sizes) | {"chain": 1, "draw": 8} == dict(names["dataset"].sizes)
 
 
-@pytest.mark.parametrize("page", ["metric", "operator", "prior", "rule", "sampler"])
-def test_the_pages_for_contributors_run(page: str) -> None:
-    # Catches: an example after a contract that has changed since.
+@pytest.mark.parametrize(
+    "page", ["command", "metric", "modality", "operator", "prior", "rule", "sampler"]
+)
+def test_the_pages_for_contributors_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Catches: an example after a contract that has changed since; a page that does not say how many files it takes.
+    text = (ROOT / f"docs/contributing/{page}.md").read_text()
+    files = len(re.findall(r"^##+ \d\. ", text, re.MULTILINE))
+    assert f"{('Two', 'Three', 'Four')[files - 2]} files: " in text
+    monkeypatch.setattr(app, "registered_commands", [*app.registered_commands])
     names: dict[str, Any] = {}
     for code in blocks(f"docs/contributing/{page}.md"):
         exec(code, names)
