@@ -27,7 +27,7 @@ from posteria.metrics.distribution import (
 from posteria.metrics.exact import coverage_of
 from posteria.problems.toy import Problem
 
-# Sets of exact draws that samples are compared with; the dearer metrics have fewer.
+# Sets of exact draws that samples are compared with; the costlier metrics have fewer.
 REFERENCES, FEWER = 5, 2
 METRICS = (
     *("ratio", "distance", "mmd", "mean_error", "variance_ratio", "mode_weight_error"),

@@ -83,7 +83,7 @@ class Solver(Peer):
 
     - `DPS` takes the norm of the residual over the whole batch: its samples depend on how many are drawn
       at once, here all of them.
-    - `PGDM` is the rule for measurements without noise; it is not told the noise level.
+    - `PGDM` is the rule for measurements without noise; it is not given the noise level.
     - `DiffPIR` weighs the prior by `lmbda=10`.
     - `MMPS` and `JFPS` solve their linear system with one iteration; `JFPS` is given the covariance of 4096
       draws of the prior.

@@ -73,7 +73,7 @@ def test_a_picture_is_measured_alike_whatever_the_others() -> None:
 def test_budgets_are_kept_on_pictures_and_populations_are_small(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sampling, "CROWD", 8)
+    monkeypatch.setattr(sampling, "WHOLE", 8)
     target, rows = problem.restoration(pictures("box", count=2, few=1), draws=1)
     for name in POSTERIOR_SAMPLERS:
         sampler = sampling.of_pictures(name)
@@ -90,7 +90,7 @@ def test_budgets_are_kept_on_pictures_and_populations_are_small(
 
 def test_batches_do_not_change_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     # Catches: seeds or measurements that are cut at other places.
-    monkeypatch.setattr(sampling, "CROWD", 8)
+    monkeypatch.setattr(sampling, "WHOLE", 8)
     target, rows = problem.restoration(pictures("half", count=2, few=1), draws=1)
     chosen = budgeted(repr(sampling.of_pictures("tds")), sampling.alone(target), 12)
     drawn = [

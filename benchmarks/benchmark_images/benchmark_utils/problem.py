@@ -1,4 +1,4 @@
-"""Pictures, the ways in which they are spoilt, and the posteriors that come of it."""
+"""Pictures, their degradations, and the posteriors that follow."""
 
 from dataclasses import dataclass
 from functools import lru_cache

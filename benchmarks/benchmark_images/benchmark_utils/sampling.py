@@ -16,7 +16,7 @@ from posteria.samplers import POSTERIOR_SAMPLERS, PosteriorSampler
 # picture has a population of its own.
 PARTICLES = 8
 # Of the population that gives all samples of a picture that is drawn several times.
-CROWD = 32
+WHOLE = 32
 # No higher a level than the shipped priors were trained at.
 HIGHEST = 80.0
 
@@ -68,14 +68,14 @@ class OfPictures:
             return joined(self._parts(sampler, rows, self.seeds), sampler)
         seeds = [seed * sampler.shared for seed in self.seeds[:single]]
         parts = self._parts(sampler, rows[:single], seeds)
-        crowd, rows = _crowd(sampler, self.draws), rows[single:]
+        whole, rows = _enlarged(sampler, self.draws), rows[single:]
         seeds = [
-            self.seeds[single + place] * crowd.shared + turn
+            self.seeds[single + place] * whole.shared + turn
             for turn in range(self.draws)
             for place in range(self.few)
         ]
         # Whole, for those of a population share their work.
-        return joined([*parts, *self._parts(crowd, rows, seeds, batch=len(rows))], crowd)
+        return joined([*parts, *self._parts(whole, rows, seeds, batch=len(rows))], whole)
 
     def _parts(
         self,
@@ -95,7 +95,7 @@ class OfPictures:
         return parts
 
 
-def _crowd(sampler: PosteriorSampler[Any], draws: int) -> PosteriorSampler[Any]:
+def _enlarged(sampler: PosteriorSampler[Any], draws: int) -> PosteriorSampler[Any]:
     """The population whose particles are the samples of one picture."""
     known: Any = sampler
-    return cast(PosteriorSampler[Any], dataclasses.replace(known, particles=max(CROWD, draws)))
+    return cast(PosteriorSampler[Any], dataclasses.replace(known, particles=max(WHOLE, draws)))

@@ -92,36 +92,36 @@ class PPCAMixture(Conditional):
         parts = (self.weights, self.means, self.factors, self.variances, self.noise)
         return PPCAMixture(*(part[own] for part in parts))
 
-    def _look(self, x: Tensor, sigma: float | Tensor) -> "_Look":
-        return _Look(self, self.space.flatten(x) - self._center, sigma)
+    def _at(self, x: Tensor, sigma: float | Tensor) -> "_AtLevel":
+        return _AtLevel(self, self.space.flatten(x) - self._center, sigma)
 
     @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self.space.unflatten(self._look(x, sigma).denoised() + self._center)
+        return self.space.unflatten(self._at(x, sigma).denoised() + self._center)
 
     @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        look = self._look(x, sigma)
+        at = self._at(x, sigma)
 
         def pullback(v: Tensor) -> Tensor:
-            return self.space.unflatten(look.jacobian(self.space.flatten(v)))
+            return self.space.unflatten(at.jacobian(self.space.flatten(v)))
 
-        return self.space.unflatten(look.denoised() + self._center), pullback
+        return self.space.unflatten(at.denoised() + self._center), pullback
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """The gradient of the log-density of `x = x_0 + sigma * noise`; of the law itself at level 0."""
-        return self.space.unflatten(self._look(x, sigma).score())
+        return self.space.unflatten(self._at(x, sigma).score())
 
     def log_prob(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """The log-density of `x_0 + sigma * noise` at `x`, `[*batch, *event]` to `[*batch]`."""
-        return self._look(self.space.check(x, "x"), sigma).log_joint.logsumexp(-1).to(x.dtype)
+        return self._at(self.space.check(x, "x"), sigma).log_joint.logsumexp(-1).to(x.dtype)
 
     def responsibilities(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """The probability of each component given `x_0 + sigma * noise`, `[*batch, K]`.
 
         At level 0 it is so too given a measurement besides, which says nothing of the component that `x_0` does not.
         """
-        return self._look(self.space.check(x, "x"), sigma).share
+        return self._at(self.space.check(x, "x"), sigma).share
 
     def noised(self, sigma: float) -> "PPCAMixture":
         """The law of `x_0 + sigma * noise`."""
@@ -168,7 +168,7 @@ class PPCAMixture(Conditional):
         return f"PPCAMixture({k} components of rank {r}, event {self.space.shape})"
 
 
-class _Look:
+class _AtLevel:
     """What is known of centred signals `[*batch, d]` at a level, of each component: `[*batch, K]` and `[*batch, K, r]`.
 
     With `z = factors^T (x - mean)`, `total = noise + sigma^2` and `along = variances / (variances + total)`, the

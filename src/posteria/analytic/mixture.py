@@ -146,7 +146,7 @@ class GaussianMixture(Denoiser):
         flat = means.reshape(k, d)
         self._components: Components = (Tied if tied else Separate)(flat, self._spectra)
 
-    def _look(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, float | Tensor, Tensor]:
+    def _at(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, float | Tensor, Tensor]:
         """Flattened signals, noise variances, and the probability of each component."""
         flat = self.space.flatten(x)
         variance = sigma[..., None] ** 2 if isinstance(sigma, Tensor) else sigma**2
@@ -155,16 +155,16 @@ class GaussianMixture(Denoiser):
 
     @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self.space.unflatten(self._components.denoise(*self._look(x, sigma)))
+        return self.space.unflatten(self._components.denoise(*self._at(x, sigma)))
 
     @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        look = self._look(x, sigma)
+        at = self._at(x, sigma)
 
         def pullback(v: Tensor) -> Tensor:
-            return self.space.unflatten(self._components.jacobian(*look, self.space.flatten(v)))
+            return self.space.unflatten(self._components.jacobian(*at, self.space.flatten(v)))
 
-        return self.space.unflatten(self._components.denoise(*look)), pullback
+        return self.space.unflatten(self._components.denoise(*at)), pullback
 
     @property
     def mean(self) -> Tensor:

@@ -133,11 +133,11 @@ class TiltedQuadrature(Denoiser):
 
     @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return self._look(x, sigma)[1]
+        return self._integrals(x, sigma)[1]
 
     def noised_log_prob(self, x: Tensor, sigma: float) -> Tensor:
         """The log-density of `x_0 + sigma * noise`, `[*batch, *event]` to `[*batch]`."""
-        return self._look(x, sigma)[0] - self.log_evidence - self._log_peak(sigma)
+        return self._integrals(x, sigma)[0] - self.log_evidence - self._log_peak(sigma)
 
     def renyi(self, x: Tensor, sigma: float, sigma_free: float | None = None) -> Tensor:
         """The Renyi divergence of order `weight`, `[*batch]`, of x_0 given `x` with the condition from that without.
@@ -159,7 +159,7 @@ class TiltedQuadrature(Denoiser):
         flat = self.space.flatten(x)
         of_c = self.conditional.noised(sigma).log_prob(flat) + self._log_peak(sigma)
         of_u = self.unconditional.noised(free).log_prob(flat) + self._log_peak(free)
-        log_joint = self._look(x, 1 / math.sqrt(precision))[0]
+        log_joint = self._integrals(x, 1 / math.sqrt(precision))[0]
         return (log_joint - w * of_c - (1 - w) * of_u) / (w - 1)
 
     def renyi_gradient(self, x: Tensor, sigma: float, sigma_free: float | None = None) -> Tensor:
@@ -174,7 +174,7 @@ class TiltedQuadrature(Denoiser):
         """Log of the integral of `exp(-|x|^2 / (2 sigma^2))`."""
         return self.space.size * math.log(2 * math.pi * sigma**2) / 2
 
-    def _look(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+    def _integrals(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
         """Log of the integral of the product times `exp(-|x - x_0|^2 / (2 sigma^2))`, and E[x_0 | x]."""
         batch = self.space.batch(x)
         flat = self.space.flatten(x).reshape(-1, self.space.size).double()

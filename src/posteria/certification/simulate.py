@@ -36,20 +36,9 @@ class Direct(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What is simulated. Simulation i is a function of `seed + i` alone.
+    """What is simulated; arguments as of `certify`. Simulation i is a function of `seed + i` alone.
 
-    Args:
-        sampler: What is certified.
-        prior: From which truths are drawn.
-        likelihood: By which they are measured.
-        simulations: How many.
-        samples: Samples that each truth is ranked among; 19 make the ends of 50 % and 90 % intervals whole ranks.
-        seed: Of the first simulation; the others count up.
-        batch: Samples drawn in one batch, about; a simulation is never cut.
-        truths: Draws the truths where the prior does not by itself.
-        statistics: What is ranked; see `groups`.
-        levels: Levels to which signals are rounded before they are ranked; 0 leaves them as they are.
-        level: Probability of calling an exact sampler wrong, over all tests.
+    19 samples make the ends of 50 % and 90 % intervals whole ranks. A simulation is never cut by a batch.
 
     Raises:
         PosteriaError: If a number is out of range, or the sampler does not fit.

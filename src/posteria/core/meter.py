@@ -27,16 +27,7 @@ import torch
 
 @dataclass(frozen=True)
 class Cost:
-    """What one sample costs: the totals of a meter, shared out; whole numbers where they come out whole.
-
-    Args:
-        forward: Evaluations of the denoiser.
-        backward: Products with its transposed Jacobian.
-        operator: Applications of the operator, its adjoint and its derivatives.
-        others: Evaluations of classifiers.
-        seconds: Of sampling.
-        memory: The highest held by all samples together, in MiB.
-    """
+    """What one sample costs: the totals of a meter, shared out, with the highest memory held by all samples, in MiB."""
 
     forward: float = 0
     backward: float = 0

@@ -23,9 +23,8 @@ LEFT = 0.5
 def misfits(prior: Denoiser, examples: Tensor) -> dict[float, float]:
     """By level, the error of a denoiser over what is left by doing nothing, or by knowing the spread alone.
 
-    That is the root mean square of `D(x + sigma z, sigma) - x` over the lesser of sigma and the standard deviation of
-    the examples, at 0.1, 0.5, 2 and 10 of those. A denoiser of such data is below 1 at each of them: the priors that
-    ship are at most 0.79, and at least 2.3 somewhere read as noise, v, a clean signal, a flow, or with the other sign.
+    The root mean square of `D(x + sigma z, sigma) - x` over the lesser of sigma and the standard deviation of
+    the examples, at 0.1, 0.5, 2 and 10 of those. A denoiser of such data is below 1 at each of them.
 
     Args:
         prior: A prior, or a member of a family.

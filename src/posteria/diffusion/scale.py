@@ -70,7 +70,11 @@ def known_of(prior: Denoiser) -> dict[Hashable, Any]:
 
 
 def prior_draws(prior: Denoiser, draws: int = 32) -> Tensor:
-    """The same few draws of a prior whoever asks, `[draws, *event]`, by 23 evaluations each, made `once`."""
+    """The same few draws of a prior whoever asks, `[draws, *event]`, by 23 evaluations each.
+
+    Drawn once for each prior object, whatever wraps it (and counts them then), and kept as long as it
+    lives: who changes the weights of a network makes a new prior of it.
+    """
     return once(prior, draws, lambda: _draw(prior, draws))
 
 

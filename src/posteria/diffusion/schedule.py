@@ -166,11 +166,10 @@ class VP(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Schedule):
-    """Equal steps of the index of a DDPM noise table, rounded down to whole indices.
+    """Equal steps of the index of a DDPM noise table, rounded down to whole indices: the grid of MGPS and MGDM.
 
-    This is the grid of MGPS and MGDM: entry 0 of the table is `sigma = 0`, entry k is the level
-    after k training steps, and `n` grid points are entries `floor(linspace(0, N - 1, n))`, so that
-    `steps = n - 1`.
+    Entry 0 of the table is `sigma = 0`, entry k the level after k training steps, and n grid points are
+    entries `floor(linspace(0, N - 1, n))`, so that `steps = n - 1`.
 
     Args:
         steps: Number of moves, one fewer than grid points; at most N - 1, 999 for DDPM's table.

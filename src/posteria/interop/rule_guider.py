@@ -143,30 +143,32 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
 
     def _guided(self, given: Tensor, free: Tensor | None) -> Tensor:
         """The rule's output, each sample by itself."""
-        _, _, out = self.reading.coefficients(self._moment.sigma)
+        _, _, out = self.reading.coefficients(self._step_info.sigma)
         wide = torch.promote_types(given.dtype, torch.float32)
         space = Space(tuple(given.shape[1:]), wide, given.device)
-        x, looks = space.zeros(1), []
+        x, estimates = space.zeros(1), []
         for row in range(len(given)):
             outputs = [
                 None if f is None else out * f[row : row + 1].to(wide) for f in (given, free)
             ]
             memory = self._memory[row] if self._memory else None
-            looks.append(self._evaluate(self._target(outputs[0], outputs[1], space), x, memory))
-        self._memory, self._space = [look.memory for look in looks], space
-        return (torch.cat([look.x0 for look in looks]) / out).to(given.dtype)
+            estimates.append(
+                self._evaluate(self._target(outputs[0], outputs[1], space), x, memory)
+            )
+        self._memory, self._space = [each.memory for each in estimates], space
+        return (torch.cat([each.x0 for each in estimates]) / out).to(given.dtype)
 
     def _evaluate(self, target: Tilted, x: Tensor, memory: Memory | None) -> Estimate:
         if memory is None:
             memory = self.rule.init(target, x)
-        return self.rule(target, x, self._moment, memory)
+        return self.rule(target, x, self._step_info, memory)
 
     def _target(self, given: Tensor | None, free: Tensor | None, space: Space) -> Tilted:
         family = Family(Evaluated(free, space), {0: Evaluated(given, space)})
         return Tilted(family, Label(0), self.guidance_scale)
 
     @property
-    def _moment(self) -> StepInfo:
+    def _step_info(self) -> StepInfo:
         following = self._following if isinstance(self.rule, CFGPlusPlus) else 0.0
         sigma = sigma_of(self.reading, _number(self._timestep))
         return StepInfo(sigma, following, self._step, self._num_inference_steps)

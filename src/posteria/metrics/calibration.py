@@ -32,7 +32,7 @@ def _below(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sbc_ranks(x: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
-    """Ranks for simulation-based calibration (Talts et al., 2018, arXiv:1804.06788).
+    """Ranks for simulation-based calibration (Talts et al., 2018, arXiv:1804.06788), integers from 0 to n, `[*shape]`.
 
     Exact posteriors have ranks uniform on 0..n, whatever the statistic. A peak in the middle means that
     samples are overdispersed, peaks at both ends that they are underdispersed, a slope that they are
@@ -43,9 +43,6 @@ def sbc_ranks(x: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
             log-likelihood, which also sees samples that ignore the measurement.
         truth: The same of the truths, `[*shape]`.
         generator: Breaks ties, on the device of the truth.
-
-    Returns:
-        Integers from 0 to n, `[*shape]`.
 
     Raises:
         InputError: If there is NaN.
@@ -90,13 +87,7 @@ def uniformity(ranks: Tensor, n: int, bins: int | None = None) -> Tensor:
 
 
 class Coverage(NamedTuple):
-    """How often credible regions hold the truth.
-
-    Attributes:
-        levels: Credibility of the regions, `[n + 2]` from 0 to 1.
-        coverage: Share of the simulations whose truth is inside, `[n + 2]`; equal to the levels in the
-            mean if samples are exact.
-    """
+    """How often credible regions hold the truth: by level, `[n + 2]` from 0 to 1, the share of simulations, `[n + 2]`."""
 
     levels: Tensor
     coverage: Tensor
@@ -180,7 +171,7 @@ def interval_coverage(x: Tensor, truth: Tensor, level: float = 0.9) -> float:
 
 
 def crps(x: Tensor, truth: Tensor) -> Tensor:
-    """The continuous ranked probability score of each entry, in data units; smaller is better.
+    """The continuous ranked probability score of each entry, `[*shape]` in float64, in data units; smaller is better.
 
     The fair estimate (Ferro, 2014, doi:10.1002/qj.2270): its mean does not depend on the number of
     samples, and over truths and measurements it is smallest for exact samples.
@@ -188,9 +179,6 @@ def crps(x: Tensor, truth: Tensor) -> Tensor:
     Args:
         x: Samples, `[n, *shape]`, at least 2.
         truth: `[*shape]`.
-
-    Returns:
-        `[*shape]` in float64.
     """
     _check(x, truth, least=2)
     n, x = len(x), x.double()
@@ -203,9 +191,7 @@ def crps(x: Tensor, truth: Tensor) -> Tensor:
 def energy_score(x: Tensor, truth: Tensor) -> float:
     """The energy score, CRPS for whole events (Gneiting and Raftery, 2007): the fair estimate.
 
-    Args:
-        x: Samples of one posterior, `[n, *event]`, at least 2.
-        truth: `[*event]`.
+    Of at least 2 samples `[n, *event]` of one posterior and a truth `[*event]`.
     """
     _check(x, truth, least=2)
     flat, point = x.reshape(len(x), -1).double(), truth.reshape(1, -1).double()

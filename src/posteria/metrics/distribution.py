@@ -55,13 +55,8 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: int = 100, seed: int = 
 def wasserstein_along(x: Tensor, y: Tensor, units: Tensor) -> float:
     """The mean over given directions of the 1-D Wasserstein-1 distance, in data units.
 
-    Args:
-        x: Samples, `[n, *event]`.
-        y: Samples, `[m, *event]`.
-        units: Unit directions of the flattened event, columns `[d, directions]` in float64.
-
-    Raises:
-        ShapeError: If the events of the two sets differ in shape.
+    `units` are directions of the flattened event, columns `[d, directions]` in float64; the rest is as of
+    `sliced_wasserstein`.
     """
     x, y = _two_sets(x, y)
     n, m = len(x), len(y)
@@ -75,12 +70,7 @@ def wasserstein_along(x: Tensor, y: Tensor, units: Tensor) -> float:
 
 
 class Floor(NamedTuple):
-    """What a distance is between two sets of exact draws.
-
-    Attributes:
-        mean: Over pairs of sets.
-        standard_error: Of that mean.
-    """
+    """What a distance is between two sets of exact draws: the mean over pairs of sets, and its standard error."""
 
     mean: float
     standard_error: float
@@ -231,12 +221,7 @@ class Law(Protocol):
 
 
 class Moments(NamedTuple):
-    """The first two moments of a law.
-
-    Attributes:
-        mean: `[*event]`.
-        covariance: Of the flattened event, `[d, d]`.
-    """
+    """The first two moments of a law: mean `[*event]` and covariance of the flattened event `[d, d]`."""
 
     mean: Tensor
     covariance: Tensor
@@ -258,14 +243,9 @@ def moments(law: object) -> Moments:
 
 
 def mean_error(x: Tensor, mean: Tensor, std: Tensor) -> float:
-    """How far the mean of the samples is off, in standard deviations of the exact law.
+    """How far the mean of samples `[n, *event]` is off, in standard deviations `[*event]` of the exact law.
 
     The root mean square over entries. Exact samples have about `1 / sqrt(n)`.
-
-    Args:
-        x: Samples, `[n, *event]`.
-        mean: Of the exact law, `[*event]`.
-        std: Standard deviations of its entries, `[*event]`.
     """
     _fits(x, mean, "mean")
     _fits(x, std, "std")
@@ -274,13 +254,9 @@ def mean_error(x: Tensor, mean: Tensor, std: Tensor) -> float:
 
 
 def variance_ratio(x: Tensor, std: Tensor) -> float:
-    """The variance of the samples over the exact one, its mean over entries; 1 is right.
+    """The variance of at least 2 samples over the exact one, `std^2`, its mean over entries; 1 is right.
 
     Below 1 samples are underdispersed, above 1 overdispersed. Exact samples have 1 in the mean.
-
-    Args:
-        x: Samples, `[n, *event]`, at least 2.
-        std: Standard deviations of the exact law, `[*event]`.
     """
     _fits(x, std, "std")
     _at_least(2, x)
@@ -324,14 +300,10 @@ def _fits(x: Tensor, moment: Tensor, name: str) -> None:
 
 
 def mode_weights(x: Tensor, mixture: GaussianMixture) -> Tensor:
-    """The share of the samples in each component of a mixture, `[K]`.
+    """The share of samples `[n, *event]` in each component of a mixture, `[K]`.
 
-    A sample counts for each component by the probability that it came from it, so that exact samples
-    have the weights of the mixture in the mean even where components overlap.
-
-    Args:
-        x: Samples, `[n, *event]`.
-        mixture: The exact law.
+    A sample counts for each component by the probability that it came from it, so that exact samples have
+    the weights of the mixture in the mean even where components overlap.
     """
     if x.shape[1:] != mixture.space.shape:
         raise ShapeError(f"Samples are [n, *{mixture.space.shape}], not {tuple(x.shape)}.")

@@ -57,12 +57,7 @@ def _radii(x: Tensor, k: int) -> Tensor:
 
 
 class PrecisionRecall(NamedTuple):
-    """What share of one set lies on the manifold of the other.
-
-    Attributes:
-        precision: Share of the samples on that of the reference.
-        recall: Share of the reference on that of the samples.
-    """
+    """The share of the samples on the manifold of the reference, and of the reference on that of the samples."""
 
     precision: float
     recall: float
@@ -97,8 +92,7 @@ class DensityCoverage(NamedTuple):
     """How samples are spread over the balls of the reference.
 
     Attributes:
-        density: Mean number of balls that a sample is in, over k; 1 in the mean for samples of the
-            reference's law, above 1 for samples concentrated where the reference is dense.
+        density: Mean number of balls that a sample is in, over k; 1 in the mean for the reference's law.
         coverage: Share of the balls with a sample in them.
     """
 
@@ -286,16 +280,10 @@ def _root(covariance: Tensor) -> Tensor:
 def classifier_agreement(
     classifier: Classifier, x: Tensor, label: int | Tensor, batch: int = 500
 ) -> float:
-    """The share of the samples that a classifier assigns to the label.
+    """The share of the samples that a classifier assigns to the label, one for all or one each.
 
-    Samples for which its logits are not finite do not agree. Samples that were guided by a
-    classifier should be scored by another one.
-
-    Args:
-        classifier: Evaluated at noise level 0.
-        x: Samples, `[n, *event]`.
-        label: One for all, or one each, `[n]`.
-        batch: Samples a call.
+    Samples for which its logits are not finite do not agree. Samples that were guided by a classifier
+    should be scored by another one.
     """
     require(len(x) >= 1, "This metric needs at least 1 sample; got 0.")
     labels = torch.as_tensor(label, device=x.device)
@@ -325,12 +313,7 @@ class Saturation(NamedTuple):
 
 
 def saturation(x: Tensor) -> Saturation:
-    """How saturated pictures are, which guidance with a large weight drives up.
-
-    Args:
-        x: Pictures in [-1, 1], `[n, channels, height, width]`; not clipped, or `clipped` also counts
-            what was.
-    """
+    """How saturated pictures in [-1, 1], `[n, channels, height, width]`, are; if clipped, `clipped` counts that too."""
     if x.ndim != 4:
         raise ShapeError(f"Pictures are [n, channels, height, width], not {tuple(x.shape)}.")
     require(x.numel() > 0, "This metric needs at least 1 sample; got 0.")

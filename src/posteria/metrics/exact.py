@@ -15,14 +15,9 @@ REFERENCES, PAIRS = 5, 20
 
 
 def coverage_of(x: Tensor, draws: Tensor, level: float = 0.9) -> float:
-    """What the central intervals of samples hold of a law, in the mean over entries.
+    """What the central intervals of samples `[n, *event]` hold of a law, in the mean over entries.
 
-    The expectation of their `interval_coverage` of a truth, which is such a draw: one truth says little.
-
-    Args:
-        x: Samples, `[n, *event]`.
-        draws: Of the law, `[m, *event]`.
-        level: Probability of the intervals.
+    The expectation of their `interval_coverage` of a truth, over draws `[m, *event]` of the law.
     """
     held = [
         interval_coverage(x[:, None].expand(-1, len(part), *part.shape[1:]), part, level)
@@ -33,10 +28,7 @@ def coverage_of(x: Tensor, draws: Tensor, level: float = 0.9) -> float:
 
 
 class AgainstExact:
-    """Compares sets of `n` samples with a `PPCAPosterior`.
-
-    In hundreds of dimensions random directions see little but noise that every sampler gets right; the leading axes
-    are where posteriors differ.
+    """Compares sets of `n` samples with a `PPCAPosterior`, along its leading axes, where posteriors differ.
 
     Args:
         exact: The law.

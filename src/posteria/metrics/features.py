@@ -40,11 +40,7 @@ class FeatureNetwork(Protocol):
 
 
 class Penultimate(Features):
-    """The penultimate features of a classifier.
-
-    Args:
-        classifier: Its network has a method `features`, as that of `load_classifier` has.
-        batch: Samples a call.
+    """The penultimate features of a classifier whose network has a method `features`, as `load_classifier`'s has.
 
     Raises:
         CapabilityError: If it has none.

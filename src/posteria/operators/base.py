@@ -20,17 +20,16 @@ from ..core.space import Space
 class Operator(abc.ABC):
     """A map from signals to measurements that acts on every sample of a batch by itself.
 
-    A subclass writes `apply`, which must be differentiable by autograd, and calls `__init__`. It
-    keeps its tensors as exact as it can (float64) and takes them to the dtype and device of what
-    it is given; `to` does so once and for all.
+    A subclass writes `apply`, which must be differentiable by autograd, and calls `__init__`. It keeps its
+    tensors as exact as it can (float64) and takes them to the dtype and device of what it is given.
 
     Args:
         domain: Space of the signal.
         codomain: Space of the measurement.
 
     Attributes:
-        calls: Applications of the operator and of its derivatives so far, each on a whole batch. A cost
-            is a difference of two readings (`core.meter`): a copy goes on from the number of its original.
+        calls: Applications of the operator and of its derivatives so far, each on a whole batch, of which
+            costs are differences (`core.meter`): a copy goes on from the number of its original.
         shown: Names of the attributes that its `repr` shows.
     """
 
@@ -310,11 +309,7 @@ def _resize(coefficients: Tensor, size: int) -> Tensor:
 
 
 def picture_shape(shape: Sequence[int], operator: str) -> tuple[int, ...]:
-    """The shape of a picture, `(..., channels, height, width)`, as an operator of two-dimensional pictures takes it.
-
-    Raises:
-        ShapeError: For two axes or fewer, which may as well be the leads and the time of a signal.
-    """
+    """The shape of a picture, `(..., channels, height, width)`; `ShapeError` for what may be a signal's."""
     if len(shape) < 3:
         raise ShapeError(
             f"{operator} takes pictures (channels, height, width), not shape {tuple(shape)}; a picture without colours "

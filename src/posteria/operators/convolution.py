@@ -223,12 +223,11 @@ class Blur(LinearOperator):
     """Convolution of the last two axes, the signal padded at its edges.
 
     A kernel that is a product of two lines, such as a Gaussian, makes a `SeparableBlur`, whose solves are
-    exact. Those of other kernels are by preconditioned conjugate gradients, as `solves` says: with mirrored
-    edges not even a symmetric kernel has the cosine transforms as singular vectors, since the edge is not repeated.
+    exact; those of other kernels are by preconditioned conjugate gradients, as `solves` says.
 
     Args:
-        kernel: `[height, width]` with odd sides, its centre at the middle. It is a product of two lines if
-            its second singular value is below the rounding error of its dtype (as `matrix_rank` counts it).
+        kernel: `[height, width]` with odd sides, its centre at the middle. It is a product of two lines
+            if its second singular value is below rounding (as `matrix_rank` counts it).
         shape: Event shape, `(..., channels, height, width)`.
         padding: What lies beyond the edges: the mirrored signal, its last pixel, or nothing.
 

@@ -36,14 +36,7 @@ def half_mask(height: int, width: int) -> Tensor:
 
 
 def random_mask(height: int, width: int, share: float, seed: int) -> Tensor:
-    """A random share of the pixels is seen, drawn once from `seed`.
-
-    Args:
-        height: Rows.
-        width: Columns.
-        share: Share of the pixels that is seen, rounded to a whole number of them.
-        seed: Seed of the draw.
-    """
+    """A random `share` of the pixels is seen, rounded to a whole number of them, drawn once from `seed`."""
     if not 0 < share <= 1:
         raise InputError(f"The share of seen pixels is above 0 and at most 1; {share} is not.")
     order = torch.randperm(height * width, generator=torch.Generator().manual_seed(seed))

@@ -24,13 +24,13 @@ def from_denoiser(
     """A denoiser as a prior: E[x_0 | x] of what it was trained on.
 
     Args:
-        denoiser: A module or a function, one of these: `f(x, sigma)` of `x = x_0 + sigma * noise`, `[n, *event]`,
-            and levels `[n]`; a blind one, `f(x)`, which guesses the level; a denoiser of deepinv, which is of the
-            first kind; a denoiser of azula, whose time and coordinate are those of its `schedule`. It returns a tensor,
-            or what `Network` finds one in. Nothing of it is changed.
+        denoiser: A module or a function: `f(x, sigma)` of `x = x_0 + sigma * noise`, `[n, *event]`, and
+            levels `[n]`, as deepinv's are; a blind one, `f(x)`, which guesses the level; or a denoiser of
+            azula, whose time and coordinate are those of its `schedule`. It returns a tensor, or what
+            `Network` finds one in. Nothing of it is changed.
         space: Of one signal, or its shape (then in float32 on the CPU).
-        data: What -1 and 1 of the samples are to the denoiser. By default (0, 1) for one of deepinv, as its models have
-            it, and else (-1, 1), which changes nothing. Levels are taken along.
+        data: What -1 and 1 of the samples are to the denoiser; levels are taken along. By default (0, 1)
+            for one of deepinv, and else (-1, 1), which changes nothing.
 
     Raises:
         InputError: If it is no function of one or two arguments. When it is evaluated, those of `Network`.
@@ -69,7 +69,7 @@ def _arguments(denoiser: Callable[..., Any]) -> int:
 
 
 class _Blind(nn.Module):
-    """A denoiser that is not told the level."""
+    """A denoiser that is not conditioned on the level."""
 
     def __init__(self, denoiser: Callable[..., Any]) -> None:
         super().__init__()

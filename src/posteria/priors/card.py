@@ -16,7 +16,7 @@ class Data:
     """What a prior draws.
 
     Args:
-        shape: Event shape, such as `(channels, height, width)`; empty if it is known once the prior is loaded.
+        shape: Event shape; empty if it is known once the prior is loaded.
         units: In what its numbers are.
         rate: Samples a second of a signal in time.
     """

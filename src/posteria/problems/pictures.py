@@ -79,16 +79,11 @@ def pictures_exact(
     dtype: torch.dtype = torch.float32,
     prior: PPCAMixture | None = None,
 ) -> Problem:
-    """A digit of 28 x 28 pixels that was measured, and its posterior.
+    """A digit of 28 x 28 pixels that was measured by one of `PICTURES`, and its posterior.
 
-    `posteria.metrics.AgainstExact(problem.exact, n)` says how far samples are from it.
-
-    Args:
-        task: One of `PICTURES`.
-        std: Noise level.
-        seed: Draws the truth, the noise, and a random mask.
-        dtype: Of the prior.
-        prior: Another law than the mixture of digits, such as `tiny()`; its dtype counts.
+    `posteria.metrics.AgainstExact(problem.exact, n)` says how far samples are from it. `seed` draws the
+    truth, the noise, and a random mask; `prior` may be another law than the mixture of digits, such as
+    `tiny()`, whose dtype then counts.
 
     Raises:
         InputError: If there is no such task.

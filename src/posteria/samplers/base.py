@@ -37,8 +37,8 @@ class Samples:
         cost: What each of them cost.
         log_evidence: Estimates of log p(y), one a population, `[populations]`; None for single samples.
         ess: Effective size of each population at the end, before its last resampling, `[populations]`.
-        ancestors: Number of different particles of the first level from which those of the last one
-            descend, `[populations]`; None where it is not followed.
+        ancestors: Number of particles of the first level from which those of the last one descend,
+            `[populations]`; None where it is not followed.
         target: What was sampled.
         particles: Of a population; 1 where there are none.
     """

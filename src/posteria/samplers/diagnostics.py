@@ -32,8 +32,8 @@ class Diagnostics:
             arXiv:1903.08008): 1 if populations agree.
         rhat_expected: What it stays below for as many independent draws, in 99 % of the cases.
         particles: Of a population; 1 where there are none.
-        ess: Effective size of each population before its last resampling.
-        ancestors: Particles of the first level from which those of the last descend, of each population.
+        ess: As of `Samples`.
+        ancestors: As of `Samples`.
     """
 
     lost: int

@@ -21,9 +21,7 @@ from .posterior import PosteriorSampler
 
 @dataclass(frozen=True, kw_only=True)
 class RuledSampler(PosteriorSampler[GuidedState]):
-    """A rule with a solver under one name: the settings of both, and the schedule's.
-
-    `Guided(rule=...)` runs the same rule with any other solver.
+    """A rule with a solver under one name; `Guided(rule=...)` runs the same rule with any other solver.
 
     Args:
         schedule: The noise levels.

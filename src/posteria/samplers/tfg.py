@@ -131,8 +131,8 @@ class TFG(RuledSampler):
     ) -> "TFG":
         """Universal guidance (Bansal et al., 2024, arXiv:2302.07121): both gradients, and repeats.
 
-        Size and repeats are those of its ImageNet classifier with 500 DDIM steps. Its backward
-        step is made by Adam in the paper, and by plain gradients of size `mu` here.
+        Size and repeats are those of its ImageNet classifier with 500 DDIM steps; its backward step is by Adam
+        in the paper, and by plain gradients of size `mu` here.
         """
         return replace(
             cls.plain(Bayes(size), Fixed(mu)),

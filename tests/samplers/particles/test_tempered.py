@@ -127,7 +127,7 @@ def test_the_way_down_keeps_a_wide_mode() -> None:
     exact = prior.posterior(likelihood, y)
     assert exact.weights[1] > 0.99
     x = Tempered(particles=64).sample(po.Posterior(prior, likelihood, y), range(64))
-    assert exact._look(x, 1e-3)[2][:, 1].mean() > 0.95
+    assert exact._at(x, 1e-3)[2][:, 1].mean() > 0.95
 
 
 def test_the_cost_is_the_one_that_is_declared() -> None:

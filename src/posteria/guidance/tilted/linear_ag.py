@@ -78,7 +78,7 @@ class LinearAG(TiltedRule):
         Args:
             target: The tilted law.
             schedule: The levels at which the rule will be used.
-            seeds: One a trajectory. They should not be those of the samples that are judged later.
+            seeds: One a trajectory; not those of the samples that are judged later.
             weight: The power of the condition; by default the target's.
             ridge: Added to the diagonal of the normal equations, in units of their mean eigenvalue.
             share: Of the levels that are guided; half in the paper.
@@ -134,7 +134,7 @@ class LinearAG(TiltedRule):
         """
         level, sigma, weight = info.index, info.sigma, self.strength(target)
         axis = len(target.space.batch(x))
-        self._check_moment(info)
+        self._check_step(info)
         x0 = target.conditional(x, sigma)
         if level >= self.guided or weight == 1:
             return Estimate(x0, memory)
@@ -171,7 +171,7 @@ class LinearAG(TiltedRule):
             out = out + coefficient * prediction
         return out
 
-    def _check_moment(self, info: StepInfo) -> None:
+    def _check_step(self, info: StepInfo) -> None:
         steps, level = len(self.levels), info.index
         again = "fit it again: LinearAG.fit(target, schedule)."
         require(

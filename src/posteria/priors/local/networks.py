@@ -104,7 +104,7 @@ class LocalUNet(nn.Module):
 
 
 class BiasFree(nn.Module):
-    """A denoiser of convolutions without bias, which scales with its input and is not told the noise level.
+    """A denoiser of convolutions without bias, which scales with its input and is not conditioned on the noise level.
 
     Mohan, Kadkhodaie, Simoncelli, Fernandez-Granda, 2020, arXiv:1906.05478. It was trained on grey pictures in
     [0, 1]; each channel of a picture in [-1, 1] is denoised by itself.

@@ -211,7 +211,7 @@ class FK(PopulationSampler[FKState]):
             kept=zeros + self.potential.start,
             spent=zeros,
         )
-        return self._look(target, state)
+        return self._weighed(target, state)
 
     @override
     def step(
@@ -238,9 +238,9 @@ class FK(PopulationSampler[FKState]):
             log_weight = log_weight - ratio / std**2
         x0, count = target.prior(x, sigma_next), state.count + 1
         moved = replace(state, x=x, x0=x0, sigma=sigma_next, count=count, log_weight=log_weight)
-        return self._look(target, moved)
+        return self._weighed(target, moved)
 
-    def _look(self, target: Observed, state: FKState) -> FKState:
+    def _weighed(self, target: Observed, state: FKState) -> FKState:
         """The state with the potential of its step in its weights, if the reward is looked at."""
         if not self.looks_at(state.count):
             return state

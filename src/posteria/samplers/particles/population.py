@@ -1,7 +1,6 @@
 """What samplers share whose unit is a population of particles."""
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -143,7 +142,7 @@ class ParticleSampler(Sampler[P], Generic[P]):
 
         One for each population that `seeds` ask for.
         """
-        return deque(self.iterate(target, seeds), maxlen=1)[0].log_evidence
+        return self._last(target, seeds).log_evidence
 
     @override
     def batches(self, seeds: Sequence[int], size: int) -> list[list[int]]:

@@ -20,16 +20,15 @@ from ..posterior import PosteriorSampler
 class DDRM(PosteriorSampler[State]):
     """Denoising diffusion restoration models (Kawar et al., 2022, arXiv:2201.11793).
 
-    In the basis of the singular vectors a measured direction is `y / s`: the signal at the noise
-    level `std / s`. Above that level the next iterate is the measured value, noised further; below
-    it, the clean estimate with a share of its noise pointing at the measurement. One evaluation a
-    step and no vjp; the last step is a plain denoising.
+    In the basis of the singular vectors a measured direction is `y / s`: the signal at the noise level
+    `std / s`. Above that level the next iterate is the measured value, noised further; below it, the
+    clean estimate with a share of its noise pointing at the measurement. One evaluation a step and no
+    vjp; the last step is a plain denoising.
 
     Args:
         schedule: The noise levels.
-        eta: Share of fresh noise in measured directions below their level; the paper has 0.85. It
-            does not fade with the size of a step: the variance depends on the number of steps, and
-            with `eta` near 1 and many steps the prior wins.
+        eta: Share of fresh noise in measured directions below their level; the paper has 0.85. It does
+            not fade with the size of a step: near 1 and with many steps the prior wins.
         eta_b: Weight of the measured value in directions above their level; 1 (the paper's) forgets
             the clean estimate there.
         eta_c: Share of fresh noise in directions that are not measured; the paper's is `eta`.

@@ -97,11 +97,11 @@ class SDA(PosteriorSampler[SDAState]):
     def step(
         self, target: GaussianProblem, state: SDAState, sigma: float, sigma_next: float, rng: Rng
     ) -> SDAState:
-        denoised, guidance = self._look(target, state.x, sigma)
+        denoised, guidance = self._guided(target, state.x, sigma)
         x0 = denoised + guidance.over(1 - sigma_next / sigma)
         x, energy, space = x0 + sigma_next / sigma * (state.x - x0), state.energy, target.space
         for _ in range(self.corrections if sigma_next > 0 else 0):
-            denoised, guidance = self._look(target, x, sigma_next)
+            denoised, guidance = self._guided(target, x, sigma_next)
             drift = denoised + guidance.shift - x
             fresh = space.dot(drift, drift) / (space.size * sigma_next**2)
             energy = self.memory * energy + (1 - self.memory) * fresh
@@ -111,7 +111,7 @@ class SDA(PosteriorSampler[SDAState]):
             x = x + step * drift + sigma_next * (2 * step).sqrt() * rng.normal_like(x)
         return SDAState(x=x, x0=x0, sigma=sigma, count=state.count + 1, energy=energy)
 
-    def _look(self, target: GaussianProblem, x: Tensor, sigma: float) -> tuple[Tensor, Guidance]:
+    def _guided(self, target: GaussianProblem, x: Tensor, sigma: float) -> tuple[Tensor, Guidance]:
         """The clean estimate under the prior, and how the measurement moves it."""
         operator, space = target.operator, target.space
         x0, denoiser_vjp = target.prior.vjp_once(x, sigma)

@@ -25,10 +25,10 @@ class Langevin:
     Args:
         steps: Number of steps, one gradient of the log-likelihood each.
         lr: Step size.
-        adaptive: Steps of `lr` over the largest curvature met so far, from a draw of the Gaussian,
-            with the noise of a step averaged with that of the next, which has no discretisation
-            error on a Gaussian (Leimkuhler and Matthews, 2012, arXiv:1203.5428). Otherwise,
-            as in the papers' code, plain steps of `lr` in squared data units from its mean.
+        adaptive: Steps of `lr` over the largest curvature met so far, with the noise of a step averaged
+            with that of the next, which has no discretisation error on a Gaussian (Leimkuhler and
+            Matthews, 2012, arXiv:1203.5428). Otherwise, as in the papers' code, plain steps of `lr` in
+            squared data units.
     """
 
     steps: int = 20

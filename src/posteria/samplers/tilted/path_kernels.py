@@ -38,17 +38,10 @@ class Mixed(NamedTuple):
 class Pair(NamedTuple):
     """The reverse kernels with and without the condition, both Gaussian.
 
-    In coordinates `x = mean + root z` the conditional kernel is N(0, I), and the other has the
-    mean `gap` and the precisions `ratio`. A signal is k rows of m entries; covariances are between
-    rows, so that k = 1 is a round kernel and m = 1 a full one.
-
-    Attributes:
-        clean: The two estimates of x_0, the conditional one first.
-        mean: `[*batch, k, m]`.
-        root: `[*batch, k, k]`.
-        inverse: Of `root`.
-        gap: `[*batch, k, m]`.
-        ratio: `[*batch, k]`.
+    In coordinates `x = mean + root z` the conditional kernel is N(0, I), and the other has the mean `gap`,
+    `[*batch, k, m]`, and the precisions `ratio`, `[*batch, k]`. A signal is k rows of m entries;
+    covariances `[*batch, k, k]` are between rows, so that k = 1 is a round kernel and m = 1 a full one.
+    `clean` has the two estimates of x_0, the conditional one first.
     """
 
     clean: tuple[Tensor, Tensor]
