@@ -87,7 +87,7 @@ def uniformity(ranks: Tensor, n: int, bins: int | None = None) -> Tensor:
 
 
 class Coverage(NamedTuple):
-    """How often credible regions hold the truth: by level, `[n + 2]` from 0 to 1, the share of simulations, `[n + 2]`."""
+    """Share of simulations whose credible region holds the truth, by level from 0 to 1: `[n + 2]` each."""
 
     levels: Tensor
     coverage: Tensor
