@@ -160,7 +160,8 @@ class LinearOperator(Operator):
 
     @override
     def vjp(self, x: Tensor) -> tuple[Tensor, LinearMap]:
-        return self(x), self.adjoint  # The derivative of a linear map is the map itself.
+        # The derivative of a linear map is the map itself; what comes back has the shape of what went out.
+        return self(x), self._counted(self.apply_adjoint)
 
     @override
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
