@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,12 @@ from posteria.runs import store as store_module
 
 def write_inputs(folder: Path) -> None:
     Image.new("L", (30, 20)).save(folder / "large.png")
+    Image.new("RGB", (1, 1)).save(folder / "pixel.png")
+    pixel = (folder / "pixel.png").read_bytes()
+    head = b"IHDR" + struct.pack(">II", 30000, 30000) + pixel[24:29]
+    (folder / "huge.png").write_bytes(
+        pixel[:12] + head + struct.pack(">I", zlib.crc32(head)) + pixel[33:]
+    )
     (folder / "corrupt.png").write_bytes(DIGIT.read_bytes()[:60])
     (folder / "text.png").write_text("not a picture")
     Image.new("L", (20, 20), 255).save(folder / "small-mask.png")
@@ -115,6 +124,8 @@ WRONG = {
     "--task denoise --mask half": "There is no option of the task 'denoise' 'mask'",
     "--size 0x0": "--size takes HEIGHTxWIDTH",
     "--size 400000x400000": "at once need about",
+    "huge.png --task denoise --prior photo-bf --chunk 900 --samples 900": "0, 30000) at once need about 27157 GiB",
+    "pixel.png --task denoise --prior photo-bf --sigma auto": "Too little of the picture is seen",
     "--sampler DPS( ": "does not describe an object of posteria",
     "--sampler CFGiG()": "CFGiG() does not sample posteriors",
     "--sampler DPS() --preset gmm": "has settings of its own; leave --preset out",
@@ -158,7 +169,7 @@ def test_wrong_input_ends_in_one_sentence(
     assert files(tmp_path) == before
 
 
-@pytest.mark.parametrize("words", ["--nonsense", "--samples many", "a.png b.png", "--steps"])
+@pytest.mark.parametrize("words", ["--nonsense", "--samples many", "--steps"])
 def test_wrong_usage_ends_with_2(
     words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +259,21 @@ def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on(
         in capsys.readouterr().err
     )
     assert posteria(*words, monkeypatch=monkeypatch) == 0
+
+
+def test_a_disk_too_small_is_noticed_before_anything_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: hours of work whose samples find no room in the end. Three digits in single precision, twice.
+    usage = shutil.disk_usage(tmp_path)
+    for free, code in ((3 * 784 * 4 * 2 - 1, 1), (10**9, 0)):
+        monkeypatch.setattr(
+            store_module.shutil, "disk_usage", lambda _, f=free: usage._replace(free=f)
+        )
+        words = ["restore", "--out", tmp_path / "run", *QUICK]
+        assert posteria(*words, monkeypatch=monkeypatch) == code
+        if code:
+            assert "the disk of" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_other_weights_are_noticed(

@@ -10,8 +10,8 @@ from PIL import Image as Pillow
 
 import posteria as po
 from posteria.modalities import MODALITIES, Source
+from posteria.modalities.image.heads import compression_of
 from posteria.modalities.image.noise import estimate_noise
-from posteria.modalities.image.tables import compression_of
 from posteria.operators import JPEG
 
 IMAGE = MODALITIES["image"]

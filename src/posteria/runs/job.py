@@ -54,6 +54,12 @@ class Job(abc.ABC):
         return []
 
     @property
+    def volume(self) -> int:
+        """Bytes that its samples take at least: each once, and once more in its chunk."""
+        spaces = [(len(method.seeds), method.target.space) for method in self.methods.values()]
+        return sum(2 * n * space.size * space.dtype.itemsize for n, space in spaces)
+
+    @property
     def given(self) -> dict[str, np.ndarray]:
         """What was read, as it is kept beside the results."""
         return {}
@@ -203,6 +209,7 @@ def run(
     results = _finished(job, record, there, store)
     if results is not None:
         return results, True
+    store.expect_room(job.volume)
     forecast = job.forecast() if announce else None
     if announce and forecast:
         announce(forecast)

@@ -178,10 +178,6 @@ class Measured(Request):
             raise InputError(
                 f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {self.sigma} is not."
             )
-        if self.sigma is None and self.simulated:
-            raise InputError(
-                "--sigma auto estimates the noise of a measurement; to simulate one say how much is added."
-            )
         if self.budget is not None and self.steps is not None:
             raise InputError("Give --steps or --budget, not both: a budget sets the steps.")
         if self.sampler == AUTO and (self.preset or self.steps or self.settings):
@@ -189,10 +185,12 @@ class Measured(Request):
                 "--sampler auto chooses the settings as well; give it a --budget, or name a sampler."
             )
 
-    @property
-    def simulated(self) -> bool:
-        """Whether measurements are simulated."""
-        return True
+    def expect_level(self) -> None:
+        """Raise `InputError` if there is no level of the noise of measurements that are simulated."""
+        if self.sigma is None:
+            raise InputError(
+                "--sigma auto estimates the noise of a measurement; to simulate one say how much is added."
+            )
 
     @override
     def law(self) -> dict[str, Any]:
@@ -256,11 +254,6 @@ class Restore(Measured):
         prior, task = (self.prior or DEMONSTRATION["prior"], self.task or DEMONSTRATION["task"])
         return replace(self, prior=prior, task=task, simulate=True)
 
-    @property
-    @override
-    def simulated(self) -> bool:
-        return self.simulate or self.input is None
-
     @override
     def repeated(self, folder: Path) -> Self:
         kept = str(folder / "input.npz")
@@ -301,6 +294,7 @@ class Certify(Measured):
     @override
     def check(self) -> None:
         super().check()
+        self.expect_level()
         if self.truth_steps < 1:
             raise InputError(
                 f"--truth-steps is a number of at least 1; {self.truth_steps} is not."

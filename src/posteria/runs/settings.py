@@ -18,6 +18,7 @@ from ..guidance import RULES
 from ..guidance.tilted.linear_ag import LinearAG
 from ..likelihood import FunctionLikelihood
 from ..priors import Prompt, load_prior
+from ..priors.local import Windowed
 from ..samplers import (
     POSTERIOR_SAMPLERS,
     SAMPLERS,
@@ -81,18 +82,25 @@ def prior_of(request: Request) -> Conditional:
     prior = load_prior(request.prior, device=device, size=request.size, null=null)
     at_once = min(request.chunk or request.batch, len(request.drawn_seeds))
     module, space = getattr(prior, "module", None), prior.space
-    layers = module.modules() if isinstance(module, nn.Module) else ()
+    # One that is evaluated in windows holds no layer of the whole picture.
+    whole = isinstance(module, nn.Module) and not isinstance(module, Windowed)
+    layers = module.modules() if module is not None and whole else ()
     first = next((layer for layer in layers if isinstance(layer, nn.Conv2d)), None)
     width = 1.0 if first is None else first.out_channels / first.in_channels
     # The iterate, the estimate and the noise; in the last block of a U-Net two halves, thrice.
-    needed = (3 + 6 * width) * at_once * space.size * space.dtype.itemsize / 2**20
-    there = memory_of(torch.device(space.device))
-    if needed > there:
-        raise InputError(
-            f"{at_once} samples of shape {space.shape} at once need about {needed / 1024:.0f} GiB of memory, and "
-            f"there are {there / 1024:.0f}; draw fewer at once with --chunk, or smaller ones with --size."
-        )
+    needed = (3 + 6 * width) * at_once * space.size * space.dtype.itemsize
+    expect_memory(at_once, space.shape, needed, str(space.device))
     return prior
+
+
+def expect_memory(at_once: int, shape: Sequence[int], needed: float, device: str) -> None:
+    """Raise `InputError` if samples drawn at once need more bytes than the memory of their device has."""
+    there = memory_of(torch.device(device)) / 1024
+    if needed / 2**30 > there:
+        raise InputError(
+            f"{at_once} samples of shape {tuple(shape)} at once need about {needed / 2**30:.0f} GiB of memory, and "
+            f"there are {there:.0f}; draw fewer at once with --chunk, or smaller ones with --size (and --fit)."
+        )
 
 
 def choose_sampler(

@@ -79,6 +79,16 @@ class Store:
             raise StoreError(f"{target} cannot be written: {_reason(error)}.") from error
         self.written[name] = sha256(content)
 
+    def expect_room(self, volume: int) -> None:
+        """Raise `StoreError` if the disk has less room than so many bytes."""
+        there = next(p for p in (self.folder, *self.folder.absolute().parents) if p.is_dir())
+        free = shutil.disk_usage(there).free
+        if volume > free:
+            raise StoreError(
+                f"The samples take {volume / 1e9:.1f} GB, and the disk of {there} has {free / 1e9:.1f} GB left; name a "
+                "folder on another one by --out, or draw fewer samples."
+            )
+
     def read(self, name: str) -> bytes | None:
         """The content of a file; None if there is none.
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ...core.errors import InputError
-from ..arrays import is_array, read_array
+from ..arrays import existing, is_array, read_array
 from ..base import Signal
+from .heads import size_of
 from .original import middle, read_original, resized, to_tensor
 
 Shape = tuple[int, ...]
@@ -18,7 +19,7 @@ KINDS = {1: "grey", 3: "colour"}
 def picture_size(path: Path) -> tuple[int, int]:
     """Height and width of a picture, or of an array of one, with the errors of `read_original` and `read_array`."""
     if not is_array(path):
-        return read_original(path).size
+        return size_of(existing(path)) or read_original(path).size
     shape = read_array(path, "measurement").shape
     if len(shape) not in {2, 3}:
         raise InputError(

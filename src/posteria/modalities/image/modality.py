@@ -16,9 +16,9 @@ from ..base import Figure, Modality, Outcome, Signal
 from ..tasks import Degradation, Option, Source, Task
 from .figures import figures_of, hole_of, sheet_of
 from .files import check_range, picture_size, read_picture, read_values
+from .heads import compression_of
 from .masks import read_kernel, read_mask
 from .noise import estimate_noise
-from .tables import compression_of
 from .tasks import OPTIONS, TASKS
 
 
@@ -130,7 +130,7 @@ class Image(Modality):
 
     @override
     def noise(self, std: float) -> str:
-        return f"{std:g} in data units ({127.5 * std:.1f} grey levels of 255)"
+        return f"{std:.4g} in data units ({127.5 * std:.1f} grey levels of 255)"
 
     @override
     def estimated(self, y: Tensor, degradation: Degradation) -> float:

@@ -1,5 +1,6 @@
 """Restore a signal from a partial measurement: what is prepared, and what is made of the samples."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,7 +39,7 @@ from ..report import Page
 from ..request import Restore
 from ..results import Results, divergence, plural, shown, usable
 from ..scales import recall
-from ..settings import condition_of, prior_of, sampler_of
+from ..settings import condition_of, device_of, expect_memory, prior_of, sampler_of
 from ..store import hashes_of
 from .certify import stated
 from .restored import Restored
@@ -223,6 +224,8 @@ def prepare(request: Restore) -> Restoration:
     """
     request.check()
     asked, request = request, request.named()
+    if request.simulate:
+        request.expect_level()
     named = sampler_of(request)
     path = Path(request.input) if request.input is not None else _example(request.prior)
     request = _sized(request, path)
@@ -310,6 +313,12 @@ def _sized(request: Restore, path: Path) -> Restore:
     modality = MODALITIES[card.modality]
     task = modality.task(request.task, path.name)
     size = modality.size_of(path, task, request.options, request.simulate)
+    if size is not None:
+        # The iterate, the estimate and the noise, of colours; before anything of that size is made.
+        at_once = min(request.chunk or request.batch, request.samples)
+        expect_memory(
+            at_once, (3, *size), 9 * 4 * at_once * math.prod(size), device_of(request.device)
+        )
     return replace(request, size=size)
 
 

@@ -1,4 +1,4 @@
-"""What a JPEG file says of its own compression."""
+"""What a picture file says in its head, before anything is decoded: its size, and how it was compressed."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,23 @@ from ...operators.nonlinear import jpeg_tables
 
 # By the numbers that Pillow gives them.
 SAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+
+
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Height and width as it is shown; None if Pillow does not find it in the head."""
+    most = Image.MAX_IMAGE_PIXELS
+    try:
+        # Nothing is decoded, so that there is no bomb to fear.
+        Image.MAX_IMAGE_PIXELS = None
+        with Image.open(path) as image:
+            # Pillow decodes a PNG file to look for an orientation behind its pixels.
+            told = image.format != "PNG" or "exif" in image.info
+            turned = told and image.getexif().get(274, 1) in {5, 6, 7, 8}
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:
+        return None
+    finally:
+        Image.MAX_IMAGE_PIXELS = most
 
 
 class Compression(NamedTuple):
