@@ -125,8 +125,8 @@ class Record:
         results: The numbers, once there are any.
         drawn: The chunks in `samples.npz`, by method.
         files: SHA-256 of the results' files.
-        scale: Where the prior's scale is from: its `card`, the `cache` of earlier runs, or `measured`; None if no
-            sampler asked for it.
+        scale: Where the prior's scale is from: its `card`, the `cache` of earlier runs, or `measured`; None if it
+            is not known and no sampler asked for it.
     """
 
     job: str

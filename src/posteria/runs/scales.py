@@ -55,7 +55,7 @@ def recall(prior: Denoiser, request: Request, sha256: str) -> None:
 
 
 def keep(prior: Denoiser) -> str | None:
-    """Where a prior's scale is from, its `card`, the `cache` or `measured`; None if no sampler has asked for it.
+    """Where a prior's scale is from, its `card`, the `cache` or `measured`; None where nobody asked.
 
     One that was measured is kept. A folder that cannot be written to is left alone: the next run measures again.
     """
