@@ -41,6 +41,8 @@ COLUMNS = {
     "log_evidence_error": "error of log p(y)",
 }
 Row = dict[str, Any]
+# What a row is of.
+KEYS = ("truth", "task", "sampler", "budget", "n", "std")
 # A sampler is certified on a task if, in the mean of the truths, it is within these.
 RATIO, VARIANCE, WEIGHTS = 1.3, (0.8, 1.25), 0.05
 
@@ -82,12 +84,12 @@ def rows(kept: Path) -> list[Row]:
 def keep(options: argparse.Namespace) -> None:
     """Draw what is not kept yet."""
     torch.set_num_threads(1)
-    done = {(row["truth"], row["task"], row["sampler"]) for row in rows(KEPT)}
+    done = [{name: row[name] for name in KEYS} for row in rows(KEPT)]
     for truth, task, name in cells(options.samplers, options.truths):
-        if (truth, task, name) in done:
+        values = (truth, task, name, options.budget, options.samples, options.std)
+        key = dict(zip(KEYS, values, strict=True))
+        if key in done:
             continue
-        key = {"truth": truth, "task": task, "sampler": name, "budget": options.budget}
-        key |= {"n": options.samples, "std": options.std}
         row = draw(task, truth, name, options.budget, options.samples, options.std)
         with KEPT.open("a") as file:
             file.write(json.dumps(key | _finite(row), allow_nan=False) + "\n")

@@ -14,6 +14,8 @@ from torch import Tensor
 from posteria.core.meter import Meter, peak_memory
 from posteria.diffusion.scale import prior_draws
 from posteria.samplers.base import Sampler
+from posteria.samplers.particles.tempered.reflection import reach
+from posteria.samplers.particles.tempered.sampler import Tempered
 from posteria.target import Posterior
 
 # Seeds below 2^32 in blocks of a population's size, so that a block is a population of the default size.
@@ -69,6 +71,8 @@ def measure(
     if isinstance(target, Posterior):
         # Once a prior, and no part of what a sample costs.
         prior_draws(target.prior)
+        if isinstance(sampler, Tempered) and sampler.reach is None:
+            reach(target.prior)
     before, device = replace(meter), torch.device(target.space.device)
     held, started = reset_peak(device), time.perf_counter()
     drawn = sampler.run(target, seeds)

@@ -55,7 +55,7 @@ def exact(kind: str, dtype: torch.dtype) -> po.Denoiser:
 
 
 # Which particle, or which draw, counts depends on the last bit of a weight.
-BY_WEIGHTS = {"exact", "tds", "fps", "tfg"}
+BY_WEIGHTS = {"exact", "tds", "fps", "tfg", "tempered"}
 
 
 class White(po.Denoiser):

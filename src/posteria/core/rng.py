@@ -94,21 +94,23 @@ class Rng:
         rows = zip(rate.unbind(), self._generators, strict=True)
         return torch.stack([torch.poisson(row, generator=generator) for row, generator in rows])
 
-    def resample(self, log_weight: Tensor) -> Tensor:
+    def resample(self, log_weight: Tensor, size: int | None = None) -> Tensor:
         """Systematic resampling (Kitagawa, 1996), each population by itself.
 
         Args:
             log_weight: Log-weights up to a constant, `[len(seeds), particles]`.
+            size: How many are drawn; by default as many as there are.
 
         Returns:
-            Ancestors, `[len(seeds), particles]`: particle i of weight W_i occurs `particles * W_i`
+            Ancestors, `[len(seeds), size]`: particle i of weight W_i occurs `size * W_i`
             times, rounded up or down, and in the mean exactly.
         """
         particles = log_weight.shape[-1]
+        size = particles if size is None else size
         # Where all weights are 0, no particle is better than another.
         edges = log_weight.double().softmax(-1).nan_to_num(1.0).cumsum(-1)
-        steps = torch.arange(particles, dtype=torch.float64, device=self.device)
-        points = (steps + self.uniform()[:, None]) / particles
+        steps = torch.arange(size, dtype=torch.float64, device=self.device)
+        points = (steps + self.uniform()[:, None]) / size
         # To the right of an edge, so that a particle of weight 0 is never drawn.
         ancestors = torch.searchsorted(edges / edges[:, -1:], points, right=True)
         return ancestors.clamp(max=particles - 1)

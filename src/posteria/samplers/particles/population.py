@@ -234,12 +234,20 @@ def take(x: Tensor, ancestors: Tensor) -> Tensor:
     return chosen.reshape(*ancestors.shape, *x.shape[2:])
 
 
-def select(state: P, rng: Rng, threshold: float) -> tuple[P, Tensor]:
+def select(
+    state: P, rng: Rng, threshold: float | Tensor, size: int | None = None
+) -> tuple[P, Tensor]:
     """Put particles in `order`, and resample the populations whose effective size is below a share of them.
 
     The others keep their weights. Where a population is resampled, its mean weight goes into the
     estimate of the evidence. Systematic resampling in order takes as many from every region as its
     weight asks for (Gerber, Chopin and Whiteley, 2019, arXiv:1708.02230).
+
+    Args:
+        state: The populations.
+        rng: One stream a population.
+        threshold: The share.
+        size: Particles to go on with; if they are fewer, all populations are resampled.
 
     Returns:
         The state with `x`, weights and evidence after the selection, and the ancestors by which a
@@ -247,7 +255,9 @@ def select(state: P, rng: Rng, threshold: float) -> tuple[P, Tensor]:
     """
     low = effective_size(state.log_weight) < threshold
     # Every population draws, so that its stream does not depend on what others do.
-    sequence, drawn = _resample(state, rng)
+    sequence, drawn = _resample(state, rng, size)
+    if drawn.shape < sequence.shape:
+        low, sequence = torch.ones_like(low), drawn
     ancestors = torch.where(low[:, None], drawn, sequence)
     log_weight = torch.where(low[:, None], 0.0, state.log_weight.gather(-1, sequence))
     log_evidence = state.log_evidence + torch.where(low, log_mean(state.log_weight), 0.0)
@@ -264,12 +274,13 @@ def finish(state: P, rng: Rng) -> P:
 
 def _descend(state: P, ancestors: Tensor, log_weight: Tensor, log_evidence: Tensor) -> P:
     """The selected particles, with what is known of the population they were selected from."""
-    size = effective_size(state.log_weight) * ancestors.shape[-1]
+    size = effective_size(state.log_weight) * state.log_weight.shape[-1]
     if state.ess is not None:
         # Of particles that have just been resampled the weights say nothing.
         fresh = (state.log_weight == state.log_weight[:, :1]).all(-1)
         size = torch.where(fresh, state.ess, size)
-    index = torch.arange(ancestors.shape[-1], device=ancestors.device).expand_as(ancestors)
+    index = torch.arange(state.log_weight.shape[-1], device=ancestors.device)
+    index = index.expand_as(state.log_weight)
     first = index if state.first is None else state.first
     chosen: dict[str, Any] = {
         "x": take(state.x, ancestors),
@@ -282,11 +293,12 @@ def _descend(state: P, ancestors: Tensor, log_weight: Tensor, log_evidence: Tens
     return replace(state, **chosen)
 
 
-def _resample(state: ParticleState, rng: Rng) -> tuple[Tensor, Tensor]:
+def _resample(state: ParticleState, rng: Rng, size: int | None = None) -> tuple[Tensor, Tensor]:
     """The order of particles, and ancestors by systematic resampling along it, `[populations, particles]`."""
     # It depends on the past only, so that counts are unbiased as in any other order.
     sequence = order(state.x0, state.log_weight)
-    return sequence, sequence.gather(-1, rng.resample(state.log_weight.gather(-1, sequence)))
+    drawn = rng.resample(state.log_weight.gather(-1, sequence), size)
+    return sequence, sequence.gather(-1, drawn)
 
 
 def paired(x: Tensor, rng: Rng) -> Tensor:

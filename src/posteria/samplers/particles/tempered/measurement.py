@@ -15,6 +15,8 @@ from ..population import ParticleState
 
 # Share of fresh noise in a z that lies opposite to the one before.
 FRESH = 0.4
+# One leading direction of what is measured for so many particles, and for so many measurements, has no noise.
+PER_PARTICLES, PER_MEASURED = 8, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +26,11 @@ class TemperedState(ParticleState):
     Args:
         tau: Variance of the signal's noise in the tempered measurement, `[populations]` in float64.
         noise: The standard normal noise of the measurement, in the operator's basis, `[populations, 1, rank]`.
-        start: The particles when they were last weighted, `[populations, particles, *event]`.
-        rounds: Steps since then, `[populations]`.
-        fall: Log of the ratio of the last two noises, `[populations]`.
         reach: The highest level of reflections.
     """
 
     tau: Tensor
     noise: Tensor
-    start: Tensor
-    rounds: Tensor
-    fall: Tensor
     reach: float
 
 
@@ -75,6 +71,24 @@ class Tempering(NamedTuple):
         """`U^T y` with the noise of the level, `[populations, 1, rank]`."""
         return self.y + _column(state.tau).sqrt() * self.s * state.noise
 
+    def quiet(self, noise: Tensor, x: Tensor) -> Tensor:
+        """Noise of the measurement without what it has along the leading principal directions of measured particles.
+
+        Args:
+            noise: As in the state.
+            x: Draws of the prior.
+        """
+        seen = self.measured(x)
+        seen = seen - seen.mean(1, keepdim=True)
+        values, vectors = torch.linalg.eigh(seen @ seen.mT)
+        size = min(x.shape[1] // PER_PARTICLES, seen.shape[-1] // PER_MEASURED)
+        values, vectors = values[:, None, x.shape[1] - size :], vectors[..., x.shape[1] - size :]
+        # A direction in which draws hardly differ is one of rounding.
+        known = torch.finfo(values.dtype).eps * values[..., -1:] < values
+        along: Tensor = noise @ seen.mT @ vectors / torch.where(known, values, math.inf)
+        leading: Tensor = along @ vectors.mT @ seen
+        return noise - leading
+
     def log_prob(self, gaps: tuple[Tensor, Tensor], noise: Tensor, tau: Tensor) -> Tensor:
         """Log-density of the noised measurement, `[populations, particles]`.
 
@@ -89,6 +103,21 @@ class Tempering(NamedTuple):
         known = tau * (self.s * noise) ** 2 / variance + (2 * math.pi * variance).log()
         energy = square @ (1 / variance).mT + 2 * cross @ (tau.sqrt() * noise / variance).mT
         return -(energy[..., 0] + known.sum(-1)) / 2
+
+    def length(self, noise: Tensor, tau: Tensor) -> Tensor:
+        """Lengths of steps along a way of tau, were particles as far from y as its noise, `[populations, points - 1]`.
+
+        The variance changes, and y itself moves with the root of tau.
+
+        Args:
+            noise: As in the state.
+            tau: `[populations, points]`.
+        """
+        middle = (tau[:, 1:] + tau[:, :-1])[..., None] / 2
+        variance = self.std**2 + middle * self.s**2
+        change = (tau.diff(dim=-1)[..., None] * self.s**2 / variance).square()
+        shift = (tau.sqrt().diff(dim=-1)[..., None] * self.s * noise).square() / variance
+        return (change + 2 * shift).sum(-1).sqrt()
 
     def gaps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What `log_prob` asks of particles."""

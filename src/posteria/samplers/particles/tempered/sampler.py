@@ -1,7 +1,7 @@
 """The tempered sampler: sequential Monte Carlo over the noise of the measurement, moved by the diffusion itself."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from ....linear_gaussian import LARGEST_DENSE, decomposed, linear, several
 from ....operators.base import SVDOperator
 from ....target import Posterior
 from ..filtering import log_normal
-from ..population import PopulationSampler, finish, select, take
+from ..population import PopulationSampler, finish, select
 from .measurement import TemperedState, Tempering
 from .reflection import descend, ladder, reach
 
@@ -30,8 +30,12 @@ RUN, REFLECTED = 0.7, 0.6
 LOWEST = 0.3
 # The schedule begins so many times above the widest direction of the prior.
 WIDE = 4.0
-# Steps that a level takes at most: 1, and one for so many that are left over.
-SPARE = 10
+# Share of the steps that is made with more particles, and steps for which there is one more draw of the prior.
+BROAD, PER_DRAW = 0.2, 4
+# Points on the way of which its length is a sum, and fall of the log of the noise of which its speed is measured.
+POINTS, NEAR = 32, 0.05
+# Least effective size that is asked for, as a share.
+LEAST = 0.05
 # Effective size, as a share, at which the first level is.
 FIRST = 0.5
 # Halvings of a factor e^HALVED between two noises.
@@ -45,33 +49,34 @@ class Tempered(PopulationSampler[TemperedState]):
     Particles are draws of p(x) N(y_tau; A x, Gamma_tau) with `Gamma_tau = std^2 I + tau A A^T`, for tau from large
     to 0, where it is the posterior. The weights between two tau are ratios of Gaussians: no twist, and
     no estimate of p(y | x) at a noisy x. Particles then move by split Gibbs sweeps that keep that law:
-    `z = x + rho * noise` given x and y is Gaussian, and x given z is what the diffusion model draws. The next
-    tau is the one at which the effective size is `threshold`, and it comes when particles have forgotten where they
-    were at the last one.
+    `z = x + rho * noise` given x and y is Gaussian, and x given z is what the diffusion model draws.
 
     What is our own: y_tau has the noise that Gamma_tau states, `y_tau = y + sqrt(tau) A noise` with one noise a
-    population. A measurement that is more precise than is claimed favours narrow modes, and on the way to tau = 0 all
-    particles may leave the right one. And where x given z is nearly symmetric, up to a level that is measured
-    once a prior, it is drawn by a reflection, `x <- 2 D(z) - x`: one evaluation, no vjp, and exactly the mean and the
-    covariance of x given z. Above that level it is drawn by a reverse run of `points` evaluations.
+    population, but along the leading principal directions of what is measured, where it has none. A measurement that
+    is more precise than is claimed favours narrow modes, and a noise along the directions in which modes differ
+    favours some of them by chance; either way all particles may leave the right one before tau is 0. In the first
+    fifth of the steps, where modes can no longer be reached from each other and yet have other weights than in the end,
+    there are more particles: at most one for 8 steps in the place of each. Levels are as near as the steps allow, at
+    equal lengths: that of the rest of the way is estimated in every step. And where x given z is nearly
+    symmetric, up to a level that is measured once a prior, it is drawn by a reflection, `x <- 2 D(z) - x`: one
+    evaluation, no vjp, and exactly the mean and the covariance of x given z. Above that level it is drawn by a
+    reverse run of `points` evaluations.
 
     The samplers' theory is that of Del Moral, Doucet and Jasra (2006, doi:10.1111/j.1467-9868.2006.00553.x); split
     Gibbs sweeps are those of Vono, Dobigeon and Chainais (2018, arXiv:1804.05809), and with a diffusion those of Wu et
     al. (2024, arXiv:2405.18782), without weights and with rho > 0 at the end.
 
     A step costs a particle `points + reflections` evaluations and never a vjp. The number of steps is the budget: of
-    `rest` of them all are at tau = 0, and where they do not suffice for levels as near as `threshold` asks for, the
-    levels are further apart. The `ess` of a run is the least of all its levels.
+    `rest` of them all are at tau = 0. The `ess` of a run is the least of all its levels.
 
     Args:
         schedule: Its highest level is where draws of the prior begin, far above the prior's widest direction,
             and its steps are those of the sampler.
         particles: Size of a population.
-        threshold: Effective size of a population at its next tau, as a share of it, after which it is resampled.
+        threshold: A population is resampled when its effective size is below this share of it.
         points: Evaluations of a reverse run.
         reflections: Reflections after it.
         first: Evaluations of the draws of the prior.
-        forgotten: Correlation with what the particles were at the last tau at which the next one comes.
         rest: Share of the steps that is made at tau = 0.
         reach: Highest level of reflections, in data units; by default it is measured.
 
@@ -83,10 +88,9 @@ class Tempered(PopulationSampler[TemperedState]):
     schedule: RangeSchedule = field(default_factory=lambda: Karras(steps=60, sigma_max=160.0))
     particles: int = 256
     threshold: float = 0.7
-    points: int = 8
-    reflections: int = 4
+    points: int = 6
+    reflections: int = 2
     first: int = 24
-    forgotten: float = 0.5
     rest: float = 0.2
     reach: float | None = None
     state_type: ClassVar[type[State]] = TemperedState
@@ -105,8 +109,8 @@ class Tempered(PopulationSampler[TemperedState]):
             f"points={self.points}, first={self.first}, reflections={self.reflections}.",
         )
         require(
-            0 < self.forgotten < 1 and 0 < self.rest < 1,
-            f"forgotten and rest are between 0 and 1; got {self.forgotten} and {self.rest}.",
+            0 < self.rest < 1,
+            f"rest is a share of the steps between 0 and 1; {self.rest} is not.",
         )
         require(
             self.reach is None or self.reach > 0,
@@ -127,7 +131,8 @@ class Tempered(PopulationSampler[TemperedState]):
 
     @override
     def evaluations(self, target: Posterior) -> int:
-        each = self.first + self.schedule.steps * (self.points + self.reflections)
+        moves = sum(self._breadth(count) for count in range(self.schedule.steps))
+        each = self._draws * self.first + moves * (self.points + self.reflections)
         return self.particles * each
 
     @override
@@ -167,24 +172,24 @@ class Tempered(PopulationSampler[TemperedState]):
         populations, device = len(rng), problem.y.device
         top = torch.full((populations, 1), highest, dtype=torch.float64, device=device)
         low = (LOWEST * top.new_tensor(min(reached, wide))).expand_as(top)
-        x = draws.mean(0) + math.hypot(highest, wide) * rng.normal(space, self.particles)
-        x = self._run(problem, x, ladder(top, low, self.first), rng)
-        zeros = torch.zeros(populations, self.particles, dtype=torch.float64, device=device)
-        shape = (populations, 1, len(problem.s))
+        levels, begin = ladder(top, low, self.first), draws.mean(0)
+        parts = []
+        for _ in range(self._draws):
+            x = begin + math.hypot(highest, wide) * rng.normal(space, self.particles)
+            parts.append(self._run(problem, x, levels, rng))
+        x = torch.cat(parts, 1)
+        zeros = torch.zeros(x.shape[:2], dtype=torch.float64, device=device)
+        noise = rng.normal_like(zeros.new_empty(populations, 1, len(problem.s)))
         state = TemperedState(
             x=x,
             x0=x,
             log_weight=zeros,
             log_evidence=zeros[:, 0] + problem.constant,
             tau=torch.full_like(zeros[:, 0], math.inf),
-            noise=rng.normal_like(torch.empty(shape, dtype=torch.float64, device=device)),
-            start=x,
-            rounds=torch.zeros_like(zeros[:, 0], dtype=torch.long),
-            fall=torch.full_like(zeros[:, 0], 1.0),
+            noise=problem.quiet(noise, x),
             reach=reached,
         )
-        lowest = torch.zeros_like(state.tau)
-        return self._temper(problem, state, lowest == 0, lowest, FIRST, rng)
+        return self._temper(problem, state, 0, rng)
 
     def _run(self, problem: Tempering, x: Tensor, levels: Tensor, rng: Rng) -> Tensor:
         """The last estimate of a reverse run over levels `[points, populations, 1]`."""
@@ -200,16 +205,14 @@ class Tempered(PopulationSampler[TemperedState]):
         self, target: Any, state: TemperedState, sigma: float, sigma_next: float, rng: Rng
     ) -> TemperedState:
         problem: Tempering = target
-        x = self._move(problem, state, rng)
-        state = replace(
-            state, x=x, x0=x, sigma=sigma, count=state.count + 1, rounds=state.rounds + 1
-        )
+        parts = [replace(state, x=x) for x in torch.split(state.x, self.particles, 1)]
+        x = torch.cat([self._move(problem, part, rng) for part in parts], 1)
+        state = replace(state, x=x, x0=x, sigma=sigma, count=state.count + 1)
         if sigma_next == 0:
             return finish(state, rng)
-        forgotten = _correlation(x, state.start) < self.forgotten
-        due, lowest = self._pace(problem, state)
-        ready = (state.tau > 0) & (due | forgotten)
-        return self._temper(problem, state, ready, lowest, self.threshold, rng)
+        steps = self.schedule.steps
+        left = steps - max(1, round(self.rest * steps)) - state.count + 1
+        return self._temper(problem, state, left, rng) if left > 0 else state
 
     def _move(self, problem: Tempering, state: TemperedState, rng: Rng) -> Tensor:
         """The particles after a reverse run, where reflections do not reach so high, and some reflections.
@@ -242,103 +245,92 @@ class Tempered(PopulationSampler[TemperedState]):
             x = torch.where(chosen, x0 if j + 1 == self.points else x, 2 * mean - x)
         return x
 
-    def _pace(self, problem: Tempering, state: TemperedState) -> tuple[Tensor, Tensor]:
-        """Which populations must go on to their next tau, and how low that is at least, so that the steps suffice.
-
-        What is left over goes to the first levels, where modes are still in reach of each other.
-        """
-        steps = self.schedule.steps
-        left = steps - max(1, round(self.rest * steps)) - state.count + 1
-        due, lowest = [], []
-        for tau, fall, rounds in zip(
-            state.tau.tolist(), state.fall.tolist(), state.rounds.tolist(), strict=True
-        ):
-            level, expected = tau + problem.floor, self._levels(problem, tau, fall)
-            due.append(rounds >= 1 + (left - expected) / SPARE)
-            share = (problem.floor / level) ** (1 / left) if left > 1 else 0.0
-            lowest.append(max(level * share - problem.floor, 0.0))
-        device = state.tau.device
-        return torch.tensor(due, device=device), state.tau.new_tensor(lowest)
-
-    def _levels(self, problem: Tempering, tau: float, fall: float) -> float:
-        """About how many more levels lead from tau to 0.
-
-        The noise falls from level to level by a share that shrinks with its root from the last one on, down to that
-        where every measured direction counts.
-        """
-        spread, count, first = math.sqrt(-2 * math.log(self.threshold)), 0, tau + problem.floor
-        while tau > 0:
-            level = tau + problem.floor
-            share = level * problem.s**2 / (problem.std**2 + tau * problem.s**2)
-            least = spread / float(share.square().sum().sqrt())
-            step = max(least, fall * math.sqrt(level / first))
-            tau, count = level * math.exp(-step) - problem.floor, count + 1
-        return count
-
     def _temper(
-        self,
-        problem: Tempering,
-        state: TemperedState,
-        ready: Tensor,
-        lowest: Tensor,
-        share: float,
-        rng: Rng,
+        self, problem: Tempering, state: TemperedState, left: int, rng: Rng
     ) -> TemperedState:
-        """Go on to the next tau where a population is `ready`: weigh its particles and resample them.
+        """Go on to the next tau: weigh the particles, and resample them where few weigh much.
 
         Args:
             problem: The measurement.
             state: The populations.
-            ready: Which of them go on.
-            lowest: They go at least down to this tau.
-            share: Effective size at which the next tau is.
+            left: Steps until tau is 0, this one included.
             rng: One stream a population.
         """
         gaps, before = problem.gaps(state.x), state.tau
         begun = before.isfinite()
-        finite = torch.where(begun, before, 1.0)
+        finite = torch.where(begun, before, problem.floor * math.exp(HALVED))
+        level, floor, least = finite + problem.floor, problem.floor, state.ess
         base = problem.log_prob(gaps, state.noise, finite) * begun[:, None]
         if not base.isfinite().all():
             raise InputError(
                 f"{type(self).__name__} gives every particle the weight 0: the measurement is outside of what the "
                 "prior and the noise allow. Look at the units of y, the operator and the noise level."
             )
+        old = state.log_weight.softmax(-1)
 
         def effective(tau: Tensor) -> Tensor:
-            weight = (problem.log_prob(gaps, state.noise, tau) - base).softmax(-1)
-            return 1 / weight.square().sum(-1) / weight.shape[-1]
+            """Conditional effective size, as a share (Zhou, Johansen and Aston, 2016, arXiv:1303.3123)."""
+            change = problem.log_prob(gaps, state.noise, tau) - base
+            weight = (change - change.amax(-1, keepdim=True)).exp()
+            return (old * weight).sum(-1).square() / (old * weight.square()).sum(-1)
 
-        top = torch.where(begun, before, problem.floor * math.exp(HALVED))
-        high, low = top.log(), top.log() - 2 * HALVED
-        # What is not ready keeps its tau.
-        for _ in range(BISECTIONS if ready.any() else 0):
+        def spread(tau: Tensor) -> Tensor:
+            return (-2 * effective(tau).clamp(max=1).log()).sqrt()
+
+        step = self._length(problem, state.noise, finite, spread) / left if left > 1 else math.inf
+        share = torch.where(begun, (-torch.as_tensor(step).square() / 2).exp(), FIRST)
+        enough = share.clamp(min=LEAST if left > 1 else 0.0)
+        high, low = finite.log(), finite.log() - 2 * HALVED
+        for _ in range(BISECTIONS):
             middle = (high + low) / 2
-            enough = effective(middle.exp()) >= share
-            high, low = torch.where(enough, middle, high), torch.where(enough, low, middle)
-        tau = high.exp()
-        tau = torch.where(effective(torch.zeros_like(tau)) >= share, 0.0, tau)
-        tau = torch.where(lowest < before, tau.minimum(lowest), tau) if begun.all() else tau
-        tau = torch.where(ready, tau, before)
-        fall = ((finite + problem.floor) / (tau + problem.floor)).log()
-        weight = problem.log_prob(gaps, state.noise, torch.where(ready, tau, finite)) - base
-        weight = torch.where(ready[:, None], weight, 0.0)
-        least = state.ess
-        state, ancestors = select(replace(state, log_weight=weight), rng, 1.0)
-        if least is not None and state.ess is not None:
-            state = replace(state, ess=torch.where(ready, state.ess.minimum(least), least))
-        fresh = ready.reshape(-1, *(1,) * (state.x.ndim - 1))
-        return replace(
-            state,
-            tau=tau,
-            start=torch.where(fresh, state.x, take(state.start, ancestors)),
-            rounds=torch.where(ready, 0, state.rounds),
-            fall=torch.where(ready & begun, fall, state.fall),
-        )
+            down = effective(middle.exp()) >= enough
+            high, low = torch.where(down, middle, high), torch.where(down, low, middle)
+        tau = torch.where(effective(torch.zeros_like(high)) >= enough, 0.0, high.exp())
+        # Where the steps are too few, they are equal ones of the log of the noise.
+        even = (level * (floor / level) ** (1 / max(left, 1)) - floor).clamp(min=0)
+        tau = torch.where(begun & (share < LEAST), tau.minimum(even), tau)
+        tau = torch.where(before > 0, tau, 0.0)
+        change = problem.log_prob(gaps, state.noise, tau) - base
+        weight = state.log_weight + torch.where(before[:, None] > 0, change, 0.0)
+        # What moves at tau = 0 has equal weights.
+        threshold = torch.where(tau > 0, self.threshold, 1.0)
+        state, size = replace(state, tau=tau, log_weight=weight), self._breadth(state.count)
+        state, _ = select(state, rng, threshold, self.particles * size)
+        if least is None or state.ess is None:
+            return state
+        return replace(state, ess=torch.where(before > 0, state.ess.minimum(least), least))
 
+    def _length(
+        self, problem: Tempering, noise: Tensor, tau: Tensor, spread: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """About how long the way to tau = 0 is, `[populations]`: a step of length l has an effective size e^(-l^2/2).
 
-def _correlation(x: Tensor, y: Tensor) -> Tensor:
-    """Of particles then and now, each direction by its variance, `[populations]`."""
-    x, y = ((z - z.mean(1, keepdim=True)).flatten(1).double() for z in (x, y))
-    norms = x.norm(dim=-1) * y.norm(dim=-1)
-    correlation: Tensor = (x * y).sum(-1) / norms.clamp(min=torch.finfo(norms.dtype).tiny)
-    return correlation
+        Of the length that it would have if every measured direction counted, a share is there now, which grows as the
+        noise falls.
+
+        Args:
+            problem: The measurement.
+            noise: As in the state.
+            tau: Where it begins, `[populations]`.
+            spread: Length of the step to a tau `[populations]`.
+        """
+        floor = problem.floor
+        share = torch.linspace(0, 1, POINTS, dtype=tau.dtype, device=tau.device)
+        fall = ((tau + floor) / floor).log()[:, None] * share
+        way = ((tau[:, None] + floor) * (-fall).exp() - floor).clamp(min=0)
+        steps = problem.length(noise, way)
+        near = ((tau + floor) * math.exp(-NEAR) - floor).clamp(min=0)
+        full = problem.length(noise, torch.stack([tau, near], -1))[:, 0]
+        now = spread(near) / full.clamp(min=torch.finfo(full.dtype).tiny)
+        grown = now[:, None] * (fall[:, 1:] / 2).exp()
+        return (steps * grown.clamp(max=1)).sum(-1)
+
+    @property
+    def _draws(self) -> int:
+        """Draws of the prior for each particle."""
+        return max(1, self.schedule.steps // PER_DRAW)
+
+    def _breadth(self, count: int) -> int:
+        """How many times as many particles there are after some steps: half of the draws, and ever fewer."""
+        left = max(0.0, 1 - count / (BROAD * self.schedule.steps))
+        return math.ceil(math.pow(max(1.0, self._draws * FIRST), left))
