@@ -43,7 +43,7 @@ class LocalUNet(nn.Module):
         patch: int = 2,
     ) -> None:
         super().__init__()
-        self.patch = patch
+        self.patch, self.apart = patch, False
         self.widths, self.blocks = tuple(widths), tuple(blocks)
         folded, embedding = channels * patch**2, 2 * widths[0]
         self.level = nn.Sequential(
@@ -80,6 +80,15 @@ class LocalUNet(nn.Module):
         ]
         # The first and the last convolution, and the pixels that are folded together at the coarsest level.
         return self.patch * (sum(rows) + 2) + self.stride
+
+    @property
+    def footprint(self) -> int:
+        """Numbers that a derivative keeps for each pixel: six a channel and block."""
+        last = len(self.widths) - 1
+        return sum(
+            6 * width * blocks * (1 if i == last else 2) // (self.patch << i) ** 2 + 1
+            for i, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True))
+        )
 
     @override
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -120,6 +129,7 @@ class BiasFree(nn.Module):
         for i, (a, b) in enumerate(itertools.pairwise(channels)):
             self.add_module(f"conv{i}", nn.Conv2d(a, b, 3, padding=1, bias=False))
         self.reach, self.stride = layers, 1
+        self.footprint, self.apart = layers * width, True
 
     @override
     def forward(self, x: Tensor, time: Tensor) -> Tensor:

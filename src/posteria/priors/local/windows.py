@@ -1,5 +1,6 @@
 """A local network on pictures of any size, in windows that give exactly what the whole picture would."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -27,15 +28,26 @@ class Local(Protocol):
     def stride(self) -> int:
         """In pixels."""
 
+    @property
+    def footprint(self) -> int:
+        """Numbers that a derivative keeps for each pixel, about."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether each channel is a picture by itself."""
+
     def __call__(self, x: Tensor, time: Tensor) -> Tensor:
         """`[n, channels, height, width]` at times `[n]` to the same."""
 
 
 Cut = tuple[slice, slice]
+# Numbers that a derivative may keep at a time: 1 GiB in single precision.
+KEPT = 2**28
 
 
 class Windowed(nn.Module):
-    """A local network, one sample and one window at a time where a picture is larger than a window.
+    """A local network, one sample and one window at a time where a picture is larger than a window, or all samples
+    together would keep more than `KEPT` numbers for a derivative.
 
     A value is computed with a halo of `reach` around each window, and its derivative, which is local too, with
     one of twice that: nothing is blended, and every pixel is what the network gives for the whole picture.
@@ -43,7 +55,8 @@ class Windowed(nn.Module):
 
     Args:
         net: The network.
-        side: Of a window, without its halo; memory grows with `(side + 4 reach)^2`.
+        side: Of a window, without its halo; those of derivatives are narrower where `(side + 4 reach)^2` pixels keep more
+            than `KEPT` numbers.
 
     Raises:
         InputError: If the side is no positive multiple of the network's stride.
@@ -65,27 +78,40 @@ class Windowed(nn.Module):
         bottom, right = -height % self.net.stride, -width % self.net.stride
         if bottom or right:
             x = nn.functional.pad(x, (0, right, 0, bottom), "replicate")
-        if max(x.shape[-2:]) <= self.side + 2 * self.halo:
+        planes = x.shape[0] * (x.shape[1] if self.net.apart else 1)
+        keeps = planes * x.shape[-2] * x.shape[-1] * self.net.footprint
+        if max(x.shape[-2:]) <= self.side + 2 * self.halo and keeps <= KEPT:
             return self.net(x, time)[..., :height, :width]
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             raise CapabilityError(
                 "Windows give derivatives by the picture and none by the weights; freeze the network first: "
                 "network.requires_grad_(False)."
             )
-        return _Windows.apply(x, time, self)[..., :height, :width]  # type: ignore[no-any-return, no-untyped-call]
+        shape = x.shape
+        if self.net.apart:
+            x, time = x.reshape(planes, 1, *shape[-2:]), time.repeat_interleave(shape[1])
+        out: Tensor = _Windows.apply(x, time, self)  # type: ignore[no-untyped-call]
+        return out.reshape(shape)[..., :height, :width]
 
     @property
     def halo(self) -> int:
         """The network's reach as a multiple of its stride."""
         return -(-self.net.reach // self.net.stride) * self.net.stride
 
-    def cuts(self, x: Tensor) -> Iterator[tuple[Cut, Callable[[int], tuple[Cut, Cut]]]]:
+    @property
+    def narrow(self) -> int:
+        """The side of a window of derivatives."""
+        most = math.isqrt(KEPT // self.net.footprint) - 4 * self.halo
+        step = max(self.net.stride, 32)
+        return min(self.side, max(most // step * step, step))
+
+    def cuts(self, x: Tensor, side: int) -> Iterator[tuple[Cut, Callable[[int], tuple[Cut, Cut]]]]:
         """Each window, and, for a halo around it, where to read and where the window lies in what was read."""
         size = x.shape[-2:]
-        for top in range(0, size[0], self.side):
-            for left in range(0, size[1], self.side):
+        for top in range(0, size[0], side):
+            for left in range(0, size[1], side):
                 window = [
-                    (a, min(a + self.side, n)) for a, n in zip((top, left), size, strict=True)
+                    (a, min(a + side, n)) for a, n in zip((top, left), size, strict=True)
                 ]
 
                 def around(halo: int, window: list[tuple[int, int]] = window) -> tuple[Cut, Cut]:
@@ -109,7 +135,7 @@ class _Windows(torch.autograd.Function):
         ctx.save_for_backward(x, time)
         ctx.windowed = windowed
         out = torch.empty_like(x)
-        for window, around in windowed.cuts(x):
+        for window, around in windowed.cuts(x, windowed.side):
             read, inner = around(windowed.halo)
             for i in range(len(x)):
                 part = windowed.net(x[i : i + 1, :, *read], time[i : i + 1])
@@ -122,7 +148,7 @@ class _Windows(torch.autograd.Function):
         x, time = ctx.saved_tensors
         windowed: Windowed = ctx.windowed
         out = torch.empty_like(x)
-        for window, around in windowed.cuts(x):
+        for window, around in windowed.cuts(x, windowed.narrow):
             read, inner = around(2 * windowed.halo)
             for i in range(len(x)):
                 net = partial(windowed.net, time=time[i : i + 1])
