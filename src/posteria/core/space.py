@@ -115,6 +115,15 @@ class Space:
         return x
 
 
+# Numbers that are worked on at once where a result is one number a sample.
+AT_ONCE = 2**22
+
+
+def few(x: Tensor) -> tuple[Tensor, ...]:
+    """Samples `[n, *event]` in groups of at most `AT_ONCE` numbers, or of one."""
+    return torch.split(x, max(1, AT_ONCE // max(1, x[:1].numel())))
+
+
 def native(array: np.ndarray, whose: str) -> np.ndarray:
     """Real numbers in the byte order of this machine, in double precision at most.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..core.space import few
+
 # Samples with values beyond this, in data units, have left every prior behind.
 BEYOND = 1e4
 
@@ -36,12 +38,12 @@ class Results(abc.ABC):
 
 def usable(x: Tensor) -> Tensor:
     """Which samples `[n, *event]` are finite and not far beyond all data, `[n]`."""
-    return x.flatten(1).abs().amax(1) <= BEYOND
+    return torch.cat([part.flatten(1).abs().amax(1) for part in few(x)]) <= BEYOND
 
 
 def shown(x: Tensor) -> Tensor:
     """Samples as figures show them, where what is not finite is 0."""
-    return x.nan_to_num(0.0, 0.0, 0.0).clamp(-BEYOND, BEYOND)
+    return x if bool(usable(x).all()) else x.nan_to_num(0.0, 0.0, 0.0).clamp(-BEYOND, BEYOND)
 
 
 def divergence(x: Tensor, of: str = "") -> str | None:
@@ -76,6 +78,14 @@ def spread(values: Sequence[float | None], digits: int, unit: str = "") -> str:
 def plural(count: int, what: str) -> str:
     """So many of something."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def duration(seconds: float) -> str:
+    """A time in words."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds > 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def count(value: float) -> str:

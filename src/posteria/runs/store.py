@@ -2,11 +2,10 @@
 
 import errno
 import hashlib
-import io
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -64,20 +63,25 @@ class Store:
         Raises:
             StoreError: If the folder cannot be written to, or the disk is full.
         """
+        self._write(name, lambda file: file.write(content))
+
+    def _write(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
         target = self.path(name)
         temporary = target.with_name(f".{target.name}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(content)
+            with temporary.open("w+b") as file:
+                fill(file)
                 file.flush()
                 os.fsync(file.fileno())
+                file.seek(0)
+                found = hashlib.file_digest(file, "sha256").hexdigest()
             os.replace(temporary, target)
         except OSError as error:
             if temporary.is_file():
                 temporary.unlink()
             raise StoreError(f"{target} cannot be written: {_reason(error)}.") from error
-        self.written[name] = sha256(content)
+        self.written[name] = found
 
     def expect_room(self, volume: int) -> None:
         """Raise `StoreError` if the disk has less room than so many bytes."""
@@ -104,8 +108,13 @@ class Store:
 
     def holds(self, name: str, sha: str) -> bool:
         """Whether a file is there with a content of this SHA-256."""
-        content = self.read(name) if self.path(name).is_file() else None
-        return content is not None and sha256(content) == sha
+        if not self.path(name).is_file():
+            return False
+        try:
+            with self.path(name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha
+        except OSError as error:
+            raise InputError(f"{self.path(name)} cannot be read: {_reason(error)}.") from error
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file, whose numbers are finite."""
@@ -127,9 +136,7 @@ class Store:
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Write arrays as an .npz file."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        self.write(name, buffer.getvalue())
+        self._write(name, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray] | None:
         """Read an .npz file; None if there is none or it is damaged."""
@@ -142,9 +149,7 @@ class Store:
 
     def write_tensors(self, name: str, content: dict[str, Any]) -> None:
         """Write tensors and numbers as PyTorch writes them."""
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        self.write(name, buffer.getvalue())
+        self._write(name, lambda file: torch.save(content, file))
 
     def read_tensors(self, name: str, device: torch.device | str) -> dict[str, Any] | None:
         """Read what `write_tensors` wrote; None if there is none or it is damaged. Runs no code from the file."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.space import few
 from ..likelihood import GaussianLikelihood
 
 # Random projections on which chains are compared, and the seed of their directions.
@@ -125,12 +126,22 @@ def _residual(
         return None, None
     likelihood, space = likelihood.to(x.dtype, x.device), likelihood.measurement
     y = target.y.to(x)
-    y = y[good] if space.batch(y) and len(y) == len(x) else y
-    z = space.flatten((y - likelihood.operator(x[good])) / likelihood.std).double()
+    parts = few(x[good])
+    each = (
+        y[good].split(len(parts[0])) if space.batch(y) and len(y) == len(x) else [y] * len(parts)
+    )
+    off = torch.cat([
+        space
+        .flatten((own - likelihood.operator(part)) / likelihood.std)
+        .double()
+        .square()
+        .mean(-1)
+        for own, part in zip(each, parts, strict=True)
+    ])
     # Truth and exact sample have one law given y, so that the residual of each is chi / sqrt(m).
     scale = math.sqrt(2 / (9 * space.size))
     low, high = (max(0.0, 1 - scale**2 + sign * WIDE * scale) ** 1.5 for sign in (-1, 1))
-    return float(z.square().mean(-1).sqrt().mean()), (low, high)
+    return float(off.sqrt().mean()), (low, high)
 
 
 def _populations(

@@ -46,17 +46,17 @@ KEPT = 2**28
 
 
 class Windowed(nn.Module):
-    """A local network, one sample and one window at a time where a picture is larger than a window, or all samples
-    together would keep more than `KEPT` numbers for a derivative.
+    """A local network, one sample and one window at a time where a picture is larger than a window.
 
+    So it does too where all samples together would keep more than `KEPT` numbers for a derivative.
     A value is computed with a halo of `reach` around each window, and its derivative, which is local too, with
     one of twice that: nothing is blended, and every pixel is what the network gives for the whole picture.
     Sides that are no multiple of the network's stride are filled up by repeating the last row or column.
 
     Args:
         net: The network.
-        side: Of a window, without its halo; those of derivatives are narrower where `(side + 4 reach)^2` pixels keep more
-            than `KEPT` numbers.
+        side: Of a window, without its halo; those of derivatives are narrower where `(side + 4 reach)^2` pixels keep
+            more than `KEPT` numbers.
 
     Raises:
         InputError: If the side is no positive multiple of the network's stride.
@@ -110,9 +110,7 @@ class Windowed(nn.Module):
         size = x.shape[-2:]
         for top in range(0, size[0], side):
             for left in range(0, size[1], side):
-                window = [
-                    (a, min(a + side, n)) for a, n in zip((top, left), size, strict=True)
-                ]
+                window = [(a, min(a + side, n)) for a, n in zip((top, left), size, strict=True)]
 
                 def around(halo: int, window: list[tuple[int, int]] = window) -> tuple[Cut, Cut]:
                     read = [

@@ -29,7 +29,7 @@ from ..engine import Drawn, Method
 from ..job import First, Job, read_record, repeat as repeat_of, run
 from ..report import Page, Plot
 from ..request import Certify, Restore
-from ..results import Results, count, divergence, shown
+from ..results import Results, count, divergence, duration, shown
 from ..scales import recall
 from ..settings import prior_of, sampler_of
 from ..store import Store, hashes_of
@@ -207,7 +207,7 @@ class Certification(Job):
         step = marks[-1] - (marks[-2] if len(marks) > 1 else start)
         seconds = len(design.batches) * moves * step
         return (
-            f"{design.simulations} simulations of {design.samples} samples: about {_duration(seconds)} "
+            f"{design.simulations} simulations of {design.samples} samples: about {duration(seconds)} "
             f"({len(design.batches)} batches of {moves} steps; a step took {step:.2g} s), and the truths before."
         )
 
@@ -325,13 +325,6 @@ class Certification(Job):
 def _sampled(drawn: Mapping[str, Drawn]) -> list[Drawn]:
     """The samples of each batch of simulations."""
     return [each for name, each in drawn.items() if name.startswith("simulations")]
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("hours", 3600), ("minutes", 60)):
-        if seconds > 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def prepare(request: Certify) -> Certification:

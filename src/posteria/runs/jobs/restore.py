@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from ...core.errors import InputError, expect
 from ...core.rng import Rng
+from ...core.space import AT_ONCE, few
 from ...diffusion.denoiser import Denoiser
 from ...latent import signals_of, undecoded
 from ...likelihood import GaussianLikelihood
@@ -42,6 +43,7 @@ from ..scales import recall
 from ..settings import condition_of, device_of, expect_memory, prior_of, sampler_of
 from ..store import hashes_of
 from .certify import stated
+from .forecast import forecast_of
 from .restored import Restored
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
@@ -116,8 +118,15 @@ class Restoration(Job):
         x = drawn["samples"].x
         good = usable(x)
         std = x.std(0) if len(x) > 1 and bool(good.all()) else None
-        z = (self.target.y.cpu() - self.operator(x[good])).double() / self.std
-        residual = self.operator.codomain.flatten(z).square().mean(-1).sqrt()
+        y, space = self.target.y.cpu(), self.operator.codomain
+        off = [
+            space
+            .flatten((y - self.operator(part)).double() / self.std)
+            .square()
+            .mean(-1)
+            for part in few(x[good])
+        ]
+        residual = torch.cat(off).sqrt()
         metrics, of_mean = (
             self._metrics(x, good),
             self._metrics(x.mean(0, keepdim=True), good.all(0, keepdim=True)),
@@ -136,6 +145,10 @@ class Restoration(Job):
             certificate=stated(self.request),
             diagnostics=drawn["samples"].diagnostics(self.methods["samples"]),
         )
+
+    @override
+    def forecast(self) -> str | None:
+        return forecast_of(self.methods["samples"], self.request)
 
     @override
     def current(self, results: Results) -> bool:
@@ -308,18 +321,21 @@ class _Given:
 def _sized(request: Restore, path: Path) -> Restore:
     """The request with the size of its picture, if its prior takes any and it says none."""
     card = card_of(request.prior)
-    if card.shape or card.where != "package" or request.size is not None:
+    if card.shape or card.where != "package":
         return request
-    modality = MODALITIES[card.modality]
+    modality, size = MODALITIES[card.modality], request.size
     task = modality.task(request.task, path.name)
-    size = modality.size_of(path, task, request.options, request.simulate)
-    if size is not None:
-        # The iterate, the estimate and the noise, of colours; before anything of that size is made.
-        at_once = min(request.chunk or request.batch, request.samples)
-        expect_memory(
-            at_once, (3, *size), 9 * 4 * at_once * math.prod(size), device_of(request.device)
-        )
-    return replace(request, size=size)
+    size = size or modality.size_of(path, task, request.options, request.simulate)
+    if size is None:
+        return request
+    # Large pictures are drawn one by one.
+    chunk = max(1, AT_ONCE // (3 * math.prod(size)))
+    chunk = request.chunk or (chunk if chunk < request.batch else None)
+    # The iterate, the estimate and the noise, of colours; before anything of that size is made.
+    at_once = min(chunk or request.batch, request.samples)
+    needed = 9 * 4 * at_once * math.prod(size)
+    expect_memory(at_once, (3, *size), needed, device_of(request.device))
+    return replace(request, size=size, chunk=chunk)
 
 
 def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ...]) -> _Given:

@@ -1,0 +1,95 @@
+"""Large pictures: what is said before a run, what is refused, and windows that bound what derivatives keep."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import posteria as po
+from posteria.core.space import few
+from posteria.priors.local import BiasFree, LocalUNet, Windowed, windows
+from posteria.runs.jobs import forecast
+from posteria.runs.jobs.restore import Restoration, prepare
+from posteria.runs.request import Restore
+
+
+def job(folder: Path, side: int, sampler: str = "daps") -> Restoration:
+    Image.new("RGB", (side, side), "grey").save(folder / "a.png")
+    path = str(folder / "a.png")
+    return prepare(
+        Restore(input=path, task="denoise", prior="photo-bf", sampler=sampler, steps=3, samples=5)
+    )
+
+
+def test_a_large_picture_is_drawn_one_by_one_and_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: eight pictures of 12 megapixels at once; seconds of one sample for all; vjps that cost nothing.
+    calls = list[bool]()
+    monkeypatch.setattr(forecast, "_once", lambda net, x, level, pull: calls.append(pull))
+    clock = iter(range(100))
+    monkeypatch.setattr(forecast.time, "perf_counter", lambda: float(next(clock)))
+    assert job(tmp_path, 64).forecast() is None and not calls
+    large = job(tmp_path, 1024)
+    assert large.request.chunk == 1 and job(tmp_path, 64).request.chunk is None
+    told, evaluations = (
+        large.forecast(),
+        large.methods["samples"].sampler.evaluations(large.target),
+    )
+    # A window takes a second: four of them, each with its halo.
+    each = 4 * (1 + 40 / 512) ** 2
+    assert told is not None and told.startswith(
+        f"5 samples of 1024 x 1024 pixels, {evaluations} evaluations each: about "
+    )
+    assert (
+        f"(one took {each:.2g} s)" in told and told.endswith("GiB of memory.") and not any(calls)
+    )
+    assert "(one took 2.3 s)" in (job(tmp_path, 1024, "dps").forecast() or "") and calls[-1]
+    monkeypatch.setattr(forecast, "memory_of", lambda device: 500.0)
+    with pytest.raises(
+        po.InputError, match=r"need about 0\.9 GiB of memory, and there are 0\.5; draw fewer"
+    ):
+        large.forecast()
+
+
+@pytest.mark.parametrize(
+    "net", [BiasFree(4, 8), LocalUNet(3, (8, 8, 8), (1, 1, 1))], ids=["bias-free", "unet"]
+)
+def test_what_derivatives_keep_is_bounded(
+    net: BiasFree | LocalUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a batch of pictures smaller than a window that is kept whole; channels that are mixed up.
+    net = net.double().requires_grad_(False)
+    rng = torch.Generator().manual_seed(0)
+    x, v = (torch.randn(3, 3, 40, 48, generator=rng).double() for _ in range(2))
+    time = torch.tensor([-0.5, 0.0, 0.5]).double()
+
+    def both() -> tuple[torch.Tensor, torch.Tensor, int]:
+        z, sizes = x.clone().requires_grad_(), list[int]()
+        hook = net.register_forward_pre_hook(lambda net, given: sizes.append(given[0].numel()))
+        value = Windowed(net, 64)(z, time)
+        slope = torch.autograd.grad(value, z, v)[0]
+        hook.remove()
+        return value.detach(), slope, max(sizes)
+
+    value, slope, whole = both()
+    monkeypatch.setattr(windows, "KEPT", 40 * 48 * net.footprint)
+    again, own, part = both()
+    assert part == whole // (9 if net.apart else 3)
+    assert torch.allclose(again, value, rtol=0, atol=1e-12)
+    assert torch.allclose(own, slope, rtol=0, atol=1e-12)
+
+
+def test_windows_of_derivatives_are_as_wide_as_memory_allows() -> None:
+    for net in (BiasFree(), LocalUNet()):
+        own = Windowed(net)
+        assert own.side == 512 and own.narrow % net.stride == 0
+        assert (own.narrow + 4 * own.halo) ** 2 * net.footprint <= windows.KEPT
+        assert own.narrow >= 128
+
+
+def test_groups_of_samples_are_small() -> None:
+    x = torch.arange(10.0)[:, None].expand(10, 2**20)
+    assert [len(part) for part in few(x)] == [4, 4, 2]
+    assert torch.equal(torch.cat(few(x[:, :1])), x[:, :1])
