@@ -68,8 +68,8 @@ def forecast_of(method: Method, request: Request) -> str | None:
             "smaller ones with --size and --fit."
         )
     return (
-        f"{plural(len(method.seeds), 'sample')} of {height} x {width} pixels, {plural(evaluations, 'evaluation')} each: about "
-        f"{duration(seconds)} (one took {each:.2g} s) and {memory / 1024:.1f} GiB of memory."
+        f"{plural(len(method.seeds), 'sample')} of {height} x {width} pixels, {plural(evaluations, 'evaluation')} "
+        f"each: about {duration(seconds)} (one took {each:.2g} s) and {memory / 1024:.1f} GiB of memory."
     )
 
 

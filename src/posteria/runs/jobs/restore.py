@@ -120,10 +120,7 @@ class Restoration(Job):
         std = x.std(0) if len(x) > 1 and bool(good.all()) else None
         y, space = self.target.y.cpu(), self.operator.codomain
         off = [
-            space
-            .flatten((y - self.operator(part)).double() / self.std)
-            .square()
-            .mean(-1)
+            space.flatten((y - self.operator(part)).double() / self.std).square().mean(-1)
             for part in few(x[good])
         ]
         residual = torch.cat(off).sqrt()
