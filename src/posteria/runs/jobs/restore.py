@@ -326,8 +326,8 @@ def _sized(request: Restore, path: Path) -> Restore:
     if size is None:
         return request
     # Large pictures are drawn one by one.
-    chunk = max(1, AT_ONCE // (3 * math.prod(size)))
-    chunk = request.chunk or (chunk if chunk < request.batch else None)
+    few_enough = max(1, AT_ONCE // (3 * math.prod(size)))
+    chunk = request.chunk or (few_enough if few_enough < request.batch else None)
     # The iterate, the estimate and the noise, of colours; before anything of that size is made.
     at_once = min(chunk or request.batch, request.samples)
     needed = 9 * 4 * at_once * math.prod(size)
