@@ -251,3 +251,44 @@ def test_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again = ["--record", tmp_path / "run" / "run.json", "--out", tmp_path / "again"]
     assert posteria("restore", *again, monkeypatch=monkeypatch) == 0
     assert np.array_equal(np.load(tmp_path / "again" / "samples.npz")["samples"], samples)
+
+
+def test_a_small_picture_is_measured_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a small picture that is enlarged or degraded before it is restored; grey levels taken for data units.
+    small = np.random.default_rng(0).integers(1, 255, (14, 14)).astype("u1")
+    Image.fromarray(small).save(tmp_path / "small.png")
+    words = ["restore", tmp_path / "small.png", "--task", "sr", "--factor", 2, "--prior", "digits"]
+    words += [*QUICK, "--sigma", "5/255", "--out", tmp_path / "run"]
+    assert posteria(*words, monkeypatch=monkeypatch) == 0
+    arrays = np.load(tmp_path / "run" / "samples.npz")
+    assert np.array_equal(arrays["measurement"][0], small / np.float32(127.5) - 1)
+    assert arrays["samples"].shape == (3, 1, 28, 28)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["plan"]["sigma"] == pytest.approx(10 / 255)
+    assert "0.03922 in data units (5.0 grey levels of 255)" in capsys.readouterr().out
+
+
+def test_the_noise_is_estimated_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: an estimate that is not what is sampled with, or not what is repeated.
+    noise = np.random.default_rng(0).normal(128, 20, (28, 28)).round().astype("u1")
+    Image.fromarray(noise).save(tmp_path / "noisy.png")
+    words = ["restore", tmp_path / "noisy.png", "--task", "denoise", "--prior", "digits", *QUICK]
+    words += ["--sigma", "auto", "--out", tmp_path / "run"]
+    assert posteria(*words, monkeypatch=monkeypatch) == 0
+    sigma = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]["sigma"]
+    # The root mean square of about 25 windows' noise.
+    assert sigma == pytest.approx(40 / 255, rel=0.25)
+    said = (
+        f"{sigma:.4g} in data units ({127.5 * sigma:.1f} grey levels of 255), as estimated from it"
+    )
+    assert said in capsys.readouterr().out
+    assert posteria(*words, monkeypatch=monkeypatch) == 0
+    assert "finished before" in capsys.readouterr().out
+    again = ["--record", tmp_path / "run" / "run.json", "--out", tmp_path / "again"]
+    assert posteria("restore", *again, monkeypatch=monkeypatch) == 0
+    one, other = (np.load(tmp_path / name / "samples.npz") for name in ("run", "again"))
+    assert np.array_equal(one["samples"], other["samples"])

@@ -71,7 +71,7 @@ def _command(name: str, example: str = "") -> Callable[[Callable[..., None]], Ca
 
 @_command(
     "restore",
-    "Example: posteria restore photo.png --task inpaint --mask hole.png --out mine.",
+    "Example: posteria restore photo.png --task inpaint --mask hole.png --hole white --sigma auto --out mine.",
 )
 def restore(
     context: typer.Context,
