@@ -217,6 +217,25 @@ def test_white_is_the_hole_or_what_is_seen(
     assert np.array_equal(one["samples"], other["samples"])
 
 
+def test_a_picture_s_own_hole_is_the_mask_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a hole of the input itself that the record does not know; other samples than those of its mask.
+    picture, mask = Image.open(DIGIT).convert("L"), Image.new("L", (28, 28), 255)
+    mask.paste(0, (6, 8, 20, 18))
+    mask.save(tmp_path / "mask.png")
+    Image.merge("LA", [picture, mask]).save(tmp_path / "own.png")
+    picture.save(tmp_path / "whole.png")
+    samples = []
+    for name, more in (("own", []), ("whole", ["--mask", tmp_path / "mask.png"])):
+        words = [tmp_path / f"{name}.png", *OWN, *more, *QUICK, "--out", tmp_path / name]
+        again = ["--record", tmp_path / name / "run.json", "--out", tmp_path / f"{name}-again"]
+        for given, folder in ((words, name), (again, f"{name}-again")):
+            assert posteria("restore", *given, monkeypatch=monkeypatch) == 0
+            samples.append(np.load(tmp_path / folder / "samples.npz")["samples"])
+    assert all(np.array_equal(samples[0], each) for each in samples[1:])
+
+
 def test_fit_takes_any_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.effect_noise((90, 50), 80).convert("RGBA").save(tmp_path / "any.png")
     words = [

@@ -253,7 +253,8 @@ def prepare(request: Restore) -> Restoration:
     target = Posterior(member, given.likelihood, given.y)
     sampler, why = named(target)
     sampler.check(target, request.seeds)
-    files = {name: request.options[name] for name in given.degradation.arrays}
+    # What no option names was in the input itself.
+    files = {name: request.options.get(name, str(path)) for name in given.degradation.arrays}
     settled = replace(
         request,
         input=str(path),
