@@ -111,6 +111,9 @@ def test_a_jpeg_file_tells_its_quality_and_no_other_does(tmp_path: Path) -> None
     said: list[str] = []
     assert found() == {"quality": 37, "sampling": "4:4:4"}
     assert said == ["photo.jpg tells its compression: its tables are those of quality 37."]
+    fitted = IMAGE.degradation("jpeg", (3, 8, 8), {}, source=Source(path, fit=True))
+    with pytest.raises(po.InputError, match=r"would resize .* and with it the blocks"):
+        IMAGE.read_measurement(path, fitted, taker="it measures", std=0.1, fit=True)
     assert found(quality="50") == {"quality": 50, "sampling": "4:2:0"}
     path = tmp_path / "photo.png"
     picture.save(path)

@@ -70,6 +70,11 @@ class Image(Modality):
                 )
             signal = read_picture(path, shape, taker=taker, fit=fit, holes=listed)
             y = signal.x
+            if degradation.task == "jpeg" and signal.meta["size"] != tuple(shape[-2:]):
+                raise InputError(
+                    f"--fit would resize {path.name} and with it the blocks of its compression; restore it at its own "
+                    "size."
+                )
         else:
             name, listed_as = "measurement", operator.codomain.shape
             y = read_values(path, shape, name=name, taker=taker, also=listed_as)
