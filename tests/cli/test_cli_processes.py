@@ -1,16 +1,19 @@
 """The process itself: interrupts, and an end at any time."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from common.checkpointed import checkpointed
 from common.command import SIMULATED
 
 
@@ -60,51 +63,40 @@ def test_an_interrupt_is_one_line_at_any_time(when: str, tmp_path: Path) -> None
         assert not list(out.glob(".*"))
 
 
-START = """
-import sys
-from posteria.runs import engine
-engine.CHECKPOINT_EVERY = 0.0
-from posteria.cli import main
-main()
-"""
-
-
-def test_sigkill_at_any_time_leaves_the_same_samples(tmp_path: Path) -> None:
+def test_sigkill_at_any_time_leaves_the_same_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Catches: anything that lives in memory only, a file written in place.
-    words = [
-        "restore",
-        *SIMULATED,
-        "--sampler",
-        "mgps",
-        "--steps",
-        "12",
-        "--samples",
-        "4",
-        "--chunk",
-        "2",
-        "--out",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = ["restore", *SIMULATED, "--sampler", "mgps", "--steps", "12", "--samples", "4"]
+    words += ["--chunk", "2", "--out"]
+    # Processes of their own, of a server that has loaded PyTorch once for all of them.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([
+        "posteria.runs.jobs.restore",
+        "diffusers.models.unets.unet_2d",
+    ])
 
-    log = (tmp_path / "log").open("wb")
+    def start(out: Path) -> BaseProcess:
+        process = context.Process(target=checkpointed, args=([*map(str, words), str(out)], log))
+        process.start()
+        return process
 
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", START, *map(str, words), str(out)]
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    def end(process: BaseProcess) -> int | None:
+        process.join()
+        return process.exitcode
 
-    assert start(tmp_path / "whole").wait() == 0
+    log = tmp_path / "log"
+    assert end(start(tmp_path / "whole")) == 0, log.read_text()
     whole = np.load(tmp_path / "whole" / "samples.npz")["samples"]
     out = tmp_path / "killed"
     for checkpoint in ("chunks/00000.state", "chunks/00000.pt", "chunks/00001.state"):
         process = start(out)
         deadline = time.time() + 120
-        while (
-            not (out / checkpoint).exists() and process.poll() is None and time.time() < deadline
-        ):
+        while not (out / checkpoint).exists() and process.is_alive() and time.time() < deadline:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        assert end(process) == -signal.SIGKILL, log.read_text()
     assert not (out / "samples.npz").exists()
-    assert start(out).wait() == 0, (tmp_path / "log").read_text()
-    log.close()
+    assert end(start(out)) == 0, log.read_text()
     assert np.array_equal(np.load(out / "samples.npz")["samples"], whole)
