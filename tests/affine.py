@@ -6,6 +6,7 @@ with the optimum of the mean-field fit in place of the optimiser.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -28,6 +29,9 @@ class Affine:
             torch.nn.functional.pad(f, (0, k - f.shape[1])) for f in (self.factors, other.factors)
         )
         return Affine(self.offset + other.offset, a + b)
+
+    def __rmul__(self, factor: float) -> "Affine":
+        return Affine(factor * self.offset, factor * self.factors)
 
     def __rmatmul__(self, matrix: Tensor) -> "Affine":
         return Affine(matrix @ self.offset, matrix @ self.factors)
@@ -62,8 +66,11 @@ def collapse(noise: Noise, *parts: Affine) -> list[Affine]:
     stacked = torch.cat([
         torch.nn.functional.pad(p.factors, (0, width - p.factors.shape[1])) for p in parts
     ])
-    values, vectors = torch.linalg.eigh(stacked @ stacked.mT)
-    root = vectors * values.clamp(min=0).sqrt()
+    covariance = stacked @ stacked.mT
+    root, singular = torch.linalg.cholesky_ex(covariance)
+    if singular:
+        values, vectors = torch.linalg.eigh(covariance)
+        root = vectors * values.clamp(min=0).sqrt()
     noise.used = len(root)
     sizes = [len(part.offset) for part in parts]
     return [Affine(p.offset, r) for p, r in zip(parts, root.split(sizes), strict=True)]
@@ -79,17 +86,21 @@ class Problem:
     y: Tensor
     std: float
 
-    @property
+    @cached_property
     def eye(self) -> Tensor:
         return torch.eye(len(self.mean), dtype=F64)
 
+    @cached_property
+    def inverse(self) -> Tensor:
+        return self.covariance.inverse()
+
     def spread(self, sigma: float) -> Tensor:
         """Cov(x_0 | x) at a level."""
-        return (self.covariance.inverse() + self.eye / sigma**2).inverse()
+        return (self.inverse + self.eye / sigma**2).inverse()
 
     def denoise(self, x: Affine, sigma: float) -> Affine:
         c = self.spread(sigma)
-        return (c / sigma**2 @ x).shift(c @ self.covariance.inverse() @ self.mean)
+        return (c / sigma**2 @ x).shift(c @ (self.inverse @ self.mean))
 
     def guide(self, sigma: float, exact: bool = False) -> tuple[Tensor, Tensor]:
         """Precision and precision-weighted mean of the likelihood of x at a level, by its denoised value."""
@@ -98,8 +109,9 @@ class Problem:
         noise = self.std**2 * torch.eye(len(self.y), dtype=F64)
         if exact:
             noise = noise + self.a @ c @ self.a.mT
-        residual = self.y - self.a @ c @ self.covariance.inverse() @ self.mean
-        return h.mT @ noise.inverse() @ h, h.mT @ noise.inverse() @ residual
+        residual = self.y - self.a @ (c @ (self.inverse @ self.mean))
+        white = h.mT @ noise.inverse()
+        return white @ h, white @ residual
 
     def target(self) -> po.Posterior:
         likelihood = po.GaussianLikelihood(po.operators.Matrix(self.a), std=self.std)
@@ -147,7 +159,7 @@ def bridge(x_s: Affine, x_l: Affine, s: float, t: float, l: float, noise: Noise)
     span = l**2 - s**2
     weight = (t**2 - s**2) / span
     eye = torch.eye(len(x_s.offset), dtype=F64)
-    out = ((1 - weight) * eye @ x_s) + (weight * eye @ x_l)
+    out = (1 - weight) * x_s + weight * x_l
     variance = (t**2 - s**2) * (l**2 - t**2) / span
     return out + noise(variance**0.5 * eye) if variance > 0 else out
 
@@ -174,7 +186,7 @@ def mgps(
             )
         else:
             weight = m**2 / sigma**2
-            mean = ((1 - weight) * p.eye @ p.denoise(x, sigma)) + (weight * p.eye @ x)
+            mean = (1 - weight) * p.denoise(x, sigma) + weight * x
             precision = p.eye / (m**2 * (sigma**2 - m**2) / sigma**2)
         extra, weighted = p.guide(m, exact_likelihood)
         x_m = product(mean, precision, weighted, noise, extra)
@@ -196,7 +208,7 @@ def mgdm(
         x = bridge(x0, x_last, 0.0, sigma, last, noise)
         for _ in range(gibbs):
             weight = tau**2 / sigma**2
-            mean = ((1 - weight) * p.eye @ x0) + (weight * p.eye @ x)
+            mean = (1 - weight) * x0 + weight * x
             precision = p.eye / (tau**2 * (sigma**2 - tau**2) / sigma**2)
             extra, weighted = p.guide(tau)
             x_tau = mean_field(mean, precision, weighted, noise, extra)

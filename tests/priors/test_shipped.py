@@ -138,7 +138,7 @@ def test_labels_of_the_digits() -> None:
         MODALITIES["image"].read(p, shipped.shape, taker="digits", fit=False).x
         for p in shipped.examples
     ])
-    noise = torch.randn(24, *truth.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(12, *truth.shape, generator=torch.Generator().manual_seed(0))
     x = truth + 2.5 * noise
     with torch.no_grad():
         errors = torch.stack([

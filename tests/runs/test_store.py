@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,22 @@ def run(store: Store, stop_after: int | None = None, size: int = 2) -> tuple[tor
 
     drawn = draw(methods(SAMPLER, range(5)), size, store, advance)["samples"]
     return drawn.x, drawn.meter
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.Tensor, Meter]:
+    """What a run draws that nobody stops, and its cost."""
+    return run(Store(tmp_path_factory.mktemp("whole")))
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed in its second chunk, with a checkpoint of every step; to be copied."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(engine, "CHECKPOINT_EVERY", -1.0)
+        run(Store(folder), stop_after=12)
+    return folder
 
 
 def test_chunks_cover_all_seeds() -> None:
@@ -103,10 +120,9 @@ def test_checkpoints_take_a_fiftieth_of_a_run(
 
 
 def test_a_run_killed_many_times_gets_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: tuple[torch.Tensor, Meter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "CHECKPOINT_EVERY", -1.0)
-    whole, _ = run(Store(tmp_path / "whole"))
     store = Store(tmp_path / "often")
     for _ in range(40):
         try:
@@ -115,7 +131,7 @@ def test_a_run_killed_many_times_gets_there(
         except Killed:
             continue
     resumed, _ = run(store)
-    assert torch.equal(resumed, whole)
+    assert torch.equal(resumed, drawn[0])
 
 
 def test_files_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,19 +236,16 @@ SPOILT: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 @pytest.mark.parametrize("name", SPOILT)
 def test_what_is_damaged_is_drawn_again(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, drawn: tuple[torch.Tensor, Meter], stopped: Path, tmp_path: Path
 ) -> None:
     # Catches: a file of a run's own that stops each further start, or whose content is taken as it is.
-    monkeypatch.setattr(engine, "CHECKPOINT_EVERY", -1.0)
-    whole, _ = run(Store(tmp_path / "whole"))
+    shutil.copytree(stopped, tmp_path / "spoilt")
     store = Store(tmp_path / "spoilt")
-    with pytest.raises(Killed):
-        run(store, stop_after=12)
     file, spoil = SPOILT[name]
     assert {"00000.pt", "00001.state"} <= {p.name for p in store.path("chunks").iterdir()}
     spoil(store.path("chunks") / file)
     again, _ = run(store)
-    assert torch.equal(again, whole)
+    assert torch.equal(again, drawn[0])
     store.remove("chunks")
     assert not store.path("chunks").exists()
 

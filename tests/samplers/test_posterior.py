@@ -25,7 +25,7 @@ GAUSSIAN = {
     "mgdm published": ((0.0, 0.10), (1.15, 1.36)),
     "dps published": ((0.40, 0.51), (0.46, 0.58)),
 }
-# Sliced Wasserstein-1 to the posterior of gmm25 (d = 8, d_y = 4), mean of three problems; exact draws have 0.09.
+# Sliced Wasserstein-1 to the posterior of gmm25 (d = 8, d_y = 4), mean of three problems; 150 exact draws have 0.13.
 MIXTURE = {
     "mgps": (1.2, 2.0),
     "mgps published": (2.6, 4.0),
@@ -39,7 +39,7 @@ MIXTURE = {
 def test_moments_on_a_gaussian(name: str) -> None:
     problem = small_problem()
     exact = problem.posterior()
-    x = SAMPLERS[name].sample(problem.target(), seeds=range(1000))
+    x = SAMPLERS[name].sample(problem.target(), seeds=range(500))
     std = exact.covariance.diagonal().sqrt()
     error = ((x.mean(0) - exact.mean) / std).square().mean().sqrt().item()
     ratio = (x.var(0) / std**2).mean().item()
@@ -53,8 +53,8 @@ def test_distance_on_a_mixture(name: str) -> None:
     distances = []
     for seed in range(3):
         problem = gmm25(8, 4, seed)
-        exact = problem.exact.sample(300, torch.Generator().manual_seed(0))
-        x = SAMPLERS[name].sample(problem.target, seeds=range(300))
+        exact = problem.exact.sample(150, torch.Generator().manual_seed(0))
+        x = SAMPLERS[name].sample(problem.target, seeds=range(150))
         assert x.isfinite().all()
         distances.append(sliced_wasserstein(x, exact))
     low, high = MIXTURE[name]

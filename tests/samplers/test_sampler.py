@@ -250,7 +250,7 @@ COST = {
 )
 def test_published_settings_cost_what_the_papers_say(kind: type[po.MGPS], name: str) -> None:
     # Catches: a rule for the inner steps read from the wrong end, an evaluation made twice.
-    target = linear_posterior(mixture(2))
+    target = linear_posterior(gaussian(2))
     if kind is S["repaint"]:
         hole = po.operators.Inpainting(torch.tensor([True, False]), (2,))
         target = po.Posterior(target.prior, po.GaussianLikelihood(hole, std=0.5), normal(1))

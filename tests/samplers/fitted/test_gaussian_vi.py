@@ -38,7 +38,7 @@ def test_optimum_for_a_gaussian_potential(sampled_kl: bool) -> None:
         reference,
         reference,
         Rng(range(n)),
-        steps=4000,
+        steps=2000,
         lr=0.004,
         sampled_kl=sampled_kl,
     )

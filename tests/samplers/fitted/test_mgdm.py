@@ -19,8 +19,8 @@ def test_mgdm_has_the_law_that_its_formulas_imply() -> None:
         gibbs=2,
         points=6,
         index=po.samplers.Midpoint(0.6),
-        inner=po.samplers.InnerSteps(250),
-        lr=0.01,
+        inner=po.samplers.InnerSteps(100),
+        lr=0.03,
     )
     x = sampler.sample(problem.target(), seeds=range(1500))
     assert_same_law(x, mgdm(problem, schedule, 6, 2, 0.6), slack=0.04)

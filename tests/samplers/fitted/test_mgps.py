@@ -13,7 +13,7 @@ def test_mgps_has_the_law_that_its_formulas_imply(alpha: float) -> None:
     # is known.
     problem, schedule = small_problem(), po.Karras(steps=8, sigma_min=0.05, sigma_max=20.0)
     sampler = po.MGPS(
-        schedule=schedule, alpha=alpha, inner=po.samplers.InnerSteps(250), lr=0.01, carry=False
+        schedule=schedule, alpha=alpha, inner=po.samplers.InnerSteps(100), lr=0.03, carry=False
     )
     x = sampler.sample(problem.target(), seeds=range(1500))
     assert_same_law(x, mgps(problem, schedule, alpha), slack=0.04)

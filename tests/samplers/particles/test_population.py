@@ -210,7 +210,7 @@ COST = {
 
 
 def cost(sampler: po.samplers.Sampler[Any], seeds: range) -> tuple[float, float]:
-    target = linear_posterior(mixture(2))
+    target = linear_posterior(gaussian(2))
     prior_scale(target.prior)
     counted = po.diffusion.Counted(target.prior)
     sampler.sample(po.Posterior(counted, target.likelihood, target.y), seeds)

@@ -39,7 +39,7 @@ def test_moments_on_gaussians_of_any_scale(name: str) -> None:
     # Catches: a reverse kernel without the variance of x_0 (6 % too narrow at 200 levels), a twist
     # that assumes unit variance, a start that is too narrow.
     problem = PROBLEMS[name](seed=1)
-    x = Exact().sample(problem.target, seeds=range(4096))
+    x = Exact().sample(problem.target, seeds=range(2048))
     exact = moments(problem.exact)
     assert mean_error(x, exact.mean, exact.std) < 0.05
     assert 0.95 < variance_ratio(x, exact.std) < 1.05
@@ -103,7 +103,7 @@ def test_any_log_density() -> None:
     given = target.likelihood
     own = po.FunctionLikelihood(given.log_prob)
     exact = prior.posterior(given, target.y)
-    *_, state = Exact().iterate(po.Posterior(prior, own, target.y), range(4096))
+    *_, state = Exact().iterate(po.Posterior(prior, own, target.y), range(2048))
     x = state.x.flatten(0, 1)
     std = exact.covariance.diagonal().sqrt()
     assert ((x.mean(0) - exact.mean) / std).abs().max() < 0.1
@@ -149,7 +149,7 @@ def test_every_direction_of_a_prior_of_several_scales(case: Any) -> None:
         po.Gaussian(prior.mean.to(dtype), prior.covariance.to(dtype)), likelihood, y
     )
     sampler = Exact(schedule=steps(400 if std < 0.05 else 200), dense=dense)
-    x = sampler.sample(target, range(4096)).double()
+    x = sampler.sample(target, range(3072)).double()
     values, vectors = torch.linalg.eigh(exact.covariance)
     z = ((x - exact.mean) @ vectors) / values.sqrt()
     # Of independent draws the least and largest of four are 0.98 and 1.02.
