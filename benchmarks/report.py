@@ -24,6 +24,7 @@ from lib.show import (
     inner,
     mean_of,
     ranking,
+    rows_of_all,
     short,
     table_of_best,
 )
@@ -164,21 +165,10 @@ def answer(frame: Frame, budget: int, *, single: bool = False) -> str:
 def everyone(frame: Frame, budget: int) -> Table:
     """Every sampler on every problem at one budget."""
     parts = by_problem(frame)
-    columns = [at_budget(part, "ratio", budget) for part in parts.values()]
-    names = {name for column in columns for name in column}
-
-    def middle(name: str) -> float:
-        return statistics.median(column[name].value for column in columns if name in column)
-
-    rows = [
-        [name, *(str(column[name]) if name in column else "-" for column in columns)]
-        for name in sorted(names, key=middle)
-    ]
-    floor = ["*exact draws*", *(str(exact_mean(part, "ratio")) for part in parts.values())]
     return Table(
         f"Distance over the floor at {budget} evaluations and vjps a sample",
         ["sampler", *parts],
-        [*rows, floor],
+        rows_of_all(parts, "ratio", budget, "*exact draws*"),
         "A dash: it cannot draw from the problem, or the budget buys less than five steps, or a repetition diverged.",
     )
 

@@ -222,22 +222,20 @@ def exact(particles: int, m: int, d: int = 8, levels: int = 24) -> Run:
 
 def sampled(name: str, task: str, side: int, batch: int = 1, channels: int = 3) -> Run:
     """8 steps with the free network."""
-    prior = free((channels, side, side))
-    target = problem(prior, TASKS[task](prior.space.shape))
-    return runs_of_ours(METHODS[name], target, batch)
+    shape = (channels, side, side)
+    return of_ours(name, free(shape), TASKS[task](shape), batch)
 
 
-def runs_of_ours(method: Method, target: po.Posterior, batch: int, steps: int = 8) -> Run:
-    """Posteria alone."""
-    sampler = method.ours(steps)
+def of_ours(name: str, prior: po.Network, operator: Operator, batch: int) -> Run:
+    """8 steps of posteria alone."""
+    target, sampler = problem(prior, operator), METHODS[name].ours(8)
     return lambda: sampler.sample(target, batch)
 
 
 def measured(name: str, m: int, d: int = 1024) -> Run:
     """8 steps of 8 samples of `d` numbers, of which `m` combinations are measured."""
-    prior = free((d,))
     rows = torch.randn(m, d, generator=torch.Generator().manual_seed(1)) / math.sqrt(d)
-    return runs_of_ours(METHODS[name], problem(prior, Matrix(rows, (d,))), 8)
+    return of_ours(name, free((d,)), Matrix(rows, (d,)), 8)
 
 
 MANY, SIDES = (1, 4, 16, 64, 256, 1024), (32, 64, 128, 256)

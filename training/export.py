@@ -4,7 +4,6 @@ Writes a diffusers folder (half precision), held-out pictures, and a card with i
 """
 
 import argparse
-import hashlib
 import json
 import math
 import re
@@ -12,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from diffusers import EDMEulerScheduler
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from data import DATA, Pictures
 from posteria.diffusion.scale import prior_scale
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.modalities.image.pixels import grid, png, to_bytes
+from posteria.priors.card import file_sha256
 from train import RECIPES, Recipe, build
 
 LICENCES = {
@@ -60,33 +61,29 @@ def write_model(name: str, recipe: Recipe, pictures: Pictures, run: Path, out: P
     net.load_state_dict(
         torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["ema"]
     )
-    (out / "unet").mkdir(parents=True, exist_ok=True)
-    (out / "scheduler").mkdir(exist_ok=True)
-    config = {k: v for k, v in net.config.items() if k != "_use_default_values"}
-    config = {"_class_name": "UNet2DModel", **config}
-    (out / "unet" / "config.json").write_text(json.dumps(config, indent=2, default=list) + "\n")
-    weights = out / "unet" / "diffusion_pytorch_model.safetensors"
-    half = {key: value.half().contiguous() for key, value in net.state_dict().items()}
-    save_file(half, weights, metadata={"format": "pt"})
-    scheduler = {
-        "_class_name": "EDMEulerScheduler",
-        "prediction_type": "epsilon",
-        "sigma_data": recipe.sigma_data,
-        "sigma_max": 80.0,
-        "sigma_min": 0.002,
-    }
-    (out / "scheduler" / "scheduler_config.json").write_text(
-        json.dumps(scheduler, indent=2) + "\n"
-    )
+    net.half().save_pretrained(out / "unet")
+    EDMEulerScheduler(sigma_data=recipe.sigma_data).save_pretrained(out / "scheduler")
     extra = {"patch": recipe.patch, "null_label": recipe.labels or None}
     (out / "posteria.json").write_text(json.dumps(extra, indent=2) + "\n")
-    return hashlib.sha256(weights.read_bytes()).hexdigest()
+    return file_sha256(out / "unet" / "diffusion_pytorch_model.safetensors")
 
 
-def write_scale(out: Path, sha256: str) -> None:
-    """Put the hash into the card, and the mean and spread of the prior and its members beside it."""
+def write_examples(name: str, pictures: Pictures, out: Path) -> None:
+    """Write the held-out pictures that ship."""
+    (out / "examples").mkdir(parents=True, exist_ok=True)
+    for i, (source, file) in enumerate(EXAMPLES[name].items()):
+        picture = pictures.test[pictures.test_names.index(source)]
+        (out / "examples" / f"{i}-{file}.png").write_bytes(png(to_bytes(picture)))
+
+
+def write_hash(out: Path, sha256: str) -> None:
+    """Put the hash of the weights into `card.toml`."""
     path = out / "card.toml"
     path.write_text(re.sub(r'sha256 = "[0-9a-f]*"', f'sha256 = "{sha256}"', path.read_text()))
+
+
+def write_scale(out: Path) -> None:
+    """Write the mean and spread of the prior and its members beside the card."""
     (out / "scale.safetensors").unlink(missing_ok=True)
     prior = po.load_prior(str(out))
     members = [prior, *(prior.given(po.Label(k)) for k in range(prior.labels))]
@@ -122,37 +119,33 @@ def card(
     }
     ours, theirs = nearest(samples[:n], pictures.train), nearest(held_out, pictures.train)
     copies = float((ours < theirs.quantile(0.01)).double().mean())
-    train, test = len(pictures.train), len(pictures.test)
-    lines = [
-        f"# {name}",
-        "",
-        ABOUT[name],
-        "",
-        "| | |",
-        "|---|---|",
-        f"| data | {LICENCES[name]} |",
-        f"| split | {train} pictures trained on, {test} held out |",
-        f"| network | diffusers `UNet2DModel` on {recipe.patch} x {recipe.patch} folded pixels, half precision |",
-        f"| recipe | {', '.join(f'{k} {v}' for k, v in asdict(recipe).items())} |",
-        f"| training | {log[-1]['seen'] // recipe.batch} steps, {log[-1]['seconds']} s on {CORES[name]} |",
-        f"| weights | sha256 {sha256} |",
-        f"| sampled with | `{SAMPLER!r}`, seeds 0 to {len(samples) - 1} |",
-        "",
-        f"Sliced Wasserstein-1 distance of {n} pictures to {n} held-out ones (1000 directions, pixels in [-1, 1]):",
-        ", ".join(f"{key} **{value:.4f}**" for key, value in scores.items()) + ".",
-        "",
-        "Memorisation: root mean square distance to the nearest training picture, median (1 % quantile):",
-        f"samples **{ours.median():.3f}** ({ours.quantile(0.01):.3f}), held-out pictures "
-        f"**{theirs.median():.3f}** ({theirs.quantile(0.01):.3f});",
-        f"{copies:.1%} of the samples are nearer than the 1 % quantile of the held-out pictures.",
-        "",
-        "Weighted denoising loss at sigma 0.05, 0.2, 0.5, 1, 3, 10:",
-        f"held out {_numbers(log[-1]['held_out'])}; trained on {_numbers(log[-1]['train'])}.",
-        "",
-        "![samples](grid.png)",
-        "",
-    ]
-    return "\n".join(lines)
+    return f"""# {name}
+
+{ABOUT[name]}
+
+| | |
+|---|---|
+| data | {LICENCES[name]} |
+| split | {len(pictures.train)} pictures trained on, {len(pictures.test)} held out |
+| network | diffusers `UNet2DModel` on {recipe.patch} x {recipe.patch} folded pixels, half precision |
+| recipe | {", ".join(f"{k} {v}" for k, v in asdict(recipe).items())} |
+| training | {log[-1]["seen"] // recipe.batch} steps, {log[-1]["seconds"]} s on {CORES[name]} |
+| weights | sha256 {sha256} |
+| sampled with | `{SAMPLER!r}`, seeds 0 to {len(samples) - 1} |
+
+Sliced Wasserstein-1 distance of {n} pictures to {n} held-out ones (1000 directions, pixels in [-1, 1]):
+{", ".join(f"{key} **{value:.4f}**" for key, value in scores.items())}.
+
+Memorisation: root mean square distance to the nearest training picture, median (1 % quantile):
+samples **{ours.median():.3f}** ({ours.quantile(0.01):.3f}), held-out pictures \
+**{theirs.median():.3f}** ({theirs.quantile(0.01):.3f});
+{copies:.1%} of the samples are nearer than the 1 % quantile of the held-out pictures.
+
+Weighted denoising loss at sigma 0.05, 0.2, 0.5, 1, 3, 10:
+held out {_numbers(log[-1]["held_out"])}; trained on {_numbers(log[-1]["train"])}.
+
+![samples](grid.png)
+"""
 
 
 def _numbers(values: list[float]) -> str:
@@ -171,11 +164,9 @@ def main() -> None:
     name, out, recipe = options.name, options.out, RECIPES[options.name]
     pictures = DATA[name](options.data)
     sha256 = write_model(name, recipe, pictures, options.run, out)
-    (out / "examples").mkdir(exist_ok=True)
-    for i, (source, file) in enumerate(EXAMPLES[name].items()):
-        picture = pictures.test[pictures.test_names.index(source)]
-        (out / "examples" / f"{i}-{file}.png").write_bytes(png(to_bytes(picture)))
-    write_scale(out, sha256)
+    write_examples(name, pictures, out)
+    write_hash(out, sha256)
+    write_scale(out)
     if options.samples:
         prior = po.load_prior(str(out))
         seeds = range(options.samples)

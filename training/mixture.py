@@ -7,7 +7,6 @@ axes of its covariance, and one variance for what is left (Tipping and Bishop, 1
 """
 
 import argparse
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data import Pictures, digits
-from export import EXAMPLES, LICENCES
+from export import LICENCES, write_examples, write_hash
 from posteria.analytic import PPCAMixture
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.modalities.image.pixels import grid, png, to_bytes
@@ -116,14 +115,10 @@ def main() -> None:
     given = parser.parse_args()
     pictures, out = digits(given.data), given.out
     law = fit(pictures.train, pictures.train_labels, given.parts, given.rank)
-    (out / "examples").mkdir(parents=True, exist_ok=True)
+    write_examples("digits", pictures, out)
     save_file(law, out / "mixture.safetensors")
-    for i, (source, file) in enumerate(EXAMPLES["digits"].items()):
-        picture = pictures.test[pictures.test_names.index(source)]
-        (out / "examples" / f"{i}-{file}.png").write_bytes(png(to_bytes(picture)))
     sha256 = file_sha256(out / "mixture.safetensors")
-    about = out / "card.toml"
-    about.write_text(re.sub(r'sha256 = "[0-9a-f]*"', f'sha256 = "{sha256}"', about.read_text()))
+    write_hash(out, sha256)
     prior = read_mixture(out, device="cpu", dtype=torch.float32)
     draws = prior.sample(60, torch.Generator().manual_seed(0)).clamp(-1, 1)
     (out / "grid.png").write_bytes(png(grid([to_bytes(x) for x in draws], 12), 2))

@@ -143,6 +143,21 @@ def exact_mean(rows: Frame, metric: str) -> Mean:
     return mean_of(exact[f"objective_{metric}"])
 
 
+def rows_of_all(
+    parts: Mapping[str, Frame], metric: str, budget: int, floor: str = "exact draws"
+) -> list[list[str]]:
+    """A row a sampler, a cell a problem; the lowest in the middle comes first, and the floor last."""
+    columns = [at_budget(part, metric, budget) for part in parts.values()]
+
+    def middle(name: str) -> float:
+        return statistics.median(column[name].value for column in columns if name in column)
+
+    names = sorted({name for column in columns for name in column}, key=middle)
+    cells = [[str(column.get(name, "-")) for column in columns] for name in names]
+    last = [floor, *(str(exact_mean(part, metric)) for part in parts.values())]
+    return [*([name, *row] for name, row in zip(names, cells, strict=True)), last]
+
+
 def ranking(means: Mapping[str, Mean], metric: Metric) -> list[str]:
     """Names from the best to the worst, of those that have a value."""
     known = {name: mean for name, mean in means.items() if not math.isnan(mean.value)}

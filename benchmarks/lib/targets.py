@@ -43,7 +43,6 @@ def _prior(kind: str, d: int, scale: float, generator: torch.Generator) -> Prior
 
 
 def _matrix(kind: str, d: int, generator: torch.Generator) -> Tensor:
-    """An operator on d entries."""
     eye, t = torch.eye(d, dtype=F64), torch.arange(d)
     if kind == "mask":
         return eye[torch.randperm(d, generator=generator)[: d // 2].sort().values]

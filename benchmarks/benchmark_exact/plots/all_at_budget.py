@@ -7,7 +7,7 @@ from benchopt import BasePlot
 from typing_extensions import override
 
 from lib.plots import budgets
-from lib.show import METRICS, Frame, at_budget, exact_mean, inner, measured
+from lib.show import METRICS, Frame, inner, measured, rows_of_all
 
 
 class Plot(BasePlot):
@@ -19,17 +19,7 @@ class Plot(BasePlot):
 
     @override
     def plot(self, df: Frame, metric: str, budget: int) -> list[list[str]]:
-        problems = {name: rows for name, rows in df.groupby("dataset_name")}
-        columns = [at_budget(rows, metric, budget) for rows in problems.values()]
-        names = sorted({name for column in columns for name in column})
-        table = [
-            [name, *(str(column[name]) if name in column else "-" for column in columns)]
-            for name in names
-        ]
-        return [
-            *table,
-            ["exact draws", *(str(exact_mean(rows, metric)) for rows in problems.values())],
-        ]
+        return rows_of_all(dict(iter(df.groupby("dataset_name"))), metric, budget)
 
     @override
     def get_metadata(self, df: Frame, metric: str, budget: int) -> dict[str, Any]:

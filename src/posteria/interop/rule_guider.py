@@ -142,7 +142,6 @@ class RuleGuider(BaseGuidance):  # type: ignore[misc]
         return False
 
     def _guided(self, given: Tensor, free: Tensor | None) -> Tensor:
-        """The rule's output, each sample by itself."""
         _, _, out = self.reading.coefficients(self._step_info.sigma)
         wide = torch.promote_types(given.dtype, torch.float32)
         space = Space(tuple(given.shape[1:]), wide, given.device)

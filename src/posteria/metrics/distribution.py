@@ -85,7 +85,7 @@ def two_sample_floor(
         draw: Draws exactly: `draw(n, generator)` returns `[n, *event]`; the generator is on the CPU.
         n: Samples a set.
         repetitions: Independent pairs of sets, at least 2.
-        directions: See `sliced_wasserstein`, whose default directions are used.
+        directions: Unit directions of each distance.
         seed: Seed of the draws.
     """
     require(repetitions >= 2, f"A standard error needs 2 repetitions; repetitions={repetitions}.")

@@ -176,13 +176,9 @@ class LinearOperator(Operator):
                 (then by conjugate gradients).
             signal: Variance of the signal, at least 0.
         """
-        return linalg.conjugate_gradient(
-            lambda z: noise * z + signal * self(self.adjoint(z)),
-            r,
-            self.codomain,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-            precondition=self.preconditioner(noise, signal),
+        near = self.preconditioner(noise, signal)
+        return self._cg(
+            lambda z: noise * z + signal * self(self.adjoint(z)), r, self.codomain, near
         )
 
     def preconditioner(
@@ -202,25 +198,20 @@ class LinearOperator(Operator):
 
         Exact with a decomposition, and by conjugate gradients to `tolerance` without.
         """
-        return linalg.conjugate_gradient(
-            lambda z: self.adjoint(self(z)) + shift * z,
-            b,
-            self.domain,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
-            precondition=self.preconditioner(shift, 1.0, normal=True),
-        )
+        near = self.preconditioner(shift, 1.0, normal=True)
+        return self._cg(lambda z: self.adjoint(self(z)) + shift * z, b, self.domain, near)
 
     def pinv(self, y: Tensor) -> Tensor:
         """The least-norm least-squares solution, by conjugate gradients on the normal equations."""
-        # Started at 0, the iterates stay in the row space, so the limit is the solution of least
-        # norm.
+        # Started at 0, the iterates stay in the row space, so the limit is the solution of least norm.
+        return self._cg(lambda z: self.adjoint(self(z)), self.adjoint(y), self.domain)
+
+    def _cg(
+        self, matvec: LinearMap, b: Tensor, space: Space, near: LinearMap | None = None
+    ) -> Tensor:
+        count, least = self.iterations, self.tolerance
         return linalg.conjugate_gradient(
-            lambda z: self.adjoint(self(z)),
-            self.adjoint(y),
-            self.domain,
-            iterations=self.iterations,
-            tolerance=self.tolerance,
+            matvec, b, space, iterations=count, tolerance=least, precondition=near
         )
 
     def matrix(self) -> Tensor:

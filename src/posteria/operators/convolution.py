@@ -92,7 +92,6 @@ def _along(path: Tensor, size: int) -> Tensor:
 
 
 def _check_kernel(kernel: Tensor, shape: Sequence[int], operator: str) -> tuple[int, ...]:
-    """The shape of a picture that a kernel can blur."""
     shape = picture_shape(shape, operator)
     if kernel.ndim != 2 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
         raise ShapeError(f"A kernel has two odd sides; this one has shape {tuple(kernel.shape)}.")

@@ -197,7 +197,6 @@ def ranking(like: Sequence[tuple[float, Row]], column: str) -> list[str]:
 
 
 def _why(name: str, like: Sequence[tuple[float, Row]], column: str) -> str:
-    """What was measured, in a sentence."""
     parts = []
     for weight, row in sorted(like, key=lambda pair: -pair[0])[:NAMED]:
         ratios = row.ratios[column]

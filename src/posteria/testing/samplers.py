@@ -108,7 +108,6 @@ def check_sampler(
 
 
 def _kinds(thing: Any) -> list[type]:
-    """The dataclasses of which a configuration is made."""
     if not is_dataclass(thing):
         return []
     inner = [_kinds(getattr(thing, field.name)) for field in fields(thing)]

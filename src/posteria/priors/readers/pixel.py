@@ -85,7 +85,6 @@ def _space(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> Space:
-    """The space of pictures, in float32 at least."""
     native = config.get("sample_size")
     if size is None:
         if native is None:

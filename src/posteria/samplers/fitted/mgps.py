@@ -132,7 +132,6 @@ class MGPS(PosteriorSampler[State]):
         warm: bool,
         rng: Rng,
     ) -> Tensor:
-        """Draw the midpoint from the fitted Gaussian."""
         sigma, middle = levels
         lowest = self.schedule.lowest
         weight, std = bridge(0.0, middle, sigma)
@@ -166,5 +165,4 @@ class MGPS(PosteriorSampler[State]):
         return fit(score, reference, start, rng, steps=steps, lr=self.lr, scale=scale).draw(rng)
 
     def _unit(self, std: Level, sigma: float) -> Level:
-        """The unit of the optimiser's steps."""
         return math.sqrt(1 + sigma**2) if "units" in self.as_published else std

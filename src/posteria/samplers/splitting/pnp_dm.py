@@ -111,7 +111,6 @@ class PnPDM(PosteriorSampler[ScaledState]):
         return x
 
     def _levels(self, rho: float) -> list[float]:
-        """The levels of a run from `rho`."""
         if self.ladder is None:
             return Karras(steps=self.points, sigma_min=LAST * rho, sigma_max=rho).levels()
         return [rho, *(level for level in self.ladder.levels() if level < rho)]

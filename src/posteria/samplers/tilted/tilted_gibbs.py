@@ -123,7 +123,6 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
         return first + self.rounds * list(pairwise(self._round()))
 
     def _round(self) -> Sequence[float]:
-        """The levels of a round."""
         if not isinstance(self.schedule, RangeSchedule):
             return ()
         return replace(self.schedule, steps=self.round_steps, sigma_max=self.sigma_star).levels()
