@@ -1,6 +1,7 @@
 """All samplers on pictures whose posteriors are known exactly: results are kept, and docs/pictures.md is made of them.
 
 python benchmarks/pictures.py draw --truths 2     # goes on where it was stopped; an hour a truth on one core
+python benchmarks/pictures.py draw --budget 2000 --samples 256 --samplers "exact draws" tempered
 python benchmarks/pictures.py page
 """
 
@@ -32,6 +33,8 @@ ABOUT = {
     "sr4": "49 averages of 4 x 4 pixels",
     "blur": "a Gaussian blur, 784 numbers",
 }
+# Evaluations and samples of the tables of all samplers, and of that of populations.
+ALL, POPULATIONS = (400, 32), (2000, 256)
 COLUMNS = {
     "ratio": "distance / floor",
     "mean_error": "mean error (sd)",
@@ -118,6 +121,11 @@ def certified(found: list[Row]) -> bool:
     )
 
 
+def at(kept: list[Row], size: tuple[int, int]) -> list[Row]:
+    """The rows of as many evaluations and samples."""
+    return [row for row in kept if (row["budget"], row["n"]) == size]
+
+
 def of(kept: list[Row], name: str, task: str) -> list[Row]:
     """The rows of a sampler on a task, one a truth."""
     return [row for row in kept if row["sampler"] == name and row["task"] == task]
@@ -180,10 +188,22 @@ def sizes(kept: list[Row]) -> Table:
     return Table("", ["sampler", "certified", "not certified"], lines)
 
 
+def populations(kept: list[Row]) -> Table:
+    """Whole populations on each task where they were drawn, beside as many exact draws."""
+    lines = []
+    for task in ABOUT:
+        for name in ordered(kept) if of(kept, "tempered", task) else []:
+            found = of(kept, name, task)
+            lines.append([task, *_detail(name, found), str(len(found))])
+    head = ["task", "sampler", *COLUMNS.values(), "evaluations + vjps", "truths"]
+    return Table("", head, lines)
+
+
 def page() -> None:
     """Put the tables between their marks."""
-    kept = rows(KEPT)
+    kept, whole = at(rows(KEPT), ALL), at(rows(KEPT), POPULATIONS)
     parts = {
+        "tempered": populations(whole).markdown(),
         "pictures": "\n\n".join(table.markdown() for table in tables(kept)),
         "sizes": sizes(kept).markdown(),
     }

@@ -35,15 +35,20 @@ def test_the_page_says_who_is_certified(tmp_path: Path, monkeypatch: pytest.Monk
         "dps": {"mode_weight_error": 0.3},
         "sda": {"ratio": 1.4},
     }
+    size = {"budget": 400, "n": 32}
     rows: list[dict[str, Any]] = [
-        {"truth": truth, "task": "box", "sampler": name, **good, **change}
+        {"truth": truth, "task": "box", "sampler": name, **size, **good, **change}
         for name, change in changes.items()
         for truth in range(2)
     ]
-    rows.append({"truth": 0, "task": "box", "sampler": "pigdm", **good})
-    rows.append({"truth": 1, "task": "box", "sampler": "pigdm", "note": "It diverged."})
+    rows.append({"truth": 0, "task": "box", "sampler": "pigdm", **size, **good})
+    rows.append({"truth": 1, "task": "box", "sampler": "pigdm", **size, "note": "It diverged."})
+    whole = {"truth": 0, "task": "box", "sampler": "tempered", "budget": 2000, "n": 256}
+    rows.append(whole | good | {"ratio": 1.02})
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "pictures.md").write_text("Before\n<!-- pictures -->\n<!-- /pictures -->\n")
+    (tmp_path / "pictures.md").write_text(
+        "<!-- pictures -->\n<!-- /pictures -->\n<!-- tempered -->\n<!-- /tempered -->\n"
+    )
     (tmp_path / "samplers.md").write_text("<!-- sizes -->\n<!-- /sizes -->\n")
     monkeypatch.setattr(pictures, "KEPT", tmp_path / "rows.jsonl")
     monkeypatch.setattr(pictures, "DOCS", tmp_path)
@@ -53,4 +58,6 @@ def test_the_page_says_who_is_certified(tmp_path: Path, monkeypatch: pytest.Monk
     assert "| daps | 1.10 |" in text and "| dps | 1.10 |" in text and "| pigdm | - |" in text
     sizes = (tmp_path / "samplers.md").read_text()
     assert "| mmps | box 1.10 (1.00) | - |" in sizes and "| daps | - | box 1.10 (2.00) |" in sizes
+    # Catches: samples of a larger budget among those of the smaller one.
+    assert "| box | tempered | 1.02 |" in text and "| tempered | **" not in text
     assert math.isnan(pictures.mean([], "ratio"))

@@ -70,9 +70,10 @@ def reach(prior: Denoiser) -> float:
 
 
 def _reach(prior: Denoiser) -> float:
-    x = prior_draws(prior).repeat(REPEATS, *(1,) * len(prior.space.shape))
+    draws = prior_draws(prior)
+    x = draws.repeat(REPEATS, *(1,) * len(prior.space.shape))
     rng = Rng(range(len(x)), x.device, stream=STREAM)
-    level = max(float(x.var(0).mean().sqrt()), LEAST) / RATIO ** (PLACES - 3)
+    level = max(float(draws.var(0).mean().sqrt()), LEAST) / RATIO ** (PLACES - 3)
     best, left = level / RATIO, False
     for _ in range(PLACES):
         noise, probe = rng.normal_like(x), NEAR * level * rng.normal_like(x)
