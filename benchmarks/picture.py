@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE, GAP, TEXT = 128, 8, 24
+SIDE, GAP, TEXT = 160, 8, 24
 
 
 def panel(path: Path) -> Image.Image:
@@ -16,8 +16,8 @@ def panel(path: Path) -> Image.Image:
 
 
 def panels(run: Path) -> list[tuple[Path, str]]:
-    """Truth and measurement, six samples, mean and standard deviation, with their captions."""
-    seeds = np.load(run / "samples.npz")["seeds"][:6]
+    """Truth and measurement, four samples, mean and standard deviation, with their captions."""
+    seeds = np.load(run / "samples.npz")["seeds"][:4]
     named = [("truth", "truth"), ("measurement", "measurement")]
     named += [(f"samples/{seed}", "samples" if i == 0 else "") for i, seed in enumerate(seeds)]
     named += [("mean", "mean"), ("std", "uncertainty")]

@@ -43,8 +43,8 @@ one in ten grey; batches of {batch} |
 | values | in [-1, 1] |
 | weights | half precision, sha256 {sha256} |
 
-Mean PSNR in dB of {held} flowers of held-out photographers (the middle 128 x 128 pixels of one in eight) \
-as training went on:
+Mean PSNR in dB of {held} flowers of held-out photographers as training went on
+(the middle 128 x 128 pixels of one in eight):
 
 | crops | {levels} |
 |---|{rules}|

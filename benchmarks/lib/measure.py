@@ -14,6 +14,7 @@ from torch import Tensor
 from posteria.core.meter import Meter, peak_memory
 from posteria.diffusion.scale import prior_draws
 from posteria.samplers.base import Sampler
+from posteria.samplers.particles.exact import Exact
 from posteria.samplers.particles.tempered.reflection import reach
 from posteria.samplers.particles.tempered.sampler import Tempered
 from posteria.target import Posterior
@@ -73,6 +74,8 @@ def measure(
         prior_draws(target.prior)
         if isinstance(sampler, Tempered) and sampler.reach is None:
             reach(target.prior)
+        if isinstance(sampler, Exact):
+            sampler.init(*sampler.arrange(target, seeds))
     before, device = replace(meter), torch.device(target.space.device)
     held, started = reset_peak(device), time.perf_counter()
     drawn = sampler.run(target, seeds)

@@ -111,7 +111,7 @@ def restore(
     prior: Annotated[
         str | None,
         o.model(
-            "Prior; see `posteria list priors`; default: photo-bf, of photographs. Or diffusers:FOLDER-OR-HUB-NAME."
+            "Prior; see `posteria list priors`; default: photo, of photographs. Or diffusers:FOLDER-OR-HUB-NAME."
         ),
     ] = None,
     size: o.Size = None,
@@ -119,7 +119,10 @@ def restore(
     prompt: o.Prompt = None,
     negative: o.Negative = None,
     weight: Annotated[float, o.model("Power of the class or the text; 1 is its own law.")] = 1.0,
-    sampler: o.PosteriorSampler = "mgdm",
+    sampler: Annotated[
+        str | None,
+        o.sampler("See `posteria list samplers`. Or auto; default: mgdm, of photographs mmps."),
+    ] = None,
     preset: o.Preset = None,
     steps: o.Steps = None,
     budget: o.Budget = None,

