@@ -159,8 +159,9 @@ def test_wrong_input_ends_in_one_sentence(
     drawn: list[int] = []
     monkeypatch.setattr(po.MGDM, "step", lambda *_: drawn.append(1))
     given = words.split()
-    if not words.startswith("-") and "--prior" not in words:
-        given += ["--prior", "digits", *([] if "--task" in words else ["--task", "inpaint"])]
+    if "--prior" not in words and "--record" not in words:
+        given += ["--prior", "digits"]
+        given += [] if "--task" in words or words.startswith("-") else ["--task", "inpaint"]
     assert posteria("restore", *given, monkeypatch=monkeypatch) == 1
     error = capsys.readouterr().err
     assert WRONG[words] in error
@@ -283,5 +284,6 @@ def test_other_weights_are_noticed(
 
     tampered = dataclasses.replace(SHIPPED["digits"], sha256="0" * 64)
     monkeypatch.setitem(SHIPPED, "digits", tampered)
-    assert posteria("restore", "--out", tmp_path / "run", monkeypatch=monkeypatch) == 1
+    words = ["restore", "--prior", "digits", "--out", tmp_path / "run"]
+    assert posteria(*words, monkeypatch=monkeypatch) == 1
     assert "is not the file it should be: its SHA-256 is" in capsys.readouterr().err

@@ -178,7 +178,19 @@ def test_a_run_states_the_certificate_of_its_sampler(
     # Catches: the certificate of another sampler, task or noise; one that is made later and never seen.
     shelf = tmp_path / "shelf"
     shelf.mkdir()
-    words = ["restore", "--sampler", "dps", "--steps", "3", "--samples", "1", "--sigma", "0.1"]
+    words = [
+        "restore",
+        "--prior",
+        "digits",
+        "--sampler",
+        "dps",
+        "--steps",
+        "3",
+        "--samples",
+        "1",
+        "--sigma",
+        "0.1",
+    ]
     words += ["--certificate", str(shelf), "--out", str(tmp_path / "run")]
     assert posteria(*words) == 0
     assert (

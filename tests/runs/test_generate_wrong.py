@@ -34,7 +34,7 @@ WRONG = {
     "--label 3 --classifier emoji": "There is no classifier 'emoji'",
     "--label 3 --classifier digits --size 32x32": "sees pictures of shape (1, 28, 28)",
     "--label 3 --rule linear_ag --solver heun": "LinearAG needs a solver of one evaluation a step",
-    "--label 3 --rule linear_ag --weight 0.5": "its weight is at least 1",
+    "--label 3 --rule linear_ag --weight 0.5": "needs a weight of at least 1; weight=0.5",
     "--label 3 --rule tilted --set sigma_star=500": "500 is not",
     "--label 3 --rule tilted --solver heun": "has a scheme of its own; leave --solver out",
     "--label 3 --solver hen": "no solver 'hen'; there are",

@@ -3,6 +3,7 @@
 import pytest
 
 import posteria as po
+from posteria.runs.request import Restore
 from posteria.runs.settings import choose_sampler
 
 
@@ -29,3 +30,18 @@ def test_settings_are_values_of_the_sampler() -> None:
 def test_values_of_another_kind_are_refused(text: str) -> None:
     with pytest.raises(po.InputError, match="gibbs takes int, such as 1"):
         choose_sampler("mgdm", None, None, {"gibbs": text})
+
+
+def test_what_is_not_named_is_that_of_photographs() -> None:
+    # Catches: steps, a budget or settings of one's own that a default replaces; a default that reaches other priors.
+    few = Restore(input="a.png", task="sr").named()
+    assert (few.prior, few.sampler, few.steps) == ("photo", "mmps", 32)
+    assert few.settings == {"iterations": "2"}
+    for own in ({"steps": 0}, {"budget": 50}, {"settings": {"eta": "0.0"}}):
+        named = Restore(input="a.png", task="sr", **own).named()
+        assert named.sampler == "mmps" and {**vars(named), **own} == vars(named)
+    assert Restore(input="a.png", prior="digits").named().sampler == "mgdm"
+    assert Restore(input="a.png", sampler="daps").named().steps is None
+    shown = Restore().named()
+    assert (shown.prior, shown.task, shown.simulate) == ("photo", "sr", True)
+    assert Restore(prior="digits").named().task == "inpaint"

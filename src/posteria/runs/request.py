@@ -264,10 +264,10 @@ class Restore(Measured):
             named = replace(named, task=self.task or task, simulate=True)
         if named.sampler:
             return named
-        own = self.preset or self.steps or self.budget or self.settings
-        if named.prior == PHOTOGRAPHS and not own:
-            return replace(named, **OF_PHOTOGRAPHS)
-        return replace(named, sampler="mmps" if named.prior == PHOTOGRAPHS else "mgdm")
+        if named.prior != PHOTOGRAPHS:
+            return replace(named, sampler="mgdm")
+        own = self.settings or {self.preset, self.steps, self.budget} != {None}
+        return replace(named, **({"sampler": "mmps"} if own else OF_PHOTOGRAPHS))
 
     @override
     def repeated(self, folder: Path) -> Self:
