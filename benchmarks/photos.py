@@ -311,6 +311,8 @@ def tables(kept: list[Row]) -> dict[str, str]:
     sections = []
     for task, (about, *_) in TASKS.items():
         found, count = of("restore", task, METHODS)
+        if count < 2:
+            continue
         lines = [
             [method, *(_mean(rows, key, digits) for key, (_, digits) in COLUMNS.items())]
             for method, rows in found.items()
