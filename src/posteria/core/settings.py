@@ -92,6 +92,8 @@ class Settings(abc.ABCMeta):
         for switch, (old, value) in switches.items():
             if old in keywords:
                 _switch(cls.__name__, keywords, switch, old, value)
+        # What a class checks of its settings together comes after what holds for each.
+        cls._check_limits(keywords)
         try:
             made = super().__call__(*args, **keywords)
         except TypeError as error:
@@ -108,16 +110,18 @@ class Settings(abc.ABCMeta):
         for switch in getattr(made, "as_published", ()):
             if switch not in switches:
                 raise unknown(f"switch of {cls.__name__}", switch, switches)
+        cls._check_limits(vars(made))
+        return made
+
+    def _check_limits(cls, given: Mapping[str, Any]) -> None:
         for name, interval, optional, whole in _limits(cls) if is_dataclass(cls) else ():
-            value = getattr(made, name)
-            holds, words = _within(interval)
-            if value is None and optional:
+            if name not in given or ((value := given[name]) is None and optional):
                 continue
+            holds, words = _within(interval)
             number = isinstance(value, Integral if whole else SupportsFloat)
             if not (number and holds(float(value))):
                 kind = "None, or " * optional + "an integer, " * whole
                 raise InputError(f"{name} of {cls.__name__} is {kind}{words}; {value!r} is not.")
-        return made
 
 
 def brief(value: object) -> str:
