@@ -9,7 +9,7 @@ from torch import Tensor
 
 import posteria as po
 from helpers import F64, gaussian, linear_posterior, normal
-from posteria.linear_gaussian import LinearProblem, gaussian_problem, linear, posterior_mean
+from posteria.linear_gaussian import Linear, Problem, gaussian_problem, linear, posterior_mean
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
 from posteria.samplers.fitted.dcps import DCPS
@@ -273,8 +273,10 @@ def test_a_blur_is_solved_at_the_highest_level(name: str) -> None:
     # Catches: conjugate gradients that stop early there, and take seconds a picture.
     target, truth = blurred(14, F64)
     arranged, _ = po.samplers.SAMPLERS[name]().arrange(target, [0])
-    solved_by = isinstance(arranged, LinearProblem)
-    known = arranged.likelihood if solved_by else linear(arranged, "This test")
+    if isinstance(arranged, Problem):
+        known = Linear(arranged.operator, arranged.std)
+    else:
+        known = linear(arranged, "This test")
     mean = posterior_mean(known, arranged.y, 0.5 * truth, 157.0**2)
     assert (mean - solved(target, 0.5 * truth, 157.0)).square().mean().sqrt() < 1e-8 * 157.0
 
