@@ -73,7 +73,7 @@ def photographs(data: Path) -> dict[str, Tensor]:
 
 @cache
 def prior(name: str) -> po.Network:
-    """A prior of photographs; half precision of its network changes no figure of the tables by .02 dB."""
+    """A prior of photographs; in half precision where that is fast."""
     dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
     loaded = po.load_prior(name, size=(SIDE, SIDE), dtype=dtype)
     assert isinstance(loaded, po.Network)

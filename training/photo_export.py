@@ -39,7 +39,7 @@ A prior of colour photographs of any size: EDM's preconditioning around a U-Net 
 scenes of up to 1024 pixels, none of them share-alike; CREDITS.txt has all of them |
 | recipe | `training/photo.py`: crops of {side} x {side} pixels, scaled, flipped, turned, \
 one in ten grey; batches of {batch} |
-| training | {seen} crops, {minutes} minutes on one CPU core{half}; it resumes |
+| training | {seen} crops, {minutes} minutes on {how}; it resumes |
 | values | in [-1, 1] |
 | weights | half precision, sha256 {sha256} |
 
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the .npz files")
     parser.add_argument("--run", type=Path, required=True, help="folder that photo.py wrote")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--how", required=True, help="on what it was trained, for its card")
     options = parser.parse_args()
     data, out = photographs(options.data, SIDE), options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ def main() -> None:
             batch=RECIPE.batch,
             seen=log[-1]["seen"],
             minutes=round(log[-1]["seconds"] / 60),
-            half=", convolutions in bfloat16",
+            how=options.how,
             sha256=sha256,
             held=len(data.middle(128)[::8]),
             levels=" | ".join(f"noise {level} of 255" for level in LEVELS),

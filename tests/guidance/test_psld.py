@@ -26,18 +26,21 @@ def encode(x: Tensor) -> Tensor:
     return z + 0.1 * z.sin()
 
 
-def posterior(encoder: Any = encode, std: float = 0.3) -> po.Posterior:
+def posterior(encoder: Any = encode, std: Any = 0.3) -> po.Posterior:
     prior = po.Gaussian(normal(LATENTS), random_covariance(LATENTS))
     latent = Latent(prior, Decoder(decode, prior.space, (SIGNALS,), encoder))
     operator = po.operators.Matrix(normal(3, SIGNALS, seed=5))
     return po.Posterior(latent, po.GaussianLikelihood(operator, std=std), normal(3, seed=7))
 
 
-def test_without_gluing_it_is_dps() -> None:
-    # Catches: a residual in other units, a push at another place.
+@pytest.mark.parametrize(
+    "std", [0.3, torch.tensor([0.1, 0.3, 2.0], dtype=F64)], ids=["one", "several"]
+)
+def test_without_gluing_it_is_dps(std: Any) -> None:
+    # Catches: a residual in other units, noise of each entry that is not looked at, a push at another place.
     schedule = po.Karras(steps=8)
     draws = [
-        po.Guided(rule=rule, solver=po.DDIM(1.0), schedule=schedule).sample(posterior(), 5)
+        po.Guided(rule=rule, solver=po.DDIM(1.0), schedule=schedule).sample(posterior(std=std), 5)
         for rule in (PSLD(omega=0.3, gamma=0.0), DPS(zeta=0.3))
     ]
     assert torch.allclose(*draws, rtol=1e-9, atol=1e-9)

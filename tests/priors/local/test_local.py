@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,14 +72,14 @@ def test_windows_are_the_whole_picture(make: type[LocalUNet], size: tuple[int, i
 
 def test_windows_of_the_network_that_ships_have_its_bits() -> None:
     # Catches: blending at the edges of windows. Whole sides, at which the library's convolutions sum in one order.
-    net = Windowed(card_net(), 32)
+    net = Windowed(net_of("photo-bf", 96, 96), 32)
     x, time = picture(96, 96).float(), torch.zeros(1)
     assert torch.equal(net(x, time), net.net(x, time))
 
 
 def test_windows_of_photo_have_its_bits() -> None:
     # Catches: a reach that is too short by a convolution, normalisation over space, a derivative without its own halo.
-    net = po.load_prior("photo", size=(320, 64)).module.net  # type: ignore[attr-defined]
+    net = net_of("photo", 320, 64)
     x, time = picture(320, 64).float(), torch.full((1,), -0.3)
     whole, windows = (linalg.vjp(partial(f, time=time), x) for f in (net, Windowed(net, 64)))
     assert Windowed(net, 64).halo == 112
@@ -87,9 +88,9 @@ def test_windows_of_photo_have_its_bits() -> None:
     assert torch.equal(windows[1](v), whole[1](v))
 
 
-def card_net() -> BiasFree:
-    prior = po.load_prior("photo-bf", size=(96, 96))
-    return prior.module.net  # type: ignore[attr-defined, no-any-return]
+def net_of(name: str, height: int, width: int) -> Any:
+    prior: Any = po.load_prior(name, size=(height, width))
+    return prior.module.net
 
 
 def test_windows_refuse_gradients_of_weights() -> None:

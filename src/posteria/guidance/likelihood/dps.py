@@ -49,18 +49,18 @@ class DPS(LikelihoodRule):
         x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
         ax0, operator_vjp = operator.vjp(x0)
 
-        residual = _weighted(target.y - ax0, std)
+        residual = weighted(target.y - ax0, std)
         norm = operator.codomain.norm(residual)
         # A residual of exactly 0 has no direction; the push is then 0 and not nan.
         direction = residual / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-        descent = denoiser_vjp(operator_vjp(_weighted(direction, std)))
+        descent = denoiser_vjp(operator_vjp(weighted(direction, std)))
 
         # The iterate of the paper is x / sqrt(1 + sigma^2): its step picks up both factors.
         zeta = self.zeta * math.sqrt((1 + sigma**2) * (1 + sigma_next**2))
         return Estimate(x0, memory, zeta * descent)
 
 
-def _weighted(residual: Tensor, std: float | Tensor) -> Tensor:
+def weighted(residual: Tensor, std: float | Tensor) -> Tensor:
     """Entries weighted by their precision relative to the typical one; one noise level leaves them as they are."""
     if not isinstance(std, Tensor) or std.ndim == 0:
         return residual

@@ -17,6 +17,7 @@ from ...likelihood import GaussianLikelihood
 from ...operators.base import LinearOperator
 from ...target import Posterior
 from ..base import Estimate, LikelihoodRule, Memory, StepInfo
+from .dps import weighted
 
 
 class LatentProblem(NamedTuple):
@@ -25,6 +26,7 @@ class LatentProblem(NamedTuple):
     prior: Denoiser
     decoder: Decoder
     operator: LinearOperator
+    std: float | Tensor
     y: Tensor
     seen: Tensor
 
@@ -71,7 +73,7 @@ class PSLD(LikelihoodRule):
                 f"PSLD needs a linear operator of the decoded signals; {operator.label} is none. DPS takes any."
             )
         seen = operator.pinv(target.y[None])[0]
-        return LatentProblem(target.prior, decoder, operator, target.y, seen)
+        return LatentProblem(target.prior, decoder, operator, likelihood.std, target.y, seen)
 
     @override
     def last(self, target: Posterior) -> int:
@@ -86,14 +88,15 @@ class PSLD(LikelihoodRule):
         decoder, operator = target.decoder, target.operator
         z, denoiser_vjp = target.prior.vjp_once(x, info.sigma)
         signal, decoder_vjp = decoder.vjp(z)
-        residual = target.y - operator(signal)
+        residual = weighted(target.y - operator(signal), target.std)
         glued = signal + target.seen - operator.pinv(operator(signal))
         back, encoder_vjp = linalg.vjp(decoder.encoded, glued, "This encoder")
 
         gap = _direction(decoder.domain, z - back)
         pull = encoder_vjp(gap)
         pull = pull - operator.pinv(operator(pull))
-        toward = operator.adjoint(_direction(operator.codomain, residual))
+        direction = weighted(_direction(operator.codomain, residual), target.std)
+        toward = operator.adjoint(direction)
         descent = denoiser_vjp(
             decoder_vjp(self.omega * toward + self.gamma * pull) - self.gamma * gap
         )
