@@ -41,6 +41,7 @@ def test_what_is_not_named_is_that_of_photographs() -> None:
         named = Restore(input="a.png", task="sr", **own).named()
         assert named.sampler == "mmps" and {**vars(named), **own} == vars(named)
     assert Restore(input="a.png", prior="digits").named().sampler == "mgdm"
+    assert Restore(input="a.png", task="jpeg").named().sampler == "mgdm"
     assert Restore(input="a.png", sampler="daps").named().steps is None
     shown = Restore().named()
     assert (shown.prior, shown.task, shown.simulate) == ("photo", "sr", True)
