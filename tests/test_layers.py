@@ -64,19 +64,23 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 
-def run(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a file that run, those of its functions included; not what is for the type checker alone."""
+def run(node: ast.AST, lazy: bool) -> Iterator[ast.AST]:
+    """The parts of a file that run, those of its functions included; not what is for the type checker alone.
+
+    In a package (`lazy`), that is what runs later.
+    """
     for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")):
+        typing = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+        if lazy or not typing:
             yield child
-            yield from run(child)
+            yield from run(child, lazy)
 
 
 def imported_modules(path: Path) -> set[str]:
     """The files of the package that a file imports, whenever it does."""
     package = path.relative_to(SOURCE).parts[:-1]
     found = set()
-    for node in run(ast.parse(path.read_text())):
+    for node in run(ast.parse(path.read_text()), path.name == "__init__.py"):
         if isinstance(node, ast.ImportFrom) and node.level:
             above = package[: len(package) - (node.level - 1)]
             base = ".".join([*above, *filter(None, [node.module])])

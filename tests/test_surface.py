@@ -50,15 +50,21 @@ def test_a_flat_name_is_one_object(name: str) -> None:
 
 def test_type_checkers_know_the_same_names() -> None:
     # Catches: a name that works and that mypy and an editor refuse, or the reverse.
-    tree = ast.parse((SOURCE / "__init__.py").read_text())
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    known = {
-        alias.asname or alias.name: node.module
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert known == {**dict.fromkeys(ROOMS), **NAMES}
+    def known(package: str) -> dict[str, str]:
+        tree = ast.parse((SOURCE / package / "__init__.py").read_text())
+        block = next(node for node in tree.body if isinstance(node, ast.If))
+        return {
+            alias.asname or alias.name: f"{'.' * node.level}{node.module or ''}"
+            for node in block.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+
+    flat = {name: f".{module}" for name, module in NAMES.items()}
+    assert known("") == {**dict.fromkeys(ROOMS, "."), **flat}
+    for name, module in known("priors").items():
+        home = importlib.import_module(module, "posteria.priors")
+        assert getattr(po.priors, name) is getattr(home, name)
 
 
 @pytest.mark.parametrize("old", MOVED)

@@ -1,5 +1,6 @@
 """What `posteria.NAME` is, and where it is when it is asked for."""
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -36,3 +37,15 @@ def resolve(name: str) -> Any:
     if name in ROOMS:
         return import_module(f"posteria.{name}")
     return getattr(import_module(f"posteria.{NAMES[name]}"), name)
+
+
+def later(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's `__getattr__` that imports what is asked for, from its module; `homes`: names by module."""
+    modules = {name: module for module, names in homes.items() for name in names.split()}
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(modules[name], package), name)
+
+    return get

@@ -93,7 +93,7 @@ def test_cite_prints_what_po_cite_does(
 
 
 def test_help_names_everything_without_loading_pytorch() -> None:
-    # Catches: an import of PyTorch on the way to a help text, a version or a completion.
+    # Catches: an import of PyTorch on the way to a help text, a version, a completion or cards.
     code = """
 import sys
 from posteria.cli import main
@@ -117,6 +117,7 @@ finally:
         assert word in text
     assert call("-h") == text
     assert call("--version").strip() == call("version").strip() == po.__version__
+    assert "guided-diffusion" in call("list", "priors")
     for command in ("restore", "generate"):
         text = " ".join(call(command, "-h").split())
         assert "Example: posteria" in text and "3 the samples are not finite" in text

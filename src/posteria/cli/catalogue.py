@@ -1,4 +1,4 @@
-"""What `posteria list` prints."""
+"""What `posteria list` prints. Only the lists of classes load PyTorch."""
 
 import inspect
 from dataclasses import dataclass, field
@@ -8,11 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..core.errors import unknown
-from ..guidance import RULES
-from ..modalities import MODALITIES
 from ..priors import PUBLISHED, SHIPPED
-from ..runs.settings import by_classifier
-from ..samplers import POSTERIOR_SAMPLERS, TILTED_SAMPLERS
 from .output import say, say_json
 
 AUTO = (
@@ -106,6 +102,8 @@ def _priors() -> Listing:
 
 
 def _samplers() -> Listing:
+    from ..samplers import POSTERIOR_SAMPLERS
+
     rows = {
         name: {
             "method": _first_line(kind),
@@ -119,6 +117,10 @@ def _samplers() -> Listing:
 
 
 def _rules() -> Listing:
+    from ..guidance import RULES
+    from ..runs.settings import by_classifier
+    from ..samplers import TILTED_SAMPLERS
+
     kinds: dict[str, Any] = {**RULES, **TILTED_SAMPLERS}
     rows = {
         name: {"method": _first_line(kind), "needs": kind.needs} for name, kind in kinds.items()
@@ -131,6 +133,8 @@ def _rules() -> Listing:
 
 
 def _operators() -> Listing:
+    from ..modalities import MODALITIES
+
     rows = {
         name: {
             "what happens": task.about,

@@ -1,13 +1,37 @@
-"""Trained priors: those that ship with the package, folders and pipelines of diffusers; a classifier of digits."""
+"""Trained priors: those that ship with the package, folders and pipelines of diffusers; a classifier of digits.
 
-from ..latent import Decoder as Decoder, Latent as Latent
-from .adapters import from_denoiser as from_denoiser
+What needs PyTorch is imported when it is first used: cards alone do not load it.
+"""
+
+from typing import TYPE_CHECKING
+
+from .._names import later
 from .card import PUBLISHED as PUBLISHED, SHIPPED as SHIPPED, Card as Card
-from .classifier import CLASSIFIERS as CLASSIFIERS, load_classifier as load_classifier
-from .load import card_of as card_of, load_prior as load_prior, prior_sha256 as prior_sha256
-from .pipeline.draw import decode as decode, sample_pipeline as sample_pipeline
-from .pipeline.given import Given as Given
-from .pipeline.reading import from_diffusers as from_diffusers
-from .pipeline.schedules import GivenLevels as GivenLevels, schedule_of as schedule_of
-from .pipeline.texts import Embeddings as Embeddings, Prompt as Prompt
-from .readers import READERS as READERS, Reader as Reader
+
+if TYPE_CHECKING:
+    from ..latent import Decoder as Decoder, Latent as Latent
+    from .adapters import from_denoiser as from_denoiser
+    from .classifier import CLASSIFIERS as CLASSIFIERS, load_classifier as load_classifier
+    from .load import card_of as card_of, load_prior as load_prior, prior_sha256 as prior_sha256
+    from .pipeline.draw import decode as decode, sample_pipeline as sample_pipeline
+    from .pipeline.given import Given as Given
+    from .pipeline.reading import from_diffusers as from_diffusers
+    from .pipeline.schedules import GivenLevels as GivenLevels, schedule_of as schedule_of
+    from .pipeline.texts import Embeddings as Embeddings, Prompt as Prompt
+    from .readers import READERS as READERS, Reader as Reader
+else:
+    __getattr__ = later(
+        __name__,
+        {
+            "..latent": "Decoder Latent",
+            ".adapters": "from_denoiser",
+            ".classifier": "CLASSIFIERS load_classifier",
+            ".load": "card_of load_prior prior_sha256",
+            ".pipeline.draw": "decode sample_pipeline",
+            ".pipeline.given": "Given",
+            ".pipeline.reading": "from_diffusers",
+            ".pipeline.schedules": "GivenLevels schedule_of",
+            ".pipeline.texts": "Embeddings Prompt",
+            ".readers": "READERS Reader",
+        },
+    )
