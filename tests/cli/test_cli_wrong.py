@@ -106,7 +106,7 @@ WRONG = {
     "--samples 1000000000000": "A seed is an integer from 0 to below 2^32",
     "--seed -1": "A seed is an integer from 0",
     "--label 10": "from 0 to 9; 10 is not",
-    "--size 30": "--size takes HEIGHTxWIDTH",
+    "--size 30": "digits draws pictures: size=(height, width), or --size HEIGHTxWIDTH; 30 is not",
     "--size 30x29": "multiples of 4; 30 x 29 is not",
     "--task sr --factor 5": "Blocks of 5 x 5 do not tile",
     "--task jpeg --quality 0": "quality of a JPEG is 1 to 100",

@@ -36,7 +36,10 @@ Prior = Annotated[
     str, model("Prior; see `posteria list priors`. Or diffusers:FOLDER-OR-HUB-NAME.")
 ]
 Size = Annotated[
-    str | None, model("HEIGHTxWIDTH, to run a prior at another size than it was trained at.")
+    str | None,
+    model(
+        "HEIGHTxWIDTH, or the LENGTH of a signal, to run a prior at another size than it was trained at."
+    ),
 ]
 Task = Annotated[str, task("Degradation; see `posteria list operators`.")]
 Mask = Annotated[
@@ -173,14 +176,17 @@ def _flag(name: str) -> str:
     return names.get(name, f"--{name.replace('_', '-')}")
 
 
-def size_of(text: str | None) -> tuple[int, int] | None:
-    """Height and width from HEIGHTxWIDTH."""
+def size_of(text: str | None) -> tuple[int, ...] | None:
+    """Height and width from HEIGHTxWIDTH, or a length."""
     if text is None:
         return None
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise InputError(f"--size takes HEIGHTxWIDTH in pixels, such as 96x64; {text!r} is not.")
-    return int(height), int(width)
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise InputError(
+            "--size takes HEIGHTxWIDTH in pixels, such as 96x64, or the length of a signal, such as 1000; "
+            f"{text!r} is not."
+        )
+    return tuple(map(int, sides))
 
 
 def pairs(texts: list[str] | None, flag: str = "--set") -> dict[str, str]:

@@ -32,7 +32,7 @@ def load_prior(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    size: tuple[int, int] | None = None,
+    size: int | tuple[int, ...] | None = None,
     sha256: str | None = None,
     shift: int = 0,
     null: Condition | None = None,
@@ -46,7 +46,7 @@ def load_prior(
             back as a `Latent`); or `adm:FILE.pt`, a state dict of guided-diffusion.
         device: Where the network and the samples live.
         dtype: Of the network; samples are in float32 at least.
-        size: Height and width, if another than the network was trained at.
+        size: Height and width of a picture, or the length of a signal, if another than the network was trained at.
         sha256: The weights must have this SHA-256; of several files, that of their hashes in order.
         shift: For networks with a DDPM table; see `posteria.diffusion.Epsilon`.
         null: What stands for no condition in a network of texts, if not the pipeline's own.
@@ -67,7 +67,13 @@ def load_prior(
     for expected in {sha256, card.sha256} - {None}:
         check_hash(weight_files(files), str(expected))
     reader = reader_of(files) if card.where == "hub" else card.reader
-    prior = READERS[reader](files, device=device, dtype=dtype, size=size)
+    sides = (size,) if isinstance(size, int) else size
+    require(
+        sides is None or len(sides) == 2 or reader == "local",
+        f"{card.name} draws pictures: size=(height, width), or --size HEIGHTxWIDTH; "
+        f"{' x '.join(map(str, sides or ()))} is not.",
+    )
+    prior = READERS[reader](files, device=device, dtype=dtype, size=sides)
     prior = prior if null is None else with_null(prior, null)
     if checkpoint:
         _checkpoint(prior)

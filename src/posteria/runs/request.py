@@ -41,7 +41,7 @@ class Request:
 
     Args:
         prior: Name of the prior.
-        size: Height and width, if not those that the prior was trained at.
+        size: Height and width, or the length of a signal, if not those that the prior was trained at.
         label: Class that the prior is conditioned on.
         prompt: Text that it is conditioned on, in place of a class.
         negative: Text that stands for no condition.
@@ -66,7 +66,7 @@ class Request:
     grows: ClassVar[tuple[str, ...]] = ("samples",)
 
     prior: str = "digits"
-    size: tuple[int, int] | None = None
+    size: tuple[int, ...] | None = None
     label: int | None = None
     prompt: str | None = None
     negative: str | None = None

@@ -1,115 +1,165 @@
-"""Denoising networks whose answer at a pixel depends on a bounded neighbourhood alone, for pictures of any size."""
+"""Denoising networks whose answer depends on a bounded neighbourhood alone: pictures and signals of any size."""
 
-import itertools
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from operator import mul
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from ...core.errors import require
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}
+
+
+def fold(x: Tensor, side: int) -> Tensor:
+    """So many neighbours along each axis to channels, `[n, c, *sides]` to `[n, c * side^axes, *sides / side]`."""
+    if x.ndim == 4:
+        return nn.functional.pixel_unshuffle(x, side)
+    n, channels, steps = x.shape
+    return x.reshape(n, channels, -1, side).transpose(2, 3).reshape(n, -1, steps // side)
+
+
+def unfold(x: Tensor, side: int) -> Tensor:
+    """The inverse of `fold`."""
+    if x.ndim == 4:
+        return nn.functional.pixel_shuffle(x, side)
+    n, _, steps = x.shape
+    return x.reshape(n, -1, side, steps).transpose(2, 3).reshape(n, -1, steps * side)
+
 
 class Block(nn.Module):
     """Two convolutions around which the input goes on; the noise level scales and shifts channels between them."""
 
-    def __init__(self, width: int, embedding: int) -> None:
+    def __init__(self, width: int, embedding: int, kernel: int, axes: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        convolution = CONVOLUTIONS[axes]
+        self.first = convolution(width, width, kernel, padding=kernel // 2)
+        self.second = convolution(width, width, kernel, padding=kernel // 2)
         self.level = nn.Linear(embedding, 2 * width)
         nn.init.zeros_(self.second.weight)
 
     @override
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        scale, shift = self.level(level)[:, :, None, None].chunk(2, 1)
+        at = self.level(level)
+        scale, shift = at.reshape(*at.shape, *(1,) * (x.ndim - 2)).chunk(2, 1)
         inner = self.first(nn.functional.silu(x)) * (1 + scale) + shift
         out: Tensor = x + self.second(nn.functional.silu(inner))
         return out
 
 
 class LocalUNet(nn.Module):
-    """A U-Net without attention and without normalisation over space, so that windows can be cut out of a picture.
+    """A U-Net without attention and without normalisation over space or time, so that windows can be cut out.
 
     Args:
-        channels: Of a picture.
-        widths: Channels of each level, of which each has half the sides of the one before.
+        channels: Of a picture or signal.
+        widths: Channels of each level.
         blocks: Residual blocks of each level on the way down (the last level: in all), and again on the way up.
-        patch: So many pixels, squared, are folded to channels.
+        patch: So many neighbours along each axis are folded to channels.
+        kernel: Of the convolutions, odd.
+        strides: By how much each level is coarser than the one before; 2 unless they are given.
+        axes: 2 for pictures, 1 for signals in time.
+
+    Raises:
+        InputError: If the kernel is even, or the lengths of widths, blocks and strides do not fit.
     """
 
     def __init__(
         self,
         channels: int = 3,
-        widths: tuple[int, ...] = (64, 128, 192),
-        blocks: tuple[int, ...] = (2, 2, 3),
+        widths: Sequence[int] = (64, 128, 192),
+        blocks: Sequence[int] = (2, 2, 3),
         patch: int = 2,
+        kernel: int = 3,
+        strides: Sequence[int] | None = None,
+        axes: int = 2,
     ) -> None:
         super().__init__()
-        self.patch, self.apart = patch, False
-        self.widths, self.blocks = tuple(widths), tuple(blocks)
-        folded, embedding = channels * patch**2, 2 * widths[0]
+        strides = (2,) * (len(widths) - 1) if strides is None else strides
+        require(
+            kernel % 2 == 1 and len(widths) == len(blocks) == len(strides) + 1,
+            "A local U-Net has an odd kernel, as many blocks as widths and a stride less; "
+            f"kernel={kernel}, widths={widths}, blocks={blocks} and strides={strides} are not.",
+        )
+        self.patch, self.kernel, self.axes, self.apart = patch, kernel, axes, False
+        self.widths, self.blocks, self.strides = tuple(widths), tuple(blocks), tuple(strides)
+        convolution = CONVOLUTIONS[axes]
+        folded, embedding = channels * patch**axes, 2 * widths[0]
         self.level = nn.Sequential(
             nn.Linear(32, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
-        self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
-        self.leave = nn.Conv2d(widths[0], folded, 3, padding=1)
-        pairs = list(itertools.pairwise(widths))
-        self.down = nn.ModuleList(
-            self._row(w, n, embedding) for w, n in zip(widths, blocks, strict=True)
+        self.enter = convolution(folded, widths[0], kernel, padding=kernel // 2)
+        self.leave = convolution(widths[0], folded, kernel, padding=kernel // 2)
+        rows = [
+            nn.ModuleList(Block(w, embedding, kernel, axes) for _ in range(n))
+            for w, n in [
+                *zip(widths, blocks, strict=True),
+                *zip(widths[:-1], blocks, strict=False),
+            ]
+        ]
+        self.down, self.up = (
+            nn.ModuleList(part) for part in (rows[: len(widths)], rows[len(widths) :])
         )
-        self.up = nn.ModuleList(
-            self._row(w, n, embedding) for w, n in zip(widths[:-1], blocks, strict=False)
-        )
-        self.narrow = nn.ModuleList(nn.Conv2d(4 * a, b, 1) for a, b in pairs)
-        self.widen = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairs)
+        steps = [(a, b, s**axes) for (a, b), s in zip(pairwise(widths), strides, strict=True)]
+        self.narrow = nn.ModuleList(convolution(s * a, b, 1) for a, b, s in steps)
+        self.widen = nn.ModuleList(convolution(b, s * a, 1) for a, b, s in steps)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
-    @staticmethod
-    def _row(width: int, blocks: int, embedding: int) -> nn.ModuleList:
-        return nn.ModuleList(Block(width, embedding) for _ in range(blocks))
+    @property
+    def coarseness(self) -> tuple[int, ...]:
+        """Pixels along an axis to one of each level."""
+        return tuple(accumulate(self.strides, mul, initial=self.patch))
 
     @property
     def stride(self) -> int:
         """Sides of a picture, and offsets of a window, are multiples of this."""
-        return self.patch << (len(self.widths) - 1)
+        return self.coarseness[-1]
+
+    @property
+    def rows(self) -> list[int]:
+        """Blocks of each level, on both ways."""
+        return [*(2 * n for n in self.blocks[:-1]), self.blocks[-1]]
 
     @property
     def reach(self) -> int:
-        """So many pixels from a pixel, in rows or columns, its answer cannot depend on any other."""
-        rows = [
-            2 * n * (2 if i < len(self.widths) - 1 else 1) << i for i, n in enumerate(self.blocks)
-        ]
+        """So many pixels from a pixel, along an axis, its answer cannot depend on any other."""
+        half = self.kernel // 2
+        inner = sum(
+            2 * half * n * side for n, side in zip(self.rows, self.coarseness, strict=True)
+        )
         # The first and the last convolution, and the pixels that are folded together at the coarsest level.
-        return self.patch * (sum(rows) + 2) + self.stride
+        return inner + 2 * half * self.patch + self.stride
 
     @property
     def footprint(self) -> int:
         """Numbers that a derivative keeps for each pixel: six a channel and block."""
-        last = len(self.widths) - 1
         return sum(
-            6 * width * blocks * (1 if i == last else 2) // (self.patch << i) ** 2 + 1
-            for i, (width, blocks) in enumerate(zip(self.widths, self.blocks, strict=True))
+            6 * width * n // side**self.axes + 1
+            for width, n, side in zip(self.widths, self.rows, self.coarseness, strict=True)
         )
 
     @override
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """The network's output, `[n, channels, height, width]`, of pictures and log sigma / 4, `[n]`."""
+        """The network's output, `[n, channels, *sides]`, of pictures or signals and log sigma / 4, `[n]`."""
         frequencies = torch.exp2(torch.linspace(-2, 4, 16, dtype=time.dtype, device=time.device))
         angles = time[:, None] * frequencies
         # The time is exact where the network is in half precision.
         level = self.level(torch.cat([angles.cos(), angles.sin()], 1).to(x.dtype))
-        x = self.enter(nn.functional.pixel_unshuffle(x, self.patch))
+        x = self.enter(fold(x, self.patch))
         kept = []
         for i, row in enumerate(self.down):
             for block in row:  # type: ignore[attr-defined]
                 x = block(x, level)
             if i < len(self.up):
                 kept.append(x)
-                x = self.narrow[i](nn.functional.pixel_unshuffle(x, 2))
+                x = self.narrow[i](fold(x, self.strides[i]))
         for i in reversed(range(len(self.up))):
-            x = kept[i] + nn.functional.pixel_shuffle(self.widen[i](x), 2)
+            x = kept[i] + unfold(self.widen[i](x), self.strides[i])
             for block in self.up[i]:  # type: ignore[attr-defined]
                 x = block(x, level)
-        return nn.functional.pixel_shuffle(self.leave(x), self.patch)
+        return unfold(self.leave(x), self.patch)
 
 
 class BiasFree(nn.Module):
@@ -126,9 +176,9 @@ class BiasFree(nn.Module):
     def __init__(self, layers: int = 20, width: int = 64) -> None:
         super().__init__()
         channels = [1, *(width,) * (layers - 1), 1]
-        for i, (a, b) in enumerate(itertools.pairwise(channels)):
+        for i, (a, b) in enumerate(pairwise(channels)):
             self.add_module(f"conv{i}", nn.Conv2d(a, b, 3, padding=1, bias=False))
-        self.reach, self.stride = layers, 1
+        self.reach, self.stride, self.axes = layers, 1, 2
         self.footprint, self.apart = layers * width, True
 
     @override

@@ -1,6 +1,7 @@
 """Local networks: a folder with `network.json` and `network.safetensors`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,9 +15,11 @@ from ..readers.folder import read_json
 from .networks import BiasFree, LocalUNet
 from .windows import Windowed
 
-KINDS: dict[str, tuple[type[LocalUNet | BiasFree], Parametrisation]] = {
-    "unet": (LocalUNet, EDM()),
-    "bias-free": (BiasFree, Denoised()),
+# A kind of network, the arguments that its name says, and how it makes a denoiser.
+KINDS: dict[str, tuple[type[LocalUNet | BiasFree], dict[str, Any], Parametrisation]] = {
+    "unet": (LocalUNet, {}, EDM()),
+    "unet1d": (LocalUNet, {"axes": 1}, EDM()),
+    "bias-free": (BiasFree, {}, Denoised()),
 }
 
 
@@ -25,35 +28,43 @@ def read_local(
     *,
     device: torch.device | str,
     dtype: torch.dtype,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Network:
-    """Read a local network of colour pictures; they are in [-1, 1] and of any size.
+    """Read a local network of colour pictures in [-1, 1], or of signals, of any size.
 
     `network.json` has its `kind`, in `KINDS`, the arguments of that class, and the mean and the standard deviation of
-    the pixels of its photographs.
+    the numbers that it was trained on. It may have the standard deviation for which the network was preconditioned,
+    `sigma_data`, and the `size` that is taken where none is asked for.
 
     Raises:
-        InputError: If there is no size, or something is missing or damaged.
+        InputError: If there is no size, or one of another number of sides, or something is missing or damaged.
     """
-    if size is None or min(size) < 1:
-        raise InputError(
-            f"{files.name} takes pictures of any size; say which: size=(height, width), or --size HEIGHTxWIDTH."
-        )
     config = read_json(files / "network.json")
     kind = str(config.pop("kind", ""))
     if kind not in KINDS:
         raise unknown("kind of local network", kind, KINDS)
-    network, parametrisation = KINDS[kind]
+    network, fixed, parametrisation = KINDS[kind]
     path = files / "network.safetensors"
     try:
         mean, std = float(config.pop("mean")), float(config.pop("std"))
-        net = network(**config)
+        sigma_data, usual = config.pop("sigma_data", None), config.pop("size", None)
+        channels = int(config.get("channels", 3))
+        net = network(**fixed, **config)
         net.load_state_dict({name: part.to(dtype) for name, part in load_file(path).items()})
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not the network of its network.json: {error}") from error
+    sides = size if size is not None or usual is None else tuple(usual)
+    if sides is None or len(sides) != net.axes or min(sides) < 1:
+        what, how = {
+            1: ("signals of any length", "size=1000, or --size 1000"),
+            2: ("pictures of any size", "size=(height, width), or --size HEIGHTxWIDTH"),
+        }[net.axes]
+        given = "" if size is None else f"; size={size} is none"
+        raise InputError(f"{files.name} takes {what}; say which: {how}{given}.")
     state = torch.promote_types(dtype, torch.float32)
     module = Windowed(net.to(device, dtype).eval().requires_grad_(False))
-    space = Space((3, *size), state, device)
-    prior = Network(module, space, parametrisation)
+    space = Space((channels, *sides), state, device)
+    reading = parametrisation if sigma_data is None else EDM(sigma_data=float(sigma_data))
+    prior = Network(module, space, reading)
     prior.scale = Scale(torch.full(space.shape, mean, dtype=state, device=device), std)
     return prior

@@ -1,8 +1,9 @@
-"""A local network on pictures of any size, in windows that give exactly what the whole picture would."""
+"""A local network on pictures and signals of any size, in windows that give exactly what the whole would."""
 
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +16,7 @@ from ...core.errors import CapabilityError, require
 
 
 class Local(Protocol):
-    """A network whose answer at a pixel depends on pixels at most `reach` rows or columns away.
+    """A network whose answer at a pixel depends on pixels at most `reach` rows or columns (or steps of time) away.
 
     It takes sides that are multiples of `stride`, and windows whose offsets are.
     """
@@ -33,37 +34,44 @@ class Local(Protocol):
         """Numbers that a derivative keeps for each pixel, about."""
 
     @property
+    def axes(self) -> int:
+        """2 for pictures, 1 for signals in time."""
+
+    @property
     def apart(self) -> bool:
-        """Whether each channel is a picture by itself."""
+        """Whether each channel is a picture or signal by itself."""
 
     def __call__(self, x: Tensor, time: Tensor) -> Tensor:
-        """`[n, channels, height, width]` at times `[n]` to the same."""
+        """`[n, channels, *sides]` at times `[n]` to the same."""
 
 
-Cut = tuple[slice, slice]
+Cut = tuple[slice, ...]
+# Of a window, without its halo, about.
+SIDES = {1: 2**15, 2: 512}
 # Numbers that a derivative may keep at a time: 1 GiB in single precision.
 KEPT = 2**28
 
 
 class Windowed(nn.Module):
-    """A local network, one sample and one window at a time where a picture is larger than a window.
+    """A local network, one sample and one window at a time where a picture or signal is larger than a window.
 
     So it does too where all samples together would keep more than `KEPT` numbers for a derivative.
     A value is computed with a halo of `reach` around each window, and its derivative, which is local too, with
-    one of twice that: nothing is blended, and every pixel is what the network gives for the whole picture.
-    Sides that are no multiple of the network's stride are filled up by repeating the last row or column.
+    one of twice that: nothing is blended, and every pixel is what the network gives for the whole.
+    Sides that are no multiple of the network's stride are filled up by repeating the last row, column or step.
 
     Args:
         net: The network.
-        side: Of a window, without its halo; those of derivatives are narrower where `(side + 4 reach)^2` pixels keep
-            more than `KEPT` numbers.
+        side: Of a window, without its halo, 512 pixels or 32768 steps of time unless it is given; those of derivatives
+            are narrower where `(side + 4 reach)^axes` pixels keep more than `KEPT` numbers.
 
     Raises:
         InputError: If the side is no positive multiple of the network's stride.
     """
 
-    def __init__(self, net: Local, side: int = 512) -> None:
+    def __init__(self, net: Local, side: int | None = None) -> None:
         super().__init__()
+        side = -(-SIDES[net.axes] // net.stride) * net.stride if side is None else side
         require(
             side > 0 and side % net.stride == 0,
             f"A window's side is a positive multiple of {net.stride}; {side} is not.",
@@ -73,15 +81,16 @@ class Windowed(nn.Module):
 
     @override
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """The network's output, `[n, channels, height, width]`, at times `[n]`."""
-        height, width = x.shape[-2:]
-        bottom, right = -height % self.net.stride, -width % self.net.stride
-        if bottom or right:
-            x = nn.functional.pad(x, (0, right, 0, bottom), "replicate")
+        """The network's output, `[n, channels, *sides]`, at times `[n]`."""
+        sides = x.shape[2:]
+        within = (slice(None), slice(None), *map(slice, sides))
+        ends = [end for n in reversed(sides) for end in (0, -n % self.net.stride)]
+        if any(ends):
+            x = nn.functional.pad(x, ends, "replicate")
         planes = x.shape[0] * (x.shape[1] if self.net.apart else 1)
-        keeps = planes * x.shape[-2] * x.shape[-1] * self.net.footprint
-        if max(x.shape[-2:]) <= self.side + 2 * self.halo and keeps <= KEPT:
-            return self.net(x, time)[..., :height, :width]
+        keeps = planes * math.prod(x.shape[2:]) * self.net.footprint
+        if max(x.shape[2:]) <= self.side + 2 * self.halo and keeps <= KEPT:
+            return self.net(x, time)[within]
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             raise CapabilityError(
                 "Windows give derivatives by the picture and none by the weights; freeze the network first: "
@@ -89,9 +98,9 @@ class Windowed(nn.Module):
             )
         shape = x.shape
         if self.net.apart:
-            x, time = x.reshape(planes, 1, *shape[-2:]), time.repeat_interleave(shape[1])
+            x, time = x.reshape(planes, 1, *shape[2:]), time.repeat_interleave(shape[1])
         out: Tensor = _Windows.apply(x, time, self)  # type: ignore[no-untyped-call]
-        return out.reshape(shape)[..., :height, :width]
+        return out.reshape(shape)[within]
 
     @property
     def halo(self) -> int:
@@ -101,30 +110,29 @@ class Windowed(nn.Module):
     @property
     def narrow(self) -> int:
         """The side of a window of derivatives."""
-        most = math.isqrt(KEPT // self.net.footprint) - 4 * self.halo
-        step = max(self.net.stride, 32)
+        most = int((KEPT / self.net.footprint) ** (1 / self.net.axes)) - 4 * self.halo
+        step = -(-32 // self.net.stride) * self.net.stride
         return min(self.side, max(most // step * step, step))
 
     def cuts(self, x: Tensor, side: int) -> Iterator[tuple[Cut, Callable[[int], tuple[Cut, Cut]]]]:
         """Each window, and, for a halo around it, where to read and where the window lies in what was read."""
-        size = x.shape[-2:]
-        for top in range(0, size[0], side):
-            for left in range(0, size[1], side):
-                window = [(a, min(a + side, n)) for a, n in zip((top, left), size, strict=True)]
+        sides = x.shape[2:]
+        for corner in product(*(range(0, n, side) for n in sides)):
+            window = [(a, min(a + side, n)) for a, n in zip(corner, sides, strict=True)]
 
-                def around(halo: int, window: list[tuple[int, int]] = window) -> tuple[Cut, Cut]:
-                    read = [
-                        (max(a - halo, 0), min(b + halo, n))
-                        for (a, b), n in zip(window, size, strict=True)
-                    ]
-                    inner = [(a - c, b - c) for (a, b), (c, _) in zip(window, read, strict=True)]
-                    return _cut(read), _cut(inner)
+            def around(halo: int, window: list[tuple[int, int]] = window) -> tuple[Cut, Cut]:
+                read = [
+                    (max(a - halo, 0), min(b + halo, n))
+                    for (a, b), n in zip(window, sides, strict=True)
+                ]
+                inner = [(a - c, b - c) for (a, b), (c, _) in zip(window, read, strict=True)]
+                return _cut(read), _cut(inner)
 
-                yield _cut(window), around
+            yield _cut(window), around
 
 
 def _cut(edges: list[tuple[int, int]]) -> Cut:
-    return slice(*edges[0]), slice(*edges[1])
+    return tuple(slice(*edge) for edge in edges)
 
 
 class _Windows(torch.autograd.Function):
@@ -136,8 +144,8 @@ class _Windows(torch.autograd.Function):
         for window, around in windowed.cuts(x, windowed.side):
             read, inner = around(windowed.halo)
             for i in range(len(x)):
-                part = windowed.net(x[i : i + 1, :, *read], time[i : i + 1])
-                out[i, :, *window] = part[0, :, *inner]
+                part = windowed.net(x[i : i + 1][:, :, *read], time[i : i + 1])
+                out[i][:, *window] = part[0][:, *inner]
         return out
 
     @staticmethod
@@ -150,6 +158,6 @@ class _Windows(torch.autograd.Function):
             read, inner = around(2 * windowed.halo)
             for i in range(len(x)):
                 net = partial(windowed.net, time=time[i : i + 1])
-                _, pullback = linalg.vjp(net, x[i : i + 1, :, *read], "This network")
-                out[i, :, *window] = pullback(v[i : i + 1, :, *read])[0, :, *inner]
+                _, pullback = linalg.vjp(net, x[i : i + 1][:, :, *read], "This network")
+                out[i][:, *window] = pullback(v[i : i + 1][:, :, *read])[0][:, *inner]
         return out, None, None

@@ -75,7 +75,7 @@ def read_adm(
     *,
     device: torch.device | str,
     dtype: torch.dtype,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Network:
     """Read a state dict of guided-diffusion from a file, such as `256x256_diffusion_uncond.pt` or `ffhq_10m.pt`.
 

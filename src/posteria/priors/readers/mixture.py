@@ -17,7 +17,7 @@ def read_mixture(
     *,
     device: torch.device | str,
     dtype: torch.dtype,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> PPCAMixture:
     """Read a law from `mixture.safetensors`, which holds the arguments of `PPCAMixture`.
 

@@ -23,7 +23,7 @@ def read_pipeline(
     *,
     device: torch.device | str,
     dtype: torch.dtype,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Conditional:
     """Read a latent model, or another one that is not a U-Net of pixels alone, from a folder in diffusers' format.
 
@@ -48,7 +48,8 @@ def read_pipeline(
         "transformers"
     ):
         parts["texts"] = _texts(files, parts, dtype, device)
-    return from_diffusers(parts, size=size, shape=shape)
+    sides = None if size is None else (size[0], size[1])
+    return from_diffusers(parts, size=sides, shape=shape)
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:

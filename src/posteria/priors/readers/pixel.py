@@ -35,7 +35,7 @@ def read_pixel(
     *,
     device: torch.device | str,
     dtype: torch.dtype,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
 ) -> Conditional:
     """Read a U-Net of pixels from a folder in diffusers' format.
 
@@ -80,7 +80,7 @@ def read_pixel(
 def _space(
     config: dict[str, Any],
     patch: int,
-    size: tuple[int, int] | None,
+    size: tuple[int, ...] | None,
     multiple: int,
     dtype: torch.dtype,
     device: torch.device | str,

@@ -24,7 +24,7 @@ class Reader(Protocol):
         *,
         device: torch.device | str,
         dtype: torch.dtype,
-        size: tuple[int, int] | None,
+        size: tuple[int, ...] | None,
     ) -> Conditional:
         """Read a prior.
 
@@ -32,7 +32,7 @@ class Reader(Protocol):
             files: A folder or a file.
             device: Where the network and the samples live.
             dtype: Of the network.
-            size: Height and width, if another than the network was trained at.
+            size: Height and width, or the length of a signal, if another than the network was trained at.
 
         Raises:
             InputError: If something is missing, damaged, or does not fit.

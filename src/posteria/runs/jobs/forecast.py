@@ -1,5 +1,6 @@
-"""How long a run on a picture of any size takes, and how much memory, before it begins."""
+"""How long a run on a picture or signal of any size takes, and how much memory, before it begins."""
 
+import math
 import time
 
 import torch
@@ -20,12 +21,12 @@ from ..results import duration, plural
 # Tensors of the size of a batch that a sampler holds at once, and of the size of all samples that results take; MiB of
 # the program itself.
 STATES, COPIES, PROGRAM = 8, 3, 350
-# A picture up to this size, in numbers, is drawn without a word.
+# What is up to this size, in numbers, is drawn without a word.
 SMALL = 2**19
 
 
 def forecast_of(method: Method, request: Request) -> str | None:
-    """Samples, evaluations, seconds and memory of a run, timed on a window; None for a small picture or another prior.
+    """Samples, evaluations, seconds and memory of a run, timed on a window; None for a small one or another prior.
 
     Raises:
         InputError: If there is not so much memory.
@@ -38,9 +39,9 @@ def forecast_of(method: Method, request: Request) -> str | None:
         evaluations = method.sampler.evaluations(target)
     except CapabilityError:
         return None
-    channels, height, width = space.shape
-    side = min(windowed.side, height, width)
-    x = torch.zeros(1, channels, side, side, device=space.device, dtype=space.dtype)
+    channels, *sides = space.shape
+    side = min(windowed.side, *sides)
+    x = torch.zeros(1, channels, *(side,) * len(sides), device=space.device, dtype=space.dtype)
     level = torch.zeros(1, device=space.device, dtype=space.dtype)
 
     def timed(pull: bool) -> float:
@@ -52,7 +53,7 @@ def forecast_of(method: Method, request: Request) -> str | None:
     timed(False)
     forward = timed(False)
     # Windows are read with their halos.
-    share = height * width / side**2 * (1 + 2 * windowed.halo / windowed.side) ** 2
+    share = math.prod(n / side * (1 + 2 * windowed.halo / windowed.side) for n in sides)
     pull = type(method.sampler) in {POSTERIOR_SAMPLERS[name] for name in table().vjps}
     # Of samplers that differentiate, an evaluation and a vjp are taken in turn.
     each = share * (timed(True) / 2 if pull else forward)
@@ -61,15 +62,19 @@ def forecast_of(method: Method, request: Request) -> str | None:
     numbers = space.size * (STATES * at_once + COPIES * len(method.seeds))
     memory = PROGRAM + 4 * (numbers + (KEPT if pull else KEPT // 4)) / 2**20
     there = memory_of(torch.device(space.device))
+    what = (
+        f"{plural(len(method.seeds), 'sample')} of "
+        f"{' x '.join(map(str, sides))} {'pixels' if len(sides) == 2 else 'steps'}"
+    )
     if memory > there:
         raise InputError(
-            f"{plural(len(method.seeds), 'sample')} of {height} x {width} pixels need about {memory / 1024:.1f} GiB of "
+            f"{what} need about {memory / 1024:.1f} GiB of "
             f"memory, and there are {there / 1024:.1f}; draw fewer with --samples, fewer at once with --chunk, or "
             "smaller ones with --size and --fit."
         )
     return (
-        f"{plural(len(method.seeds), 'sample')} of {height} x {width} pixels, {plural(evaluations, 'evaluation')} "
-        f"each: about {duration(seconds)} (one took {each:.2g} s) and {memory / 1024:.1f} GiB of memory."
+        f"{what}, {plural(evaluations, 'evaluation')} each: "
+        f"about {duration(seconds)} (one took {each:.2g} s) and {memory / 1024:.1f} GiB of memory."
     )
 
 

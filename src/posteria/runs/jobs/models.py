@@ -56,7 +56,7 @@ class Models:
     Args:
         names: By what they are for: names of priors, or of a shipped classifier.
         target: The tilted law.
-        size: Height and width, if not those that the priors were trained at.
+        size: Height and width, or the length of a signal, if not those that the priors were trained at.
 
     Attributes:
         meter: Their evaluations so far, by all samples together.
@@ -66,7 +66,7 @@ class Models:
     """
 
     def __init__(
-        self, names: Mapping[str, str], target: Tilted, size: tuple[int, int] | None = None
+        self, names: Mapping[str, str], target: Tilted, size: tuple[int, ...] | None = None
     ) -> None:
         self.target = target
         self.sha256 = {model: sha256_of(model, name) for model, name in names.items()}
