@@ -36,10 +36,10 @@ def read(path: Path, fit: tuple[int, int] | None = None) -> tuple[Signal, Origin
 
 
 def written(signal: Signal, folder: Path, x: torch.Tensor | None = None, **given: Any) -> Path:
-    made = IMAGE.write(signal.x if x is None else x, signal, **given)
-    assert made is not None
-    path = folder / f"again{made[0]}"
-    path.write_bytes(made[1])
+    made = IMAGE.write("again", signal.x if x is None else x, signal, **given)
+    ((name, content),) = made.items()
+    path = folder / name
+    path.write_bytes(content)
     return path
 
 

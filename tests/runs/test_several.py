@@ -40,7 +40,7 @@ def test_each_input_has_the_samples_that_it_has_alone(
     out = tmp_path / "out"
     assert posteria("restore", scans, *WORDS, "--out", out, monkeypatch=monkeypatch) == 0
     said = capsys.readouterr()
-    assert "left out, as neither picture nor array: notes.txt" in said.err
+    assert "left out, as of no kind that is restored: notes.txt" in said.err
     assert {p.name for p in out.iterdir()} == {"a & b.png", "c.npy", "index.html"}
     for name in ("a & b.png", "c.npy"):
         alone = tmp_path / "alone" / name
@@ -105,7 +105,7 @@ def test_wrong_folders_are_told_before_anything_is_drawn(
         return capsys.readouterr().err
 
     (tmp_path / "empty").mkdir()
-    assert "holds no picture and no array" in refused(tmp_path / "empty", "--out", tmp_path / "o")
+    assert "holds nothing to restore" in refused(tmp_path / "empty", "--out", tmp_path / "o")
     twice = tmp_path / "twice"
     twice.mkdir()
     (twice / "c.npy").write_bytes((scans / "c.npy").read_bytes())

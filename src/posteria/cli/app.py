@@ -79,8 +79,8 @@ def restore(
         list[str] | None,
         typer.Argument(
             metavar="[INPUT]...",
-            help="The measurement: a picture, or an array (.npy, .npz); several, or a folder of them: a run of each. "
-            "Without one: a demonstration.",
+            help="The measurement: a picture or another signal, or an array (.npy, .npz); several, or a folder of "
+            "them: a run of each. Without one: a demonstration.",
         ),
     ] = None,
     simulate: Annotated[

@@ -79,7 +79,7 @@ class Output:
         inputs, left = inputs_of(given, options)
         if left and not self.quiet:
             print(
-                f"posteria: left out, as neither picture nor array: {', '.join(left)}",
+                f"posteria: left out, as of no kind that is restored: {', '.join(left)}",
                 file=sys.stderr,
             )
         items = list(restore_all(request, inputs, out, self._finish))

@@ -78,9 +78,9 @@ class Figure:
         name: Of the file.
         content: Its bytes.
         caption: What it shows.
-        part: Of a report: `view` (one of several that take turns in the same place), `map` (beside them), `pair` (where
-            samples differ), `strip` (one of several rows), `sheet`, `more` (among the technical details) or `file`
-            (none).
+        part: Of a report: `trace` (as wide as the page, and moved sideways on a narrow one), `view` (one of several
+            that take turns in the same place), `map` (beside them), `pair` (where samples differ), `strip` (one of
+            several rows), `sheet`, `more` (among the technical details) or `file` (none).
         label: What it shows, in a word or two.
         size: Height and width of what it shows.
         shown: What a report shows instead of the file, which is too large for it: a JPEG.
@@ -105,6 +105,7 @@ class Modality(abc.ABC):
     Attributes:
         name: In the registry.
         about: The signals that it is about, in a few words.
+        noun: What one of them is called.
         suffixes: Of its files, beside those of arrays.
         tasks: The measurements, by name.
         options: The options of all tasks, by name.
@@ -112,6 +113,7 @@ class Modality(abc.ABC):
 
     name: ClassVar[str]
     about: ClassVar[str]
+    noun: ClassVar[str]
     suffixes: ClassVar[frozenset[str]]
     tasks: ClassVar[Mapping[str, Task]]
     options: ClassVar[Mapping[str, Option]]
@@ -172,19 +174,20 @@ class Modality(abc.ABC):
 
     @abc.abstractmethod
     def write(
-        self, x: Tensor, like: Signal, operator: Operator | None = None
-    ) -> tuple[str, bytes] | None:
-        """A signal as a file of the kind and depth of another one, with what that holds beside its values.
+        self, name: str, x: Tensor, like: Signal, operator: Operator | None = None
+    ) -> Mapping[str, bytes]:
+        """A signal as files of the kind and depth of another one, with what that holds beside its values.
 
         What is not missing, or not changed, stays as it is in that file to the last bit.
 
         Args:
+            name: Of the files, without their suffixes.
             x: The signal, `[*event]`.
             like: What was read from a file.
             operator: What was measured of it; None: x replaces all of it.
 
         Returns:
-            The suffix and the content; None if it was an array.
+            The content of each file by its name; none if it was an array.
         """
 
     @abc.abstractmethod
@@ -225,8 +228,8 @@ class Modality(abc.ABC):
 
     def size_of(
         self, path: Path, task: Task, options: Mapping[str, Any], simulate: bool
-    ) -> tuple[int, int] | None:
-        """Height and width of the signals whose measurement is in a file, or of those in it; None if they have none.
+    ) -> tuple[int, ...] | None:
+        """Height and width, or the length, of the signals whose measurement is in a file; None if they have none.
 
         Args:
             path: See `read`.

@@ -124,7 +124,8 @@ def cells_of(samples: list[T], mean: list[T]) -> tuple[list[T], int]:
 
 def _embedded(figure: Figure) -> dict[str, Any]:
     """What the template shows of a figure."""
-    kind = "png" if figure.content[:4] == b"\x89PNG" else "jpeg"
+    kinds = {b"\x89PNG": "png", b"<svg": "svg+xml"}
+    kind = kinds.get(figure.content[:4], "jpeg")
     width = figure.size[1]
     return {
         **{
@@ -133,7 +134,8 @@ def _embedded(figure: Figure) -> dict[str, Any]:
         },
         "source": f"data:image/{kind};base64," + base64.b64encode(figure.content).decode(),
         "sample": figure.name.startswith("samples/"),
-        "hard": max(figure.size) <= HARD or figure.part in {"sheet", "strip"},
+        "hard": kind != "svg+xml"
+        and (max(figure.size) <= HARD or figure.part in {"sheet", "strip"}),
         "reduced": figure.shown is not None,
         "wide": min(4 * width, 1100) if width < 1100 else width,
     }

@@ -27,6 +27,7 @@ class Image(Modality):
 
     name: ClassVar[str] = "image"
     about: ClassVar[str] = "(1 or 3 channels, height, width)"
+    noun: ClassVar[str] = "picture"
     suffixes: ClassVar[frozenset[str]] = frozenset({
         ".png",
         ".jpg",
@@ -161,16 +162,16 @@ class Image(Modality):
 
     @override
     def write(
-        self, x: Tensor, like: Signal, operator: Operator | None = None
-    ) -> tuple[str, bytes] | None:
+        self, name: str, x: Tensor, like: Signal, operator: Operator | None = None
+    ) -> Mapping[str, bytes]:
         original, paper = like.meta.get("original"), like.meta.get("paper", True)
         if original is None:
-            return None
+            return {}
         if tuple(x.shape) != like.meta["shape"]:
-            return original.suffix, original.developed(x)
+            return {name + original.suffix: original.developed(x)}
         hole = hole_of(operator)
         missing = None if hole is None else hole.numpy()
-        return original.suffix, original.put_back(x, paper=paper, missing=missing)
+        return {name + original.suffix: original.put_back(x, paper=paper, missing=missing)}
 
     @override
     def figures(self, outcome: Outcome) -> Iterator[Figure]:

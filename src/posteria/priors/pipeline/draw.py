@@ -28,7 +28,7 @@ def sample_pipeline(
     seeds: Sequence[int],
     weight: float = 7.5,
     null: Condition | None = None,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     batch: int = 4,
 ) -> Tensor:
     """Images of a pipeline by a sampler of posteria, without safety checker and watermark.

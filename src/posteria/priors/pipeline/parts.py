@@ -50,7 +50,7 @@ class Parts:
         return 1 if blocks is None else int(2 ** (len(blocks) - 1))
 
     def space(
-        self, size: tuple[int, int] | None, shape: tuple[int, ...] | None = None, axes: int = 3
+        self, size: tuple[int, ...] | None, shape: tuple[int, ...] | None = None, axes: int = 3
     ) -> Space:
         """The space of the network's samples of so many axes, of a size in pixels or a shape; in float32 at least.
 

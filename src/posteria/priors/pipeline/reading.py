@@ -24,7 +24,7 @@ WHY = {
 def from_diffusers(
     pipeline: Any,
     *,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, ...] | None = None,
     shape: tuple[int, ...] | None = None,
     null: Condition | None = None,
 ) -> Conditional:
@@ -64,7 +64,7 @@ def check_kind(name: str) -> None:
 
 def _network(
     parts: Parts,
-    size: tuple[int, int] | None,
+    size: tuple[int, ...] | None,
     shape: tuple[int, ...] | None,
     null: Condition | None,
 ) -> Conditional:

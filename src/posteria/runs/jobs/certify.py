@@ -23,6 +23,7 @@ from ...diffusion.schedule import Karras
 from ...likelihood import GaussianLikelihood
 from ...modalities import Degradation, Modality, modality_of
 from ...priors import prior_sha256
+from ...priors.load import card_of
 from ...samplers import Unconditional
 from ...target import Posterior
 from ..engine import Drawn, Method
@@ -337,7 +338,8 @@ def prepare(request: Certify) -> Certification:
     check_numbers(request.simulations, request.samples)
     named = sampler_of(request)
     prior = prior_of(request)
-    modality, shape = modality_of(prior.space, request.prior), prior.space.shape
+    named_by = card_of(request.prior).modality
+    modality, shape = modality_of(prior.space, request.prior, named_by), prior.space.shape
     seed = request.data_seed or 0
     degradation = modality.degradation(request.task, shape, request.options, seed=seed)
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))

@@ -18,6 +18,7 @@ from ...latent import signals_of
 from ...modalities import Figure, Modality, modality_of
 from ...priors import Prompt, prior_sha256
 from ...priors.classifier import CLASSIFIERS
+from ...priors.load import card_of
 from ...samplers import Guided, PosteriorSampler, rebuild_sampler
 from ...samplers.base import Sampler
 from ...target import Posterior, Tilted
@@ -206,7 +207,8 @@ def prepare(request: Generate) -> Generation:
     for method in methods.values():
         _check(method, models)
     seen = None if judge is None else load_judge(judge, target.space)
-    return Generation(settled, methods, modality_of(signals_of(prior), request.prior), seen)
+    kind = modality_of(signals_of(prior), request.prior, card_of(request.prior).modality)
+    return Generation(settled, methods, kind, seen)
 
 
 def _check(method: Method, models: Models) -> None:

@@ -208,11 +208,10 @@ class Restoration(Job):
         if self.truth is not None:
             return
         for name, each in chain([("mean", x.mean(0))], zip(self.request.seeds, x, strict=True)):
-            made = self.modality.write(each, self.signal, self.operator)
-            if made is not None:
-                what = "the mean of the samples" if name == "mean" else f"sample {name}"
-                about = f"{self.name} with {what} in place, in its own size and depth"
-                yield Figure(f"restored/{name}{made[0]}", made[1], about)
+            what = "the mean of the samples" if name == "mean" else f"sample {name}"
+            about = f"{self.name} with {what} in place, in its own size and depth"
+            made = self.modality.write(str(name), each, self.signal, self.operator)
+            yield from (Figure(f"restored/{file}", data, about) for file, data in made.items())
 
 
 def _wide(values: Tensor, x: Tensor) -> Tensor:
@@ -241,7 +240,7 @@ def prepare(request: Restore) -> Restoration:
     request = _sized(request, path)
     prior = prior_of(request)
     signals = signals_of(prior)
-    modality = modality_of(signals, request.prior)
+    modality = modality_of(signals, request.prior, card_of(request.prior).modality)
     given = _read(request, path, modality, signals.shape)
     condition = condition_of(request)
     member: Denoiser = prior
@@ -282,12 +281,15 @@ def _statement(asked: Restore, settled: Restore, name: str, modality: Modality) 
     )
     if asked.input is None:
         return (
-            f"A demonstration, since no INPUT was given: the measurement was simulated from {name}, a picture of the "
-            f"prior {settled.prior}: {how}."
+            f"A demonstration, since no INPUT was given: the measurement was simulated from {name}, which "
+            f"comes with the prior {settled.prior}: {how}."
         )
     if settled.simulate:
         return f"The measurement was simulated from {name}: {how}."
-    return f"{name} is taken as the measurement: {how}. To degrade a clean picture first, add --simulate."
+    return (
+        f"{name} is taken as the measurement: {how}. "
+        f"To degrade a clean {modality.noun} first, add --simulate."
+    )
 
 
 @dataclass(frozen=True)
@@ -317,22 +319,23 @@ class _Given:
 
 
 def _sized(request: Restore, path: Path) -> Restore:
-    """The request with the size of its picture, if its prior takes any and it says none."""
-    card = card_of(request.prior)
-    if card.shape or card.where != "package":
+    """The request with the size of its signal, if its prior takes any and it says none."""
+    card, size = card_of(request.prior), request.size
+    modality = MODALITIES.get(card.modality)
+    if card.reader != "local" or modality is None:
         return request
-    modality, size = MODALITIES[card.modality], request.size
     task = modality.task(request.task, path.name)
     size = size or modality.size_of(path, task, request.options, request.simulate)
     if size is None:
         return request
-    # Large pictures are drawn one by one.
-    few_enough = max(1, AT_ONCE // (3 * math.prod(size)))
+    # Large signals are drawn one by one.
+    shape = (*(card.shape[:1] or (3,)), *size)
+    few_enough = max(1, AT_ONCE // math.prod(shape))
     chunk = request.chunk or (few_enough if few_enough < request.batch else None)
-    # The iterate, the estimate and the noise, of colours; before anything of that size is made.
+    # The iterate, the estimate and the noise; before anything of that size is made.
     at_once = min(chunk or request.batch, request.samples)
-    needed = 9 * 4 * at_once * math.prod(size)
-    expect_memory(at_once, (3, *size), needed, device_of(request.device))
+    needed = 3 * 4 * at_once * math.prod(shape)
+    expect_memory(at_once, shape, needed, device_of(request.device))
     return replace(request, size=size, chunk=chunk)
 
 
@@ -362,5 +365,5 @@ def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ..
 def _example(prior: str) -> Path:
     examples = card_of(prior).examples
     if not examples:
-        raise InputError(f"The prior {prior!r} ships with no picture; name a file to restore.")
+        raise InputError(f"The prior {prior!r} ships with no example; name a file to restore.")
     return examples[0]

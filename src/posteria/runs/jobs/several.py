@@ -56,7 +56,9 @@ def inputs_of(given: Sequence[str], options: Sequence[str] = ()) -> tuple[list[P
         files = [f for f in sorted(path.iterdir()) if f.is_file() and not f.name.startswith(".")]
         taken = [f for f in files if f.suffix.lower() in known and f.resolve() not in beside]
         if not taken:
-            raise InputError(f"{path} holds no picture and no array to restore.")
+            raise InputError(
+                f"{path} holds nothing to restore: no file of a kind that posteria reads."
+            )
         found += taken
         left += [f.name for f in files if f not in taken]
     names = [path.name for path in found]
