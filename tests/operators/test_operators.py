@@ -292,7 +292,7 @@ def test_composition() -> None:
     assert not isinstance(clipped, LinearOperator)
     x = normal(2, 6, seed=2)
     assert torch.equal(clipped(x), Clip((4,))(Matrix(b)(x)))
-    assert repr(clipped) == "Clip(gain=2.0) @ Matrix(): (6,) -> (4,)"
+    assert repr(clipped) == "Clip(gain=2.0, level=1.0) @ Matrix(): (6,) -> (4,)"
     with pytest.raises(
         po.ShapeError,
         match=r"Matrix\(\) cannot follow Matrix\(\): it takes shape \(6,\), and that gives \(3,\)",

@@ -30,9 +30,15 @@ from .nonlinear import (
 )
 from .pixel import (
     Bicubic as Bicubic,
+    ChannelSum as ChannelSum,
     ColorMixing as ColorMixing,
     Identity as Identity,
     Inpainting as Inpainting,
     Matrix as Matrix,
     SuperResolution as SuperResolution,
+)
+from .signal import (
+    Convolution as Convolution,
+    Decimation as Decimation,
+    STFTMask as STFTMask,
 )

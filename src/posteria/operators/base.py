@@ -126,7 +126,7 @@ class LinearOperator(Operator):
 
     iterations = 500
     tolerance = 1e-8
-    exact: ClassVar[bool] = False
+    exact: bool = False
     selects: ClassVar[bool] = False
 
     @property

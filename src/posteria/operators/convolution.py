@@ -253,7 +253,7 @@ class Blur(LinearOperator):
             for side, size in zip(shape[-2:], kernel.shape, strict=True)
         ]
         # A convolution that wraps around beyond the padded picture, where nobody looks.
-        self._grid = [_fast_size(len(pad.matrix)) for pad in self._pads]
+        self._grid = [fast_size(len(pad.matrix)) for pad in self._pads]
         self._transfer = torch.fft.rfft2(self._kernel.matrix, s=self._grid)
 
     def _filtered(self, x: Tensor, transfer: Tensor) -> Tensor:
@@ -360,7 +360,7 @@ def _kronecker(lines: tuple[Tensor, Tensor]) -> tuple[Factor, Factor, Tensor]:
     return height, width, torch.einsum("rsi,rsj->ij", *seen).clamp(min=0)
 
 
-def _fast_size(least: int) -> int:
+def fast_size(least: int) -> int:
     """The next size without a prime factor above 5, whose Fourier transform is fast."""
     size = least
     while pow(30, size.bit_length(), size):

@@ -124,27 +124,31 @@ class JPEG(Operator):
 
 
 class Clip(Operator):
-    """Overexposure: `clip(gain * x, -1, 1)`, the high dynamic range task of the papers at `gain=2`.
+    """Overexposure, or overdriven sound: `clip(gain * x, -level, level)`.
+
+    The high dynamic range task of the papers is `gain=2`.
 
     Args:
         shape: Event shape.
         gain: Factor before the clipping, above 0.
+        level: Beyond which values are clipped, above 0.
 
     Raises:
-        InputError: If it is not.
+        InputError: If one of them is not.
     """
 
-    shown = ("gain",)
+    shown = ("gain", "level")
 
-    def __init__(self, shape: Sequence[int], gain: float = 2.0) -> None:
+    def __init__(self, shape: Sequence[int], gain: float = 2.0, level: float = 1.0) -> None:
         require(0 < gain < math.inf, f"The gain of a clipping is above 0; {gain} is not.")
+        require(0 < level < math.inf, f"The level of a clipping is above 0; {level} is not.")
         space = Space(tuple(shape))
         super().__init__(space, space)
-        self.gain = gain
+        self.gain, self.level = gain, level
 
     @override
     def apply(self, x: Tensor) -> Tensor:
-        return (self.gain * x).clamp(-1, 1)
+        return (self.gain * x).clamp(-self.level, self.level)
 
 
 class Quantization(Operator):

@@ -9,8 +9,9 @@ from typing_extensions import override
 from ..core.errors import InputError, ShapeError
 from ..core.linalg import rows_times
 from ..core.space import Space
-from .base import SVDOperator, picture_shape, shape_last
+from .base import LinearOperator, SVDOperator, picture_shape, shape_last
 from .separable import Separable
+from .tight import after_tight
 
 
 class Identity(Separable):
@@ -276,3 +277,23 @@ class ColorMixing(Separable):
                 f"A matrix of shape {tuple(matrix.shape)} does not mix the channels of shape {shape}."
             )
         super().__init__({0: matrix}, Space(shape, matrix.dtype, matrix.device))
+
+    @override
+    def followed_by(self, outer: LinearOperator) -> LinearOperator:
+        matrix = self.matrices[0]
+        gram = matrix @ matrix.mT
+        even = torch.allclose(gram, gram[0, 0] * torch.eye(len(gram)).to(gram)) and gram[0, 0] > 0
+        if isinstance(outer, Separable) or not even:
+            return super().followed_by(outer)
+        return after_tight(outer, self, float(gram[0, 0]))
+
+
+class ChannelSum(ColorMixing):
+    """The sum of all channels as one: the mixture of the stems of a song.
+
+    Args:
+        shape: Event shape, `(channels, ...)`.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__(torch.ones(1, *shape[:1]), shape)
