@@ -75,9 +75,9 @@ def build(recipe: Recipe, picture: Tensor) -> UNet2DModel:
     )
 
 
-def per_row(sigma: Tensor) -> Tensor:
-    """One number a picture, to multiply pictures with."""
-    return sigma[:, None, None, None]
+def per_row(sigma: Tensor, x: Tensor) -> Tensor:
+    """One number a picture or signal, to multiply `x` with."""
+    return sigma.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 def folded(net: UNet2DModel, recipe: Recipe, labels: Tensor) -> Denoise:
@@ -94,9 +94,9 @@ def folded(net: UNet2DModel, recipe: Recipe, labels: Tensor) -> Denoise:
 def denoise(network: Denoise, recipe: Recipe, x: Tensor, sigma: Tensor) -> Tensor:
     """EDM's preconditioned denoiser: E[x_0 | x]."""
     total = (sigma**2 + recipe.sigma_data**2).sqrt()
-    out = network(x / per_row(total), sigma.log() / 4).float()
+    out = network(x / per_row(total, x), sigma.log() / 4).float()
     skip = recipe.sigma_data**2 / total**2
-    return per_row(skip) * x + per_row(sigma * recipe.sigma_data / total) * out
+    return per_row(skip, x) * x + per_row(sigma * recipe.sigma_data / total, x) * out
 
 
 def noise_levels(recipe: Recipe, n: int, device: torch.device) -> Tensor:
@@ -110,11 +110,11 @@ def noise_levels(recipe: Recipe, n: int, device: torch.device) -> Tensor:
 
 def loss(network: Denoise, recipe: Recipe, x: Tensor, sigma: Tensor, half: bool = True) -> Tensor:
     """EDM's weighted squared error, averaged."""
-    noisy = x + per_row(sigma) * torch.randn_like(x)
+    noisy = x + per_row(sigma, x) * torch.randn_like(x)
     weight = (sigma**2 + recipe.sigma_data**2) / (sigma * recipe.sigma_data) ** 2
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
         error = denoise(network, recipe, noisy, sigma) - x
-    return (per_row(weight) * error**2).mean()
+    return (per_row(weight, x) * error**2).mean()
 
 
 @torch.no_grad()
@@ -221,7 +221,7 @@ def run(recipe: Recipe, pictures: Pictures, out: Path, device: torch.device) -> 
         rows = torch.randint(len(train), (recipe.batch,), device=device)
         x, label = train[rows], labels[rows]
         if recipe.flip:
-            x = torch.where(per_row(torch.rand(len(x), device=device)) < 0.5, x.flip(-1), x)
+            x = torch.where(per_row(torch.rand(len(x), device=device), x) < 0.5, x.flip(-1), x)
         if recipe.labels:
             label = torch.where(
                 torch.rand(len(x), device=device) < recipe.label_dropout, recipe.labels, label

@@ -1,0 +1,83 @@
+"""Training of a local network in pieces of any length: what `photo.py`, `ecg.py` and `stems.py` share.
+
+It goes on from its last checkpoint. The learning rate is constant and the weights that ship are an average
+(arXiv:2206.00364, appendix F.2, without its cosine), so that no piece has to know how many follow; `--decay` ends with
+a linear descent to zero over the piece (arXiv:2405.18392).
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from posteria.priors.local import LocalUNet
+from train import Recipe, Training, loss, noise_levels
+
+# So many examples to train on; and what is measured of an average of the weights.
+Draw = Callable[[int, np.random.Generator], Tensor]
+Measure = Callable[[LocalUNet], dict[str, Any]]
+
+
+def main(
+    about: str | None,
+    recipe: Recipe,
+    build: Callable[[], LocalUNet],
+    read: Callable[[Path], tuple[Draw, Measure]],
+    *,
+    warm: int = 10_000,
+    memory: int = 20_000,
+) -> None:
+    """The command line: train for so many minutes; `checkpoint.pt` has the state, `log.jsonl` what was measured.
+
+    Args:
+        about: What `--help` says.
+        recipe: Batches, rate and levels.
+        build: Makes the network.
+        read: From the folder of the data to examples, on the CPU, and to measures.
+        warm: Examples over which the rate rises.
+        memory: Examples of which the average of the weights has half.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the checkpoint and the log"
+    )
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument(
+        "--decay", action="store_true", help="let the learning rate go to zero in this piece"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        help="convolutions in bfloat16: three times as fast with avx512_bf16 or amx_bf16, far slower without; "
+        "by default on a GPU alone",
+    )
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw, measure = read(options.data)
+    device = torch.device(options.device)
+    half = device.type == "cuda" if options.bf16 is None else options.bf16
+    net, ema = build().to(device), build().to(device)
+    if device.type == "cpu" and net.axes == 2:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    training = Training(net, ema, recipe, options.out)
+    torch.manual_seed(recipe.seed + training.seen)
+    rng = np.random.default_rng(recipe.seed + training.seen)
+    seconds, start = 60 * options.minutes, time.time()
+    while (left := 1 - (time.time() - start) / seconds) > 0:
+        rise = min(1, (training.seen + recipe.batch) / warm)
+        x = draw(recipe.batch, rng).to(device)
+        training.step(
+            loss(net, recipe, x, noise_levels(recipe, len(x), device), half),
+            recipe.lr * rise * (left if options.decay else 1),
+            memory,
+        )
+        training.save(lambda: measure(ema), last=time.time() - start >= seconds)
