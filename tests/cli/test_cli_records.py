@@ -140,7 +140,7 @@ def test_a_record_knows_what_it_was_made_with(
         (plan(samples="many"), "samples takes int; 'many' is not one"),
         (plan(samples=True), "samples takes int; True is not one"),
         (plan(sigma=None), "--sigma auto estimates the noise of a measurement"),
-        (plan(sigma="loud"), "sigma takes float or None; 'loud' is not one"),
+        (plan(sigma="loud"), "sigma takes float or 'usual' or None; 'loud' is not one"),
         (
             plan(input_kind="clean"),
             "another version of posteria wrote it: input_kind is not known",

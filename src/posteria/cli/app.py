@@ -104,7 +104,7 @@ def restore(
     bits: o.Bits = None,
     gain: o.Gain = None,
     options: o.Options = None,
-    sigma: o.Sigma = "0.05",
+    sigma: o.Sigma = None,
     data_seed: Annotated[
         int | None, o.task("Seed of simulated noise, random masks and shakes; default: --seed.")
     ] = None,
@@ -145,6 +145,10 @@ def restore(
     A run that was stopped goes on when the same command is started again, also with more samples.
     """
     several = len(inputs or []) > 1 or any(Path(name).is_dir() for name in inputs or [])
+    if several and len(inputs or []) == 1:
+        from ..modalities import one_input
+
+        several = not one_input(Path((inputs or [""])[0]), prior)
     request = o.measured(Restore, context, input=None if several or not inputs else inputs[0])
     # What is heavy is imported once the request is known to make sense.
     from ..runs.jobs.restore import prepare, repeat
@@ -197,7 +201,7 @@ def certify(
     bits: o.Bits = None,
     gain: o.Gain = None,
     options: o.Options = None,
-    sigma: o.Sigma = "0.05",
+    sigma: o.Sigma = None,
     data_seed: Annotated[
         int | None, o.task("Seed of random masks and shakes; default: 0.")
     ] = None,

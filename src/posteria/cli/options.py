@@ -74,10 +74,10 @@ Options = Annotated[
     list[str] | None, task("Another option of the task, as NAME=VALUE.", "--option")
 ]
 Sigma = Annotated[
-    str,
+    str | None,
     task(
         "Standard deviation of the noise: in data units, where pictures span [-1, 1]; in grey levels, as 5/255; or "
-        "auto, to estimate that of INPUT."
+        "auto, to estimate that of INPUT. Default: 0.05, of sound 0.01."
     ),
 ]
 MemberLabel = Annotated[int | None, model("Class, for a prior that knows labels.")]
@@ -140,7 +140,8 @@ def measured(kind: type[R], context: typer.Context, **changes: Any) -> R:
     given = context.params
     flags = {name: given[name] for name in TASK_OPTIONS if given[name] is not None}
     options = flags | pairs(given["options"], "--option")
-    return request(kind, context, options=options, sigma=sigma_of(given["sigma"]), **changes)
+    sigma = {} if given["sigma"] is None else {"sigma": sigma_of(given["sigma"])}
+    return request(kind, context, options=options, **sigma, **changes)
 
 
 def sigma_of(text: str) -> float | None:

@@ -6,8 +6,13 @@ from .base import (
     Outcome as Outcome,
     Scale as Scale,
     Signal as Signal,
+    Sound as Sound,
 )
-from .registry import MODALITIES as MODALITIES, modality_of as modality_of
+from .registry import (
+    MODALITIES as MODALITIES,
+    modality_of as modality_of,
+    one_input as one_input,
+)
 from .tasks import (
     Degradation as Degradation,
     Option as Option,

@@ -12,6 +12,7 @@ from ..core.errors import InputError, unknown
 from ..core.space import Space
 from ..metrics.registry import METRICS
 from ..operators import Operator
+from ..priors.card import Card
 from .tasks import FILE, Degradation, Option, Source, Task, kind_of, settled
 
 
@@ -71,6 +72,23 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """A player.
+
+    Args:
+        name: Of its file, a WAV.
+        content: Its bytes.
+        label: What is heard.
+        shown: What a page holds of it; None if it is too long for that, so that the page plays the file.
+    """
+
+    name: str
+    content: bytes
+    label: str
+    shown: bytes | None = None
+
+
+@dataclass(frozen=True)
 class Figure:
     """A file that shows something.
 
@@ -86,6 +104,7 @@ class Figure:
         shown: What a report shows instead of the file, which is too large for it: a JPEG.
         scale: Of its colours.
         of: The names of the figures that it is made of.
+        sounds: Players below it, in the order of its rows.
     """
 
     name: str
@@ -97,6 +116,7 @@ class Figure:
     shown: bytes | None = None
     scale: Scale | None = None
     of: tuple[str, ...] = ()
+    sounds: tuple[Sound, ...] = ()
 
 
 class Modality(abc.ABC):
@@ -107,6 +127,7 @@ class Modality(abc.ABC):
         about: The signals that it is about, in a few words.
         noun: What one of them is called.
         suffixes: Of its files, beside those of arrays.
+        sigma: The usual standard deviation of the noise of a measurement, in data units.
         tasks: The measurements, by name.
         options: The options of all tasks, by name.
     """
@@ -115,8 +136,17 @@ class Modality(abc.ABC):
     about: ClassVar[str]
     noun: ClassVar[str]
     suffixes: ClassVar[frozenset[str]]
+    sigma: ClassVar[float] = 0.05
     tasks: ClassVar[Mapping[str, Task]]
     options: ClassVar[Mapping[str, Option]]
+
+    def of(self, card: Card) -> "Modality":
+        """The modality of the signals of one prior, which knows their rate, their units and the names of channels."""
+        return self
+
+    def is_one(self, folder: Path) -> bool:
+        """Whether a folder holds one signal, and not several."""
+        return False
 
     @abc.abstractmethod
     def suits(self, space: Space) -> bool:

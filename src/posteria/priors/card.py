@@ -19,11 +19,15 @@ class Data:
         shape: Event shape; empty if it is known once the prior is loaded.
         units: In what its numbers are.
         rate: Samples a second of a signal in time.
+        names: Of the channels, such as those of stems.
+        gain: Data units to one of a file: the amplitude of full scale.
     """
 
     shape: tuple[int, ...] = ()
     units: str = "[-1, 1]"
     rate: float | None = None
+    names: tuple[str, ...] = ()
+    gain: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +72,8 @@ class Card:
 
     @property
     def examples(self) -> list[Path]:
-        """Pictures that it was not trained on."""
-        return sorted((self.folder / "examples").glob("*.png"))
+        """Files of signals that it was not trained on."""
+        return sorted((self.folder / "examples").glob("*.*"))
 
     def __str__(self) -> str:
         weights = self.sha256 and f"weights {self.sha256[:12]}"
@@ -92,7 +96,9 @@ def read_card(path: Path, *, where: str = "folder") -> Card:
         content = tomllib.loads(path.read_text())
         data = content.pop("data", {})
         shape = tuple(int(n) for n in data.pop("shape", ()))
-        return Card(**content, path=str(path.parent), where=where, data=Data(shape, **data))
+        names = tuple(map(str, data.pop("names", ())))
+        data = Data(shape, names=names, **data)
+        return Card(**content, path=str(path.parent), where=where, data=data)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the card of a prior: {error}.") from error
 

@@ -312,8 +312,11 @@ def _work(
     seen = []
     for figure in page.figures:
         store.write(figure.name, figure.content)
+        for sound in figure.sounds:
+            store.write(sound.name, sound.content)
         small = b"" if figure.part == "file" else figure.shown or figure.content
-        seen.append(replace(figure, content=small))
+        sounds = tuple(replace(sound, content=b"") for sound in figure.sounds)
+        seen.append(replace(figure, content=small, sounds=sounds))
     store.write("report.html", write_page(page, seen, results, job.request).encode())
     files = {name: sha for name, sha in store.written.items() if not name.startswith("chunks/")}
     return results, replace(

@@ -122,6 +122,12 @@ def cells_of(samples: list[T], mean: list[T]) -> tuple[list[T], int]:
     return cells, 3 if len(cells) == 6 else min(len(cells), 4)
 
 
+def played(sound: bytes) -> str:
+    """The bytes of a sound as an address."""
+    kind = {b"fLaC": "flac", b"OggS": "ogg", b"RIFF": "wav"}.get(sound[:4], "mpeg")
+    return f"data:audio/{kind};base64," + base64.b64encode(sound).decode()
+
+
 def _embedded(figure: Figure) -> dict[str, Any]:
     """What the template shows of a figure."""
     kinds = {b"\x89PNG": "png", b"<svg": "svg+xml"}
@@ -132,6 +138,14 @@ def _embedded(figure: Figure) -> dict[str, Any]:
             name: getattr(figure, name)
             for name in ("name", "caption", "label", "size", "scale", "of")
         },
+        "sounds": [
+            {
+                "name": s.name,
+                "label": s.label,
+                "source": s.name if s.shown is None else played(s.shown),
+            }
+            for s in figure.sounds
+        ],
         "source": f"data:image/{kind};base64," + base64.b64encode(figure.content).decode(),
         "sample": figure.name.startswith("samples/"),
         "hard": kind != "svg+xml"

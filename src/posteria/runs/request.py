@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from typing_extensions import override
 
@@ -14,6 +14,8 @@ from ..core.record import as_json
 SEEDS = 2**32
 # The sampler that is chosen by what is measured.
 AUTO = "auto"
+# The noise level that is that of the modality.
+USUAL: Literal["usual"] = "usual"
 # Options of tasks that may name a file.
 FILES = ("mask", "kernel")
 # What `posteria restore` shows where it is given nothing to restore, and the prior of what it is given.
@@ -163,7 +165,8 @@ class Measured(Request):
     Args:
         task: Name of the measurement in the prior's modality; empty if none was named.
         options: Settings of the task by name.
-        sigma: Standard deviation of the noise in data units; None: estimated from the measurement.
+        sigma: Standard deviation of the noise in data units; None: estimated from the measurement; `USUAL`: what is
+            usual for the kind of data.
         sampler: Its name, its `repr`, or `auto`.
         preset: Name of published settings.
         budget: Evaluations and vjps of the prior per sample, from which the steps follow.
@@ -172,7 +175,7 @@ class Measured(Request):
 
     task: str = ""
     options: dict[str, Any] = field(default_factory=dict)
-    sigma: float | None = 0.05
+    sigma: float | Literal["usual"] | None = 0.05
     sampler: str = "mgdm"
     preset: str | None = None
     budget: int | None = None
@@ -183,7 +186,7 @@ class Measured(Request):
         super().check()
         files = [str(self.options.get(name, "")) for name in FILES]
         existing(file for file in files if Path(file).suffix)
-        if self.sigma is not None and not 0 < self.sigma < float("inf"):
+        if isinstance(self.sigma, int | float) and not 0 < self.sigma < float("inf"):
             raise InputError(
                 f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {self.sigma} is not."
             )
@@ -244,6 +247,7 @@ class Restore(Measured):
     free: ClassVar[frozenset[str]] = frozenset({"input", "fit", "certificate"})
 
     prior: str = ""
+    sigma: float | Literal["usual"] | None = USUAL
     sampler: str = ""
     input: str | None = None
     simulate: bool = False

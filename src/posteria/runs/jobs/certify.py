@@ -338,8 +338,8 @@ def prepare(request: Certify) -> Certification:
     check_numbers(request.simulations, request.samples)
     named = sampler_of(request)
     prior = prior_of(request)
-    named_by = card_of(request.prior).modality
-    modality, shape = modality_of(prior.space, request.prior, named_by), prior.space.shape
+    modality = modality_of(prior.space, request.prior, card_of(request.prior))
+    shape = prior.space.shape
     seed = request.data_seed or 0
     degradation = modality.degradation(request.task, shape, request.options, seed=seed)
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))

@@ -207,7 +207,7 @@ def prepare(request: Generate) -> Generation:
     for method in methods.values():
         _check(method, models)
     seen = None if judge is None else load_judge(judge, target.space)
-    kind = modality_of(signals_of(prior), request.prior, card_of(request.prior).modality)
+    kind = modality_of(signals_of(prior), request.prior, card_of(request.prior))
     return Generation(settled, methods, kind, seen)
 
 

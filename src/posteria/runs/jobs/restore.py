@@ -37,7 +37,7 @@ from ...target import Posterior, Tilted
 from ..engine import Drawn, Method
 from ..job import Job, repeat as repeat_of, run
 from ..report import Page
-from ..request import Restore
+from ..request import USUAL, Restore
 from ..results import Results, divergence, plural, shown, usable
 from ..scales import recall
 from ..settings import condition_of, device_of, expect_memory, prior_of, sampler_of
@@ -240,7 +240,9 @@ def prepare(request: Restore) -> Restoration:
     request = _sized(request, path)
     prior = prior_of(request)
     signals = signals_of(prior)
-    modality = modality_of(signals, request.prior, card_of(request.prior).modality)
+    modality = modality_of(signals, request.prior, card_of(request.prior))
+    if request.sigma == USUAL:
+        request = replace(request, sigma=modality.sigma)
     given = _read(request, path, modality, signals.shape)
     condition = condition_of(request)
     member: Denoiser = prior
@@ -276,9 +278,7 @@ def _statement(asked: Restore, settled: Restore, name: str, modality: Modality) 
     options = ", ".join(f"{key} {value}" for key, value in settled.options.items())
     task = f"{settled.task} ({options})" if options else settled.task
     estimate = "" if asked.sigma else ", as estimated from it"
-    how = (
-        f"{task}, with noise of standard deviation {modality.noise(settled.sigma or 0)}{estimate}"
-    )
+    how = f"{task}, with noise of standard deviation {modality.noise(float(settled.sigma or 0))}{estimate}"
     if asked.input is None:
         return (
             f"A demonstration, since no INPUT was given: the measurement was simulated from {name}, which "
@@ -324,6 +324,7 @@ def _sized(request: Restore, path: Path) -> Restore:
     modality = MODALITIES.get(card.modality)
     if card.reader != "local" or modality is None:
         return request
+    modality = modality.of(card)
     task = modality.task(request.task, path.name)
     size = size or modality.size_of(path, task, request.options, request.simulate)
     if size is None:
@@ -348,7 +349,7 @@ def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ..
     degradation = modality.degradation(
         request.task, shape, request.options, seed=seed, source=source
     )
-    operator, std = degradation.operator, request.sigma or LIKELY
+    operator, std = degradation.operator, float(request.sigma or LIKELY)
     if request.simulate:
         likelihood = GaussianLikelihood(operator, std=std)
         signal = read(fit=source.fit)
