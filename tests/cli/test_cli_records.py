@@ -145,7 +145,7 @@ def test_a_record_knows_what_it_was_made_with(
             plan(input_kind="clean"),
             "another version of posteria wrote it: input_kind is not known",
         ),
-        (plan(size=[28]), "size takes 2 values"),
+        (plan(size=[28]), "digits draws pictures: size=(height, width)"),
         (plan(settings=[1]), "settings takes dict"),
         (plan(sampler="__import__('os').mkdir('ran')"), "does not describe an object"),
         (plan(extra=1), "extra is not known"),
