@@ -4,6 +4,7 @@ from .diffusion.betas import (
     Betas as Betas,
     CosineBetas as CosineBetas,
     GivenBetas as GivenBetas,
+    KarrasBetas as KarrasBetas,
     LinearBetas as LinearBetas,
     ScaledLinearBetas as ScaledLinearBetas,
 )

@@ -47,6 +47,8 @@ TOLD: dict[str, po.samplers.Sampler[Any]] = {
     "ddnm": po.samplers.SAMPLERS["ddnm"](schedule=KARRAS, travel=2),
     "repaint": po.samplers.SAMPLERS["repaint"](schedule=KARRAS, jump=3, repeats=2),
     "score_sde": po.samplers.SAMPLERS["score_sde"](schedule=KARRAS, corrections=1),
+    "msdm": po.samplers.SAMPLERS["msdm"](schedule=KARRAS),
+    "msdm gaussian": po.samplers.SAMPLERS["msdm"](schedule=KARRAS, gamma=3.0),
     "tds": po.samplers.SAMPLERS["tds"](schedule=SHORT, particles=16),
     "mcgdiff": po.samplers.SAMPLERS["mcgdiff"](schedule=SHORT, particles=16),
     "fps": po.samplers.SAMPLERS["fps"](schedule=SHORT, particles=16),

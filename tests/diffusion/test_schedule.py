@@ -75,6 +75,7 @@ def test_vp_agrees_with_its_differential_equation() -> None:
         po.schedules.LinearBetas(),
         po.schedules.ScaledLinearBetas(),
         po.schedules.CosineBetas(),
+        po.schedules.KarrasBetas(),
         po.schedules.GivenBetas((0.1, 0.2, 0.3)),
     ],
 )
@@ -90,6 +91,12 @@ def test_tables_invert(betas: po.schedules.LinearBetas) -> None:
     assert betas.index(1e9) == last
     abar = np.cumprod(1 - betas.values())
     assert np.allclose(1 / (1 + np.array(betas.sigmas) ** 2), abar)
+
+
+def test_table_of_karras_has_the_levels_of_karras() -> None:
+    # Catches: betas of the differences of levels, not of their squares.
+    levels = po.Karras(steps=1000, sigma_min=5e-4, sigma_max=20.0, rho=3.0).levels()[-2::-1]
+    assert np.allclose(po.schedules.KarrasBetas().sigmas, levels, rtol=1e-9)
 
 
 def test_bad_schedules_are_refused() -> None:

@@ -142,6 +142,9 @@ def test_the_declared_cost_is_what_the_meter_counts(name: str) -> None:
         sampler = dataclasses.replace(sampler, particles=min(sampler.particles, 6))
     bent = po.operators.Function(lambda x: x[..., :2].tanh(), prior.space)
     targets = [masked(), po.Posterior(prior, po.GaussianLikelihood(bent, std=0.5), normal(2))]
+    if "constrained" in sampler.__dataclass_fields__:
+        mixing = po.operators.ColorMixing(torch.ones(1, prior.space.size), prior.space.shape)
+        targets.append(po.Posterior(prior, po.GaussianLikelihood(mixing, std=0.5), normal(1)))
     taken = []
     for target in (*targets, po.Posterior(prior, NOISY, normal(1))):
         try:
@@ -171,6 +174,7 @@ BOUGHT: dict[str, tuple[int, ...]] = {
     "ddrm": (200, 100, 300, 1000, 3000),
     "repaint": (991, 10, 30, 100, 300),
     "score_sde": (200, 100, 300, 1000, 3000),
+    "msdm": (300, 50, 150, 500, 1500),
     "tds": (400, 50, 150, 500, 1500),
     "mcgdiff": (200, 100, 300, 1000, 3000),
     "fps": (400, 100, 300, 1000, 3000),

@@ -30,7 +30,7 @@ SOLVERS = {
 }
 # On the network each of these says something that the toy does not; populations would take minutes.
 ON_DIGITS = ["mgps", "mgdm", "mmps", "pigdm", "tmpd", "lgd", "dps", "sda", "daps", "pnp_dm"]
-ON_DIGITS += ["diffpir", "dcps", "red_diff", "ddrm", "ddnm", "repaint", "score_sde", "tfg"]
+ON_DIGITS += ["diffpir", "dcps", "red_diff", "ddrm", "ddnm", "repaint", "score_sde", "msdm", "tfg"]
 # Recorded entries of a picture.
 PIXELS = slice(5, None, 41)
 

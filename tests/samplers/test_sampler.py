@@ -210,6 +210,7 @@ COST = {
     (po.MGDM, "ffhq"): (1 + 890 + 97 * 19 - 9, 890),
     (po.MGDM, "imagenet"): (1 + 890 + 97 * 19 - 9, 890),
     (po.MGDM, "ffhq_ldm"): (1 + 869 + 97 * 19 - 9, 869),
+    (po.MGDM, "audio"): (2449, 1020),
     **{(po.DPS, name): (999, 998) for name in po.DPS.presets()},
     **{(S["mmps"], "paper"): (64, 64), (S["pigdm"], "paper"): (999, 999)},
     **{(S["tmpd"], "paper"): (999, 1998)},
@@ -231,6 +232,7 @@ COST = {
     # 250 steps, and 24 jumps of 10 steps 9 times over.
     (S["repaint"], "images"): (250 + 24 * 10 * 9, 0),
     **{(S["score_sde"], name): (2000, 0) for name in ("mri", "ct")},
+    **{(S["msdm"], name): (300, 0) for name in ("dirac", "gaussian")},
     # Whole populations.
     **{(S["tds"], "images"): (4 * 100, 4 * 100), (S["fps"], "images"): (5 * 999, 0)},
     **{
@@ -254,6 +256,9 @@ def test_published_settings_cost_what_the_papers_say(kind: type[po.MGPS], name: 
     if kind is S["repaint"]:
         hole = po.operators.Inpainting(torch.tensor([True, False]), (2,))
         target = po.Posterior(target.prior, po.GaussianLikelihood(hole, std=0.5), normal(1))
+    if kind is S["msdm"]:
+        mixing = po.operators.ColorMixing(torch.ones(1, 2), (2,))
+        target = po.Posterior(target.prior, po.GaussianLikelihood(mixing, std=0.5), normal(1))
     counted = po.diffusion.Counted(target.prior)
     kind.published(name).sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
     assert (counted.meter.forward, counted.meter.backward) == COST[kind, name]

@@ -42,7 +42,7 @@ class NoDerivativeError(CapabilityError):
 # Samplers of a posterior that never differentiate the prior.
 WITHOUT_DERIVATIVES = (
     *("ddrm", "ddnm", "repaint", "score_sde", "daps", "pnp_dm", "diffpir", "red_diff"),
-    *("mcgdiff", "fps", "fk"),
+    *("msdm", "mcgdiff", "fps", "fk"),
 )
 
 

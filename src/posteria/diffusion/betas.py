@@ -97,6 +97,26 @@ class CosineBetas(Betas):
 
 
 @dataclass(frozen=True)
+class KarrasBetas(Betas):
+    """The table whose levels lie on a straight line in `sigma^(1/rho)` (arXiv:2206.00364, equation 5).
+
+    The default is that of the waveforms of arXiv:2302.02257, as MGDM samples them.
+    """
+
+    sigma_min: float = 5e-4
+    sigma_max: float = 20.0
+    rho: float = 3.0
+    size: int = 1000
+
+    @override
+    def values(self) -> np.ndarray:
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        square = np.linspace(low, high, self.size) ** (2 * self.rho)
+        betas: np.ndarray = np.diff(square, prepend=0.0) / (1 + square)
+        return betas
+
+
+@dataclass(frozen=True)
 class GivenBetas(Betas):
     """Any other table."""
 

@@ -24,6 +24,7 @@ from .particles.tempered.sampler import Tempered as Tempered
 from .posterior import PosteriorSampler as PosteriorSampler
 from .projection.ddnm import DDNM as DDNM
 from .projection.ddrm import DDRM as DDRM
+from .projection.msdm import MSDM as MSDM
 from .projection.repaint import RePaint as RePaint
 from .projection.score_sde import ScoreSDE as ScoreSDE
 from .projection.sda import SDA as SDA

@@ -21,6 +21,7 @@ from .particles.tempered.sampler import Tempered
 from .posterior import PosteriorSampler
 from .projection.ddnm import DDNM
 from .projection.ddrm import DDRM
+from .projection.msdm import MSDM
 from .projection.repaint import RePaint
 from .projection.score_sde import ScoreSDE
 from .projection.sda import SDA
@@ -55,6 +56,7 @@ POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
     "ddnm": DDNM,
     "repaint": RePaint,
     "score_sde": ScoreSDE,
+    "msdm": MSDM,
     "tds": TDS,
     "mcgdiff": MCGDiff,
     "fps": FPS,
@@ -76,7 +78,13 @@ RENAMED: dict[str, type[Sampler[Any]]] = {"TwistedSMC": Exact, "FKSteering": FK}
 # What the `repr` of a sampler may be made of.
 PARTS: tuple[type, ...] = (
     *(schedule.Karras, schedule.LogLinear, schedule.Flow, schedule.VP, schedule.Table),
-    *(betas.LinearBetas, betas.ScaledLinearBetas, betas.CosineBetas, betas.GivenBetas),
+    *(
+        betas.LinearBetas,
+        betas.ScaledLinearBetas,
+        betas.CosineBetas,
+        betas.KarrasBetas,
+        betas.GivenBetas,
+    ),
     *solver.SOLVERS.values(),
     *(InnerSteps, Langevin, Deterministic, Midpoint, Mix, Uniform, Unconditional),
     *(network.Epsilon, network.Velocity, network.X0, network.FlowMatching, network.EDM),

@@ -12,7 +12,7 @@ from ...core.level import Level, at_least, like, root, spread, spreads
 from ...core.rng import Rng
 from ...core.space import Space
 from ...core.state import State
-from ...diffusion.betas import ScaledLinearBetas
+from ...diffusion.betas import KarrasBetas, ScaledLinearBetas
 from ...diffusion.kernel import bridge, bridge_step, run_to_clean
 from ...diffusion.schedule import Schedule, Table, levels_of
 from ...target import Posterior
@@ -137,8 +137,9 @@ class MGDM(PosteriorSampler[State]):
         """The settings of the official code (arXiv:2502.03332), with 100 grid points.
 
         For data in [-1, 1] (gmm: of any scale), on DDPM's linear table; ffhq_ldm has that of the latent
-        network (0.0015 to 0.0195, scaled linear). Evaluations / vjps per sample: gmm 2425 / 590, images
-        2245 / 410, ffhq and imagenet 2725 / 890, ffhq_ldm 2704 / 869.
+        network (0.0015 to 0.0195, scaled linear); audio, the separation of stems, is for waveforms of full scale 1 and
+        has 20 grid points. Evaluations / vjps per sample: gmm 2425 / 590, images 2245 / 410, ffhq and imagenet
+        2725 / 890, ffhq_ldm 2704 / 869, audio 2449 / 1020.
         """
         switches = ("units", "sampled_kl")
         paper = partial(cls, schedule=Table(steps=99), points=20, as_published=switches)
@@ -151,6 +152,14 @@ class MGDM(PosteriorSampler[State]):
             "ffhq_ldm": early(
                 schedule=Table(steps=99, betas=ScaledLinearBetas(0.0015, 0.0195)),
                 inner=InnerSteps(3, last=(29, 20), every=(10, 9, 20)),
+            ),
+            "audio": paper(
+                schedule=Table(steps=19, betas=KarrasBetas()),
+                gibbs=6,
+                index=Mix(share=13 / 20),
+                points=15,
+                lr=0.005,
+                inner=InnerSteps(3, last=(9, 20)),
             ),
         }
 
