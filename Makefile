@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads of PyTorch that wait give their core to others soon; the command line sets it for itself.
 export GOMP_SPINCOUNT ?= 2000
 
-.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-photographs measure-images measure-guidance measure-curve certify bench-smoke bench bench-speed site report clean
+.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-photographs measure-images certify bench-smoke bench bench-speed site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -24,7 +24,7 @@ measure: .venv/ready
 
 # Prints the tables of docs/exact.md.
 measure-exact: .venv/ready
-	$(BIN)/python benchmarks/tables.py mixture gaussian evidence calibration
+	$(BIN)/python benchmarks/tables.py evidence calibration
 
 # Draws what is in the tables of docs/pictures.md, and writes them. Goes on where it was stopped.
 measure-pictures: .venv/ready
@@ -42,13 +42,6 @@ IMAGES := $(CURDIR)/benchmarks/benchmark_images
 measure-images: .venv/ready
 	for part in mnist mnist-populations; do OMP_NUM_THREADS=1 BENCHOPT_DATA_HOME=$(DATA) $(BIN)/benchopt run $(IMAGES) \
 	--config $(IMAGES)/configs/$$part.yml --no-timeout --no-display --output $$part || exit 1; done
-
-# Prints the tables of docs/guidance.md; the curve needs DATA, goes on where it was stopped, and takes hours.
-measure-guidance: .venv/ready
-	$(BIN)/python benchmarks/guidance.py toy
-
-measure-curve: .venv/ready
-	$(BIN)/python benchmarks/guidance.py curve --data $(DATA) --out guidance-results
 
 # Draws the certificates of docs/certify.md and writes their table: days for 200 simulations; goes on where it was stopped.
 certify: .venv/ready
@@ -82,8 +75,8 @@ $(PEERS)/ready: pyproject.toml
 
 # Static pages of benchmarks/results in site/, which need no network; npm fetches two scripts once.
 site: .venv/ready
-	$(BIN)/python benchmarks/make_site.py
-	$(BIN)/python benchmarks/check_site.py
+	PYTHONPATH=benchmarks $(BIN)/python -m web.make
+	$(BIN)/python benchmarks/web/check.py
 
 # The tables of docs/ and the figure, from benchmarks/results.
 report: .venv/ready

@@ -257,6 +257,18 @@ def tilted(frame: Frame) -> Table:
     )
 
 
+def laws(frame: Frame, budget: int = 128) -> Table:
+    """Every rule and sampler on every tilted law at one budget."""
+    exact = frame[frame["objective_ratio"].notna()]
+    parts = {inner(str(name)): part for name, part in exact.groupby("dataset_name")}
+    return Table(
+        f"Distance over that of exact draws at {budget} evaluations and vjps a sample",
+        ["rule or sampler", *parts],
+        rows_of_all(parts, "ratio", budget)[:-1],
+        "A dash: it needs a model that is not there, or the budget does not buy its levels, or a repetition diverged.",
+    )
+
+
 def varied(frame: Frame) -> Table:
     """Quality and diversity of a label to a power, at the largest budget, the most precise first."""
     known = frame[frame["objective_precision"].notna()]
@@ -298,6 +310,7 @@ def sections(frames: Mapping[str, Frame]) -> dict[str, str]:
             parts[name] = "\n\n".join(pictures(frames[name], task).markdown() for task in tasks)
     if "guidance" in frames:
         parts["tilted"] = tilted(frames["guidance"]).markdown()
+        parts["laws"] = laws(frames["guidance"]).markdown()
         parts["varied"] = varied(frames["guidance"]).markdown()
     return parts
 

@@ -2,7 +2,7 @@
 
 - measures: writes docs/measures.md: gmm25 with published and default settings beside official codes, and `overhead`.
 - overhead: milliseconds that a step costs beyond the network and the operator, and seconds of the import.
-- mixture, gaussian, calibration, evidence: the tables of docs/exact.md.
+- calibration, evidence: the tables of docs/exact.md that the benchmark has not.
 """
 
 import argparse
@@ -26,11 +26,7 @@ from lib import measure
 from lib.table import Table, costs, error_of, with_error
 from posteria.metrics.calibration import sbc_ranks, uniformity
 from posteria.metrics.distribution import (
-    mean_error,
-    moments,
     sliced_wasserstein,
-    two_sample_floor,
-    variance_ratio,
 )
 from posteria.problems.toy import PROBLEMS, gmm25
 from posteria.samplers.base import Sampler
@@ -193,57 +189,6 @@ def measures(run: Run, problems: int) -> str:
 POPULATION = 512
 
 
-def one_mixture(d: int, d_y: int, budget: int, index: int) -> tuple[float, float, float]:
-    """Distance, floor and cost on one problem."""
-    number = 1000 * d + 100 * d_y + index
-    problem = gmm25(d, d_y, seed=number)
-    # A population, floors and references of its own: errors of cells would else be of one noise.
-    floor = two_sample_floor(problem.exact.sample, POPULATION, repetitions=20, seed=number).mean
-    seeds = range(POPULATION * index, POPULATION * (index + 1))
-    drawn = measure(po.at_budget(po.Exact(), problem.target, budget), problem.target, seeds)
-    generators = [torch.Generator().manual_seed(10_000 * number + k) for k in range(20)]
-    draws = [problem.exact.sample(POPULATION, generator) for generator in generators]
-    distance = statistics.mean(sliced_wasserstein(drawn.samples, draw) for draw in draws)
-    return distance, floor, drawn.evaluations + drawn.vjps
-
-
-def mixture(run: Run, problems: int, budget: int = 1000) -> str:
-    """The table of gmm25."""
-    rows = []
-    for d, d_y in CELLS:
-        started = time.perf_counter()
-        found = list(run(partial(one_mixture, d, d_y, budget), range(problems)))
-        seconds = (time.perf_counter() - started) / problems
-        distance, floor, nfe = (statistics.mean(column) for column in zip(*found, strict=True))
-        ratios = with_error([distance / floor for distance, floor, _ in found], 2)
-        numbers = [f"{distance:.3f}", f"{floor:.3f}", f"{distance / floor:.2f}", ratios]
-        rows.append([f"{d}, {d_y}", *numbers, f"{nfe:.0f}", f"{seconds:.0f}"])
-    header = ["d, d_y", "distance", "floor", "ratio of means", "mean of ratios", "NFE"]
-    title = f"gmm25, {budget} evaluations a sample, {problems} problems a cell"
-    return Table(title, [*header, "s a problem"], rows).markdown(2)
-
-
-def gaussian(run: Run, problems: int) -> str:
-    """The moments on Gaussians at two data scales and on a correlated one."""
-    rows = []
-    for name in ("exact", "mmps"):
-        for key in ("gaussian-half", "gaussian-half-small", "gaussian-correlated"):
-            errors, ratios = zip(*run(partial(of_gaussian, name, key), range(3)), strict=True)
-            shown = [f"{max(errors):.3f} (largest)", f"{statistics.mean(ratios):.3f}"]
-            rows.append([name, key, *shown])
-    header = ["sampler", "problem", "mean error (posterior sd)", "variance ratio"]
-    title = "Gaussians, 200 steps, 4096 samples, mean of three problems"
-    return Table(title, header, rows).markdown(2)
-
-
-def of_gaussian(name: str, key: str, seed: int) -> tuple[float, float]:
-    """Error of the mean and ratio of the variance on one problem."""
-    problem = PROBLEMS[key](seed=seed)
-    answer = moments(problem.exact)
-    x = po.samplers.SAMPLERS[name]().sample(problem.target, seeds=range(4096))
-    return mean_error(x, answer.mean, answer.std), variance_ratio(x, answer.std)
-
-
 def one_rank(key: str, seed: int) -> Tensor:
     """Ranks of a truth among 99 samples of its posterior."""
     problem = PROBLEMS[key](seed=seed)
@@ -285,7 +230,7 @@ def evidence(run: Run, problems: int, budget: int = 2000) -> str:
     return Table(title, ["d_y", "mean error", "mean absolute error (nat)"], rows).markdown(2)
 
 
-PARTS = {part.__name__: part for part in (measures, mixture, gaussian, calibration, evidence)}
+PARTS = {part.__name__: part for part in (measures, calibration, evidence)}
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from lib.peer import DATA, Peer, count_vjps
 from posteria import GaussianLikelihood, Posterior
+from posteria.core.errors import expect
 from posteria.diffusion import Counted
 from posteria.operators import LinearOperator
 
@@ -62,8 +63,8 @@ def sampler(
 
     `units` are those in which `DiffPIR` gets the problem; None looks at draws of the prior.
     """
-    n, space, likelihood = len(seeds), target.space, target.likelihood
-    assert isinstance(likelihood, GaussianLikelihood)
+    n, space = len(seeds), target.space
+    likelihood = expect(target.likelihood, GaussianLikelihood, by="deepinv")
     operator, std = likelihood.operator, float(torch.as_tensor(likelihood.std))
     units = units or PLAIN
     if method == "DiffPIR" and units == PLAIN:

@@ -147,7 +147,7 @@ def test_marks_are_filled_again_and_again() -> None:
 @needs_benchopt
 def test_the_page_is_made_of_the_results_and_of_nothing_else() -> None:
     # Catches: a page that names a sampler or a machine that the results do not have.
-    landing = importlib.import_module("landing")
+    landing = importlib.import_module("web.landing")
     page = landing.landing(RESULTS)
     assert "Which sampler should I use?" in page and "<svg" in page
     assert not re.search(r"(?:src|href)=\"https?:", page)

@@ -18,7 +18,7 @@ BENCHMARKS = ROOT / "benchmarks"
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module("offline")
+    return importlib.import_module("web.offline")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_pages_open_without_network(tmp_path: Path) -> None:
     environment = os.environ | {
         "BENCHOPT_CACHE": str(tmp_path / "cache"),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONPATH": f"{ROOT / 'src'}:{BENCHMARKS}",
     }
 
     def run(*words: str | Path) -> str:
@@ -85,6 +85,6 @@ def test_pages_open_without_network(tmp_path: Path) -> None:
         *("-s", "reference", "-s", "mgdm-sweeps[gibbs=1,levels=24]"),
         *("--output", results / "exact.parquet"),
     )
-    run(BENCHMARKS / "make_site.py", "--results", results, "--out", site)
-    said = run(BENCHMARKS / "check_site.py", site)
+    run("-m", "web.make", "--results", results, "--out", site)
+    said = run(BENCHMARKS / "web" / "check.py", site)
     assert "exact.html" in said or "not opened" in said

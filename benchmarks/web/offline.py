@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
-CACHE = Path(__file__).parent.parent / "build" / "vendor"
+CACHE = Path(__file__).parents[2] / "build" / "vendor"
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ MENDED = {
     ),
     "const dtick = Math.max(": "if (decades < 1.5) return;\n    const dtick = Math.max(",
 }
-STYLE = (
-    f"<style>\n{(Path(__file__).parent / 'pages' / 'offline.css').read_text()}</style>\n</head>"
-)
+STYLE = f"<style>\n{(Path(__file__).parent / 'offline.css').read_text()}</style>\n</head>"
 
 
 def fetch(package: Package, cache: Path = CACHE) -> Path:
@@ -104,7 +102,8 @@ def vendor(site: Path) -> None:
         with tarfile.open(fetch(package)) as archive:
             for path in (*package.files, "LICENSE"):
                 source = archive.extractfile(f"package/{path}")
-                assert source is not None, path
+                if source is None:
+                    raise SystemExit(f"{package.folder} holds no {path}; see offline.py.")
                 (folder / Path(path).name).write_bytes(source.read())
 
 

@@ -1,4 +1,4 @@
-"""The page that says which sampler to use, made from the results; its words are in pages/landing.html."""
+"""The page that says which sampler to use, made from the results; its words are in landing.html."""
 
 import importlib.metadata
 import io
@@ -30,7 +30,7 @@ from report import (
     varied,
 )
 
-PAGES = Path(__file__).parent / "pages"
+PAGES = Path(__file__).parent
 TITLES = {
     "images": "64 pictures",
     "populations": "Samplers that need a population: 16 pictures with 8 particles each, of which one is the sample",

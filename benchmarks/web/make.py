@@ -1,4 +1,4 @@
-"""Static pages of the kept results that need no network: `python benchmarks/make_site.py`.
+"""Static pages of the kept results that need no network: `python -m web.make`, in `benchmarks`.
 
 A page of benchopt for each result, the result itself, and a front page.
 """
@@ -12,10 +12,10 @@ from benchopt.plotting.generate_html import OUTPUTS, get_results, render_all_res
 from benchopt.plotting.helpers import reset_solver_styles
 from benchopt.results import read_results
 
-from landing import landing
-from offline import check, offline, vendor
+from .landing import landing
+from .offline import check, offline, vendor
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 RESULTS, SITE = HERE / "results", HERE.parent / "site"
 # By the name of a result: its benchmark, and what its page is called.
 PAGES = {

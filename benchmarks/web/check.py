@@ -1,4 +1,4 @@
-"""Open the pages of a site in a browser without network: `python benchmarks/check_site.py [SITE]`.
+"""Open the pages of a site in a browser without network: `python benchmarks/web/check.py [SITE]`.
 
 Every view is opened and every choice of it is made once; an error of the page, or a view with nothing in it, fails.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-SITE = Path(__file__).parent.parent / "site"
+SITE = Path(__file__).parents[2] / "site"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # No address resolves but the one that the page reports to.
 OPTIONS = (
@@ -28,7 +28,7 @@ OPTIONS = (
 PATIENCE, ATTEMPTS = 90.0, 3
 # What a page is made to do: to note its errors, and to open its views and count what is seen in each.
 LISTEN, VISIT = (
-    (Path(__file__).parent / "pages" / name).read_text() for name in ("listen.html", "visit.html")
+    (Path(__file__).parent / name).read_text() for name in ("listen.html", "visit.html")
 )
 
 
