@@ -152,7 +152,8 @@ def rows_of_all(
     def middle(name: str) -> float:
         return statistics.median(column[name].value for column in columns if name in column)
 
-    names = sorted({name for column in columns for name in column}, key=middle)
+    # By name where two are alike: a set has an order of its own in each process.
+    names = sorted(sorted({name for column in columns for name in column}), key=middle)
     cells = [[str(column.get(name, "-")) for column in columns] for name in names]
     last = [floor, *(str(exact_mean(part, metric)) for part in parts.values())]
     return [*([name, *row] for name, row in zip(names, cells, strict=True)), last]
