@@ -205,6 +205,8 @@ COST = {
     (po.MGPS, "ffhq"): (2202 - 2, 1170),
     (po.MGPS, "ffhq_ldm"): (2846, 1678),
     (po.MGPS, "imagenet"): (1698 - 2, 796),
+    # 48 levels, each of 2 + 2 G: 20 of G = 20, then of 2.
+    (po.MGPS, "ecg"): (2 + 48 * 2 + 2 * 456, 20 * 20 + 28 * 2),
     (po.MGDM, "gmm"): (1 + 590 + 97 * 19 - 9, 590),
     (po.MGDM, "images"): (1 + 410 + 97 * 19 - 9, 410),
     (po.MGDM, "ffhq"): (1 + 890 + 97 * 19 - 9, 890),
