@@ -1,0 +1,69 @@
+"""Train `ecg`, a prior of electrocardiograms of any length: `python training/ecg.py --data DIR --out DIR`.
+
+It goes on from its last checkpoint, in pieces of any length: `pieces.py`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ecgs import CROPS, LEADS, ECGs
+from pieces import Draw, Measure, main
+from posteria.priors.local import LocalUNet
+from train import Recipe, denoise
+
+RECIPE = Recipe(
+    patch=4,
+    channels=(64, 128, 192),
+    layers=0,
+    labels=0,
+    images=0,
+    batch=16,
+    lr=1e-3,
+    sigma_data=0.25,
+    log_mean=-2.0,
+    log_std=1.4,
+)
+BLOCKS, KERNEL, STRIDES = (1, 2, 4), 5, (2, 4)
+# In mV: the levels at which denoising is reported.
+LEVELS = (0.02, 0.05, 0.1, 0.2, 0.5, 2.0)
+
+
+def build() -> LocalUNet:
+    """The network."""
+    return LocalUNet(len(LEADS), RECIPE.channels, BLOCKS, RECIPE.patch, KERNEL, STRIDES, axes=1)
+
+
+@torch.no_grad()
+def errors(net: LocalUNet, x: Tensor) -> list[float]:
+    """Root mean square errors of denoising in mV at the reported levels, with fixed noise."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1234))
+    found = []
+    for sigma in LEVELS:
+        noisy = (x + sigma * noise).to(next(net.parameters()).device)
+        clean = [
+            denoise(net, RECIPE, part, torch.full((len(part),), sigma, device=part.device)).cpu()
+            for part in torch.split(noisy, 16)
+        ]
+        found.append(float((torch.cat(clean) - x).square().mean().sqrt()))
+    return found
+
+
+def read(folder: Path) -> tuple[Draw, Measure]:
+    """Crops to train on, and the denoising of held-out patients beside that of some in training."""
+    ecgs = ECGs(folder)
+    length = CROPS[0][0]
+
+    def measure(net: LocalUNet) -> dict[str, Any]:
+        held_out = {
+            each.source: errors(net, each.test[..., 16 : 16 + length]) for each in ecgs.real
+        }
+        return held_out | {"train": errors(net, ecgs.train[::4, :, 16 : 16 + length])}
+
+    return ecgs.crops, measure
+
+
+if __name__ == "__main__":
+    main(__doc__, RECIPE, build, read)
