@@ -14,7 +14,7 @@ RATE = 100
 # How often an example to train on is one of the generator's.
 GENERATED = 0.3
 # Lengths of examples, and between what the rate of their time is drawn, so that a record of 1000 samples holds them.
-CROPS = ((960, 0.85, 1.04), (800, 0.96, 1.22))
+CROPS = ((960, 0.85, 1.03), (800, 0.96, 1.22))
 # From the heart's dipole (X left, Y down, Z back) to the leads: Dower, Machado, Osborne, Clin. Cardiol. 3 (1980), 87.
 DOWER = torch.tensor([
     [0.632, -0.235, 0.059], [0.235, 1.066, -0.132], [-0.515, 0.157, -0.917], [0.044, 0.164, -1.387],
