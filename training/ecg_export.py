@@ -1,0 +1,211 @@
+"""Ship a trained `ecg`: `python training/ecg_export.py --data DIR --run DIR --out DIR --how "..."`.
+
+Writes the average of the weights in half precision, its card with hash, training curve and what it draws, and examples.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import posteria as po
+from beats import beats, widths
+from ecg import BLOCKS, KERNEL, LEVELS, RECIPE, STRIDES, build
+from ecgs import CROPS, GENERATED, LEADS, RATE, ECGs
+
+# What is drawn for the card, of the length of a record.
+DRAWS, LENGTH = 96, 1000
+CARD = """name = "ecg"
+reader = "local"
+modality = "ecg"
+about = "electrocardiograms of any length, 8 leads at 100 Hz (a local U-Net without attention or normalisation)"
+sha256 = "{sha256}"
+licence = "data ODC-By 1.0 (LUDB), CC BY 4.0 (PhysioNet Challenge 2021) and MIT (deepfake-ecg); weights Apache-2.0"
+cite = "Kalyakulina et al., LUDB, IEEE Access 8 (2020), doi:10.1109/ACCESS.2020.3029211"
+notes = "Leads I, II, V1 to V6 in mV; the other four follow exactly. Trained on 216 patients; no medical device."
+
+[data]
+shape = [8, 1024]
+units = "mV"
+rate = 100.0
+"""
+PAGE = """# ecg
+
+A prior of electrocardiograms of any length at 100 Hz, of the leads {leads} in mV (III, aVR, aVL and aVF follow
+exactly): EDM's preconditioning around a U-Net of {size:.2f} million numbers that sees {reach:.1f} s far to either side,
+without attention and without normalisation over time.
+It is no medical device.
+
+| | |
+|---|---|
+| data | {real} of 270 real records of 10 s, one a patient: 160 of LUDB 1.0.1 (ODC-By 1.0), 56 of the samples of the \
+PhysioNet/CinC Challenge 2021 (CC BY 4.0); and {generated} drawn by the generator deepfake-ecg 1.1.2 (MIT), which are \
+{share:.0%} of the examples. LICENCES.txt has all of them |
+| held out | every fifth record of each source, sorted by rhythm and shuffled within it with seed 0: 40 of LUDB, 14 of \
+the Challenge (`training/ecgs.py`) |
+| recipe | `training/ecg.py`: parts of {long} or {short} samples, their time faster or slower by up to a fifth, the \
+heart's dipole turned by 12 degrees, electrodes on the chest moved, gains changed; batches of {batch} |
+| training | {seen} examples, {minutes} minutes on {how}; it resumes |
+| weights | half precision, sha256 {sha256} |
+
+Root mean square error in mV of denoising held-out records as training went on, at a noise of so many mV:
+
+| examples | patients | {levels} |
+|---|---|{rules}|
+{rows}
+
+## What it draws
+
+{draws} records of 10 s, beside the records it was trained on and those held out.
+Beats are peaks of the slope of all leads together, found in all three alike; a rhythm is called irregular where the
+standard deviation of its RR intervals is above a tenth of their mean; the width is that of the steep part of a beat.
+
+| | drawn | trained on | held out |
+|---|---|---|---|
+{scores}
+
+The nearest neighbour of a part of 5 s is the part of a training record with which it correlates most, over all leads
+and shifts.
+"""
+
+
+def drawn(out: Path) -> Tensor:
+    """Draws of the prior that was written, `[DRAWS, 8, LENGTH]`."""
+    prior = po.load_prior(out, size=LENGTH)
+    parts = [po.Unconditional().sample(prior, seeds=range(k, k + 8)) for k in range(0, DRAWS, 8)]
+    return torch.cat(parts)
+
+
+def statistics(x: Tensor, train: Tensor, own: bool) -> dict[str, str]:
+    """What the card says of records `[n, 8, 1000]`."""
+    rates, spread, wide = [], [], []
+    for record in x:
+        at = beats(record)
+        if len(at) > 3:
+            intervals = np.diff(at) / RATE
+            rates.append(60 / intervals.mean())
+            spread.append(intervals.std() / intervals.mean())
+            wide += [np.median(widths(record, at))]
+    rate, irregular = np.array(rates), np.array(spread) > 0.1
+    low, middle, high = np.quantile(rate, [0.05, 0.5, 0.95])
+    near = nearest(x, train, own)
+    return {
+        "records, and with four beats or more": f"{len(x)}, {len(rate)}",
+        "heart rate a minute: 5 %, median, 95 %": f"{low:.0f}, {middle:.0f}, {high:.0f}",
+        "below 60 a minute": f"{(rate < 60).mean():.0%}",
+        "above 100 a minute": f"{(rate > 100).mean():.0%}",
+        "irregular": f"{irregular.mean():.0%}",
+        "standard deviation of RR over mean: median": f"{np.median(spread):.3f}",
+        "width of a beat in ms: 5 %, median, 95 %": ", ".join(
+            f"{1000 * q:.0f}" for q in np.quantile(wide, [0.05, 0.5, 0.95])
+        ),
+        **{
+            f"lead {LEADS[i]}, highest less lowest in mV: 5 %, median, 95 %": ", ".join(
+                f"{q:.2f}" for q in np.quantile(np.ptp(x[:, i].numpy(), axis=1), [0.05, 0.5, 0.95])
+            )
+            for i in (0, 1, 3, 6)
+        },
+        "correlation with the nearest neighbour: median, highest": f"{near.median():.2f}, {near.max():.2f}",
+    }
+
+
+def nearest(x: Tensor, train: Tensor, own: bool) -> Tensor:
+    """Of the middle 5 s of each record, the highest correlation with a part of another's to train on."""
+    part = x[:, :, 250:750]
+    part = part - part.mean(2, keepdim=True)
+    part = part / part.square().sum((1, 2), keepdim=True).sqrt()
+    found = torch.nn.functional.conv1d(train, part)
+    # Of windows whose mean is taken away as well.
+    ones = torch.ones(len(LEADS), 1, part.shape[2])
+    sums = torch.nn.functional.conv1d(train, ones, groups=len(LEADS))
+    squares = torch.nn.functional.conv1d(train.square(), ones, groups=len(LEADS))
+    energy = (squares - sums.square() / part.shape[2]).sum(1)
+    best = (found / energy[:, None].sqrt()).amax(2)
+    if own:
+        best = best - torch.eye(len(train)) * 9
+    return best.amax(0)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data")
+    parser.add_argument("--run", type=Path, required=True, help="folder that ecg.py wrote")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--how", required=True, help="on what it was trained, for its card")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    out = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    state = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)["ema"]
+    half = {key: value.half().contiguous() for key, value in state.items()}
+    save_file(half, out / "network.safetensors", metadata={"format": "pt"})
+    sha256 = hashlib.sha256((out / "network.safetensors").read_bytes()).hexdigest()
+    ecgs, net = ECGs(options.data), build()
+    config = {
+        "kind": "unet1d",
+        "channels": len(LEADS),
+        "widths": RECIPE.channels,
+        "blocks": BLOCKS,
+        "patch": RECIPE.patch,
+        "kernel": KERNEL,
+        "strides": STRIDES,
+        "size": [1024],
+        "sigma_data": RECIPE.sigma_data,
+        "mean": round(float(ecgs.train.mean()), 3),
+        "std": round(float(ecgs.train.std()), 3),
+    }
+    (out / "network.json").write_text(json.dumps(config) + "\n")
+    (out / "card.toml").write_text(CARD.format(sha256=sha256))
+    # One of each source, of another rhythm each.
+    for i, (each, k) in enumerate(((ecgs.real[0], 0), (ecgs.real[0], 20), (ecgs.real[1], 1))):
+        (out / "examples").mkdir(exist_ok=True)
+        name = f"{i}-{each.test_rhythm[k].replace(' ', '-').replace(',', '')}.npy"
+        np.save(out / "examples" / name, each.test[k].numpy())
+    x = drawn(out)
+    torch.save(x, options.run / "draws.pt")
+    test = torch.cat([each.test for each in ecgs.real])
+    columns = [
+        statistics(x, ecgs.train, False),
+        statistics(ecgs.train, ecgs.train, True),
+        statistics(test, ecgs.train, False),
+    ]
+    log = [json.loads(line) for line in (options.run / "log.jsonl").read_text().splitlines()]
+    shown = [*log[:: max(1, len(log) // 6)], log[-1]]
+    rows = [
+        f"| {row['seen']} | {source} | {' | '.join(f'{value:.4f}' for value in row[source])} |"
+        for row in shown
+        for source in ("LUDB", "Challenge")
+    ]
+    page = PAGE.format(
+        leads=", ".join(LEADS),
+        size=sum(p.numel() for p in net.parameters()) / 1e6,
+        reach=net.reach / RATE,
+        real=len(ecgs.train),
+        generated=len(ecgs.generated),
+        share=GENERATED,
+        long=CROPS[0][0],
+        short=CROPS[1][0],
+        batch=RECIPE.batch,
+        seen=log[-1]["seen"],
+        minutes=round(log[-1]["seconds"] / 60),
+        how=options.how,
+        sha256=sha256,
+        levels=" | ".join(map(str, LEVELS)),
+        rules="---|" * (len(LEVELS) - 1) + "---",
+        rows="\n".join(rows),
+        draws=DRAWS,
+        scores="\n".join(
+            f"| {key} | {' | '.join(column[key] for column in columns)} |" for key in columns[0]
+        ),
+    )
+    (out / "README.md").write_text(page)
+
+
+if __name__ == "__main__":
+    main()
