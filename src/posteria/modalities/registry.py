@@ -7,9 +7,10 @@ from ..core.space import Space
 from ..priors.card import Card
 from ..priors.load import card_of
 from .base import Modality
+from .ecg import ECG
 from .image import Image
 
-MODALITIES: dict[str, Modality] = {"image": Image()}
+MODALITIES: dict[str, Modality] = {"image": Image(), "ecg": ECG()}
 
 
 def one_input(folder: Path, prior: str | None) -> bool:

@@ -1,0 +1,3 @@
+"""Electrocardiograms."""
+
+from .modality import ECG as ECG

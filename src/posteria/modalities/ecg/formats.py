@@ -1,0 +1,268 @@
+"""Files of electrocardiograms in the formats that they come in, as they are: names, numbers, rate, units."""
+
+import csv
+import importlib
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import InputError, require
+from ..arrays import existing
+
+# Millivolts of one unit.
+UNITS = {
+    **dict.fromkeys(("mv", "millivolt", "millivolts"), 1.0),
+    **dict.fromkeys(("uv", "microvolt", "microvolts"), 1e-3),
+    **dict.fromkeys(("v", "volt", "volts"), 1e3),
+    **dict.fromkeys(("nv", "nanovolt", "nanovolts"), 1e-6),
+}
+# Bytes of a sample in those formats of WFDB in which that is one number.
+BYTES = {"8": 1.0, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212": 1.5}
+# What arrays in files of several are called.
+SIGNALS = ("truth", "measurement", "ecg", "x", "val", "signal", "signals", "data", "p_signal")
+RATES = ("fs", "rate", "sampling_rate", "sample_rate", "frequency", "freq")
+NAMES = ("leads", "lead_names", "sig_name", "names", "channels")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What stands in a file.
+
+    Args:
+        values: `[k, n]`, in its units; NaN is missing.
+        names: Of the rows, as they are spelled; empty if the file has none.
+        rate: Samples a second; None if the file does not say.
+        units: Of each row; empty if the file does not say.
+        steps: The integers that the values were made of, `[k, n]`, if it holds such.
+    """
+
+    values: np.ndarray
+    names: Sequence[str] = ()
+    rate: float | None = None
+    units: Sequence[str] = ()
+    steps: np.ndarray | None = field(default=None, repr=False)
+
+
+def extra(module: str) -> Any:
+    """A package of the extra `ecg`.
+
+    Raises:
+        InputError: If it is not there.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(
+            f"Files of ECGs are read with {module.partition('.')[0]}, which is not installed: pip install "
+            "'posteria[ecg]'. Arrays (.npz with the leads' names and the rate fs) need nothing more."
+        ) from error
+
+
+def read_wfdb(path: Path) -> Raw:
+    """A record of WFDB by its header (.hea); its signal files lie beside it."""
+    wfdb = extra("wfdb")
+    path = existing(path.with_suffix(".hea"))
+    base = str(path.with_suffix(""))
+    try:
+        head = wfdb.rdheader(base)
+        if isinstance(head, wfdb.MultiRecord):
+            record = wfdb.rdrecord(base)
+            return Raw(record.p_signal.T, record.sig_name, float(record.fs), record.units)
+        _check_length(path, head)
+        record = wfdb.rdrecord(base, physical=False)
+        found = record.calc_checksum()
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path.name} names the file {Path(str(error.filename)).name}, which is not beside it."
+        ) from error
+    # A damaged record fails in many ways.
+    except Exception as error:
+        raise InputError(f"{path.name} cannot be read as a record of WFDB: {error}.") from error
+    stated = head.checksum or [None] * len(found)
+    plain = all(frames == 1 for frames in head.samps_per_frame)
+    for name, is_, said in zip(record.sig_name, found, stated, strict=True):
+        if plain and said is not None and (said - is_) % 65536:
+            raise InputError(
+                f"The checksum of {name} in {path.name} is {said % 65536}, and that of its samples is {is_}: the "
+                "record is damaged, or its header is of another one."
+            )
+    names = [name or "" for name in record.sig_name]
+    values = record.dac(return_res=64).T
+    return Raw(values, names, float(record.fs), record.units, record.d_signal.T)
+
+
+def _check_length(path: Path, head: Any) -> None:
+    """Raise unless the signal files have the length that the header states."""
+    for name in dict.fromkeys(head.file_name or ()):
+        own = [i for i, file in enumerate(head.file_name) if file == name]
+        each = sum(head.samps_per_frame[i] for i in own)
+        data, size = path.parent / name, BYTES.get(head.fmt[own[0]])
+        if not data.exists():
+            raise InputError(f"{path.name} names the file {name}, which is not beside it.")
+        if size is None or not head.sig_len:
+            continue
+        there = data.stat().st_size - (head.byte_offset[own[0]] or 0)
+        # Some formats fill up their last word.
+        if not -1 < there - math.floor(head.sig_len * each * size) < 4:
+            raise InputError(
+                f"{path.name} says {head.sig_len} samples of {len(own)} leads in {name}, and that holds "
+                f"{there / (each * size):g}: the record is cut, or its header is of another one."
+            )
+
+
+def read_edf(path: Path) -> Raw:
+    """A file in EDF or EDF+; its annotations are left aside."""
+    edfio = extra("edfio")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            signals = edfio.read_edf(existing(path)).signals
+            columns = [np.asarray(signal.data, np.float64) for signal in signals]
+    except InputError:
+        raise
+    except Exception as error:
+        why = str(error).rstrip(".")
+        raise InputError(f"{path.name} cannot be read as EDF: {why}.") from error
+    require(bool(columns), f"{path.name} holds no signal.")
+    # Leads of one recording have one rate; what has another one (breath, oxygen) is something else.
+    leads = [i for i, s in enumerate(signals) if s.physical_dimension.strip().lower()[-1:] == "v"]
+    kept = leads or list(range(len(signals)))
+    rate = max(signals[i].sampling_frequency for i in kept)
+    kept = [i for i in kept if signals[i].sampling_frequency == rate]
+    return Raw(
+        np.stack([columns[i] for i in kept]),
+        [signals[i].label for i in kept],
+        float(rate),
+        [signals[i].physical_dimension for i in kept],
+    )
+
+
+def read_csv(path: Path) -> Raw:
+    """A table with the names of the leads in its first line; a column `time` is in seconds, `ms` in milliseconds.
+
+    The rate may stand in a comment before it, `# rate 500`, and the units behind the names, `II (uV)`.
+    """
+    text = existing(path).read_bytes().decode("utf-8-sig", "replace")
+    lines = text.splitlines()
+    notes = [line for line in lines[:20] if line.startswith("#")]
+    body = [line for line in lines if line.strip() and not line.startswith("#")]
+    require(len(body) > 1, f"{path.name} holds no line of names with numbers below it.")
+    sign = max(";\t,", key=body[0].count)
+    heads = [head.strip() for head in next(csv.reader([body[0]], delimiter=sign))]
+    columns = len(heads)
+    try:
+        # Commas of decimals, where something else stands between columns.
+        rows = [line.replace(",", ".") for line in body[1:]] if sign != "," else body[1:]
+        table = np.genfromtxt(rows, delimiter=sign, dtype=np.float64, ndmin=2)
+    except ValueError as error:
+        raise InputError(
+            f"{path.name} has rows of other lengths than its {columns} names: {str(error).splitlines()[-1].strip()}."
+        ) from error
+    if table.shape[1] != columns or _is_number(heads[0]):
+        raise InputError(
+            f"{path.name} has {table.shape[1]} columns of numbers below a line of {columns} names; its first line is "
+            "to name the leads, such as time,I,II,V1."
+        )
+    said = [re.search(r"(?:rate|fs|hz)\D*([\d.]+)", note, re.IGNORECASE) for note in notes]
+    rates = [float(found[1]) for found in said if found]
+    parts = [re.match(r"(.*?)\s*[\[(](.*?)[\])]\s*$", head) for head in heads]
+    names = [part[1] if part else head for part, head in zip(parts, heads, strict=True)]
+    units = [part[2] if part else "" for part in parts]
+    rate, clock = rates[0] if rates else None, None
+    for i, name in enumerate(names):
+        if name.lower() in {"time", "t", "seconds", "s", "ms", "milliseconds", "elapsed time"}:
+            thousand = name.lower() in {"ms", "milliseconds"} or units[i].lower() in {"ms"}
+            clock = table[:, i] / (1e3 if thousand else 1)
+            names[i] = ""
+    rate = _rate_of(clock, path.name) if clock is not None else rate
+    kept = [i for i, name in enumerate(names) if name]
+    return Raw(table[:, kept].T, [names[i] for i in kept], rate, [units[i] for i in kept])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _rate_of(clock: np.ndarray, name: str) -> float:
+    """Of samples at these seconds."""
+    steps = np.diff(clock)
+    rate = (len(clock) - 1) / (clock[-1] - clock[0]) if len(steps) and clock[-1] > clock[0] else 0
+    # Times are rounded, to milliseconds perhaps.
+    if not rate or not np.all(np.abs(steps * rate - 1) < 0.5):
+        raise InputError(f"The column of times in {name} does not rise by equal steps of seconds.")
+    # A rate of 499.99 is that of rounded times.
+    return float(round(rate)) if abs(rate - round(rate)) < 1e-3 * rate else float(rate)
+
+
+def read_mat(path: Path) -> Raw:
+    """A file of MATLAB up to version 7."""
+    io = extra("scipy.io")
+    if path.with_suffix(".hea").exists():
+        return read_wfdb(path)
+    try:
+        found = io.loadmat(existing(path), squeeze_me=True, chars_as_strings=True)
+    except NotImplementedError as error:
+        raise InputError(f"{path.name} is of MATLAB 7.3; save it with -v7, or as .npz.") from error
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path.name} cannot be read as a file of MATLAB.") from error
+    return _of_arrays({k: v for k, v in found.items() if not k.startswith("__")}, path.name)
+
+
+def read_arrays(path: Path) -> Raw:
+    """An array (.npy), or several (.npz) of which one is the signal; others may be its rate, names and units."""
+    try:
+        with existing(path).open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return _of_arrays({"x": loaded}, path.name)
+            return _of_arrays({name: loaded[name] for name in loaded.files}, path.name)
+    except InputError:
+        raise
+    # A damaged archive fails in zipfile, zlib, struct or NumPy, each in its own ways.
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read as an array: it is damaged, or was not saved with numpy.save or numpy.savez."
+        ) from error
+
+
+def _of_arrays(arrays: Mapping[str, Any], file: str) -> Raw:
+    numbers = {k: np.asarray(v) for k, v in arrays.items()}
+    tables = {k: v for k, v in numbers.items() if v.ndim == 2 and v.dtype.kind in "iufb"}
+    named = next((name for name in SIGNALS if name in tables), None)
+    if named is None and len(tables) != 1:
+        raise InputError(
+            f"{file} holds {', '.join(f'{k} {v.shape}' for k, v in numbers.items()) or 'nothing'}; one array of leads "
+            "in time is needed, [leads, time], named x."
+        )
+    values = tables[named or next(iter(tables))].astype(np.float64)
+    names = _texts(numbers, NAMES)
+    units = _texts(numbers, ("units", "unit"))
+    rates = [v for k, v in numbers.items() if k.lower() in RATES and v.size == 1]
+    if values.shape[0] > values.shape[1] or (names and values.shape[0] != len(names)):
+        values = values.T
+    k = len(values)
+    if names and len(names) != k:
+        raise InputError(f"{file} names {len(names)} leads, and its array has {k} of them.")
+    return Raw(
+        values, names, float(rates[0]) if rates else None, units * k if len(units) == 1 else units
+    )
+
+
+def _texts(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> list[str]:
+    """The texts of the first of these that is there."""
+    found = next((v for k, v in arrays.items() if k.lower() in keys), np.array([]))
+    return [str(text).strip() for text in found.reshape(-1).tolist()]
