@@ -5,7 +5,8 @@ import importlib
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ class Raw:
     steps: np.ndarray | None = field(default=None, repr=False)
 
 
+@contextmanager
+def quiet() -> Generator[None]:
+    """Without what a package warns of its own dependencies, which is no news to a user of this one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def extra(module: str) -> Any:
     """A package of the extra `ecg`.
 
@@ -56,7 +65,8 @@ def extra(module: str) -> Any:
         InputError: If it is not there.
     """
     try:
-        return importlib.import_module(module)
+        with quiet():
+            return importlib.import_module(module)
     except ImportError as error:
         raise InputError(
             f"Files of ECGs are read with {module.partition('.')[0]}, which is not installed: pip install "
@@ -70,13 +80,14 @@ def read_wfdb(path: Path) -> Raw:
     path = existing(path.with_suffix(".hea"))
     base = str(path.with_suffix(""))
     try:
-        head = wfdb.rdheader(base)
-        if isinstance(head, wfdb.MultiRecord):
-            record = wfdb.rdrecord(base)
-            return Raw(record.p_signal.T, record.sig_name, float(record.fs), record.units)
-        _check_length(path, head)
-        record = wfdb.rdrecord(base, physical=False)
-        found = record.calc_checksum()
+        with quiet():
+            head = wfdb.rdheader(base)
+            if isinstance(head, wfdb.MultiRecord):
+                record = wfdb.rdrecord(base)
+                return Raw(record.p_signal.T, record.sig_name, float(record.fs), record.units)
+            _check_length(path, head)
+            record = wfdb.rdrecord(base, physical=False)
+            found, values = record.calc_checksum(), record.dac(return_res=64).T
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -95,7 +106,6 @@ def read_wfdb(path: Path) -> Raw:
                 "record is damaged, or its header is of another one."
             )
     names = [name or "" for name in record.sig_name]
-    values = record.dac(return_res=64).T
     return Raw(values, names, float(record.fs), record.units, record.d_signal.T)
 
 

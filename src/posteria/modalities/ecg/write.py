@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from .files import RATE, resampled
-from .formats import extra
+from .formats import extra, quiet
 from .leads import TWELVE, twelve
 
 # Steps a mV, of 16 bits.
@@ -28,7 +28,7 @@ def wfdb_files(name: str, x: Tensor, rate: float, length: int) -> dict[str, byte
     short = max(0, length - values.shape[1])
     values = np.pad(values, ((0, 0), (0, short)), mode="edge")[:, :length]
     most = (2**15 - 1) / GAIN
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet():
         extra("wfdb").wrsamp(
             name,
             fs=rate,
