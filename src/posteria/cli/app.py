@@ -103,6 +103,7 @@ def restore(
     quality: o.Quality = None,
     bits: o.Bits = None,
     gain: o.Gain = None,
+    keep: o.Keep = None,
     options: o.Options = None,
     sigma: o.Sigma = None,
     data_seed: Annotated[
@@ -200,6 +201,7 @@ def certify(
     quality: o.Quality = None,
     bits: o.Bits = None,
     gain: o.Gain = None,
+    keep: o.Keep = None,
     options: o.Options = None,
     sigma: o.Sigma = None,
     data_seed: Annotated[

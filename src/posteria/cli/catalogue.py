@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ..core.errors import unknown
 from ..priors import PUBLISHED, SHIPPED
+from .options import TASK_OPTIONS
 from .output import say, say_json
 
 AUTO = (
@@ -135,14 +136,15 @@ def _rules() -> Listing:
 def _operators() -> Listing:
     from ..modalities import MODALITIES
 
-    rows = {
-        name: {
-            "what happens": task.about,
-            "options": " ".join(f"--{_flag(option)}" for option in task.options),
-        }
-        for modality in MODALITIES.values()
-        for name, task in modality.tasks.items()
-    }
+    rows = dict[str, dict[str, str]]()
+    for modality in MODALITIES.values():
+        for name, task in modality.tasks.items():
+            # The same name may stand for another measurement of another kind of signal.
+            rows[f"{name} ({modality.noun})" if name in rows else name] = {
+                "of a": modality.noun,
+                "what happens": task.about,
+                "options": " ".join(map(_flag, task.options)),
+            }
     return Listing("Operators", rows)
 
 
@@ -155,7 +157,10 @@ LISTS = {
 
 
 def _flag(option: str) -> str:
-    return "data-seed" if option == "seed" else option
+    """How an option of a task is given."""
+    if option == "seed":
+        return "--data-seed"
+    return f"--{option}" if option in TASK_OPTIONS else f"--option {option}="
 
 
 def _first_line(kind: type) -> str:

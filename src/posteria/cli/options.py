@@ -70,6 +70,9 @@ Angle = Annotated[
 Quality = Annotated[int | None, task("Of the JPEG, 1 to 100; default: the file's own (jpeg).")]
 Bits = Annotated[int | None, task("Of a pixel (quantize).")]
 Gain = Annotated[float | None, task("Factor of the contrast before values were clipped (clip).")]
+Keep = Annotated[
+    str | None, task("Leads of an ECG that were measured, such as I,II (leads, gap, bedside).")
+]
 Options = Annotated[
     list[str] | None, task("Another option of the task, as NAME=VALUE.", "--option")
 ]
@@ -131,7 +134,7 @@ def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
 # Options of a task that have an option of the command line by their name.
 TASK_OPTIONS = (
     *("mask", "hole", "share", "factor", "by", "kernel", "blur", "length", "angle"),
-    *("quality", "bits", "gain"),
+    *("quality", "bits", "gain", "keep"),
 )
 
 
