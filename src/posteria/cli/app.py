@@ -104,6 +104,10 @@ def restore(
     bits: o.Bits = None,
     gain: o.Gain = None,
     keep: o.Keep = None,
+    stereo: o.Stereo = None,
+    gap: o.Gap = None,
+    level: o.Level = None,
+    cutoff: o.Cutoff = None,
     options: o.Options = None,
     sigma: o.Sigma = None,
     data_seed: Annotated[

@@ -60,7 +60,9 @@ Factor = Annotated[int | None, task("How many times larger the sides of the resu
 By = Annotated[str | None, task("How the picture became small: average or bicubic (sr).")]
 Kernel = Annotated[
     str | None,
-    task("gaussian, motion, shake, or a FILE with the point spread function (blur)."),
+    task(
+        "gaussian, motion, shake, or a FILE with the point spread function (blur), or the impulse response (reverb)."
+    ),
 ]
 BlurWidth = Annotated[float | None, task("Width of a Gaussian in pixels, or of a shake (blur).")]
 Length = Annotated[float | None, task("Length of a straight motion in pixels (blur).")]
@@ -72,6 +74,20 @@ Bits = Annotated[int | None, task("Of a pixel (quantize).")]
 Gain = Annotated[float | None, task("Factor of the contrast before values were clipped (clip).")]
 Keep = Annotated[
     str | None, task("Leads of an ECG that were measured, such as I,II (leads, gap, bedside).")
+]
+Stereo = Annotated[str | None, task("Of two channels: mid, side, left or right (sound).")]
+Gap = Annotated[
+    str | None,
+    task(
+        "START-END in seconds, several with commas; default: where INPUT is silent to the last bit (gap)."
+    ),
+]
+Level = Annotated[
+    float | None,
+    task("Of full scale, at which it was clipped; default: its largest sample (declip)."),
+]
+Cutoff = Annotated[
+    float | None, task("Hz above which all is lost; default: half the rate of INPUT (bandwidth).")
 ]
 Options = Annotated[
     list[str] | None, task("Another option of the task, as NAME=VALUE.", "--option")
@@ -134,14 +150,14 @@ def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
 # Options of a task that have an option of the command line by their name.
 TASK_OPTIONS = (
     *("mask", "hole", "share", "factor", "by", "kernel", "blur", "length", "angle"),
-    *("quality", "bits", "gain", "keep"),
+    *("quality", "bits", "gain", "keep", "stereo", "gap", "level", "cutoff"),
 )
 
 
 def measured(kind: type[R], context: typer.Context, **changes: Any) -> R:
     """The same for what measures by a task, whose options it gathers."""
     given = context.params
-    flags = {name: given[name] for name in TASK_OPTIONS if given[name] is not None}
+    flags = {name: given[name] for name in TASK_OPTIONS if given.get(name) is not None}
     options = flags | pairs(given["options"], "--option")
     sigma = {} if given["sigma"] is None else {"sigma": sigma_of(given["sigma"])}
     return request(kind, context, options=options, **sigma, **changes)

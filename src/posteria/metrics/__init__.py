@@ -1,5 +1,6 @@
 """How good samples are: against an exact law, a set of references, or known truths."""
 
+from .audio import si_sdr as si_sdr, si_sdr_improvement as si_sdr_improvement
 from .calibration import (
     Coverage as Coverage,
     RankTests as RankTests,

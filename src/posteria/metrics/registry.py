@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .audio import si_sdr, si_sdr_improvement
 from .image import psnr, ssim
 
 
@@ -34,4 +35,8 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "psnr": Metric(psnr, "PSNR", "dB", 2, ("image",)),
     "ssim": Metric(ssim, "SSIM", "", 3, ("image",)),
+    "si_sdr": Metric(si_sdr, "SI-SDR", "dB", 2, ("audio",)),
+    "si_sdr_improvement": Metric(
+        si_sdr_improvement, "SI-SDR above the mixture's", "dB", 2, ("audio",)
+    ),
 }

@@ -6,11 +6,12 @@ from ..core.errors import CapabilityError
 from ..core.space import Space
 from ..priors.card import Card
 from ..priors.load import card_of
+from .audio import Audio
 from .base import Modality
 from .ecg import ECG
 from .image import Image
 
-MODALITIES: dict[str, Modality] = {"image": Image(), "ecg": ECG()}
+MODALITIES: dict[str, Modality] = {"image": Image(), "ecg": ECG(), "audio": Audio()}
 
 
 def one_input(folder: Path, prior: str | None) -> bool:

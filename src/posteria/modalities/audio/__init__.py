@@ -1,0 +1,3 @@
+"""Sound: files, measurements, spectrograms and players."""
+
+from .modality import Audio as Audio

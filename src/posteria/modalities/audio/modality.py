@@ -1,0 +1,348 @@
+"""Sound behind the interface of all kinds of data."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from ...core.errors import InputError, unknown
+from ...core.space import Space
+from ...operators import Clip, Decimation, Inpainting, Operator
+from ...priors.card import Card
+from ..arrays import is_array, read_array
+from ..base import Figure, Modality, Outcome, Signal
+from ..tasks import Degradation, Option, Source, Task
+from . import figures
+from .figures import Player, beyond_sum
+from .reading import (
+    channel_of,
+    expect_finite,
+    gaps_in,
+    is_clipped,
+    plateaus,
+    said_of,
+    said_of_scale,
+    scale_of,
+)
+from .recording import Recording, encoded, head_of, put_back, read_recording, resampled
+from .tasks import OPTIONS, STEREO, gaps_of, tasks_of
+
+
+@dataclass(frozen=True)
+class Audio(Modality):
+    """Sound `[stems, time]`, of which a file holds the sum.
+
+    Args:
+        rate: Samples a second.
+        gain: Full scale in data units.
+        names: Of the stems.
+    """
+
+    name: ClassVar[str] = "audio"
+    about: ClassVar[str] = "(1 or the number of stems, time)"
+    noun: ClassVar[str] = "recording"
+    suffixes: ClassVar[frozenset[str]] = frozenset({
+        *(
+            ".wav",
+            ".flac",
+            ".ogg",
+            ".oga",
+            ".opus",
+            ".mp3",
+            ".aif",
+            ".aiff",
+            ".w64",
+            ".caf",
+            ".au",
+        ),
+    })
+    options: ClassVar[Mapping[str, Option]] = OPTIONS
+    sigma: ClassVar[float] = 0.01
+
+    rate: float = 11025.0
+    gain: float = 10.0
+    names: tuple[str, ...] = ("bass", "drums", "guitar", "piano")
+    tasks: Mapping[str, Task] = field(init=False, compare=False, repr=False)  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", tasks_of(self.rate, self.gain))
+
+    @override
+    def of(self, card: Card) -> "Audio":
+        data = card.data
+        return Audio(data.rate or self.rate, data.gain, data.names or self.names)
+
+    @override
+    def is_one(self, folder: Path) -> bool:
+        return bool(self._stems(folder))
+
+    def _stems(self, folder: Path) -> list[Path]:
+        """The file of each stem in a folder; none if one of them is not there."""
+        files = {
+            path.stem.lower(): path
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() in self.suffixes
+        }
+        found = [files[name] for name in self.names if name in files]
+        return found if len(found) == len(self.names) else []
+
+    @override
+    def suits(self, space: Space) -> bool:
+        return len(space.shape) == 2 and space.shape[0] in {1, len(self.names)}
+
+    @override
+    def noise(self, std: float) -> str:
+        return f"{std:.4g} in data units ({20 * np.log10(std / self.gain):.0f} dB of full scale)"
+
+    @override
+    def size_of(
+        self, path: Path, task: Task, options: Mapping[str, Any], simulate: bool
+    ) -> tuple[int, ...]:
+        if is_array(path):
+            return (read_array(path, "truth" if simulate else "measurement").shape[-1],)
+        first = (self._stems(path) or [path])[0] if path.is_dir() else path
+        return (head_of(first).length(self.rate),)
+
+    # -- reading
+
+    @override
+    def read(self, path: Path, shape: tuple[int, ...], *, taker: str, fit: bool = False) -> Signal:
+        parts = self._clean(path, shape[0], taker)
+        x = torch.stack([self._fitted(part, path, shape[-1], taker, fit) for part in parts])
+        if is_array(path):
+            return Signal(x, path.name)
+        scale = scale_of(x.sum(0).numpy(), path.name)
+        said = said_of_scale(scale, path.name)
+        return Signal(scale * x, path.name, said=(said,) if said else ())
+
+    def _clean(self, path: Path, channels: int, taker: str) -> list[np.ndarray]:
+        """Each stem in data units, at the prior's rate."""
+        if is_array(path):
+            array = read_array(path, "truth")
+            if array.ndim != 2 or len(array) != channels or not np.isfinite(array).all():
+                raise InputError(
+                    f"{path.name} has shape {array.shape}; {taker} {channels} channels of finite numbers."
+                )
+            return list(array)
+        if path.is_dir():
+            files = self._stems(path)
+            if not files:
+                raise InputError(
+                    f"{path} is a folder without a file of each stem: {', '.join(self.names)}."
+                )
+            found = [(file, self._mono(read_recording(file), "mid")) for file in files]
+            lengths = {len(part) for _, part in found}
+            if len(lengths) > 1:
+                raise InputError(
+                    f"The stems in {path} are not of one length; {taker} stems of one song."
+                )
+            return [part for _, part in found]
+        recording = read_recording(path)
+        expect_finite(recording)
+        have = recording.values.shape[1]
+        if have == channels > 1:
+            columns = [recording.floats[:, c] for c in range(channels)]
+            return [self._at_rate(column, recording) for column in columns]
+        if channels == 1:
+            return [self._mono(recording, "mid")]
+        raise InputError(
+            f"{path.name} has {have} channel{'s' * (have != 1)}; to simulate, {taker} {channels} stems: a folder with "
+            f"a file of each ({', '.join(self.names)}), or one file with them as its channels, in that order."
+        )
+
+    def _mono(self, recording: Recording, stereo: str) -> np.ndarray:
+        """One channel, in data units and at the prior's rate."""
+        expect_finite(recording)
+        return self._at_rate(channel_of(recording, stereo), recording)
+
+    def _at_rate(self, x: np.ndarray, recording: Recording) -> np.ndarray:
+        length = max(1, round(len(x) * self.rate / recording.rate))
+        return np.asarray(self.gain * resampled(x, recording.rate, self.rate, length))
+
+    def _fitted(self, x: np.ndarray, path: Path, length: int, taker: str, fit: bool) -> Tensor:
+        if len(x) < length or (len(x) > length and not fit):
+            have, want = (n / self.rate for n in (len(x), length))
+            raise InputError(
+                f"{path.name} has {len(x)} samples at {self.rate:g} Hz ({have:.2f} s); {taker} {length} ({want:.2f} s)."
+                f"{' Add --fit to take its beginning.' if len(x) > length else ''}"
+            )
+        return torch.from_numpy(np.ascontiguousarray(x[:length], dtype=np.float32))
+
+    @override
+    def told_by(
+        self, source: Source, task: str, options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], str]:
+        if is_array(source.path) or source.simulate:
+            return {}, ""
+        recording = read_recording(source.path)
+        stereo = str(options.get("stereo", "mid"))
+        x = channel_of(recording, stereo)
+        told: dict[str, Any] = {}
+        if "scale" not in options:
+            told["scale"] = scale_of(self.gain * np.nan_to_num(x), source.path.name)
+        said = said_of_scale(told.get("scale", 1.0), source.path.name)
+        if task == "gap" and "gap" not in options:
+            told["gap"], how = gaps_in(x, recording, self.rate)
+            said = f"{how} {said}".strip()
+        if task == "declip" and "level" not in options:
+            told["level"] = float(f"{np.abs(x).max():.6g}")
+        if task == "bandwidth" and "cutoff" not in options:
+            if recording.rate >= self.rate:
+                raise InputError(
+                    f"{source.path.name} has {recording.rate} samples a second, which could hold all frequencies; say "
+                    "by --cutoff from how many Hz on they are lost."
+                )
+            told["cutoff"] = recording.rate / 2
+        return told, said
+
+    @override
+    def read_measurement(
+        self, path: Path, degradation: Degradation, *, taker: str, std: float, fit: bool = False
+    ) -> Signal:
+        operator, last = degradation.operator, beyond_sum(degradation.operator)
+        length = operator.domain.shape[-1]
+        if is_array(path):
+            return self._measured_array(path, operator, taker)
+        recording = read_recording(path)
+        options = degradation.options
+        stereo, scale = str(options["stereo"]), float(options["scale"])
+        x = channel_of(recording, stereo)
+        if degradation.task == "gap":
+            x = np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+        else:
+            expect_finite(recording)
+        p = scale * self._fitted(self._at_rate(x, recording), path, length, taker, fit)[None]
+        said = said_of(recording, stereo, degradation.task, self.rate)
+        meta = {
+            "recording": recording,
+            "stereo": stereo,
+            "scale": scale,
+            "taken": p,
+            "task": degradation.task,
+            "options": dict(options),
+        }
+        if isinstance(last, Clip):
+            if recording.values.shape[1] > 1 and stereo in {"mid", "side"}:
+                raise InputError(
+                    f"{path.name} has two channels, each of which is clipped by itself; say --stereo left or "
+                    "--stereo right."
+                )
+            p = plateaus(x, self.rate / recording.rate, p, last.level, float(options["level"]))
+        elif isinstance(last, Decimation | Inpainting):
+            p = last(p)
+        return Signal(p, path.name, meta, said)
+
+    def _measured_array(self, path: Path, operator: Operator, taker: str) -> Signal:
+        y, shape = (
+            torch.from_numpy(read_array(path, "measurement").astype(np.float32)),
+            operator.codomain.shape,
+        )
+        y = y.reshape(shape) if y.numel() == operator.codomain.size else y
+        if tuple(y.shape) != shape or not y.isfinite().all():
+            raise InputError(
+                f"{path.name} has shape {tuple(y.shape)}; {taker} {shape}, of finite numbers."
+            )
+        return Signal(y, path.name)
+
+    @override
+    def read_option(
+        self,
+        option: str,
+        path: Path,
+        shape: tuple[int, ...],
+        options: Mapping[str, Any],
+        source: Source | None,
+    ) -> tuple[Tensor, str]:
+        if option != "kernel":
+            raise unknown("option that is read from a file", option, ["kernel"])
+        if is_array(path):
+            return torch.from_numpy(np.ravel(read_array(path, "kernel")).astype(np.float64)), ""
+        x = self._mono(read_recording(path), "mid") / self.gain
+        peak = float(np.abs(x).max(initial=0))
+        if not peak:
+            raise InputError(f"{path.name} is silent, and no impulse response.")
+        return torch.from_numpy(
+            x / peak
+        ), f"The largest sample of {path.name} is taken as 1, the direct sound."
+
+    # -- writing
+
+    @override
+    def write(
+        self, name: str, x: Tensor, like: Signal, operator: Operator | None = None
+    ) -> Mapping[str, bytes]:
+        recording = like.meta.get("recording")
+        if not isinstance(recording, Recording):
+            return {}
+        unit = self.gain * like.meta["scale"]
+        rate = max(recording.rate, round(self.rate))
+        frames = round(len(recording.values) * rate / recording.rate)
+
+        def there(signal: Tensor) -> np.ndarray:
+            return resampled(signal.double().numpy() / unit, self.rate, rate, frames)
+
+        if like.meta["task"] == "separate":
+            depth = recording.subtype if recording.lossless else "PCM_16"
+            return {
+                f"{name}-{stem}.wav": encoded(there(part), rate, depth)
+                for stem, part in zip(self._labels(x), x, strict=True)
+            }
+        delta = there(x.sum(0) - like.meta["taken"][0])
+        mix = np.array(STEREO[like.meta["stereo"]][1][: recording.values.shape[1]])
+        mix = mix if len(mix) > 1 else np.ones(1)
+        if rate != recording.rate:
+            before = resampled(recording.floats, recording.rate, rate, frames)
+            return {f"{name}.wav": encoded(before + delta[:, None] * mix, rate)}
+        before = np.nan_to_num(recording.floats)
+        changed = self._changed(like, recording)
+        suffix, content = put_back(recording, before + delta[:, None] * mix, changed)
+        return {name + suffix: content}
+
+    def _changed(self, like: Signal, recording: Recording) -> np.ndarray:
+        """Where a file of the input's own rate is replaced."""
+        frames, options = len(recording.values), like.meta["options"]
+        if like.meta["task"] == "gap":
+            return gaps_of(options["gap"], recording.rate, frames).numpy()
+        if like.meta["task"] == "declip":
+            x = channel_of(recording, like.meta["stereo"])
+            return is_clipped(x, options["level"])
+        return np.ones(frames, dtype=bool)
+
+    # -- showing
+
+    def _labels(self, x: Tensor) -> tuple[str, ...]:
+        return self.names if x.shape[-2] == len(self.names) else ("sound",)
+
+    def player(self, x: Tensor) -> Player:
+        """What shows signals `[..., stems, time]`."""
+        return Player(self.rate, self.gain, self._labels(x))
+
+    @override
+    def figures(self, outcome: Outcome) -> Iterable[Figure]:
+        return figures.figures_of(outcome, self.player(outcome.samples))
+
+    @override
+    def uncertainty(self, samples: Tensor, operator: Operator) -> str:
+        share = samples.var(0).mean() / samples.square().mean().clamp(min=1e-12)
+        return f"{float(share.sqrt()):.2f} of the root mean square of a stem ({10 * float(share.log10()):.1f} dB)"
+
+    @override
+    def sheet(self, name: str, samples: Tensor, caption: str) -> Figure:
+        return self.player(samples).shown(samples[:8].sum(-2), name, caption, "sheet")
+
+    @override
+    def compare(self, name: str, rows: Mapping[str, Tensor], caption: str) -> list[Figure]:
+        return [
+            self.player(x).shown(x[:8].sum(-2), f"{name}-{row}.png", caption, "strip", row)
+            for row, x in rows.items()
+        ]
+
+    @override
+    def metrics(self, truth: Tensor, samples: Tensor) -> dict[str, Tensor]:
+        found = super().metrics(truth, samples)
+        return found if len(truth) > 1 else {k: v for k, v in found.items() if k == "si_sdr"}

@@ -1,0 +1,149 @@
+"""What is read of a recording: one channel, where it has gaps or is clipped, how loud it is."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.errors import InputError, unknown
+from .recording import Recording
+from .tasks import STEREO
+
+# What a mixture's root mean square is in data units, of songs that the prior knows.
+LOUD = (0.4, 2.0)
+# Seconds of silence to the last bit from which on it is a gap.
+LEAST = 0.005
+# Samples at the prior's rate around a gap that resampling mixes with it.
+MARGIN = 32
+
+
+def channel_of(recording: Recording, stereo: str) -> np.ndarray:
+    """What is read of a recording, `[frames]` in float64, of which 1 is full scale.
+
+    Raises:
+        InputError: If it has another number of channels than 1 or 2.
+    """
+    x = recording.floats
+    if x.shape[1] == 1:
+        return np.asarray(x[:, 0])
+    if stereo not in STEREO:
+        raise unknown("way to read two channels", stereo, STEREO)
+    if x.shape[1] != 2:
+        raise InputError(
+            f"{recording.path.name} has {x.shape[1]} channels; a measurement has one or two. Stems of a clean song are "
+            "mixed first with --simulate."
+        )
+    return np.asarray(x @ np.array(STEREO[stereo][0]))
+
+
+def expect_finite(recording: Recording) -> None:
+    """Raise `InputError` if a recording holds values that are not finite."""
+    if not np.isfinite(recording.values).all():
+        raise InputError(
+            f"{recording.path.name} holds values that are NaN or infinite; --task gap restores what is NaN."
+        )
+
+
+def scale_of(x: np.ndarray, name: str) -> float:
+    """What brings a mixture in data units to the loudness of the prior's songs.
+
+    Raises:
+        InputError: If it is silent.
+    """
+    level = float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+    if level < 1e-4:
+        raise InputError(f"{name} is silent: there is nothing to restore in it.")
+    return 1.0 if LOUD[0] <= level <= LOUD[1] else float(f"{1 / level:.4g}")
+
+
+def said_of_scale(scale: float, name: str) -> str:
+    """A sentence on it; empty if there is nothing to say."""
+    if scale == 1:
+        return ""
+    how = f"{scale:.3g} times louder" if scale > 1 else f"{1 / scale:.3g} times quieter"
+    return f"{name} is taken {how}, as loud as the songs of the prior; files are written as loud as it is."
+
+
+def gaps_in(x: np.ndarray, recording: Recording, to: float) -> tuple[str, str]:
+    """The gaps that a channel of a recording has, in seconds, and a sentence on them.
+
+    Args:
+        x: The channel.
+        recording: Where it is from.
+        to: The prior's rate. If that is another, gaps are wider by what resampling mixes with them.
+
+    Raises:
+        InputError: If it has none.
+    """
+    lost = (x == 0) | ~np.isfinite(x)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], lost, [False]]).astype(np.int8)))
+    name, rate = recording.path.name, recording.rate
+    found = [
+        (int(a), int(b))
+        for a, b in edges.reshape(-1, 2)
+        # Silence before the song and after it is no gap.
+        if not np.isfinite(x[a:b]).all() or (b - a >= LEAST * rate and a > 0 and b < len(x))
+    ]
+    if not found:
+        raise InputError(
+            f"{name} has no gap: nothing within it is silent to the last bit for {1000 * LEAST:g} ms, or NaN. Say "
+            "by --gap START-END in seconds where it is."
+        )
+    total, wider = sum(b - a for a, b in found) / rate, 0 if to == rate else MARGIN / to
+    many = f"{len(found)} gaps" if len(found) > 1 else "one gap"
+    return (
+        ",".join(f"{max(a / rate - wider, 0):.6f}-{b / rate + wider:.6f}" for a, b in found),
+        f"{name} has {many}, of {total:.3g} s, where it is silent to the last bit or NaN.",
+    )
+
+
+def is_clipped(x: np.ndarray, level: float) -> np.ndarray:
+    """Where a channel is at the level at which it was clipped, but for rounding."""
+    return np.asarray(np.abs(x) >= level * (1 - 1e-4))
+
+
+def plateaus(x: np.ndarray, step: float, p: Tensor, top: float, level: float) -> Tensor:
+    """A clipped measurement at the prior's rate: flat where the file is, since resampling rounds it off.
+
+    Args:
+        x: The channel.
+        step: Samples of the prior to one of it.
+        p: The channel at the prior's rate, `[1, time]`, in data units.
+        top: The level in data units.
+        level: The level in the file.
+
+    Raises:
+        InputError: If nothing is clipped.
+    """
+    where = np.flatnonzero(is_clipped(x, level))
+    if not len(where):
+        raise InputError(
+            f"Nothing is clipped at a level of {level:g}; say another one by --level."
+        )
+    at = np.clip(np.round(where * step), 0, p.shape[-1] - 1).astype(int)
+    flat = torch.zeros_like(p[0])
+    flat[torch.from_numpy(at)] = torch.from_numpy(np.sign(x[where])).to(flat)
+    return torch.where(flat[None] != 0, top * flat[None], p.clamp(-top, top))
+
+
+def said_of(recording: Recording, stereo: str, task: str, rate: float) -> tuple[str, ...]:
+    """How a recording was read, in sentences."""
+    name, said = recording.path.name, []
+    if recording.values.shape[1] == 2:
+        what, rest = {
+            "mid": ("the mean of its two channels", "what they differ by stays as it is"),
+            "side": ("half the difference of its two channels", "what they share stays as it is"),
+            "left": ("the left channel", "the right one stays as it is"),
+            "right": ("the right channel", "the left one stays as it is"),
+        }[stereo]
+        said.append(f"Of {name} {what} is taken{'' if task == 'separate' else f'; {rest}'}.")
+    if recording.rate != rate:
+        limit = f" What it has above {rate / 2:g} Hz is in none of the samples."
+        said.append(
+            f"{name} has {recording.rate} samples a second and is taken at {rate:g}."
+            f"{limit if recording.rate > rate else ''}"
+        )
+    if task != "declip" and (count := recording.clipped):
+        said.append(
+            f"{name} is clipped: {count} of its samples are at full scale; --task declip restores such ones."
+        )
+    return tuple(said)

@@ -1,0 +1,203 @@
+"""Sound files in their own numbers, and back into files of their kind and depth."""
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import InputError
+from ..arrays import existing
+
+# How numbers of a depth are kept without loss, and the largest of them; other kinds are read as floats.
+KEPT = {
+    "PCM_S8": "int16",
+    "PCM_U8": "int16",
+    "PCM_16": "int16",
+    "PCM_24": "int32",
+    "PCM_32": "int32",
+}
+BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+# Containers that keep every number; what came compressed with loss is written as WAV.
+LOSSLESS = {
+    "WAV": ".wav",
+    "WAVEX": ".wav",
+    "FLAC": ".flac",
+    "AIFF": ".aiff",
+    "W64": ".w64",
+    "RF64": ".wav",
+}
+# Samples at full scale, one after another, of which a clipped file has some.
+CLIPPED = 3
+
+
+def _package(name: str) -> Any:
+    try:
+        return import_module(name)
+    # Without its library soundfile raises an OSError.
+    except (ImportError, OSError) as error:
+        raise InputError(
+            f"Sound is read and written with the package {name}: pip install 'posteria[audio]'."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a file says before its sound.
+
+    Args:
+        frames: Samples of each channel.
+        rate: Samples a second.
+        channels: How many.
+    """
+
+    frames: int
+    rate: int
+    channels: int
+
+    def length(self, rate: float) -> int:
+        """Samples of the same time at another rate."""
+        return max(1, round(self.frames * rate / self.rate))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A sound file.
+
+    Args:
+        path: Where it was.
+        values: `[frames, channels]`, in its own numbers.
+        rate: Samples a second.
+        format: Of the container, as libsndfile names it.
+        subtype: Of the numbers.
+    """
+
+    path: Path
+    values: np.ndarray
+    rate: int
+    format: str
+    subtype: str
+
+    @property
+    def floats(self) -> np.ndarray:
+        """`[frames, channels]` in float64, of which 1 is full scale."""
+        kept = self.values.dtype
+        return self.values / (1.0 if kept.kind == "f" else -float(np.iinfo(kept).min))
+
+    @property
+    def lossless(self) -> bool:
+        """Whether a file of its own kind keeps its numbers."""
+        whole = self.subtype in BITS or self.subtype in {"FLOAT", "DOUBLE"}
+        return whole and self.format in LOSSLESS
+
+    @property
+    def clipped(self) -> int:
+        """How many samples are at full scale with others beside them."""
+        full = np.abs(self.floats) >= 1 - 2.0 ** (1 - BITS.get(self.subtype, 16))
+        counts = np.cumsum(np.pad(full, ((CLIPPED, 0), (0, 0))), 0)
+        # Where as many samples end as make a run; they and those before them are in it.
+        ends = counts[CLIPPED:] - counts[:-CLIPPED] == CLIPPED
+        return sum(int((np.convolve(end, np.ones(CLIPPED)) > 0).sum()) for end in ends.T)
+
+
+def head_of(path: Path) -> Head:
+    """What a file says before its sound.
+
+    Raises:
+        InputError: If it is no sound file, or holds no sound.
+    """
+    existing(path)
+    soundfile = _package("soundfile")
+    try:
+        info = soundfile.info(str(path))
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InputError(
+            f"{path.name} cannot be read as sound: it is damaged, or of a kind that libsndfile does not read."
+        ) from error
+    if info.frames < 1 or info.channels < 1 or info.samplerate < 1:
+        raise InputError(f"{path.name} is empty: it holds no sound.")
+    return Head(info.frames, info.samplerate, info.channels)
+
+
+def read_recording(path: Path) -> Recording:
+    """Read a sound file, once.
+
+    Raises:
+        InputError: If it cannot be read, or ends before it says.
+    """
+    head = head_of(path)
+    stat = path.stat()
+    return _read(path, head, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, head: Head, *version: int) -> Recording:
+    soundfile = _package("soundfile")
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            kept = KEPT.get(file.subtype, "float64" if file.subtype == "DOUBLE" else "float32")
+            values = file.read(dtype=kept, always_2d=True)
+            recording = Recording(path, values, file.samplerate, file.format, file.subtype)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InputError(f"{path.name} is damaged: its sound cannot be decoded.") from error
+    if len(values) < head.frames and recording.lossless:
+        raise InputError(
+            f"{path.name} is damaged: it says that it has {head.frames} samples, and ends after {len(values)}."
+        )
+    values.flags.writeable = False
+    return recording
+
+
+def resampled(x: np.ndarray, rate: float, to: float, length: int) -> np.ndarray:
+    """Sound `[frames]` or `[frames, channels]` at another rate, of a length; filtered, where fewer samples are left."""
+    if rate != to:
+        x = _package("soxr").resample(x, rate, to, quality="HQ")
+    x = x[:length]
+    return np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)])
+
+
+def encoded(x: np.ndarray, rate: int, subtype: str = "PCM_16", format: str = "WAV") -> bytes:
+    """A file of sound `[frames]` or `[frames, channels]`, of which 1 is full scale, or of a file's own integers.
+
+    Where it is louder than full scale it is written as floats, in which nothing is clipped.
+    """
+    if x.dtype.kind == "f" and subtype in BITS:
+        if len(x) and np.abs(x).max() > 1:
+            subtype, format = "FLOAT", "WAV"
+        else:
+            x = integers(x, subtype)
+    buffer = io.BytesIO()
+    _package("soundfile").write(buffer, x, rate, subtype=subtype, format=format)
+    return buffer.getvalue()
+
+
+def integers(x: np.ndarray, subtype: str) -> np.ndarray:
+    """Sound in the numbers that `Recording.values` has for a depth, rounded to that."""
+    kept = np.dtype(KEPT[subtype])
+    top, unit = 2.0 ** (BITS[subtype] - 1), 1 << (8 * kept.itemsize - BITS[subtype])
+    return ((x * top).round().clip(-top, top - 1) * unit).astype(kept)
+
+
+def put_back(recording: Recording, x: np.ndarray, changed: np.ndarray) -> tuple[str, bytes]:
+    """A file with sound `[frames, channels]` in place where it changed, `[frames]`; suffix and content.
+
+    The rest stays as it is to the last bit, but for a file that was compressed with loss, which becomes a WAV.
+    """
+    if not recording.lossless:
+        whole = np.where(changed[:, None], x, recording.floats)
+        return ".wav", encoded(whole, recording.rate)
+    values = recording.values.copy()
+    if values.dtype.kind == "f":
+        values[changed] = x[changed]
+    elif np.abs(x[changed]).max(initial=0) > 1:
+        return ".wav", encoded(
+            np.where(changed[:, None], x, recording.floats), recording.rate, "FLOAT"
+        )
+    else:
+        values[changed] = integers(x[changed], recording.subtype)
+    return LOSSLESS[recording.format], encoded(
+        values, recording.rate, recording.subtype, recording.format
+    )

@@ -1,0 +1,324 @@
+"""Sound in and out: every kind of file has one meaning, what was not restored keeps its bits, and the rest is said."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+import posteria as po
+from common.stems import GAIN, NAMES, RATE, song
+from posteria.modalities import MODALITIES, Signal, Source
+from posteria.modalities.audio import Audio
+from posteria.modalities.audio.recording import head_of, read_recording
+from posteria.modalities.registry import modality_of
+from posteria.operators import ChannelSum
+from posteria.priors.card import Card, Data
+
+AUDIO = MODALITIES["audio"].of(
+    Card(name="a", reader="local", path=".", data=Data(rate=RATE, names=NAMES, gain=GAIN))
+)
+T = 500
+SHAPE = (4, T)
+
+
+def measured(
+    path: Path, task: str, shape: tuple[int, ...] = SHAPE, **options: Any
+) -> tuple[Signal, Any]:
+    found = AUDIO.degradation(task, shape, options, source=Source(path))
+    return AUDIO.read_measurement(path, found, taker="it measures", std=0.01), found
+
+
+@pytest.mark.parametrize(
+    "kind, subtype, bits",
+    [
+        *(
+            ("wav", s, b)
+            for s, b in (
+                ("PCM_U8", 8),
+                ("PCM_16", 16),
+                ("PCM_24", 24),
+                ("PCM_32", 32),
+                ("FLOAT", 24),
+                ("DOUBLE", 50),
+            )
+        ),
+        *(("flac", s, b) for s, b in (("PCM_S8", 8), ("PCM_16", 16), ("PCM_24", 24))),
+        ("aiff", "PCM_16", 16),
+        ("ogg", "VORBIS", 4),
+        ("mp3", "MPEG_LAYER_III", 3),
+    ],
+)
+def test_every_kind_is_read_in_full_scale_and_keeps_its_bits(
+    kind: str, subtype: str, bits: int, tmp_path: Path
+) -> None:
+    # Catches: a depth whose full scale is another's, a cut to 16 bits, samples outside the gap that change.
+    path = tmp_path / f"song.{kind}"
+    rate = 8000 if kind == "mp3" else RATE
+    t = np.arange(rate // 2) / rate
+    x = 0.2 * np.sin(2 * np.pi * 40 * t)
+    soundfile.write(path, x, rate, subtype=subtype)
+    signal, found = measured(path, "gap", gap="0.1-0.15")
+    want = torch.from_numpy(GAIN * x[:: rate // RATE]).float()
+    whole = found.operator.outer.adjoint(signal.x)[0]
+    seen = found.operator.outer.mask[0]
+    inside = slice(20, -20)
+    lossless = kind in {"wav", "flac", "aiff"}
+    error = (whole - want)[seen][inside].abs().max() / GAIN
+    assert error < (max(2.0 ** (1 - bits), 1e-4) if lossless else 0.02)
+    # Silence in the gap, and nothing else is touched.
+    stems = torch.zeros(SHAPE)
+    made = AUDIO.write("mean", stems, signal, found.operator)
+    ((name, content),) = made.items()
+    assert name == f"mean.{kind if lossless else 'wav'}"
+    (tmp_path / name).write_bytes(content)
+    before, after = read_recording(path), read_recording(tmp_path / name)
+    gap = np.zeros(len(x), dtype=bool)
+    gap[round(0.1 * rate) : round(0.15 * rate)] = True
+    if lossless:
+        assert (after.rate, after.subtype, after.format) == (
+            before.rate,
+            before.subtype,
+            before.format,
+        )
+        assert np.array_equal(after.values[~gap], before.values[~gap])
+    assert np.abs(after.floats[gap]).max() < (
+        0.02 if kind in {"ogg", "mp3"} else 2.0 ** (1 - min(bits, 20))
+    )
+
+
+def test_stems_are_written_as_loud_and_as_deep_as_the_input(tmp_path: Path) -> None:
+    # Catches: a gain or a loudness that is not undone, stems in another order, a rate that is the prior's.
+    path = tmp_path / "quiet.wav"
+    soundfile.write(
+        path, 0.002 * np.random.default_rng(1).standard_normal(2 * T), 2 * RATE, subtype="PCM_24"
+    )
+    signal, found = measured(path, "separate")
+    scale = found.options["scale"]
+    assert scale == pytest.approx(1 / (0.002 * GAIN), rel=0.1)
+    assert any("times louder" in said for said in found.said)
+    assert signal.x.square().mean().sqrt() == pytest.approx(0.7, abs=0.1)
+    t = torch.arange(T) / RATE
+    stems = (
+        torch.stack([torch.sin(2 * torch.pi * f * t) for f in (20, 40, 60, 80)])
+        * scale
+        * GAIN
+        * 0.01
+    )
+    made = AUDIO.write("3", stems, signal, found.operator)
+    assert list(made) == [f"3-{stem}.wav" for stem in NAMES]
+    for (name, content), f in zip(made.items(), (20, 40, 60, 80), strict=True):
+        (tmp_path / name).write_bytes(content)
+        got, rate = soundfile.read(tmp_path / name)
+        assert rate == 2 * RATE and soundfile.info(tmp_path / name).subtype == "PCM_24"
+        want = 0.01 * np.sin(2 * np.pi * f * np.arange(2 * T) / rate)
+        assert np.abs(got - want)[40:-40].max() < 2e-4
+    # Beyond full scale nothing is clipped: it is written as floats.
+    ((_, content), *_) = AUDIO.write("4", 300 * stems, signal, found.operator).items()
+    (tmp_path / "loud.wav").write_bytes(content)
+    assert soundfile.info(tmp_path / "loud.wav").subtype == "FLOAT"
+    assert np.abs(soundfile.read(tmp_path / "loud.wav")[0]).max() > 2
+
+
+def test_stereo_is_mid_side_left_or_right(tmp_path: Path) -> None:
+    # Catches: a sum in place of a mean, a side that is lost when the mid is put back.
+    path = tmp_path / "two.wav"
+    x = song(path, 2, subtype="DOUBLE")
+    change = torch.linspace(-0.2, 0.2, T)
+    for stereo, read, back in (
+        ("mid", x.mean(1), (1, 1)),
+        ("side", (x[:, 0] - x[:, 1]) / 2, (1, -1)),
+        ("left", x[:, 0], (1, 0)),
+        ("right", x[:, 1], (0, 1)),
+    ):
+        signal, found = measured(path, "reverb", kernel=torch.ones(1).double(), stereo=stereo)
+        unit = GAIN * found.options["scale"]
+        assert np.allclose(signal.x[0] / unit, read, atol=1e-6)
+        stems = torch.zeros(SHAPE)
+        stems[2] = signal.x[0] + unit * change
+        ((_, content),) = AUDIO.write("mean", stems, signal, found.operator).items()
+        (tmp_path / "back.wav").write_bytes(content)
+        got = soundfile.read(tmp_path / "back.wav")[0]
+        assert np.allclose(got, x + change.numpy()[:, None] * np.array(back), atol=1e-6)
+        assert any(stereo in said or "channels" in said for said in signal.said)
+
+
+def test_what_is_told_by_the_file_itself(tmp_path: Path) -> None:
+    # Catches: a gap at the wrong second, silence before a song that is a gap, a level or a cutoff of nobody's.
+    path = tmp_path / "song.wav"
+    x = song(path)[:, 0]
+    holes = x.copy()
+    holes[:30] = holes[100:150] = 0
+    holes[300:303] = np.nan
+    soundfile.write(path, holes, RATE, subtype="DOUBLE")
+    signal, found = measured(path, "gap")
+    seen = torch.ones(T, dtype=torch.bool)
+    seen[100:150] = seen[300:303] = False
+    assert torch.equal(found.operator.outer.mask[0], seen)
+    assert found.options["gap"] == "0.100000-0.150000,0.300000-0.303000"
+    assert "2 gaps, of 0.053 s" in found.said[0]
+    assert torch.allclose(signal.x, torch.from_numpy(GAIN * holes).float()[seen])
+    # The gap that stands in the record is the gap.
+    again = AUDIO.degradation("gap", SHAPE, found.options, source=Source(path))
+    assert torch.equal(again.operator.outer.mask, found.operator.outer.mask)
+
+    soundfile.write(path, x.clip(-0.12, 0.12), RATE, subtype="DOUBLE")
+    signal, found = measured(path, "declip")
+    assert found.options["level"] == pytest.approx(0.12)
+    assert torch.allclose(
+        signal.x[0], torch.from_numpy(GAIN * x.clip(-0.12, 0.12)).float(), atol=1e-5
+    )
+    ((_, content),) = AUDIO.write(
+        "mean", torch.from_numpy(GAIN * x).float().expand(4, -1) / 4, signal, found.operator
+    ).items()
+    (tmp_path / "back.wav").write_bytes(content)
+    got = soundfile.read(tmp_path / "back.wav")[0]
+    assert np.allclose(got, x, atol=1e-6) and np.array_equal(
+        got[np.abs(x) < 0.119], x[np.abs(x) < 0.119]
+    )
+
+    slow = tmp_path / "slow.wav"
+    song(slow, rate=RATE // 4)
+    signal, found = measured(slow, "bandwidth")
+    assert found.options["cutoff"] == RATE / 8 and signal.x.shape == (1, T // 4)
+    ((_, content),) = AUDIO.write("mean", torch.zeros(SHAPE), signal, found.operator).items()
+    (tmp_path / "fast.wav").write_bytes(content)
+    assert soundfile.info(tmp_path / "fast.wav").samplerate == RATE
+
+
+def test_a_clean_song_is_a_folder_or_channels_in_order(tmp_path: Path) -> None:
+    # Catches: stems by the alphabet and not by their names, a song that is louder than the one of its stems.
+    folder = tmp_path / "song"
+    folder.mkdir()
+    names = ("zoo", "drums", "alto", "bass")
+    audio = Audio(RATE, GAIN, names)
+    x = np.concatenate([song(folder / f"{name}.flac", seed=i) for i, name in enumerate(names)], 1)
+    soundfile.write(tmp_path / "song.wav", x, RATE, subtype="DOUBLE")
+    assert audio.is_one(folder) and not audio.is_one(tmp_path)
+    want = torch.from_numpy(GAIN * x.T).float()
+    for path in (folder, tmp_path / "song.wav"):
+        signal = audio.read(path, SHAPE, taker="it takes")
+        scale = 1 / float((GAIN * x.sum(1)).std()) if signal.said else 1.0
+        assert torch.allclose(signal.x, scale * want, rtol=2e-3, atol=1e-3)
+        assert audio.size_of(path, audio.tasks["separate"], {}, True) == (T,)
+    assert audio.read(folder, (4, 100), taker="it takes", fit=True).x.shape == (4, 100)
+
+
+def wrong(tmp_path: Path) -> list[tuple[str, Any]]:
+    files = {
+        name: tmp_path / f"{name}.wav"
+        for name in ("text", "empty", "silent", "three", "short", "nan", "loud", "cut", "two")
+    }
+    files["text"].write_text("no sound")
+    soundfile.write(files["empty"], np.zeros(0), RATE)
+    soundfile.write(files["silent"], np.zeros(T), RATE)
+    song(files["three"], 3)
+    song(files["short"], seconds=0.2)
+    x = song(files["two"], 2)
+    soundfile.write(
+        files["nan"], np.where(np.arange(T) == 7, np.nan, x[:, 0]), RATE, subtype="FLOAT"
+    )
+    song(files["cut"], seconds=0.5, subtype="PCM_16")
+    content = files["cut"].read_bytes()
+    files["cut"].write_bytes(content[:40] + content[40:44] + b"")
+    (tmp_path / "folder").mkdir()
+    song(tmp_path / "folder" / "bass.wav")
+
+    def read(name: str, **more: Any) -> Any:
+        return lambda: measured(files[name], **{"task": "separate", **more})
+
+    def clean(path: Path) -> Any:
+        return lambda: AUDIO.read(path, SHAPE, taker="the prior 'stems' takes")
+
+    return [
+        ("text.wav cannot be read as sound: it is damaged", read("text")),
+        ("empty.wav is empty", read("empty")),
+        ("cut.wav is empty", read("cut")),
+        ("silent.wav is silent", read("silent")),
+        ("three.wav has 3 channels; a measurement has one or two", read("three")),
+        (r"short.wav has 200 samples at 1000 Hz \(0.20 s\); it measures 500", read("short")),
+        ("nan.wav holds values that are NaN", read("nan")),
+        ("two channels, each of which is clipped by itself", read("two", task="declip")),
+        ("Did you mean 'mid'", read("two", stereo="mit")),
+        ("two.wav has no gap", read("two", task="gap", stereo="left")),
+        ("'1:2' is not", read("two", task="gap", gap="1:2")),
+        ("within 0.5 s; '0.7-0.9' does not", read("two", task="gap", gap="0.7-0.9")),
+        ("nothing is heard", read("two", task="gap", gap="0-1")),
+        ("say by --cutoff", read("two", task="bandwidth")),
+        ("below 500 Hz, up to which", read("two", task="bandwidth", cutoff="500")),
+        ("level is above 0 and at most 1", read("two", task="declip", stereo="left", level="2")),
+        (
+            "Nothing is clipped at a level of 0.9",
+            read("two", task="declip", stereo="left", level="0.9"),
+        ),
+        ("Say by --kernel", read("two", task="reverb")),
+        (
+            "two.wav has 2 channels; to simulate, the prior 'stems' takes 4 stems",
+            clean(files["two"]),
+        ),
+        ("three.wav has 3 channels", clean(files["three"])),
+        ("without a file of each stem: bass, drums, guitar, piano", clean(tmp_path / "folder")),
+        ("There is no file", clean(tmp_path / "none.wav")),
+    ]
+
+
+def test_what_is_no_song_is_one_sentence(tmp_path: Path) -> None:
+    for sentence, act in wrong(tmp_path):
+        with pytest.raises(po.InputError, match=sentence):
+            act()
+
+
+def test_clipped_sound_is_said(tmp_path: Path) -> None:
+    # Catches: single samples at full scale, which are no clipping; runs of them that are not counted whole.
+    path = tmp_path / "loud.wav"
+    x = 0.1 * np.ones(T)
+    x[50] = x[60] = 1
+    soundfile.write(path, x, RATE)
+    assert read_recording(path).clipped == 0
+    x[100:107] = 1
+    x[200:203] = -1
+    soundfile.write(path, x, RATE)
+    assert read_recording(path).clipped == 10
+    assert any(
+        "is clipped: 10 of its samples" in said for said in measured(path, "separate")[0].said
+    )
+
+
+def test_without_the_package_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(po.InputError, match=r"pip install 'posteria\[audio\]'"):
+        head_of(Path(__file__))
+
+
+def test_a_prior_of_stems_has_this_modality() -> None:
+    card = Card(
+        name="s",
+        reader="local",
+        path=".",
+        modality="audio",
+        data=Data(rate=RATE, names=NAMES, gain=GAIN),
+    )
+    assert modality_of(po.Space(SHAPE), "s", card) == AUDIO
+    assert modality_of(po.Space(SHAPE), "s") == Audio()
+    assert isinstance(AUDIO.degradation("separate", SHAPE, {}).operator, ChannelSum)
+    assert AUDIO.noise(0.01) == "0.01 in data units (-60 dB of full scale)"
+
+
+def _tone(f: float) -> Tensor:
+    return torch.sin(2 * torch.pi * f * torch.arange(4000) / RATE)
+
+
+def test_a_spectrogram_has_a_tone_where_it_is() -> None:
+    # Catches: frequencies upside down, a full scale that is another one, an octave that is not one.
+    from posteria.modalities.audio.figures import LOWEST, ROWS, WINDOW, power_of
+
+    for f in (20, 80, 320):
+        power = power_of(GAIN * _tone(f), GAIN)
+        row = int(power.mean(-1).argmax())
+        low = LOWEST / WINDOW * RATE
+        assert abs(row / ROWS - np.log(f / low) / np.log((RATE / 2) / low)) < 0.03
+    assert 10 * power_of(GAIN * _tone(40), GAIN).sum(0).log10().mean() == pytest.approx(0, abs=3)
