@@ -53,7 +53,7 @@ class Spectral(NamedTuple):
         return torch.nn.functional.pad(coefficients, (0, len(self.s) - rank))
 
 
-class Problem(NamedTuple, Generic[Op]):
+class Narrowed(NamedTuple, Generic[Op]):
     """A posterior with Gaussian noise and a kind of operator, narrowed once a run."""
 
     prior: Denoiser
@@ -67,8 +67,8 @@ class Problem(NamedTuple, Generic[Op]):
         return self.prior.space
 
 
-GaussianProblem = Problem[Operator]
-LinearProblem = Problem[LinearOperator]
+GaussianProblem = Narrowed[Operator]
+LinearProblem = Narrowed[LinearOperator]
 
 
 class SpectralProblem(NamedTuple):
@@ -87,13 +87,13 @@ class SpectralProblem(NamedTuple):
 def gaussian_problem(target: Posterior, by: object) -> GaussianProblem:
     """The target, narrowed to Gaussian noise; `CapabilityError` if it has another."""
     likelihood = expect(target.likelihood, GaussianLikelihood, by=by)
-    return Problem(target.prior, likelihood.operator, likelihood.std, target.y)
+    return Narrowed(target.prior, likelihood.operator, likelihood.std, target.y)
 
 
 def linear_problem(target: Posterior, by: object) -> LinearProblem:
     """The target, narrowed to a linear operator and Gaussian noise; errors as `linear`."""
     operator, std = linear(target, by)
-    return Problem(target.prior, operator, std, target.y)
+    return Narrowed(target.prior, operator, std, target.y)
 
 
 def spectral_problem(target: Posterior, by: object) -> SpectralProblem:

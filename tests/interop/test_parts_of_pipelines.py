@@ -85,6 +85,9 @@ def test_the_autoencoder_is_asked_as_the_pipelines_do() -> None:
         torch.testing.assert_close(images, (want / 2 + 0.5).clamp(0, 1))
     decode({**parts, "vae": Autoencoder()}, x)
     assert seen[-1].dtype == torch.float16
+    # Catches: a factor that a damaged configuration lacks, taken for 1.
+    with pytest.raises(po.InputError, match=r"scaling_factor .* has None"):
+        decode({**parts, "vae": Autoencoder(scaling_factor=None)}, x)
 
 
 def test_a_pipeline_is_not_changed() -> None:

@@ -47,7 +47,7 @@ class Output:
     as_json: bool
 
     def do(self, job: "Job", out: Path) -> None:
-        """Run a job and print what comes of it; raises `typer.Exit` where the samples are not finite."""
+        """Run a job and print its results; raises `typer.Exit` where the samples are not finite."""
         from ..runs.store import Store
 
         if not (self.quiet or self.as_json):

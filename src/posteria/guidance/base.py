@@ -195,7 +195,7 @@ class GuidedDenoiser(Denoiser):
 class LikelihoodRule(Rule):
     """A rule for a posterior: an estimate of E[x_0 | x, y] from the prior's denoiser and the likelihood.
 
-    `arrange` gives a `linear_gaussian.Problem`, the posterior narrowed to what the rule needs.
+    `arrange` gives a `linear_gaussian.Narrowed`, the posterior narrowed to what the rule needs.
     """
 
     needs: ClassVar[str] = "any differentiable likelihood"

@@ -17,7 +17,7 @@ from ..latent import Latent
 from .card import PUBLISHED, SHIPPED, Card, check_hash, files_sha256, read_card
 from .pipeline.reading import with_null
 from .readers.folder import CHECKPOINTS, weight_files
-from .readers.pipeline import plan_of
+from .readers.pipeline import contents_of
 from .readers.registry import READERS, reader_of
 
 PARTS = (
@@ -169,7 +169,7 @@ def _files(card: Card) -> Path:
     folder = _fetch(card.path, ["*.json"])
     reader = reader_of(folder)
     if reader == "pipeline":
-        plan_of(folder)
+        contents_of(folder)
     # Of a pipeline the parts, in the default variant: at its top there may be the same again in one file.
     patterns = ["*.json", "*.safetensors"] if reader == "pixel" else [*PARTS, "*.json"]
     folder = _fetch(card.path, patterns)

@@ -43,7 +43,7 @@ class Page:
         figures: In the order in which they are shown; each is made, written and forgotten in turn.
         facts: What was run: what, and how much.
         code: The samplers, each as its `repr`.
-        verdict: What came of it, in a sentence that stands first.
+        verdict: The outcome, in a sentence that stands first.
         sections: Plots under headings.
     """
 

@@ -160,7 +160,7 @@ def existing(paths: Iterable[str | None]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Request):
-    """What is asked of a sampler of posteriors.
+    """A request for samples of a posterior.
 
     Args:
         task: Name of the measurement in the prior's modality; empty if none was named.

@@ -18,7 +18,7 @@ class Results(abc.ABC):
     """The numbers of a run.
 
     Args:
-        diverged: What became of samples that are not finite, in a sentence; None where all are.
+        diverged: A sentence on samples that are not finite; None where all are.
     """
 
     diverged: str | None

@@ -44,7 +44,7 @@ FOR_NETWORKS: dict[str, Sampler[Any]] = {"tilted": TiltedGibbs.published("pictur
 TRAJECTORIES = range(2**32 - 32, 2**32)
 
 
-def device_of(name: str) -> str:
+def checked_device(name: str) -> str:
     """The name of a device, if posteria runs on it and PyTorch has it.
 
     Raises:
@@ -77,7 +77,7 @@ def prior_of(request: Request) -> Conditional:
     Raises:
         InputError: If there is none, or its widest layers alone need more memory than there is.
     """
-    device = device_of(request.device)
+    device = checked_device(request.device)
     null = None if request.negative is None else Prompt(request.negative)
     prior = load_prior(request.prior, device=device, size=request.size, null=null)
     at_once = min(request.chunk or request.batch, len(request.drawn_seeds))

@@ -68,7 +68,7 @@ class Row(NamedTuple):
     held_out: bool
 
 
-class Table(NamedTuple):
+class Advice(NamedTuple):
     """The measurements behind the advice; `benchmarks/advice.py` makes them.
 
     Attributes:
@@ -83,10 +83,10 @@ class Table(NamedTuple):
 
 
 @cache
-def table() -> Table:
+def table() -> Advice:
     """The table that ships with the package."""
     read = json.loads(files(__package__).joinpath("advice.json").read_text())
-    return Table(read["budgets"], read["vjps"], [Row(**row) for row in read["rows"]])
+    return Advice(read["budgets"], read["vjps"], [Row(**row) for row in read["rows"]])
 
 
 def choose(

@@ -185,7 +185,7 @@ def test_a_population_is_a_function_of_its_seed() -> None:
 
 def test_what_it_cannot_do_is_refused_in_a_sentence() -> None:
     target = linear_posterior(mixture())
-    with pytest.raises(po.InputError, match="does not dwarf the prior"):
+    with pytest.raises(po.InputError, match="is not far above the prior"):
         Tempered(schedule=po.Karras(sigma_max=2.0)).sample(target, [0])
     with pytest.raises(po.InputError, match="at least 4 particles"):
         Tempered(particles=3)

@@ -18,7 +18,7 @@ from ...diffusion.solver import DDIM, Solver
 from ...target import Tilted
 from ..base import Estimate, Memory, StepInfo, TiltedRule
 
-Rows = tuple[tuple[float, ...], ...]
+Coefficients = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class LinearAG(TiltedRule):
 
     levels: tuple[float, ...] = ()
     guided: int = 0
-    of_conditional: Rows = ()
-    of_unconditional: Rows = ()
+    of_conditional: Coefficients = ()
+    of_unconditional: Coefficients = ()
     suited: ClassVar[Solver] = DDIM()
     least: ClassVar[float] = 1.0
     needs: ClassVar[str] = "coefficients, LinearAG.fit(target, schedule), and DDIM or the like"

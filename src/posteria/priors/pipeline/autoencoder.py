@@ -1,15 +1,27 @@
 """Autoencoders of diffusers as decoders."""
 
 import copy
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ...core.errors import CapabilityError
+from ...core.errors import CapabilityError, require
 from ...core.space import Space
 from ...latent import Decoder
 from .parts import Parts
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """What posteria asks of an autoencoder of diffusers."""
+
+    config: Any
+    dtype: Any
+    device: Any
+    encode: Any
+    decode: Any
+    float: Any
 
 
 def unscaled(config: Any, z: Tensor) -> Tensor:
@@ -26,10 +38,15 @@ def scaled(config: Any, z: Tensor) -> Tensor:
 
 def _units(config: Any, z: Tensor) -> tuple[float, Tensor | float, Tensor | float]:
     """Scale, shift and spread: of all channels, or of each."""
-    scale = float(config.get("scaling_factor") or 1.0)
+    # Classes without one, such as that of Stable Audio, have latents as the network sees them.
+    scale, shift = config.get("scaling_factor", 1.0), config.get("shift_factor")
+    require(
+        isinstance(scale, int | float) and scale > 0,
+        f"The scaling_factor of an autoencoder is a number above 0; its config.json has {scale!r}.",
+    )
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if mean is None or std is None:
-        return scale, float(config.get("shift_factor") or 0.0), 1.0
+        return scale, 0.0 if shift is None else float(shift), 1.0
     channels = (-1, *(1,) * (z.ndim - 2))
     mean, std = (torch.as_tensor(value).to(z).reshape(channels) for value in (mean, std))
     return scale, mean, std
@@ -42,7 +59,7 @@ def read_decoder(parts: Parts, latents: Space) -> Decoder:
         CapabilityError: If what decodes is no autoencoder that posteria knows how to ask.
     """
     autoencoder: Any = parts.vae
-    if not all(hasattr(autoencoder, name) for name in ("decode", "encode", "config")):
+    if not isinstance(autoencoder, Autoencoder):
         raise CapabilityError(
             f"posteria cannot decode with a {type(autoencoder).__name__}; give posteria.priors.Latent a prior and a "
             "Decoder(function, latents, shape) of your own."

@@ -34,11 +34,11 @@ def read_pipeline(
         InputError: If a part is missing, damaged, or does not fit.
         CapabilityError: If network, scheduler or autoencoder are of a kind that posteria cannot read.
     """
-    plan = plan_of(files)
-    parts: dict[str, Any] = {"scheduler": plan.scheduler}
+    contents = contents_of(files)
+    parts: dict[str, Any] = {"scheduler": contents.scheduler}
     # In half precision the derivatives of a decoder overflow.
     exact = torch.float32 if dtype == torch.float16 else dtype
-    for name, kind in plan.kinds.items():
+    for name, kind in contents.kinds.items():
         role, accuracy = (name, dtype) if name in NETWORKS else ("vae", exact)
         changes = _completed(read_json(files / name / "config.json"))
         parts[role] = load_part(files / name, kind, accuracy, **changes).to(device)
@@ -61,14 +61,14 @@ def _completed(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Contents:
     """What a folder holds: classes of networks by the names of their folders, and the scheduler's entries."""
 
     kinds: dict[str, str]
     scheduler: dict[str, Any]
 
 
-def plan_of(files: Path) -> Plan:
+def contents_of(files: Path) -> Contents:
     """What there is to load.
 
     Raises:
@@ -92,9 +92,9 @@ def plan_of(files: Path) -> Plan:
     for name in (names[0] for names in found if names):
         kinds[name] = str(read_json(files / name / "config.json").get("_class_name"))
     check_kind(kinds[found[0][0]])
-    plan = Plan(kinds, read_json(schedule))
-    reading_of(plan.scheduler)
-    return plan
+    contents = Contents(kinds, read_json(schedule))
+    reading_of(contents.scheduler)
+    return contents
 
 
 def _texts(

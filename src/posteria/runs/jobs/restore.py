@@ -40,7 +40,7 @@ from ..report import Page
 from ..request import USUAL, Restore
 from ..results import Results, divergence, plural, shown, usable
 from ..scales import recall
-from ..settings import condition_of, device_of, expect_memory, prior_of, sampler_of
+from ..settings import checked_device, condition_of, expect_memory, prior_of, sampler_of
 from ..store import hashes_of
 from .certify import stated
 from .forecast import forecast_of
@@ -336,7 +336,7 @@ def _sized(request: Restore, path: Path) -> Restore:
     # The iterate, the estimate and the noise; before anything of that size is made.
     at_once = min(chunk or request.batch, request.samples)
     needed = 3 * 4 * at_once * math.prod(shape)
-    expect_memory(at_once, shape, needed, device_of(request.device))
+    expect_memory(at_once, shape, needed, checked_device(request.device))
     return replace(request, size=size, chunk=chunk)
 
 

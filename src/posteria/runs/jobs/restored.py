@@ -98,7 +98,7 @@ class Restored(Results):
         }
 
     def plain(self) -> str:
-        """What came of it, in plain sentences."""
+        """The outcome in plain sentences."""
         if len(self.residual) == 1:
             return "One sample says nothing of what is uncertain; draw more by --samples 8."
         if self.uncertainty is None:

@@ -21,7 +21,7 @@ Finish = Callable[[Restoration, Store], tuple[Results, bool]]
 
 @dataclass(frozen=True)
 class Item:
-    """What came of one input.
+    """The outcome of one input.
 
     Args:
         name: Of the input, and of its folder.

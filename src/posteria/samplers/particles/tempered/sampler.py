@@ -164,7 +164,7 @@ class Tempered(PopulationSampler[TemperedState]):
         highest = self.schedule.sigma_max
         require(
             highest >= WIDE * wide,
-            f"{type(self).__name__} begins at sigma_max={highest:.4g}, which does not dwarf the prior: its "
+            f"{type(self).__name__} begins at sigma_max={highest:.4g}, which is not far above the prior: its "
             f"widest direction has a standard deviation of about {wide:.3g}. Give a schedule with "
             f"sigma_max={10 * wide:.3g}.",
         )
