@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .audio import si_sdr, si_sdr_improvement
 from .image import psnr, ssim
+from .signal import mae, rmse
 
 
 @dataclass(frozen=True)
@@ -39,4 +40,6 @@ METRICS: dict[str, Metric] = {
     "si_sdr_improvement": Metric(
         si_sdr_improvement, "SI-SDR above the mixture's", "dB", 2, ("audio",)
     ),
+    "mae": Metric(mae, "mean absolute error", "mV", 3, ("ecg",)),
+    "rmse": Metric(rmse, "root mean square error", "mV", 3, ("ecg",)),
 }
