@@ -4,15 +4,13 @@ Writes the average of the weights in half precision, its card with hash and trai
 """
 
 import argparse
-import hashlib
-import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from photo import BLOCKS, LEVELS, RECIPE, SIDE
+from photo import BLOCKS, LEVELS, RECIPE, SIDE, build
 from photographs import photographs
+from shipping import curve, read_log, write_network
 
 CARD = """name = "photo"
 reader = "local"
@@ -46,9 +44,7 @@ one in ten grey; batches of {batch} |
 Mean PSNR in dB of {held} flowers of held-out photographers as training went on
 (the middle 128 x 128 pixels of one in eight):
 
-| crops | {levels} |
-|---|{rules}|
-{rows}
+{curve}
 
 `docs/photographs.md` has it beside other denoisers and restorations.
 """
@@ -63,32 +59,23 @@ def main() -> None:
     parser.add_argument("--how", required=True, help="on what it was trained, for its card")
     options = parser.parse_args()
     data, out = photographs(options.data, SIDE), options.out
-    out.mkdir(parents=True, exist_ok=True)
-    state = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)["ema"]
-    weights = out / "network.safetensors"
-    half = {key: value.half().contiguous() for key, value in state.items()}
-    save_file(half, weights, metadata={"format": "pt"})
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     # Of the pixels of the flowers, in [-1, 1].
     pixels = torch.cat([picture.flatten()[::97] for picture in data.small]).float() / 127.5 - 1
-    config = {
-        "kind": "unet",
-        "widths": RECIPE.channels,
-        "blocks": BLOCKS,
-        "patch": RECIPE.patch,
-        "mean": round(float(pixels.mean()), 3),
-        "std": round(float(pixels.std()), 3),
-    }
-    (out / "network.json").write_text(json.dumps(config) + "\n")
-    (out / "card.toml").write_text(CARD.format(sha256=sha256))
+    sha256 = write_network(
+        options.run,
+        out,
+        CARD,
+        kind="unet",
+        widths=RECIPE.channels,
+        blocks=BLOCKS,
+        patch=RECIPE.patch,
+        mean=round(float(pixels.mean()), 3),
+        std=round(float(pixels.std()), 3),
+    )
     flowers = (options.data / "licences" / "flower_photos.LICENSE.txt").read_text()
     scenes = "\n".join(sorted(data.credits))
     (out / "CREDITS.txt").write_text(f"Scenes\n\n{scenes}\n\nFlowers\n\n{flowers}")
-    log = [json.loads(line) for line in (options.run / "log.jsonl").read_text().splitlines()]
-    shown = [*log[:: max(1, len(log) // 6)], log[-1]]
-    from posteria.priors.local import LocalUNet
-
-    net = LocalUNet(3, RECIPE.channels, BLOCKS, RECIPE.patch)
+    log, net = read_log(options.run), build()
     (out / "README.md").write_text(
         PAGE.format(
             size=sum(p.numel() for p in net.parameters()) / 1e6,
@@ -102,12 +89,7 @@ def main() -> None:
             how=options.how,
             sha256=sha256,
             held=len(data.middle(128)[::8]),
-            levels=" | ".join(f"noise {level} of 255" for level in LEVELS),
-            rules="---|" * (len(LEVELS) - 1) + "---",
-            rows="\n".join(
-                f"| {row['seen']} | {' | '.join(f'{v:.1f}' for v in row['psnr'])} |"
-                for row in shown
-            ),
+            curve=curve(log, "crops", [f"noise {level} of 255" for level in LEVELS], "psnr"),
         )
     )
 
