@@ -69,7 +69,7 @@ def test_a_record_with_two_leads_comes_back_with_twelve(
     page = Path("out/report.html").read_text()
     assert "not a medical device" in page
     pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
-    assert len(pictures) == 1 + 3
+    assert len(pictures) == 1 + 2 + 3
     svg = base64.b64decode(pictures[0]).decode()
     assert all(f">{lead}</text>" in svg for lead in TWELVE)
     assert (
@@ -134,6 +134,20 @@ def test_a_clean_record_is_degraded_first(
     assert 'class="t"' in Path("out/ecg-0s.svg").read_text()
     assert run("--record", "out/run.json", "--out", "again") == 0
     assert np.array_equal(np.load("again/samples.npz")["samples"], arrays["samples"])
+
+
+def test_several_records_have_a_page_with_their_pictures(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Catches: samples beside their header that are reported as left out; a page of pictures that do not exist.
+    (tmp_path / "ward").mkdir()
+    for name in ("a", "b"):
+        write_record(tmp_path / "ward", name)
+    (tmp_path / "ward" / "notes.txt").write_text("left out")
+    assert run("ward", "--task", "leads", "--keep", "I", "--out", "out") == 0
+    assert "left out, as of no kind that is restored: notes.txt\n" in capsys.readouterr().err
+    links = re.findall(r'src="([^"]*)"', Path("out/index.html").read_text())
+    assert len(links) == 4 and all((Path("out") / link).is_file() for link in links)
 
 
 def test_a_recording_of_an_hour_is_told_before(

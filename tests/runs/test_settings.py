@@ -43,6 +43,9 @@ def test_what_is_not_named_is_that_of_photographs() -> None:
     assert Restore(input="a.png", prior="digits").named().sampler == "mgdm"
     assert Restore(input="a.png", task="jpeg").named().sampler == "mgdm"
     assert Restore(input="a.png", sampler="daps").named().steps is None
+    kinds = {"a.HEA": "ecg", "a.edf": "ecg", "b/a.wav": "stems", "a.npy": "photo", "a": "photo"}
+    assert {name: Restore(input=name).named().prior for name in kinds} == kinds
+    assert Restore(input="a.hea", prior="mine").named().prior == "mine"
     shown = Restore().named()
     assert (shown.prior, shown.task, shown.simulate) == ("photo", "sr", True)
     assert Restore(prior="digits").named().task == "inpaint"

@@ -21,15 +21,19 @@ FILES = ("mask", "kernel")
 # What `posteria restore` shows where it is given nothing to restore, and the prior of what it is given.
 PHOTOGRAPHS = "photo"
 DEMONSTRATION = {"prior": PHOTOGRAPHS, "task": "sr"}
-# The sampler where none is named for photographs: it costs little, and of those tried on one picture its spread was
-# the nearest to its error.
-# On a measurement that is not linear it failed (of JPEG: a residual of 11), and the general one is taken.
-LINEAR = {"inpaint", "sr", "blur", "denoise", "grey"}
-OF_PHOTOGRAPHS: dict[str, Any] = {
-    "sampler": "mmps",
-    "settings": {"iterations": "2"},
-    "steps": 32,
+# Priors of other files than pictures.
+PRIORS = {
+    **dict.fromkeys((".hea", ".edf"), "ecg"),
+    **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"), "stems"),
 }
+# The sampler where none is named, of some priors, and of all others and of measurements that are not linear, on which
+# these failed (of photographs that are JPEG: a residual of 11).
+# Of photographs: it costs little, and of those tried on one picture its spread was the nearest to its error.
+GENERAL = "mgdm"
+SAMPLERS: dict[str, dict[str, Any]] = {
+    PHOTOGRAPHS: {"sampler": "mmps", "settings": {"iterations": "2"}, "steps": 32}
+}
+CURVED = {"nonlinear-blur", "jpeg", "clip", "quantize", "phase", "declip"}
 # Draws from the conditional law with which rules are compared, by the name beside theirs.
 REFERENCE = "reference"
 
@@ -237,8 +241,8 @@ class Restore(Measured):
         input: A file with the measurement. None: a demonstration, with a picture that ships with the prior.
         simulate: Whether the input is clean, and the measurement is simulated from it.
         fit: Convert the input to what the prior takes.
-        prior: Empty: the one of photographs.
-        sampler: Its name, its `repr`, or `auto`. Empty: `mgdm`, and of photographs `mmps`.
+        prior: Empty: that of such files, which is `photo` unless they are in `PRIORS`.
+        sampler: Its name, its `repr`, or `auto`. Empty: that of the prior in `SAMPLERS`, or `mgdm`.
         certificate: A folder of `posteria certify`, or one with several of them.
         weight: The power of the class or the text.
     """
@@ -264,16 +268,18 @@ class Restore(Measured):
 
     def named(self) -> Self:
         """The request with what its prior and its task are where it names none; a task is not guessed for an input."""
-        named = replace(self, prior=self.prior or PHOTOGRAPHS)
+        kind = PRIORS.get(Path(self.input or "").suffix.lower(), PHOTOGRAPHS)
+        named = replace(self, prior=self.prior or kind)
         if self.input is None:
             task = DEMONSTRATION["task"] if named.prior == DEMONSTRATION["prior"] else "inpaint"
             named = replace(named, task=self.task or task, simulate=True)
         if named.sampler:
             return named
-        if named.prior != PHOTOGRAPHS or named.task not in LINEAR:
-            return replace(named, sampler="mgdm")
+        usual = SAMPLERS.get(named.prior)
+        if usual is None or named.task in CURVED:
+            return replace(named, sampler=GENERAL)
         own = self.settings or {self.preset, self.steps, self.budget} != {None}
-        return replace(named, **({"sampler": "mmps"} if own else OF_PHOTOGRAPHS))
+        return replace(named, **({"sampler": usual["sampler"]} if own else usual))
 
     @override
     def repeated(self, folder: Path) -> Self:

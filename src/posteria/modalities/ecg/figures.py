@@ -219,14 +219,28 @@ def figures_of(outcome: Outcome, notice: str) -> Iterator[Figure]:
             yield _drawn(
                 f"leads-{s / RATE:g}s.svg", page.every(), foot, f"{when}: each lead in full."
             )
-    first = max(shown, key=lambda s: lost[s])
+    yield from _views(outcome, known, max(shown, key=lambda s: lost[s]), length)
+
+
+def _views(outcome: Outcome, known: Tensor, start: int, length: int) -> Iterator[Figure]:
+    """What was measured, the mean, the truth and each sample, on one page."""
+    part = slice(start, start + length)
+    measured = {"y": known[:, part].float()}
+
+    def view(name: str, label: str, about: str, x: Tensor | None = None) -> Figure:
+        lines = {} if x is None else {"m": twelve().float() @ x[:, part].float()}
+        foot = MEASURED if x is None else f'{MEASURED}; <tspan class="km">line: {label}</tspan>'
+        about = f"{about} From {start / RATE:g} s on."
+        return _drawn(name, Page(start, lines | measured, {}).sheet(), foot, about, "view", label)
+
+    yield view("measurement.svg", "measurement", "What was measured.")
+    mean = "The mean of the samples: sharp where they agree, flat where they differ."
+    yield view("mean.svg", "mean", mean, outcome.samples.mean(0))
+    if outcome.truth is not None:
+        yield view("truth.svg", "truth", "The truth, which no sampler saw.", outcome.truth)
     for seed, x in list(zip(outcome.seeds, outcome.samples, strict=True))[:VIEWS]:
-        page = page_of(x[None], known, None, first, length)
-        text = f"{MEASURED}; " + BANDS.replace(
-            "line: median; shades: 50 and 90 % of the samples", "the sample"
-        )
-        about = f"A sample (seed {seed}), from {first / RATE:g} s on: one ECG that agrees with the measurement."
-        yield _drawn(f"samples/{seed}.svg", page.sheet(), text, about, "view", f"sample {seed}")
+        about = f"A sample (seed {seed}): one ECG that agrees with the measurement."
+        yield view(f"samples/{seed}.svg", f"sample {seed}", about, x)
 
 
 def sheet_of(name: str, samples: Tensor, caption: str) -> Figure:

@@ -96,7 +96,9 @@ def read_wfdb(path: Path) -> Raw:
         ) from error
     # A damaged record fails in many ways.
     except Exception as error:
-        raise InputError(f"{path.name} cannot be read as a record of WFDB: {error}.") from error
+        raise InputError(
+            f"{path.name} cannot be read as a record of WFDB: its header or its samples are damaged."
+        ) from error
     stated = head.checksum or [None] * len(found)
     plain = all(frames == 1 for frames in head.samps_per_frame)
     for name, is_, said in zip(record.sig_name, found, stated, strict=True):
@@ -139,7 +141,7 @@ def read_edf(path: Path) -> Raw:
     except InputError:
         raise
     except Exception as error:
-        why = str(error).rstrip(".")
+        why = str(error).rstrip(".") if isinstance(error, Warning) else "its header is damaged"
         raise InputError(f"{path.name} cannot be read as EDF: {why}.") from error
     require(bool(columns), f"{path.name} holds no signal.")
     # Leads of one recording have one rate; what has another one (breath, oxygen) is something else.

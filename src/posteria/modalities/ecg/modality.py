@@ -180,10 +180,12 @@ def _kept(path: Path) -> Tensor | None:
     """The measurement in the record of a run; None if it is a file of another kind."""
     if path.suffix.lower() != ".npz" or not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        if "measurement" not in arrays.files or arrays["measurement"].ndim != 1:
-            return None
-    return torch.from_numpy(read_array(path, "measurement")).float()
+    try:
+        measured = read_array(path, "measurement")
+    except InputError:
+        # It has other arrays, or none: what reads recordings says so.
+        return None
+    return torch.from_numpy(measured).float() if measured.ndim == 1 else None
 
 
 def _expect_whole(rows: Tensor, record: Record, leads: object, what: str) -> None:

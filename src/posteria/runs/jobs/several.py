@@ -60,7 +60,9 @@ def inputs_of(given: Sequence[str], options: Sequence[str] = ()) -> tuple[list[P
                 f"{path} holds nothing to restore: no file of a kind that posteria reads."
             )
         found += taken
-        left += [f.name for f in files if f not in taken]
+        # What has the name of one that is taken belongs to it, as the samples of a record to its header.
+        stems = {f.stem for f in taken}
+        left += [f.name for f in files if f not in taken and f.stem not in stems]
     names = [path.name for path in found]
     for name in names:
         if names.count(name) > 1:
@@ -112,13 +114,19 @@ def restore_all(
                 left=names[len(items) :],
                 heads=heads,
                 rows=[
-                    (item, row, store.path(f"{item.name}/measurement.png").exists())
+                    (item, row, _pictured(store, item.name))
                     for item, row in zip(items, rows, strict=True)
                 ],
             )
         )
         store.write(INDEX, page.encode())
         yield item
+
+
+def _pictured(store: Store, name: str) -> str:
+    """The suffix of the pictures of what was given and of the mean; empty if there are none."""
+    kinds = (".png", ".svg")
+    return next((k for k in kinds if store.path(f"{name}/measurement{k}").exists()), "")
 
 
 def table(items: Sequence[Item]) -> tuple[list[str], list[list[str]]]:
