@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads of PyTorch that wait give their core to others soon; the command line sets it for itself.
 export GOMP_SPINCOUNT ?= 2000
 
-.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-photographs measure-images certify bench-smoke bench bench-speed site report clean
+.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-photographs measure-music measure-images certify bench-smoke bench bench-speed site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -36,6 +36,15 @@ measure-pictures: .venv/ready
 measure-photographs: .venv/ready
 	for study in denoise restore; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/photos.py $$study --data $(DATA) || exit 1; done
 	$(BIN)/python benchmarks/photos.py page
+
+# Draws what is in the tables of docs/music.md, and writes them; SONGS is a folder that training/songs.py wrote, SLAKH one
+# with the stems of a track of Slakh2100. Goes on where it was stopped. Hours.
+measure-music: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/music.py exact
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/music.py separate --songs $(SONGS) --tracks 50
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/music.py sweeps --songs $(SONGS) --tracks 12
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/music.py slakh --songs $(SONGS) --slakh $(SLAKH) --tracks 12
+	$(BIN)/python benchmarks/music.py page
 
 # Draws what is in the tables of docs/images.md; DATA is a folder with mnist_28x28.npz. Goes on where it was stopped.
 IMAGES := $(CURDIR)/benchmarks/benchmark_images
