@@ -193,7 +193,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "measures 300. Add --fit to take its beginning",
     ),
     "picture": (["a.png", "--task", "leads"], "a.png is of no kind that ECGs are read from"),
-    "auto": (["rec.hea", "--task", "leads", "--sigma", "auto"], "estimates the noise of pictures"),
+    "auto": (
+        ["rec.hea", "--task", "clip", "--sigma", "auto"],
+        "--sigma auto estimates white noise of leads",
+    ),
     "absent file": (["rec2.hea", "--task", "leads"], "There is no file rec2.hea"),
 }
 

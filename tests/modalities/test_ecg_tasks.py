@@ -9,11 +9,18 @@ import scipy.fft
 import torch
 
 import posteria as po
-from common.ecgs import all_twelve, times, write_arrays, write_record
+from common.ecgs import all_twelve, eight, times, write_arrays, write_record
 from posteria.analytic import Gaussian
 from posteria.likelihood import GaussianLikelihood
 from posteria.modalities import MODALITIES, Source
-from posteria.modalities.ecg.coloured import Coloured, cosine, cosine_inverse, power, stretches
+from posteria.modalities.ecg.coloured import (
+    Coloured,
+    cosine,
+    cosine_inverse,
+    estimate_noise,
+    power,
+    stretches,
+)
 from posteria.modalities.ecg.leads import EIGHT, TWELVE, twelve
 from posteria.modalities.ecg.tasks import seen_by
 from posteria.testing import check_operator
@@ -209,6 +216,23 @@ def test_options_that_mean_nothing_are_one_sentence(
         po.InputError, match=r"8 leads in time, \(8, time\); this prior has \(12, 50\)"
     ):
         operator("leads", (12, 50))
+
+
+@pytest.mark.parametrize("std", [0.02, 0.05, 0.2])
+def test_the_white_noise_of_leads_is_estimated(std: float) -> None:
+    # Catches: a scale of differences that is not that of noise; gaps that count; a QRS complex taken for noise.
+    t = times(100, 20)
+    x = torch.from_numpy(eight(t))
+    x += 1.2 * torch.from_numpy(np.exp(-0.5 * ((t % 0.8 - 0.4) / 0.012) ** 2))
+    x += std * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    # One standard error of the median of 16000 dependent differences is about 1.5 %.
+    assert estimate_noise(x) == pytest.approx(std, rel=0.12)
+    degradation = ECG.degradation("gap", (8, 2000), {"mask": "block", "seconds": 6.0})
+    y = degradation.operator(x.float())
+    assert ECG.estimated(y, degradation) == pytest.approx(std, rel=0.12)
+    assert estimate_noise(torch.zeros(8, 400)) == pytest.approx(0.005)
+    with pytest.raises(po.InputError, match="Too little of the ECG is seen"):
+        estimate_noise(x[:1, :100])
 
 
 def test_a_mask_from_a_file(tmp_path: Path) -> None:

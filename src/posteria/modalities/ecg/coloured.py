@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from ...core.errors import require
 from ...operators import Inpainting
 
 # Hz up to which the baseline wanders (breathing, electrodes), and from which muscles are seen.
 WANDER, MUSCLE = 0.5, 20.0
+# Differences of which noise is estimated, and the least that is believed, in mV.
+FEWEST, LEAST = 200, 0.005
 
 
 def cosine(x: Tensor) -> Tensor:
@@ -112,6 +115,25 @@ class Coloured(Inpainting):
     @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
         return super().apply_adjoint(self._each(cosine_inverse, y * self.singular_values.to(y)))
+
+
+def estimate_noise(x: Tensor) -> float:
+    """The standard deviation of the white noise of leads `[k, time]` at 100 Hz in mV; NaN is missing.
+
+    Fourth differences, scaled to keep the variance of white noise, leave little of an ECG but its QRS complexes, which
+    take less than half of the time: so their median size over that of a standard normal. 5 uV at least.
+
+    Raises:
+        InputError: If too little is seen.
+    """
+    x = x.double()
+    off = x[:, :-4] - 4 * x[:, 1:-3] + 6 * x[:, 2:-2] - 4 * x[:, 3:-1] + x[:, 4:]
+    known = off[off.isfinite()] / math.sqrt(70)
+    require(
+        len(known) >= FEWEST,
+        "Too little of the ECG is seen for an estimate of its noise; say by --sigma how much there is.",
+    )
+    return max(float(known.abs().median()) / 0.67449, LEAST)
 
 
 def _runs(mask: Tensor) -> Iterator[tuple[int, int]]:

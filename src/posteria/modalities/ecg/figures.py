@@ -30,7 +30,7 @@ text{font:150px system-ui,sans-serif;fill:#111}.s{font-size:120px}
 .w{fill:#6ea8ff;fill-opacity:.22}.n{fill:#6ea8ff;fill-opacity:.36}.m{stroke:#8bbcff}.y,.c{stroke:#f4f4f4}
 .t{stroke:#ffa94d}text{fill:#e8e8e8}.km{fill:#8bbcff}.kt{fill:#ffa94d}}
 """
-MEASURED, TRUE = "Black: measured", '<tspan class="kt">dashes: the truth</tspan>'
+MEASURED, TRUE = "Plain: measured", '<tspan class="kt">dashes: the truth</tspan>'
 BANDS = '<tspan class="km">line: median; shades: 50 and 90 % of the samples</tspan>'
 
 

@@ -15,6 +15,7 @@ from ...operators import Operator
 from ..arrays import is_array, read_array
 from ..base import Figure, Modality, Outcome, Signal
 from ..tasks import Degradation, Option, Source, Task
+from .coloured import Coloured, estimate_noise
 from .figures import figures_of, sheet_of
 from .files import RATE, Record, read_record
 from .leads import EIGHT, TWELVE, independent, leads_of, rows_of
@@ -114,7 +115,7 @@ class ECG(Modality):
         asked = leads_of(str(options.get("keep", "")))
         if source.simulate:
             keep = asked or leads_of(USUAL.get(task, ",".join(EIGHT)))
-            return {"keep": ",".join(independent(keep)[0])}, ""
+            return {"keep": ",".join(independent(keep)[0])}, NOT_MEDICAL
         record = read_record(source.path)
         record.rows(asked)
         keep = independent(asked or record.there)[0]
@@ -156,6 +157,17 @@ class ECG(Modality):
     @override
     def noise(self, std: float) -> str:
         return f"{std:g} mV"
+
+    @override
+    def estimated(self, y: Tensor, degradation: Degradation) -> float:
+        if degradation.task not in {"leads", "gap", "noise"} or isinstance(
+            seen_by(degradation.operator).listed, Coloured
+        ):
+            raise InputError(
+                "--sigma auto estimates white noise of leads; say by --sigma how much there is beside a spectrum or "
+                "of what was clipped."
+            )
+        return estimate_noise(seen_by(degradation.operator).values(y))
 
     @override
     def size_of(
