@@ -202,7 +202,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "other": ("gap", {"share": 0.5, "seconds": 1.0}, "makes nothing of it"),
     "noise": ("noise", {"wander": -1.0}, "at least 0 times the white one; -1 and 0 are not"),
     "random": ("bedside", {"mask": "random", "wander": 1.0}, "of unbroken stretches"),
-    "limit": ("clip", {"limit": 0.0}, "a limit above 0 mV; 0 is not"),
+    "limit": ("clip", {"limit": 0.0}, "level of a clipping is above 0; 0.0 is not"),
 }
 
 

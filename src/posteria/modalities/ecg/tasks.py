@@ -109,18 +109,7 @@ def _mask(kind: str, shape: Shape, seconds: float, share: float, seed: int) -> T
 
 def _clipped(shape: Shape, keep: str, limit: float) -> Operator:
     inner = _measure(shape, keep)
-    return _Saturated(inner.codomain.shape, limit) @ inner
-
-
-class _Saturated(Clip):
-    """What an amplifier clips at plus and minus a limit, in its own units."""
-
-    def __init__(self, shape: Shape, limit: float) -> None:
-        require(0 < limit < 1e3, f"An amplifier clips at a limit above 0 mV; {limit:g} is not.")
-        super().__init__(shape, 1 / limit)
-
-    def apply(self, x: Tensor) -> Tensor:
-        return super().apply(x) / self.gain
+    return Clip(inner.codomain.shape, gain=1.0, level=limit) @ inner
 
 
 MASK = ("mask", "seconds", "share", "seed")
