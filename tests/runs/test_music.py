@@ -64,7 +64,12 @@ def test_the_posterior_of_stationary_stems_is_the_wiener_filter() -> None:
 
 @pytest.mark.parametrize(
     "task, options",
-    [("separate", {}), ("gap", {"gap": "0.01-0.02"}), ("bandwidth", {"cutoff": "200"})],
+    [
+        ("separate", {}),
+        ("gap", {"gap": "0.01-0.02"}),
+        ("bandwidth", {"cutoff": "200"}),
+        ("reverb", {"kernel": torch.tensor([1.0, 0.0, 0.6, -0.3], dtype=F64)}),
+    ],
 )
 def test_samples_of_stems_have_the_exact_mean_and_variance(
     task: str, options: dict[str, object]

@@ -43,6 +43,7 @@ def _each(x: Tensor, truth: Tensor) -> Tensor:
     level = truth.double().square().mean(-1).sqrt()
     sounds = level > SILENT * level.max()
     require(bool(sounds.any()), "A silent truth has no signal-to-distortion ratio.")
-    there = truth[sounds].double().expand(len(x), -1, -1)
-    value = scale_invariant_signal_distortion_ratio(x[:, sounds].double(), there)
-    return torch.as_tensor(value)
+    there = truth[sounds].double()
+    # One sample at a time, in double precision.
+    values = [scale_invariant_signal_distortion_ratio(each[sounds].double(), there) for each in x]
+    return torch.stack(values)

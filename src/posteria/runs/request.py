@@ -271,7 +271,7 @@ class Restore(Measured):
         kind = PRIORS.get(Path(self.input or "").suffix.lower(), PHOTOGRAPHS)
         named = replace(self, prior=self.prior or kind)
         if self.input is None:
-            task = DEMONSTRATION["task"] if named.prior == DEMONSTRATION["prior"] else "inpaint"
+            task = DEMONSTRATION["task"] if named.prior == DEMONSTRATION["prior"] else ""
             named = replace(named, task=self.task or task, simulate=True)
         if named.sampler:
             return named

@@ -10,7 +10,7 @@ from ..base import Figure
 
 # Sizes in the units of the drawing; decibels of full scale that it spans; seconds that it has room for.
 WIDTH, HEIGHT, LEFT, TOP = 880, 60, 70, 6
-FLOOR, CEILING, MOST = -80.0, 0.0, 240
+FLOOR, CEILING, MOST = -50.0, -10.0, 240
 # Of the interval: its share, and so its ends.
 SHARE = 0.9
 STYLE = (
@@ -24,7 +24,9 @@ def levels(x: Tensor, rate: float, gain: float) -> tuple[Tensor, float]:
     """Root mean squares of sound `[..., time]` in dB of full scale, `[..., parts]`, and the seconds of a part."""
     seconds = max(1.0, -(-x.shape[-1] // (MOST * rate)))
     step = min(round(seconds * rate), x.shape[-1])
-    parts = x.unfold(-1, step, step).double().square().mean(-1).sqrt() / gain
+    # One row at a time, in double precision.
+    rows = [row.double().unfold(-1, step, step).square().mean(-1) for row in x.flatten(0, -2)]
+    parts = torch.stack(rows).reshape(*x.shape[:-1], -1).sqrt() / gain
     return 20 * parts.clamp(min=1e-8).log10(), step / rate
 
 
@@ -60,7 +62,7 @@ def levels_of(
             f'<text x="0" y="{top + 14}">{escape(label)}</text>',
             *(
                 f'<text x="{LEFT - 6}" y="{up(v) + 4:.0f}" text-anchor="end" opacity=".7">{v:.0f}</text>'
-                for v in (-60.0, -20.0)
+                for v in (-40.0, -20.0)
             ),
             f'<polygon class="b" points="{" ".join(band)}"/>',
             f'<polyline class="m" points="{" ".join(stairs(middle[i].tolist()))}"/>',

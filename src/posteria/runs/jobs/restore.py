@@ -237,6 +237,9 @@ def prepare(request: Restore) -> Restoration:
         request.expect_level()
     named = sampler_of(request)
     path = Path(request.input) if request.input is not None else _example(request.prior)
+    if request.input is None and not request.task:
+        usual = MODALITIES.get(card_of(request.prior).modality, MODALITIES["image"]).tasks
+        request = replace(request, task=next(iter(usual)))
     request = _sized(request, path)
     prior = prior_of(request)
     signals = signals_of(prior)
