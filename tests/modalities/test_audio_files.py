@@ -262,6 +262,7 @@ def wrong(tmp_path: Path) -> list[tuple[str, Any]]:
         ),
         ("three.wav has 3 channels", clean(files["three"])),
         ("without a file of each stem: bass, drums, guitar, piano", clean(tmp_path / "folder")),
+        ("add --simulate to mix", lambda: measured(tmp_path / "folder", "separate")),
         ("There is no file", clean(tmp_path / "none.wav")),
     ]
 

@@ -179,6 +179,10 @@ class Audio(Modality):
     ) -> tuple[dict[str, Any], str]:
         if is_array(source.path) or source.simulate:
             return {}, ""
+        if source.path.is_dir():
+            raise InputError(
+                f"{source.path} holds the stems of a clean song; add --simulate to mix and degrade them."
+            )
         recording = read_recording(source.path)
         stereo = str(options.get("stereo", "mid"))
         x = channel_of(recording, stereo)
