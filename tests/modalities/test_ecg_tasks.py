@@ -169,6 +169,15 @@ def test_a_gaussian_prior_has_its_known_posterior_by_way_of_a_file(
     assert abs(ratio.mean() - 1) < 0.06 and ratio.min() > 0.7 and ratio.max() < 1.35
 
 
+def test_a_whole_record_at_the_bedside_is_measured_as_a_whole(tmp_path: Path) -> None:
+    # Catches: a block of the default mask that is taken out of a file in which nothing is missing.
+    source = Source(write_record(tmp_path, rate=100))
+    made = ECG.degradation("bedside", (8, 400), {"wander": 2.0}, source=source)
+    assert made.options["mask"] == "none" and made.operator.codomain.size == 8 * 400
+    asked = ECG.degradation("bedside", (8, 400), {"mask": "block"}, source=source)
+    assert asked.operator.codomain.size == 8 * 150
+
+
 def test_leads_that_follow_are_no_measurements(tmp_path: Path) -> None:
     # Catches: III, computed by the machine from I and II, that counts as a third measurement with noise of its own.
     path = write_record(tmp_path, rate=100)

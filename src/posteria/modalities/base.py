@@ -127,6 +127,7 @@ class Modality(abc.ABC):
         about: The signals that it is about, in a few words.
         noun: What one of them is called.
         suffixes: Of its files, beside those of arrays.
+        written: How a result is written beside its input, in a few words.
         sigma: The usual standard deviation of the noise of a measurement, in data units.
         tasks: The measurements, by name.
         options: The options of all tasks, by name.
@@ -136,6 +137,7 @@ class Modality(abc.ABC):
     about: ClassVar[str]
     noun: ClassVar[str]
     suffixes: ClassVar[frozenset[str]]
+    written: ClassVar[str] = "in place, in its own size and depth"
     sigma: ClassVar[float] = 0.05
     tasks: ClassVar[Mapping[str, Task]]
     options: ClassVar[Mapping[str, Option]]

@@ -211,8 +211,8 @@ def figures_of(outcome: Outcome, notice: str) -> Iterator[Figure]:
     for s in shown:
         page = page_of(outcome.samples, known, outcome.truth, s, length)
         when = f"{s / RATE:g} to {min(s + length, total) / RATE:g} s"
-        about = f"{when}: what was measured, and the median of {len(outcome.samples)} samples with the half and nine "
-        about += f"tenths of them between which it lies.{more} {notice}"
+        about = f"{when}: what was measured, the median of {len(outcome.samples)} samples, and the bands that hold "
+        about += f"half and nine tenths of them.{more} {notice}"
         yield _drawn(f"ecg-{s / RATE:g}s.svg", page.sheet(), foot, about)
         part = missing[:, s : s + length]
         if not (part == part[:, :1]).all():

@@ -35,6 +35,7 @@ class ECG(Modality):
     name: ClassVar[str] = "ecg"
     about: ClassVar[str] = "(8 leads, time)"
     noun: ClassVar[str] = "ECG"
+    written: ClassVar[str] = "as twelve leads in mV, at its own rate and length"
     suffixes: ClassVar[frozenset[str]] = frozenset({".hea", ".edf", ".csv", ".mat"})
     tasks: ClassVar[Mapping[str, Task]] = TASKS
     options: ClassVar[Mapping[str, Option]] = OPTIONS
@@ -123,8 +124,8 @@ class ECG(Modality):
             raise InputError(f"Every lead of {record.name} is flat or NaN throughout.")
         told: dict[str, Any] = {"keep": ",".join(keep)}
         if task in FILLING and not {*options} & {*MASK}:
-            lacks = bool(record.rows(keep).isnan().any())
-            told |= {"mask": str(source.path)} if lacks or task == "gap" else {}
+            lacks = task == "gap" or bool(record.rows(keep).isnan().any())
+            told["mask"] = str(source.path) if lacks else "none"
         return told, NOT_MEDICAL
 
     @override

@@ -23,7 +23,7 @@ OPTIONS: dict[str, Option] = {
     "keep": Option("", "Leads that are measured, such as I,II,V5; default: those of INPUT."),
     "mask": Option(
         "block",
-        "What is missing: block (in all leads at once), each (a block in each lead), random (samples), or a FILE "
+        "What is missing: block (in all leads at once), each (a block in each lead), random (samples), none, or a FILE "
         "(.npy, 1 where it is seen); default: what INPUT itself lacks, NaN or flat, or block to simulate.",
         file=True,
     ),
@@ -84,7 +84,7 @@ def _mask(kind: str, shape: Shape, seconds: float, share: float, seed: int) -> T
     """Where leads are seen, `[leads, time]`."""
     seen, (k, n) = torch.ones(shape, dtype=torch.bool), shape
     generator = torch.Generator().manual_seed(seed)
-    if not kind:
+    if kind in {"", "none"}:
         return seen
     if kind == "random":
         require(
@@ -94,7 +94,7 @@ def _mask(kind: str, shape: Shape, seconds: float, share: float, seed: int) -> T
         seen.view(-1)[torch.randperm(k * n, generator=generator)[count:]] = False
         return seen
     if kind not in BLOCKS:
-        raise unknown("mask", kind, [*BLOCKS, "random", "FILE"])
+        raise unknown("mask", kind, [*BLOCKS, "random", "none", "FILE"])
     length = round(seconds * RATE)
     require(
         0 < length < n,

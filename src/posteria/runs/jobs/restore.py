@@ -209,7 +209,7 @@ class Restoration(Job):
             return
         for name, each in chain([("mean", x.mean(0))], zip(self.request.seeds, x, strict=True)):
             what = "the mean of the samples" if name == "mean" else f"sample {name}"
-            about = f"{self.name} with {what} in place, in its own size and depth"
+            about = f"{self.name} with {what} {self.modality.written}"
             made = self.modality.write(str(name), each, self.signal, self.operator)
             yield from (Figure(f"restored/{file}", data, about) for file, data in made.items())
 
