@@ -13,6 +13,8 @@ import posteria as po
 from common.command import files, posteria
 from common.stems import GAIN, NAMES, RATE, STD, song, white
 from posteria.modalities.audio import Audio
+from posteria.runs.jobs.restore import prepare
+from posteria.runs.request import Restore
 
 F64 = torch.float64
 T = 48
@@ -174,15 +176,24 @@ def test_a_folder_of_stems_is_one_clean_song(
     )
 
 
+def test_a_prior_of_songs_demonstrates_itself_with_the_song_that_comes_with_it(
+    tmp_path: Path,
+) -> None:
+    # Catches: a demonstration that looks for pictures, or for a task of pictures; noise of their level.
+    prior = white(tmp_path / "white")
+    (prior / "examples").mkdir()
+    song(prior / "examples" / "0-song.flac", 4, 0.2)
+    job = prepare(Restore(prior=str(prior), sampler="daps"))
+    assert (job.title, job.std) == ("separate of 0-song.flac", 0.01)
+    assert job.truth is not None and job.truth.shape == (4, 200)
+
+
 def test_an_hour_is_told_before_it_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Catches: an hour that is read and drawn before anyone knows how long it takes.
     prior, path = white(tmp_path / "white"), tmp_path / "hour.wav"
     song(path, seconds=3600)
-    from posteria.runs.jobs.restore import prepare
-    from posteria.runs.request import Restore
-
     monkeypatch.setattr("posteria.runs.settings.memory_of", lambda device: 100)
     request = Restore(
         prior=str(prior), input=str(path), task="separate", sampler="mmps", samples=2

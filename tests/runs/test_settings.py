@@ -48,4 +48,5 @@ def test_what_is_not_named_is_that_of_photographs() -> None:
     assert Restore(input="a.hea", prior="mine").named().prior == "mine"
     shown = Restore().named()
     assert (shown.prior, shown.task, shown.simulate) == ("photo", "sr", True)
-    assert Restore(prior="digits").named().task == "inpaint"
+    # It is the first one of the kind of data.
+    assert Restore(prior="digits").named().task == ""

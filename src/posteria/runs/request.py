@@ -179,7 +179,7 @@ class Measured(Request):
 
     task: str = ""
     options: dict[str, Any] = field(default_factory=dict)
-    sigma: float | Literal["usual"] | None = 0.05
+    sigma: float | Literal["usual"] | None = USUAL
     sampler: str = "mgdm"
     preset: str | None = None
     budget: int | None = None
@@ -251,7 +251,6 @@ class Restore(Measured):
     free: ClassVar[frozenset[str]] = frozenset({"input", "fit", "certificate"})
 
     prior: str = ""
-    sigma: float | Literal["usual"] | None = USUAL
     sampler: str = ""
     input: str | None = None
     simulate: bool = False
@@ -306,7 +305,6 @@ class Certify(Measured):
     free: ClassVar[frozenset[str]] = frozenset({"statistics", "levels"})
 
     task: str = "inpaint"
-    sigma: float = 0.05
     samples: int = 19
     simulations: int = 100
     statistics: tuple[str, ...] = ()

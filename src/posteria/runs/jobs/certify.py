@@ -29,7 +29,7 @@ from ...target import Posterior
 from ..engine import Drawn, Method
 from ..job import First, Job, read_record, repeat as repeat_of, run
 from ..report import Page, Plot
-from ..request import Certify, Restore
+from ..request import USUAL, Certify, Restore
 from ..results import Results, count, divergence, duration, shown
 from ..scales import recall
 from ..settings import prior_of, sampler_of
@@ -345,7 +345,8 @@ def prepare(request: Certify) -> Certification:
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
     sha256 = prior_sha256(request.prior)
     recall(member, request, sha256)
-    likelihood = GaussianLikelihood(degradation.operator, std=request.sigma)
+    std = modality.sigma if request.sigma == USUAL else float(request.sigma or 0)
+    likelihood = GaussianLikelihood(degradation.operator, std=std)
     greys = GREYS if modality.name == "image" else 0
     # A measurement of nothing is enough to see whether a sampler suits.
     sampler, why = named(Posterior(member, likelihood, degradation.operator(prior.space.zeros())))
@@ -362,6 +363,9 @@ def prepare(request: Certify) -> Certification:
     )
     files = {name: request.options[name] for name in degradation.arrays}
     settled = replace(
-        request.settled(sampler), options={**degradation.options, **files}, data_seed=seed
+        request.settled(sampler),
+        options={**degradation.options, **files},
+        data_seed=seed,
+        sigma=std,
     ).identified({**hashes_of(degradation.arrays), "prior": sha256})
     return Certification(settled, {}, modality, degradation, design, why)
