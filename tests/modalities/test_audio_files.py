@@ -76,6 +76,11 @@ def test_every_kind_is_read_in_full_scale_and_keeps_its_bits(
     ((name, content),) = made.items()
     assert name == f"mean.{kind if lossless else 'wav'}"
     (tmp_path / name).write_bytes(content)
+    # Stems are WAV files, whatever the input was.
+    mono, task = measured(path, "separate", (1, T))
+    for part, stem in AUDIO.write("s", torch.zeros(1, T), mono, task.operator).items():
+        (tmp_path / part).write_bytes(stem)
+        assert part == "s-sound.wav" and not read_recording(tmp_path / part).values.any()
     before, after = read_recording(path), read_recording(tmp_path / name)
     gap = np.zeros(len(x), dtype=bool)
     gap[round(0.1 * rate) : round(0.15 * rate)] = True
@@ -307,6 +312,16 @@ def test_a_prior_of_stems_has_this_modality() -> None:
     assert modality_of(po.Space(SHAPE), "s") == Audio()
     assert isinstance(AUDIO.degradation("separate", SHAPE, {}).operator, ChannelSum)
     assert AUDIO.noise(0.01) == "0.01 in data units (-60 dB of full scale)"
+
+
+def test_sheets_have_players_and_rows_of_several_methods_do_not_mix() -> None:
+    # Catches: a sheet of stems that shows one of them, players in another order than the spectrograms.
+    x = torch.stack([torch.stack([k * _tone(f)[:T] for f in (20, 40, 60, 80)]) for k in (1, 2)])
+    sheet = AUDIO.sheet("samples.png", x, "two")
+    assert [sound.name for sound in sheet.sounds] == ["samples-0.wav", "samples-1.wav"]
+    rows = AUDIO.compare("compare", {"cfg": x, "apg": x}, "both")
+    assert [figure.name for figure in rows] == ["compare-cfg.png", "compare-apg.png"]
+    assert rows[0].content == rows[1].content == sheet.content
 
 
 def _tone(f: float) -> Tensor:

@@ -123,7 +123,11 @@ class Player:
     def axes(self, length: int) -> str:
         """What the sides of a spectrogram are, in a sentence."""
         low, high = LOWEST / WINDOW * self.rate, self.rate / 2
-        return f"Across is time, {length / self.rate:.4g} s; upwards frequency by octaves, {low:.0f} to {high:.0f} Hz."
+        quieter = f" Sound is played {1 / self.factor:.2g} times quieter, so that nothing clips."
+        return (
+            f"Across is time, {length / self.rate:.4g} s; upwards frequency by octaves, {low:.0f} to {high:.0f} Hz."
+            f"{quieter if self.factor < 1 else ''}"
+        )
 
 
 def figures_of(outcome: Outcome, player: Player) -> Iterator[Figure]:

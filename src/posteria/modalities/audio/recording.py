@@ -169,6 +169,8 @@ def encoded(x: np.ndarray, rate: int, subtype: str = "PCM_16", format: str = "WA
             subtype, format = "FLOAT", "WAV"
         else:
             x = integers(x, subtype)
+    # WAV files of 8 bits have no sign.
+    subtype = "PCM_U8" if (subtype, format) == ("PCM_S8", "WAV") else subtype
     buffer = io.BytesIO()
     _package("soundfile").write(buffer, x, rate, subtype=subtype, format=format)
     return buffer.getvalue()
