@@ -17,6 +17,8 @@ from diffusers import (
 )
 from torch import nn
 
+from .diffusers_models import DIT, TEXT_UNET, XL_UNET
+
 
 def drawn(module: nn.Module, seed: int = 0) -> Any:
     """The module with random weights of the usual size."""
@@ -76,39 +78,11 @@ def latent_unet(channels: int = 3) -> UNet2DModel:
 
 
 def text_unet(xl: bool = False) -> UNet2DConditionModel:
-    more: dict[str, Any] = {
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 4,
-        "projection_class_embeddings_input_dim": 6 * 4 + 8,
-    }
-    return drawn(
-        UNet2DConditionModel(
-            sample_size=8,
-            block_out_channels=(4, 8),
-            layers_per_block=1,
-            norm_num_groups=2,
-            cross_attention_dim=8,
-            attention_head_dim=2,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            **(more if xl else {}),
-        )
-    )
+    return drawn(UNet2DConditionModel(**(XL_UNET if xl else TEXT_UNET)))
 
 
 def dit() -> DiTTransformer2DModel:
-    return drawn(
-        DiTTransformer2DModel(
-            num_attention_heads=2,
-            attention_head_dim=4,
-            in_channels=4,
-            out_channels=8,
-            num_layers=2,
-            sample_size=8,
-            norm_num_groups=2,
-            num_embeds_ada_norm=1000,
-        )
-    )
+    return drawn(DiTTransformer2DModel(**DIT))
 
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}

@@ -19,7 +19,7 @@ from diffusers.guiders import (
 from torch import Tensor, nn
 
 import posteria as po
-from common.diffusers_models import EPSILON, LEADING, continued, ddim, flow
+from common.diffusers_models import EPSILON, LEADING, QUIET, continued, ddim, flow
 from helpers import normal
 from posteria.guidance.base import StepInfo, TiltedRule
 from posteria.guidance.models.autoguidance import AutoGuidance
@@ -32,12 +32,7 @@ from posteria.priors import (
 from posteria.priors.pipeline.schedulers import reading_of
 from posteria.priors.pipeline.schedules import sigma_of
 
-# NumPy tells schedulers of diffusers, made or asked for timesteps, that PyTorch's arrays will change.
-# Networks of random weights have no scale.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning"),
-]
+pytestmark = QUIET
 
 # As a pipeline is saved with it: no object, from which levels could be taken.
 NAMED = {**LEADING, "_class_name": "DDIMScheduler", "num_train_timesteps": 1000}

@@ -24,8 +24,10 @@ from common.diffusers_models import (
     NO_POOLED,
     NO_TOKENS,
     POOLED,
+    QUIET,
     TABLE,
     TOKENS,
+    clip,
     close,
     continued,
     ddim,
@@ -47,12 +49,7 @@ from posteria.priors import (
 from posteria.priors.pipeline.schedulers import reading_of
 from posteria.samplers.tilted.cfgig import CFGiG
 
-# NumPy tells schedulers of diffusers, made or asked for timesteps, that PyTorch's arrays will change.
-# Networks of random weights have no scale.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning"),
-]
+pytestmark = QUIET
 
 
 def loop(
@@ -236,41 +233,8 @@ def test_a_rule_with_memory_runs_on_the_wrapped_network() -> None:
     close(neutral.sample(target, [0, 1]), plain)
 
 
-def clip(tmp_path: Path) -> tuple[Any, Any, Any]:
-    """A tiny text encoder without and with a projection, and a tokenizer of letters."""
-    transformers = pytest.importorskip("transformers")
-    letters = [*"abcdefghijklmnopqrstuvwxyz"]
-    words = [
-        *letters,
-        *(f"{letter}</w>" for letter in letters),
-        "<|startoftext|>",
-        "<|endoftext|>",
-    ]
-    tokenizer = transformers.CLIPTokenizer(
-        vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=7
-    )
-    config = transformers.CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=7,
-        projection_dim=8,
-        bos_token_id=len(words) - 2,
-        eos_token_id=len(words) - 1,
-        pad_token_id=len(words) - 1,
-    )
-    torch.manual_seed(4)
-    return (
-        transformers.CLIPTextModel(config).eval(),
-        transformers.CLIPTextModelWithProjection(config).eval(),
-        tokenizer,
-    )
-
-
 def test_stable_diffusion_is_ours(tmp_path: Path) -> None:
-    encoder, _, tokenizer = clip(tmp_path)
+    encoder, _, tokenizer = clip()
     pipeline = diffusers.StableDiffusionPipeline(
         vae(), encoder, tokenizer, text_unet(), ddim(), None, None, requires_safety_checker=False
     )
@@ -280,7 +244,7 @@ def test_stable_diffusion_is_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zeros", [True, False])
 def test_stable_diffusion_xl_is_ours(zeros: bool, tmp_path: Path) -> None:
-    _, encoder, tokenizer = clip(tmp_path)
+    _, encoder, tokenizer = clip()
     scheduler = EulerDiscreteScheduler(**LEADING)
     pipeline = diffusers.StableDiffusionXLPipeline(
         vae(),

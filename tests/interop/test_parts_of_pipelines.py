@@ -21,6 +21,7 @@ from common.diffusers_models import (
     NO_POOLED,
     NO_TOKENS,
     POOLED,
+    QUIET,
     TABLE,
     TOKENS,
     channels,
@@ -44,12 +45,7 @@ from posteria.priors import (
 from posteria.priors.pipeline.schedulers import reading_of
 from posteria.priors.pipeline.schedules import sigma_of
 
-# NumPy tells schedulers of diffusers, made or asked for timesteps, that PyTorch's arrays will change.
-# Networks of random weights have no scale.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning"),
-]
+pytestmark = QUIET
 
 
 def test_the_autoencoder_is_asked_as_the_pipelines_do() -> None:

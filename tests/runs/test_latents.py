@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import posteria as po
+from common.diffusers_models import clip
 from common.pipelines import SD, kl, parts_of, save, text_unet
 from posteria.priors import Latent, Prompt
 from posteria.runs.jobs.generate import prepare as prepare_draws
@@ -61,27 +62,10 @@ def test_latents_are_kept_beside_the_pixels(tmp_path: Path) -> None:
 
 def stable_diffusion(folder: Path) -> str:
     """A small Stable Diffusion with a text encoder of letters, as its pipeline saves it."""
-    transformers = pytest.importorskip("transformers")
-    letters = [*"abcdefghijklmnopqrstuvwxyz"]
-    words = [*letters, *(f"{x}</w>" for x in letters), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = transformers.CLIPTokenizer(
-        vocab={word: i for i, word in enumerate(words)}, merges=[], model_max_length=7
-    )
-    config = transformers.CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=7,
-        bos_token_id=len(words) - 2,
-        eos_token_id=len(words) - 1,
-        pad_token_id=len(words) - 1,
-    )
-    torch.manual_seed(4)
+    encoder, _, tokenizer = clip()
     pipeline = diffusers.StableDiffusionPipeline(
         kl(),
-        transformers.CLIPTextModel(config).eval(),
+        encoder,
         tokenizer,
         text_unet(),
         diffusers.DDIMScheduler(**SD, clip_sample=False),
