@@ -183,8 +183,9 @@ def alone(context: typer.Context) -> None:
     # A context has texts in older versions of typer.
     if not Path(record).exists():
         raise InputError(f"There is no file {record}.")
-    for name in context.params:
-        source = context.get_parameter_source(name)
+    for name, value in context.params.items():
+        # Inputs that were not given are none or an empty list, which some versions of typer take for given.
+        source = None if value in (None, [], ()) else context.get_parameter_source(name)
         if name not in BESIDE_RECORD and source is not None and source.name == "COMMANDLINE":
             raise InputError(
                 f"--record repeats a run as it was; leave {_flag(name)} out, or give the command without --record."

@@ -3,7 +3,7 @@
 import dataclasses
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -88,25 +88,34 @@ def load_prior(
     return prior
 
 
+class Origin(NamedTuple):
+    """What a prior is made of.
+
+    Attributes:
+        card: Its card.
+        weights: SHA-256 of its weights, by which a run knows whether they are still the same.
+        configuration: SHA-256 of what lies beside them and says how they are read.
+    """
+
+    card: Card
+    weights: str
+    configuration: str
+
+
+def origin_of(card: Card) -> Origin:
+    """What the prior of a card is made of; errors as of `load_prior`."""
+    files = _files(card)
+    beside = sorted(path for kind in ("json", "toml") for path in files.glob(f"**/*.{kind}"))
+    return Origin(card, files_sha256(weight_files(files)), files_sha256(beside))
+
+
 def prior_sha256(name: str | Path) -> str:
-    """The SHA-256 of a prior's weights, by which a run knows whether they are still the same.
+    """The SHA-256 of a prior's weights.
 
     Args:
         name: As for `load_prior`, with the same errors.
     """
-    return files_sha256(weight_files(_files(card_of(name))))
-
-
-def configuration_sha256(name: str | Path) -> str:
-    """The SHA-256 of what lies beside a prior's weights and says how they are read.
-
-    Args:
-        name: As for `load_prior`, with the same errors.
-    """
-    files = _files(card_of(name))
-    return files_sha256(
-        sorted(path for kind in ("json", "toml") for path in files.glob(f"**/*.{kind}"))
-    )
+    return origin_of(card_of(name)).weights
 
 
 def card_of(name: str | Path) -> Card:

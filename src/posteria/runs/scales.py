@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from ..core.errors import PosteriaError
 from ..diffusion.denoiser import Denoiser, Scale
 from ..diffusion.scale import STEPS, known_of, once
-from ..priors.load import card_of, configuration_sha256
+from ..priors.load import Origin
 from ..version import __version__
 from .request import Request
 from .store import Store
@@ -28,25 +28,21 @@ def cache() -> Path:
     return (Path(users) if users else Path("~/.cache").expanduser()) / "posteria"
 
 
-def recall(prior: Denoiser, request: Request, sha256: str) -> None:
+def recall(prior: Denoiser, request: Request, origin: Origin) -> None:
     """Tell a prior its scale if an earlier run has measured it for the same files and settings.
 
     Args:
         prior: What a request samples: a prior that was loaded, or a member of it.
         request: Which names it.
-        sha256: Of its weights.
+        origin: What it is made of.
     """
     if prior.base.scale is None:
         settings = [repr(getattr(request, name, None)) for name in SETTINGS]
-        files = sha256, configuration_sha256(request.prior)
         made = (
-            __version__,
-            torch.__version__,
-            str(STEPS),
-            card_of(request.prior).reader,
-            repr(prior.space),
+            *(origin.weights, origin.configuration, __version__, torch.__version__),
+            *(str(STEPS), origin.card.reader, repr(prior.space)),
         )
-        name = hashlib.sha256("\n".join([*files, *made, *settings]).encode()).hexdigest()
+        name = hashlib.sha256("\n".join([*made, *settings]).encode()).hexdigest()
         path = once(prior, "file", lambda: cache() / "scales" / f"{name}.safetensors")
         found = _read(path, prior)
         if found is not None:

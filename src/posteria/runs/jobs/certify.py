@@ -22,8 +22,7 @@ from ...diffusion.denoiser import Denoiser, Label
 from ...diffusion.schedule import Karras
 from ...likelihood import GaussianLikelihood
 from ...modalities import Degradation, Modality, modality_of
-from ...priors import prior_sha256
-from ...priors.load import card_of
+from ...priors.load import card_of, origin_of
 from ...samplers import Unconditional
 from ...target import Posterior
 from ..engine import Drawn, Method
@@ -338,13 +337,13 @@ def prepare(request: Certify) -> Certification:
     check_numbers(request.simulations, request.samples)
     named = sampler_of(request)
     prior = prior_of(request)
-    modality = modality_of(prior.space, request.prior, card_of(request.prior))
+    origin = origin_of(card_of(request.prior))
+    modality = modality_of(prior.space, request.prior, origin.card)
     shape = prior.space.shape
     seed = request.data_seed or 0
     degradation = modality.degradation(request.task, shape, request.options, seed=seed)
     member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
-    sha256 = prior_sha256(request.prior)
-    recall(member, request, sha256)
+    recall(member, request, origin)
     std = modality.sigma if request.sigma == USUAL else float(request.sigma or 0)
     likelihood = GaussianLikelihood(degradation.operator, std=std)
     greys = GREYS if modality.name == "image" else 0
@@ -367,5 +366,5 @@ def prepare(request: Certify) -> Certification:
         options={**degradation.options, **files},
         data_seed=seed,
         sigma=std,
-    ).identified({**hashes_of(degradation.arrays), "prior": sha256})
+    ).identified({**hashes_of(degradation.arrays), "prior": origin.weights})
     return Certification(settled, {}, modality, degradation, design, why)

@@ -16,9 +16,9 @@ from ...guidance.classifiers.classifier import CleanClassifier
 from ...guidance.classifiers.classifier_guidance import classified
 from ...latent import signals_of
 from ...modalities import Figure, Modality, modality_of
-from ...priors import Prompt, prior_sha256
+from ...priors import Prompt
 from ...priors.classifier import CLASSIFIERS
-from ...priors.load import card_of
+from ...priors.load import card_of, origin_of
 from ...samplers import Guided, PosteriorSampler, rebuild_sampler
 from ...samplers.base import Sampler
 from ...target import Posterior, Tilted
@@ -179,6 +179,7 @@ def prepare(request: Generate) -> Generation:
         samplers = choose_rules(request.rules, request.solver, request.steps, request.settings)
         samplers |= {REFERENCE: CONDITIONAL} if reference else {}
     prior = prior_of(request)
+    origin = origin_of(card_of(request.prior))
     target = Tilted(prior, _condition(request, prior), request.weight)
     names = _models(request, samplers)
     models = Models(names, target, request.size)
@@ -192,7 +193,7 @@ def prepare(request: Generate) -> Generation:
         steps=None,
         settings={},
         device=torch.device(request.device).type,
-    ).identified({"prior": prior_sha256(request.prior), **models.sha256})
+    ).identified({"prior": origin.weights, **models.sha256})
     settled.check()
     methods = {
         name: Method(
@@ -207,7 +208,7 @@ def prepare(request: Generate) -> Generation:
     for method in methods.values():
         _check(method, models)
     seen = None if judge is None else load_judge(judge, target.space)
-    kind = modality_of(signals_of(prior), request.prior, card_of(request.prior))
+    kind = modality_of(signals_of(prior), request.prior, origin.card)
     return Generation(settled, methods, kind, seen)
 
 

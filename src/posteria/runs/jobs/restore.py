@@ -31,8 +31,8 @@ from ...modalities import (
 )
 from ...modalities.arrays import is_array
 from ...operators import Operator
-from ...priors import prior_sha256
-from ...priors.load import card_of
+from ...priors.card import Card
+from ...priors.load import card_of, origin_of
 from ...target import Posterior, Tilted
 from ..engine import Drawn, Method
 from ..job import Job, repeat as repeat_of, run
@@ -235,15 +235,15 @@ def prepare(request: Restore) -> Restoration:
     asked, request = request, request.named()
     if request.simulate:
         request.expect_level()
-    named = sampler_of(request)
-    path = Path(request.input) if request.input is not None else _example(request.prior)
+    named, card = sampler_of(request), card_of(request.prior)
+    path = Path(request.input) if request.input is not None else _example(card)
     if request.input is None and not request.task:
-        usual = MODALITIES.get(card_of(request.prior).modality, MODALITIES["image"]).tasks
+        usual = MODALITIES.get(card.modality, MODALITIES["image"]).tasks
         request = replace(request, task=next(iter(usual)))
-    request = _sized(request, path)
+    request = _sized(request, path, card)
     prior = prior_of(request)
     signals = signals_of(prior)
-    modality = modality_of(signals, request.prior, card_of(request.prior))
+    modality = modality_of(signals, request.prior, card)
     if request.sigma == USUAL:
         request = replace(request, sigma=modality.sigma)
     given = _read(request, path, modality, signals.shape)
@@ -252,8 +252,8 @@ def prepare(request: Restore) -> Restoration:
     if condition is not None:
         one = request.weight == 1
         member = prior.given(condition) if one else Tilted(prior, condition, request.weight)
-    hashes = {**given.hashes(), "prior": prior_sha256(request.prior)}
-    recall(member, request, hashes["prior"])
+    origin = origin_of(card)
+    recall(member, request, origin)
     target = Posterior(member, given.likelihood, given.y)
     sampler, why = named(target)
     sampler.check(target, request.seeds)
@@ -266,7 +266,7 @@ def prepare(request: Restore) -> Restoration:
         data_seed=given.seed,
         sigma=float(given.likelihood.std),
     )
-    settled = settled.settled(sampler).identified(hashes)
+    settled = settled.settled(sampler).identified({**given.hashes(), "prior": origin.weights})
     said = [_statement(asked, settled, given.signal.name, modality), *given.signal.said]
     said += given.degradation.said
     said += [f"Sampler: {why}."] if why else []
@@ -321,9 +321,9 @@ class _Given:
         return hashes_of(read)
 
 
-def _sized(request: Restore, path: Path) -> Restore:
+def _sized(request: Restore, path: Path, card: Card) -> Restore:
     """The request with the size of its signal, if its prior takes any and it says none."""
-    card, size = card_of(request.prior), request.size
+    size = request.size
     modality = MODALITIES.get(card.modality)
     if card.reader != "local" or modality is None:
         return request
@@ -366,8 +366,7 @@ def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ..
     return _Given(seed, signal, degradation, likelihood, signal.x, None)
 
 
-def _example(prior: str) -> Path:
-    examples = card_of(prior).examples
-    if not examples:
-        raise InputError(f"The prior {prior!r} ships with no example; name a file to restore.")
-    return examples[0]
+def _example(card: Card) -> Path:
+    if not card.examples:
+        raise InputError(f"The prior {card.name!r} ships with no example; name a file to restore.")
+    return card.examples[0]
