@@ -104,32 +104,11 @@ def test_a_measurement_of_one_s_own(
 
 @pytest.mark.parametrize(
     "task",
-    [
-        "inpaint",
-        "sr",
-        "blur",
-        "nonlinear-blur",
-        "jpeg",
-        "clip",
-        "quantize",
-        "phase",
-        "denoise",
-    ],
+    ["inpaint", "sr", "blur", "nonlinear-blur", "jpeg", "clip", "quantize", "phase", "denoise"],
 )
 def test_every_task_runs(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [
-        "restore",
-        "--task",
-        task,
-        "--out",
-        tmp_path / "run",
-        "--sampler",
-        "mgps",
-        "--steps",
-        "3",
-        "--samples",
-        "1",
-    ]
+    words = ["restore", *SIMULATED, "--task", task, "--out", tmp_path / "run"]
+    words += ["--sampler", "mgps", "--steps", 3, "--samples", 1]
     assert posteria(*words, monkeypatch=monkeypatch) == 0
     assert (tmp_path / "run" / "report.html").exists()
 
@@ -137,13 +116,13 @@ def test_every_task_runs(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_auto_says_which_sampler_and_why_and_keeps_to_the_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["restore", *SIMULATED, "--sampler", "auto", "--budget", 100, "--samples", 1]
+    words = ["restore", *SIMULATED, "--sampler", "auto", "--budget", 60, "--samples", 1]
     words += ["--task", "sr", "--out", tmp_path / "run"]
     assert posteria(*words, monkeypatch=monkeypatch) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert re.search(r"Sampler: \w+: at \d+ evaluations its distance to the exact law", printed)
     cost = json.loads((tmp_path / "run" / "run.json").read_text())["results"]["cost"]
-    assert 80 < cost["forward"] + cost["backward"] <= 100
+    assert 48 < cost["forward"] + cost["backward"] <= 60
     # The record repeats the run.
     again = ["restore", "--record", tmp_path / "run" / "run.json", "--out", tmp_path / "again"]
     assert posteria(*again, monkeypatch=monkeypatch) == 0
@@ -157,12 +136,13 @@ def test_a_population_is_drawn_once_and_its_cost_is_shared(
     # Catches: a population simulated again for every chunk of its seeds.
     words = ["restore", *SIMULATED, "--task", "sr", "--sampler", "exact", "--set", "particles=4"]
     words += ["--set", "schedule=Karras(steps=6, sigma_max=80.0)", "--samples", 4, "--chunk", 2]
+    words += ["--prior", "digits-mixture"]
     assert posteria(*words, "--out", tmp_path / "run", monkeypatch=monkeypatch) == 0
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     results, plan = record["results"], record["plan"]
     # What one population costs, the scale of a prior that nobody measured before included.
     prior, operator = (
-        Counted(po.load_prior("digits")),
+        Counted(po.load_prior("digits-mixture")),
         po.operators.SuperResolution(4, (1, 28, 28)),
     )
     truth = MODALITIES["image"].read(DIGIT, (1, 28, 28), taker="it takes").x

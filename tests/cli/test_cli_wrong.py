@@ -244,7 +244,7 @@ def test_a_sample_that_diverged_does_not_hide_the_others(
 def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["restore", "--out", tmp_path / "run", *QUICK]
+    words = ["restore", *SIMULATED, "--out", tmp_path / "run", *QUICK]
     fsync, calls = os.fsync, [0]
 
     def sometimes(descriptor: int) -> None:
@@ -271,7 +271,7 @@ def test_a_disk_too_small_is_noticed_before_anything_is_drawn(
         monkeypatch.setattr(
             store_module.shutil, "disk_usage", lambda _, f=free: usage._replace(free=f)
         )
-        words = ["restore", "--out", tmp_path / "run", *QUICK]
+        words = ["restore", *SIMULATED, "--out", tmp_path / "run", *QUICK]
         assert posteria(*words, monkeypatch=monkeypatch) == code
         if code:
             assert "the disk of" in capsys.readouterr().err and not (tmp_path / "run").exists()

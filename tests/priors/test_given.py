@@ -1,5 +1,6 @@
 """Networks that are given their pipeline's arguments, and those of signals in time."""
 
+import inspect
 import json
 import math
 from pathlib import Path
@@ -232,6 +233,8 @@ def test_audio_is_decoded(tmp_path: Path) -> None:
 
 def dance() -> UNet1DModel:
     """The layout of Dance Diffusion: two channels of sound, and a Fourier embedding of the time beside them."""
+    if "time_embedding_dim" not in inspect.signature(UNet1DModel).parameters:
+        pytest.skip("this version of diffusers has no such network")
     return drawn(
         UNet1DModel(
             sample_size=64,
@@ -254,10 +257,7 @@ def dance() -> UNet1DModel:
 
 def test_dance_diffusion(tmp_path: Path) -> None:
     # Catches: v read as noise, an angle read as a step, a signal read as a picture.
-    try:
-        network, scheduler = dance(), IPNDMScheduler()
-    except TypeError:
-        pytest.skip("this version of diffusers has no such network")
+    network, scheduler = dance(), IPNDMScheduler()
     folder = save(tmp_path, {"unet": network, "scheduler": scheduler})
     # As it was saved before diffusers made this a setting.
     path = folder / "unet" / "config.json"

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,7 @@ Command = Callable[..., int]
 def posteria(monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run `posteria generate`; returns its exit code."""
 
-    def command(*words: object) -> int:
-        return run_posteria("generate", *words, monkeypatch=monkeypatch)
-
-    return command
+    return partial(run_posteria, "generate", monkeypatch=monkeypatch)
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:

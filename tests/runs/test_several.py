@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.command import DIGIT, QUICK, files, posteria
+from common.command import DIGIT, QUICK, SIMULATED, files, posteria
 
 WORDS = ["--prior", "digits", "--task", "denoise", *QUICK]
 
@@ -114,7 +114,7 @@ def test_wrong_folders_are_told_before_anything_is_drawn(
         "notes.txt", "a & b.png"
     )
     single = tmp_path / "single"
-    assert posteria("restore", *QUICK, "--out", single, monkeypatch=monkeypatch) == 0
+    assert posteria("restore", *SIMULATED, *QUICK, "--out", single, monkeypatch=monkeypatch) == 0
     assert "holds the run of one input" in refused(scans, "--out", single)
     # A mask in the folder is none of its pictures.
     mask = np.full((28, 28), 255, "u1")

@@ -103,7 +103,7 @@ def test_any_log_density() -> None:
     given = target.likelihood
     own = po.FunctionLikelihood(given.log_prob)
     exact = prior.posterior(given, target.y)
-    *_, state = Exact().iterate(po.Posterior(prior, own, target.y), range(2048))
+    *_, state = Exact().with_steps(80).iterate(po.Posterior(prior, own, target.y), range(2048))
     x = state.x.flatten(0, 1)
     std = exact.covariance.diagonal().sqrt()
     assert ((x.mean(0) - exact.mean) / std).abs().max() < 0.1
