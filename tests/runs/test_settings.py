@@ -46,6 +46,9 @@ def test_what_is_not_named_is_that_of_photographs() -> None:
     kinds = {"a.HEA": "ecg", "a.edf": "ecg", "b/a.wav": "stems", "a.npy": "photo", "a": "photo"}
     assert {name: Restore(input=name).named().prior for name in kinds} == kinds
     assert Restore(input="a.hea", prior="mine").named().prior == "mine"
+    strip = Restore(input="a.hea", task="clip").named()
+    assert (strip.sampler, strip.steps) == ("daps", 100)
+    assert Restore(input="a.hea", task="clip", steps=20).named().steps == 20
     shown = Restore().named()
     assert (shown.prior, shown.task, shown.simulate) == ("photo", "sr", True)
     # It is the first one of the kind of data.

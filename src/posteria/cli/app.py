@@ -126,7 +126,9 @@ def restore(
     weight: Annotated[float, o.model("Power of the class or the text; 1 is its own law.")] = 1.0,
     sampler: Annotated[
         str | None,
-        o.sampler("See `posteria list samplers`. Or auto; default: mgdm, of photographs mmps."),
+        o.sampler(
+            "See `posteria list samplers`. Or auto; default: mgdm, of photographs mmps, of ECGs daps."
+        ),
     ] = None,
     preset: o.Preset = None,
     steps: o.Steps = None,
