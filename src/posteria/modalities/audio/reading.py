@@ -17,7 +17,7 @@ MARGIN = 32
 
 
 def channel_of(recording: Recording, stereo: str) -> np.ndarray:
-    """What is read of a recording, `[frames]` in float64, of which 1 is full scale.
+    """What is read of a recording, `[frames]`, of which 1 is full scale.
 
     Raises:
         InputError: If it has another number of channels than 1 or 2.
@@ -32,7 +32,7 @@ def channel_of(recording: Recording, stereo: str) -> np.ndarray:
             f"{recording.path.name} has {x.shape[1]} channels; a measurement has one or two. Stems of a clean song are "
             "mixed first with --simulate."
         )
-    return np.asarray(x @ np.array(STEREO[stereo][0]))
+    return np.asarray(x @ np.array(STEREO[stereo][0], x.dtype))
 
 
 def expect_finite(recording: Recording) -> None:

@@ -83,9 +83,12 @@ class Recording:
 
     @property
     def floats(self) -> np.ndarray:
-        """`[frames, channels]` in float64, of which 1 is full scale."""
+        """`[frames, channels]`, of which 1 is full scale; in single precision where that holds every number."""
         kept = self.values.dtype
-        return self.values / (1.0 if kept.kind == "f" else -float(np.iinfo(kept).min))
+        if kept.kind == "f":
+            return self.values
+        exact = "float32" if kept.itemsize == 2 else "float64"
+        return np.asarray(self.values.astype(exact) / -float(np.iinfo(kept).min))
 
     @property
     def lossless(self) -> bool:

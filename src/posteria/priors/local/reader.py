@@ -66,5 +66,6 @@ def read_local(
     space = Space((channels, *sides), state, device)
     reading = parametrisation if sigma_data is None else EDM(sigma_data=float(sigma_data))
     prior = Network(module, space, reading)
+    prior.multiple = net.stride
     prior.scale = Scale(torch.full(space.shape, mean, dtype=state, device=device), std)
     return prior
