@@ -55,10 +55,10 @@ def samplers() -> dict[str, Sampler[Any]]:
 
 
 @cache
-def prior(name: str) -> po.Network:
+def prior(name: str, size: int = LENGTH) -> po.Network:
     """The prior; in half precision where that is fast."""
     dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-    loaded = po.load_prior(name, dtype=dtype, size=LENGTH)
+    loaded = po.load_prior(name, dtype=dtype, size=size)
     assert isinstance(loaded, po.Network)
     return loaded
 
@@ -146,8 +146,8 @@ def _separate(sampler: Any, name: str, truth: Tensor, seed: int, budget: int) ->
     return drawn(sampler, law, truth, SAMPLES if budget == BUDGET else 1, seed)
 
 
-# Of a sweep: inner steps and points of the run to the clean signal.
-SWEEPS, INNER, POINTS = (1, 2, 4, 6, 8), 3, 5
+# Of a sweep: inner steps and points of the run to the clean signal. Of an excerpt: the first second.
+SWEEPS, INNER, POINTS, PART = (1, 2, 4, 6, 8), 3, 5, 11_264
 
 
 def sweeps(tracks: dict[str, Tensor], name: str) -> Iterator[tuple[str, str, Callable[[], Row]]]:
@@ -168,7 +168,11 @@ def sweeps(tracks: dict[str, Tensor], name: str) -> Iterator[tuple[str, str, Cal
             }
             for method, sampler in both.items():
                 if count > 1 or method == "1 sweeps":
-                    yield track, method, partial(drawn, sampler, prior(name), truth, 1, seed)
+                    yield (
+                        track,
+                        method,
+                        partial(drawn, sampler, prior(name, PART), truth[:, :PART], 1, seed),
+                    )
 
 
 def against_wiener(sampler: Sampler[Any], n: int, track: int) -> Row:
@@ -238,13 +242,12 @@ def draw(
 
 
 def of(kept: list[Row], study: str, key: str) -> dict[str, dict[str, Row]]:
-    """Rows of a study by method and track, of the tracks that all methods with such a number have."""
+    """Rows of a study by method and track."""
     found: dict[str, dict[str, Row]] = {}
     for row in kept:
         if row["study"] == study and key in row:
             found.setdefault(row["method"], {})[row["track"]] = row
-    common = set.intersection(*map(set, found.values())) if found else set()
-    return {m: {track: by[track] for track in sorted(common)} for m, by in found.items()}
+    return found
 
 
 def _over(by: dict[str, Row], value: Callable[[Row], float | None], digits: int = 1) -> str:
@@ -268,11 +271,19 @@ def separations(kept: list[Row], study: str) -> str:
     order = sorted(
         found, key=lambda m: -statistics.fmean(_gain(r) or 0.0 for r in found[m].values())
     )
+    wiener = found.get(BASELINES[1], {})
+
+    def beside(row: Row) -> float | None:
+        other = wiener.get(row["track"])
+        return (_gain(row) or 0.0) - (_gain(other) or 0.0) if other else None
+
     lines = [
         [
             method,
+            str(len(found[method])),
             *(_over(found[method], partial(_stem, stem)) for stem in STEMS),
             _over(found[method], _gain),
+            _over(found[method], beside),
             _over(found[method], lambda row: _gain(row, "sample")),
             _over(found[method], lambda row: row.get("covered"), 2),
             _over(found[method], lambda row: row.get("spread"), 2),
@@ -281,23 +292,26 @@ def separations(kept: list[Row], study: str) -> str:
         ]
         for method in order
     ]
-    count = len(next(iter(found.values()))) if found else 0
     header = [
         "method",
+        "excerpts",
         *STEMS,
         "all",
+        "over Wiener",
         "a sample",
         "covered",
         "spread / error",
         "residual, dB",
         "seconds",
     ]
-    return Table(f"{count} excerpts", header, lines).markdown()
+    return Table("", header, lines).markdown()
 
 
 def curve(kept: list[Row]) -> str:
     """MGDM over sweeps, beside one sweep of equal cost, track by track."""
     found = of(kept, "sweeps", "mean")
+    tracks = set.intersection(*map(set, found.values())) if found else set()
+    found = {m: {t: by[t] for t in sorted(tracks)} for m, by in found.items()}
     lines = []
     for count in SWEEPS:
         many, one = found.get(f"{count} sweeps", {}), found.get(f"1 sweep for {count}", {})
@@ -322,8 +336,7 @@ def curve(kept: list[Row]) -> str:
         "one sweep, more inner steps",
         "difference",
     ]
-    count = len(next(iter(found.values()))) if found else 0
-    return Table(f"{count} excerpts, one sample each", header, lines).markdown()
+    return Table(f"{len(tracks)} excerpts, one sample each", header, lines).markdown()
 
 
 def known(kept: list[Row]) -> str:

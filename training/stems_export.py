@@ -52,14 +52,16 @@ them upside down; batches of {batch}; it resumes, on a CPU or a GPU |
 | training | {seen} windows, {minutes} minutes on {how} |
 | weights | half precision, sha256 {sha256} |
 
-What denoising leaves of held-out stems, in dB of their power, at noise levels {levels} (times 0.1 of full scale),
-as training went on:
+What denoising leaves of held-out stems, in dB of their power, as training went on,
+at noise levels {levels} (times 0.1 of full scale):
 
 {curves}
 
 It knows the programs of General MIDI that the composer uses, as one soundfont plays them, in keys and rhythms of a
 simple rule: no voices, no other instruments, no recordings, no effects but fluidsynth's reverberation.
-What it draws sounds like such instruments for a moment and has no melody: it sees {ms} ms far.
+What it draws by itself is noise in the colour of each instrument, with strokes of the drums and no notes: it was
+trained for little more than half an hour of a core, and sees {ms} ms far.
+Given a mixture it finds the notes of that mixture, and leaves much of each in the other stems.
 `docs/music.md` has what separation by it is worth, on songs of the composer and on one that is not.
 """
 
