@@ -332,7 +332,7 @@ def test_which_sampler() -> None:
             assert f"({budget} evaluations a sample)" in choice.why and "exact draws" in choice.why
             # A sampler that takes no vjps has none to be refused, in each of its steps, of which a few are run.
             free: Any = po.choose(target, budget, vjps=False).sampler
-            free = few(free, min(free.schedule.steps, 40))
+            free = few(free, min(free.schedule.steps, 12))
             counted = po.diffusion.Counted(prior)
             free.sample(po.Posterior(counted, target.likelihood, target.y), seeds=[0])
             assert counted.meter.backward == 0, kind
