@@ -8,7 +8,16 @@ from pathlib import Path
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
 lowest: dict[str, tuple[int, ...]] = {}
-for line in [*project["dependencies"], *(line for name in sys.argv[1:] for line in extras[name])]:
+
+
+def lines(names: list[str]) -> list[str]:
+    """The requirements of extras, with those of the extras that they name."""
+    own = [line for name in names for line in extras[name]]
+    nested = [re.match(r"posteria\[(.*)\]", line) for line in own]
+    return own + [line for found in nested if found for line in lines(found[1].split(","))]
+
+
+for line in [*project["dependencies"], *lines(sys.argv[1:])]:
     if found := re.match(r"([\w-]+)>=([\d.]+)", line):
         version = tuple(map(int, found[2].split(".")))
         # An extra may ask for more than the package.
