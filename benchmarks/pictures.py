@@ -1,7 +1,7 @@
 """All samplers on pictures whose posteriors are known exactly: results are kept, and docs/pictures.md is made of them.
 
-python benchmarks/pictures.py draw --truths 2     # goes on where it was stopped; an hour a truth on one core
-python benchmarks/pictures.py draw --budget 2000 --samples 256 --samplers "exact draws" tempered
+python benchmarks/pictures.py draw --truths 0 1   # goes on where it was stopped; an hour a truth on one core
+python benchmarks/pictures.py draw --budget 2000 --samples 256 --samplers "exact draws" tempered --tasks box
 python benchmarks/pictures.py page
 """
 
@@ -50,13 +50,13 @@ KEYS = ("truth", "task", "sampler", "budget", "n", "std")
 RATIO, VARIANCE, WEIGHTS = 1.3, (0.8, 1.25), 0.05
 
 
-def cells(names: list[str], truths: int) -> Iterator[tuple[int, str, str]]:
+def cells(names: list[str], truths: list[int], tasks: list[str]) -> Iterator[tuple[int, str, str]]:
     """Truth, task and sampler; samplers of single samples come first, since populations are dear."""
     for together in (False, True):
-        for truth in range(truths):
+        for truth in truths:
             for name in names:
                 if (name in TOGETHER) == together:
-                    yield from ((truth, task, name) for task in TASKS)
+                    yield from ((truth, task, name) for task in tasks)
 
 
 def draw(task: str, truth: int, name: str, budget: int, n: int, std: float) -> Row:
@@ -88,7 +88,7 @@ def keep(options: argparse.Namespace) -> None:
     """Draw what is not kept yet."""
     torch.set_num_threads(1)
     done = [{name: row[name] for name in KEYS} for row in rows(KEPT)]
-    for truth, task, name in cells(options.samplers, options.truths):
+    for truth, task, name in cells(options.samplers, options.truths, options.tasks):
         values = (truth, task, name, options.budget, options.samples, options.std)
         key = dict(zip(KEYS, values, strict=True))
         if key in done:
@@ -232,7 +232,8 @@ def main() -> None:
     parser.add_argument("what", choices=["draw", "page"])
     every = ["exact draws", "prior draws", *POSTERIOR_SAMPLERS]
     parser.add_argument("--samplers", nargs="+", choices=every, default=every)
-    parser.add_argument("--truths", type=int, default=2)
+    parser.add_argument("--truths", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--budget", type=int, default=400)
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--std", type=float, default=0.1)

@@ -80,13 +80,17 @@ class Tempering(NamedTuple):
         """
         seen = self.measured(x)
         seen = seen - seen.mean(1, keepdim=True)
-        values, vectors = torch.linalg.eigh(seen @ seen.mT)
         size = min(x.shape[1] // PER_PARTICLES, seen.shape[-1] // PER_MEASURED)
-        values, vectors = values[:, None, x.shape[1] - size :], vectors[..., x.shape[1] - size :]
+        # Of the two matrices that have these directions, the smaller one.
+        few = x.shape[1] < seen.shape[-1]
+        values, vectors = torch.linalg.eigh(seen @ seen.mT if few else seen.mT @ seen)
+        first = values.shape[-1] - size
+        values, vectors = values[:, None, first:], vectors[..., first:]
         # A direction in which draws hardly differ is one of rounding.
         known = torch.finfo(values.dtype).eps * values[..., -1:] < values
-        along: Tensor = noise @ seen.mT @ vectors / torch.where(known, values, math.inf)
-        leading: Tensor = along @ vectors.mT @ seen
+        axes: Tensor = vectors.mT @ seen if few else vectors.mT
+        scale = torch.where(known, values if few else 1.0, math.inf)
+        leading: Tensor = noise @ axes.mT / scale @ axes
         return noise - leading
 
     def log_prob(self, gaps: tuple[Tensor, Tensor], noise: Tensor, tau: Tensor) -> Tensor:

@@ -48,12 +48,13 @@ def descend(
     here, there = levels[j], levels[j + 1]
     if j:
         reach = (here / there).log() / (levels[j - 1] / here).log() / 2
-        x0 = x0 + _over(reach, x) * (x0 - before)
+        x0 = x0 + over(reach, x) * (x0 - before)
     weight, std = bridge(0.0, there, here)
-    return x0 + _over(weight, x) * (x - x0) + _over(std, x) * noise
+    return x0 + over(weight, x) * (x - x0) + over(std, x) * noise
 
 
-def _over(level: float | Tensor, x: Tensor) -> Tensor:
+def over(level: float | Tensor, x: Tensor) -> Tensor:
+    """A number, or one for each of the first axes of `x`, as a factor of `x`."""
     value = torch.as_tensor(level, device=x.device).to(x)
     return value.reshape(value.shape + (1,) * (x.ndim - value.ndim))
 

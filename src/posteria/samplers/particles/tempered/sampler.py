@@ -1,7 +1,8 @@
 """The tempered sampler: sequential Monte Carlo over the noise of the measurement, moved by the diffusion itself."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from typing_extensions import override
 from ....core.errors import CapabilityError, InputError, require
 from ....core.rng import Rng
 from ....core.state import State
+from ....diffusion.kernel import bridge
 from ....diffusion.scale import prior_draws
 from ....diffusion.schedule import Karras, RangeSchedule
 from ....linear_gaussian import LARGEST_DENSE, decomposed, linear, several
@@ -20,13 +22,13 @@ from ....target import Posterior
 from ..filtering import log_normal
 from ..population import PopulationSampler, finish, select
 from .measurement import TemperedState, Tempering
-from .reflection import descend, ladder, reach
+from .reflection import descend, ladder, over, reach
 
 # Shares of the highest level at which reflections are made, in turn: each is quickest for what varies as much.
 SHARES = (1.0, 0.5, 0.25)
 # Of the noise of the tempered measurement, what goes into z: all but a little in a run, less where x is reflected.
 RUN, REFLECTED = 0.7, 0.6
-# The lowest level of a reverse run over the highest one of reflections, which do the rest.
+# The lowest level of the draws of the prior over the highest one of reflections, which do the rest.
 LOWEST = 0.3
 # The schedule begins so many times above the widest direction of the prior.
 WIDE = 4.0
@@ -39,7 +41,7 @@ LEAST = 0.05
 # Effective size, as a share, at which the first level is.
 FIRST = 0.5
 # Halvings of a factor e^HALVED between two noises.
-BISECTIONS, HALVED = 60, 40.0
+BISECTIONS, HALVED = 32, 40.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +60,11 @@ class Tempered(PopulationSampler[TemperedState]):
     fifth of the steps, where modes can no longer be reached from each other and yet have other weights than in the end,
     there are more particles: at most one for 8 steps in the place of each. Levels are as near as the steps allow, at
     equal lengths: that of the rest of the way is estimated in every step. And where x given z is nearly
-    symmetric, up to a level that is measured once a prior, it is drawn by a reflection, `x <- 2 D(z) - x`: one
-    evaluation, no vjp, and exactly the mean and the covariance of x given z. Above that level it is drawn by a
-    reverse run of `points` evaluations.
-
-    The samplers' theory is that of Del Moral, Doucet and Jasra (2006, doi:10.1111/j.1467-9868.2006.00553.x); split
-    Gibbs sweeps are those of Vono, Dobigeon and Chainais (2018, arXiv:1804.05809), and with a diffusion those of Wu et
-    al. (2024, arXiv:2405.18782), without weights and with rho > 0 at the end.
+    symmetric, up to a level that is measured once a prior, it is drawn by reflections, `x <- 2 D(z) - x`: one
+    evaluation each, no vjp, and exactly the mean and the covariance of x given z. Above that level a reverse run of
+    `points` evaluations goes down to it, and x is then reflected about the run's last estimate, by what it is away from
+    its own at that level. After the first fifth the particles of the next level are taken from those after each
+    reflection of this one (waste-free: Dau and Chopin, 2022, arXiv:2011.02328).
 
     A step costs a particle `points + reflections` evaluations and never a vjp. The number of steps is the budget: of
     `rest` of them all are at tau = 0. The `ess` of a run is the least of all its levels.
@@ -75,7 +75,7 @@ class Tempered(PopulationSampler[TemperedState]):
         particles: Size of a population.
         threshold: A population is resampled when its effective size is below this share of it.
         points: Evaluations of a reverse run.
-        reflections: Reflections after it.
+        reflections: Reflections after it, the first of which is the one at its end.
         first: Evaluations of the draws of the prior.
         rest: Share of the steps that is made at tau = 0.
         reach: Highest level of reflections, in data units; by default it is measured.
@@ -88,34 +88,22 @@ class Tempered(PopulationSampler[TemperedState]):
     schedule: RangeSchedule = field(default_factory=lambda: Karras(steps=60, sigma_max=160.0))
     particles: int = 256
     threshold: float = 0.7
-    points: int = 6
-    reflections: int = 2
+    points: int = 4
+    reflections: int = 4
     first: int = 24
     rest: float = 0.2
     reach: float | None = None
     state_type: ClassVar[type[State]] = TemperedState
     needs: ClassVar[str] = "linear operator with an SVD or of up to 2048 entries, Gaussian noise"
     fewest: ClassVar[int] = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            0 < self.threshold < 1,
-            f"threshold is a share of the particles between 0 and 1; {self.threshold} is not.",
-        )
-        require(
-            self.points >= 2 and self.reflections >= 0 and self.first >= 2,
-            "A reverse run has at least 2 points, and reflections are at least 0; got "
-            f"points={self.points}, first={self.first}, reflections={self.reflections}.",
-        )
-        require(
-            0 < self.rest < 1,
-            f"rest is a share of the steps between 0 and 1; {self.rest} is not.",
-        )
-        require(
-            self.reach is None or self.reach > 0,
-            f"reach is None or a level above 0; {self.reach} is not.",
-        )
+    limits: ClassVar = {
+        "threshold": "(0, 1)",
+        "points": "[2, inf)",
+        "reflections": "[1, inf)",
+        "first": "[2, inf)",
+        "rest": "(0, 1)",
+        "reach": "(0, inf]",
+    }
 
     @override
     def narrow(self, posterior: Posterior) -> Posterior:
@@ -206,44 +194,56 @@ class Tempered(PopulationSampler[TemperedState]):
     ) -> TemperedState:
         problem: Tempering = target
         parts = [replace(state, x=x) for x in torch.split(state.x, self.particles, 1)]
-        x = torch.cat([self._move(problem, part, rng) for part in parts], 1)
-        state = replace(state, x=x, x0=x, sigma=sigma, count=state.count + 1)
+        # Of more particles only the last states are kept, which are as many.
+        most = None if len(parts) == 1 else 1
+        moved = [deque(self._move(problem, part, rng), most) for part in parts]
+        kept = [torch.cat(each, 1) for each in zip(*moved, strict=True)]
+        state = replace(state, x=kept[-1], x0=kept[-1], sigma=sigma, count=state.count + 1)
         if sigma_next == 0:
             return finish(state, rng)
         steps = self.schedule.steps
         left = steps - max(1, round(self.rest * steps)) - state.count + 1
-        return self._temper(problem, state, left, rng) if left > 0 else state
+        return state if left <= 0 else self._temper(problem, _pooled(state, kept), left, rng)
 
-    def _move(self, problem: Tempering, state: TemperedState, rng: Rng) -> Tensor:
-        """The particles after a reverse run, where reflections do not reach so high, and some reflections.
+    def _move(self, problem: Tempering, state: TemperedState, rng: Rng) -> Iterator[Tensor]:
+        """The particles after each evaluation of a step.
 
-        Populations of one batch are evaluated together, and each draws the same numbers whatever it does with them.
+        It is a reflection, or, where these do not reach so high, one of a reverse run and, at its end, of what is
+        beside it. Populations of one batch are evaluated together, and each draws the same numbers whatever it does
+        with them.
         """
         x, tau, prior = state.x, state.tau, problem.prior
         y = problem.noised(state)
         variance = tau + RUN * problem.floor
-        wide = variance.sqrt() > state.reach
+        wide = _wide(state)
         most = (REFLECTED * (tau + problem.floor)).sqrt().clamp(max=state.reach)
-        high = variance.sqrt()[:, None]
-        levels = ladder(high, (LOWEST * most[:, None]).minimum(high / 2), self.points)
+        levels = ladder(variance.sqrt()[:, None], most[:, None], self.points)
         chosen = wide.reshape(-1, *(1,) * (x.ndim - 1))
         path = before = x0 = problem.couple(x, y, tau, variance, rng)
+        # On the way from x to where the run begins, at the level where it ends: what the run leaves out of the
+        # variance of x given z, which is that at its last level, x has beyond its estimate from here.
+        weight, std = bridge(0.0, most, variance.sqrt())
+        beside = x + over(weight, x) * (path - x) + over(std, x) * rng.normal_like(x)
         z: Tensor | None = None
         for j in range(self.points + self.reflections):
             running = j < self.points
-            rho = most if running else most * SHARES[(state.count + j) % len(SHARES)]
+            rho = most if j <= self.points else most * SHARES[(state.count + j) % len(SHARES)]
             # Opposite to the last z, x goes on in the direction in which it went.
             z = problem.couple(x, y, tau, rho**2, rng, z if running else None)
-            if not running:
-                x = 2 * prior(z, rho[:, None].expand(x.shape[:2]).to(x)) - x
-                continue
-            at = torch.where(wide[:, None], levels[j], rho[:, None]).expand(x.shape[:2])
-            mean = prior(torch.where(chosen, path, z), at.to(x))
-            before, x0 = x0, mean
-            if j + 1 < self.points:
-                path = descend(path, x0, before, levels, j, rng.normal_like(x))
-            x = torch.where(chosen, x0 if j + 1 == self.points else x, 2 * mean - x)
-        return x
+            at = torch.where(wide[:, None], levels[j], rho[:, None]) if running else rho[:, None]
+            if j <= self.points:
+                z = torch.where(chosen, path if running else beside, z)
+            mean = prior(z, at.expand(x.shape[:2]).to(x))
+            other = mean
+            if running:
+                before, x0 = x0, mean
+                if j + 1 < self.points:
+                    path = descend(path, x0, before, levels, j, rng.normal_like(x))
+                other = torch.where(chosen, 2 * x - mean, mean)
+            elif j == self.points:
+                other = torch.where(chosen, x0, mean)
+            x = mean + other - x
+            yield x
 
     def _temper(
         self, problem: Tempering, state: TemperedState, left: int, rng: Rng
@@ -271,6 +271,7 @@ class Tempered(PopulationSampler[TemperedState]):
         def effective(tau: Tensor) -> Tensor:
             """Conditional effective size, as a share (Zhou, Johansen and Aston, 2016, arXiv:1303.3123)."""
             change = problem.log_prob(gaps, state.noise, tau) - base
+            change = torch.where(old > 0, change, -math.inf)
             weight = (change - change.amax(-1, keepdim=True)).exp()
             return (old * weight).sum(-1).square() / (old * weight.square()).sum(-1)
 
@@ -294,11 +295,13 @@ class Tempered(PopulationSampler[TemperedState]):
         weight = state.log_weight + torch.where(before[:, None] > 0, change, 0.0)
         # What moves at tau = 0 has equal weights.
         threshold = torch.where(tau > 0, self.threshold, 1.0)
+        part = self.particles / state.x.shape[1]
         state, size = replace(state, tau=tau, log_weight=weight), self._breadth(state.count)
         state, _ = select(state, rng, threshold, self.particles * size)
         if least is None or state.ess is None:
             return state
-        return replace(state, ess=torch.where(before > 0, state.ess.minimum(least), least))
+        ess = (part * state.ess).minimum(least)
+        return replace(state, ess=torch.where(before > 0, ess, least))
 
     def _length(
         self, problem: Tempering, noise: Tensor, tau: Tensor, spread: Callable[[Tensor], Tensor]
@@ -334,3 +337,23 @@ class Tempered(PopulationSampler[TemperedState]):
         """How many times as many particles there are after some steps: half of the draws, and ever fewer."""
         left = max(0.0, 1 - count / (BROAD * self.schedule.steps))
         return math.ceil(math.pow(max(1.0, self._draws * FIRST), left))
+
+
+def _wide(state: TemperedState) -> Tensor:
+    """Which populations are above the reach of reflections, `[populations]`."""
+    return state.tau.sqrt() > state.reach
+
+
+def _pooled(state: TemperedState, kept: list[Tensor]) -> TemperedState:
+    """A state whose particles are those after every evaluation (waste-free, Dau and Chopin, 2022, arXiv:2011.02328).
+
+    Of a step with a reverse run it is only the last ones.
+    """
+    moves, x = len(kept), torch.cat(kept, 1)
+    counted = torch.ones(len(x), moves, dtype=torch.float64, device=x.device)
+    counted[:, :-1] = torch.where(_wide(state)[:, None], 0.0, counted[:, :-1])
+    weight = (counted / counted.mean(-1, keepdim=True)).log()[..., None] + state.log_weight[
+        :, None
+    ]
+    first = None if state.first is None else state.first.repeat(1, moves)
+    return replace(state, x=x, x0=x, log_weight=weight.flatten(1), first=first)
