@@ -192,8 +192,9 @@ def populations(kept: list[Row]) -> Table:
     """Whole populations on each task where they were drawn, beside as many exact draws."""
     lines = []
     for task in ABOUT:
-        for name in ordered(kept) if of(kept, "tempered", task) else []:
-            found = of(kept, name, task)
+        truths = {row["truth"] for row in of(kept, "tempered", task)}
+        for name in ordered(kept) if truths else []:
+            found = [row for row in of(kept, name, task) if row["truth"] in truths]
             lines.append([task, *_detail(name, found), str(len(found))])
     head = ["task", "sampler", *COLUMNS.values(), "evaluations + vjps", "truths"]
     return Table("", head, lines)
