@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads of PyTorch that wait give their core to others soon; the command line sets it for itself.
 export GOMP_SPINCOUNT ?= 2000
 
-.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-photographs measure-music measure-images certify bench-smoke bench bench-speed site report clean
+.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-photographs measure-ecg measure-music measure-images certify bench-smoke bench bench-speed site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -45,6 +45,12 @@ measure-music: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/music.py sweeps --songs $(SONGS) --tracks 12
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/music.py slakh --songs $(SONGS) --slakh $(SLAKH) --tracks 12
 	$(BIN)/python benchmarks/music.py page
+
+# Draws what is in the tables of docs/ecg.md, and writes them; DATA is a folder with ludb/ and the Challenge's samples.
+# Goes on where it was stopped. Hours.
+measure-ecg: .venv/ready
+	for study in exact draw; do PYTHONPATH=training OMP_NUM_THREADS=1 $(BIN)/python benchmarks/patients.py $$study --data $(DATA) || exit 1; done
+	PYTHONPATH=training $(BIN)/python benchmarks/patients.py page
 
 # Draws what is in the tables of docs/images.md; DATA is a folder with mnist_28x28.npz. Goes on where it was stopped.
 IMAGES := $(CURDIR)/benchmarks/benchmark_images

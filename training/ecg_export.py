@@ -19,7 +19,7 @@ from ecg import BLOCKS, KERNEL, LEVELS, RECIPE, STRIDES, build
 from ecgs import CROPS, GENERATED, LEADS, RATE, ECGs
 
 # What is drawn for the card, of the length of a record.
-DRAWS, LENGTH = 96, 1000
+DRAWS, LENGTH = 64, 1000
 CARD = """name = "ecg"
 reader = "local"
 modality = "ecg"
@@ -34,6 +34,21 @@ shape = [8, 1024]
 units = "mV"
 rate = 100.0
 """
+CREDITS = """LUDB, Lobachevsky University Electrocardiography Database 1.0.1: Kalyakulina, Yusipov, Moskalenko, Nikolskiy, Kosonogov,
+Osipov, Zolotykh, Ivanchenko, LUDB: A New Open-Source Validation Tool for Electrocardiogram Delineation Algorithms,
+IEEE Access 8 (2020), 186181, doi:10.1109/ACCESS.2020.3029211, https://physionet.org/content/ludb/1.0.1/;
+Open Data Commons Attribution License 1.0, whose text follows.
+
+Samples of the PhysioNet/Computing in Cardiology Challenge 2021: Reyna, Sadr, Perez Alday, Gu, Shah, Robichaux, Rad,
+Elola, Seyedi, Ansari, Ghanbari, Li, Sharma, Clifford, Will Two Do? Varying Dimensions in Electrocardiography,
+Computing in Cardiology 48 (2021), https://physionet.org/content/challenge-2021/1.0.3/; Creative Commons Attribution
+4.0 International, https://creativecommons.org/licenses/by/4.0/; they were resampled to 100 Hz.
+
+deepfake-ecg 1.1.2: Thambawita et al., DeepFake electrocardiograms using generative adversarial networks are the
+beginning of the end for privacy issues in medicine, Scientific Reports 11 (2021), 21896; the MIT License, whose text
+is the last below.
+
+The weights of `ecg` were made of these records; those in examples/ are of LUDB and of the Challenge."""
 PAGE = """# ecg
 
 A prior of electrocardiograms of any length at 100 Hz, of the leads {leads} in mV (III, aVR, aVL and aVF follow
@@ -165,8 +180,14 @@ def main() -> None:
     # One of each source, of another rhythm each.
     for i, (each, k) in enumerate(((ecgs.real[0], 0), (ecgs.real[0], 20), (ecgs.real[1], 1))):
         (out / "examples").mkdir(exist_ok=True)
-        name = f"{i}-{each.test_rhythm[k].replace(' ', '-').replace(',', '')}.npy"
-        np.save(out / "examples" / name, each.test[k].numpy())
+        name = f"{i}-{each.test_rhythm[k].replace(' ', '-').replace(',', '')}.npz"
+        with (out / "examples" / name).open("wb") as file:
+            np.savez_compressed(file, x=each.test[k].numpy(), fs=100.0, leads=LEADS, units="mV")
+    texts = [
+        (options.data / "licences" / name).read_text()
+        for name in ("LUDB-1.0.1.ODC-By.txt", "deepfake-ecg.MIT.txt")
+    ]
+    (out / "LICENCES.txt").write_text("\n\n".join([CREDITS, *texts]))
     x = drawn(out)
     torch.save(x, options.run / "draws.pt")
     test = torch.cat([each.test for each in ecgs.real])
