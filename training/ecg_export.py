@@ -34,9 +34,10 @@ shape = [8, 1024]
 units = "mV"
 rate = 100.0
 """
-CREDITS = """LUDB, Lobachevsky University Electrocardiography Database 1.0.1: Kalyakulina, Yusipov, Moskalenko, Nikolskiy, Kosonogov,
-Osipov, Zolotykh, Ivanchenko, LUDB: A New Open-Source Validation Tool for Electrocardiogram Delineation Algorithms,
-IEEE Access 8 (2020), 186181, doi:10.1109/ACCESS.2020.3029211, https://physionet.org/content/ludb/1.0.1/;
+CREDITS = """LUDB, Lobachevsky University Electrocardiography Database 1.0.1: Kalyakulina, Yusipov, Moskalenko,
+Nikolskiy, Kosonogov, Osipov, Zolotykh, Ivanchenko, LUDB: A New Open-Source Validation Tool for
+Electrocardiogram Delineation Algorithms, IEEE Access 8 (2020), 186181, doi:10.1109/ACCESS.2020.3029211,
+https://physionet.org/content/ludb/1.0.1/;
 Open Data Commons Attribution License 1.0, whose text follows.
 
 Samples of the PhysioNet/Computing in Cardiology Challenge 2021: Reyna, Sadr, Perez Alday, Gu, Shah, Robichaux, Rad,
