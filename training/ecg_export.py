@@ -27,7 +27,7 @@ about = "electrocardiograms of any length, 8 leads at 100 Hz (a local U-Net with
 sha256 = "{sha256}"
 licence = "data ODC-By 1.0 (LUDB), CC BY 4.0 (PhysioNet Challenge 2021) and MIT (deepfake-ecg); weights Apache-2.0"
 cite = "Kalyakulina et al., LUDB, IEEE Access 8 (2020), doi:10.1109/ACCESS.2020.3029211"
-notes = "Leads I, II, V1 to V6 in mV; the other four follow exactly. Trained on 216 patients; no medical device."
+notes = "It knows beats and how leads go together, and not rhythm: free draws are irregular. No medical device."
 
 [data]
 shape = [8, 1024]
@@ -52,10 +52,17 @@ is the last below.
 The weights of `ecg` were made of these records; those in examples/ are of LUDB and of the Challenge."""
 PAGE = """# ecg
 
-A prior of electrocardiograms of any length at 100 Hz, of the leads {leads} in mV (III, aVR, aVL and aVF follow
-exactly): EDM's preconditioning around a U-Net of {size:.2f} million numbers that sees {reach:.1f} s far to either side,
+A prior of electrocardiograms of any length at 100 Hz, in mV: the leads {leads}.
+III, aVR, aVL and aVF follow exactly.
+It is EDM's preconditioning around a U-Net of {size:.2f} million numbers that sees {reach:.1f} s far to either side,
 without attention and without normalisation over time.
 It is no medical device.
+
+What it knows is the shape of beats and how leads go together; what it does not know is rhythm.
+Drawn freely, every record is irregular, as the table below says: it was trained for about a quarter of an hour of one
+core, and held-out errors were still falling.
+Where some lead is seen all the time the rhythm is in the measurement; a long gap in all leads it fills with beats at
+times of its own.
 
 | | |
 |---|---|
@@ -69,6 +76,7 @@ heart's dipole turned by 12 degrees, electrodes on the chest moved, gains change
 | training | {seen} examples, {minutes} minutes on {how}; it resumes |
 | weights | half precision, sha256 {sha256} |
 
+The levels of noise were shifted twice, as the recipe says.
 Root mean square error in mV of denoising held-out records as training went on, at a noise of so many mV:
 
 | examples | patients | {levels} |
@@ -198,7 +206,7 @@ def main() -> None:
         statistics(test, ecgs.train, False),
     ]
     log = [json.loads(line) for line in (options.run / "log.jsonl").read_text().splitlines()]
-    shown = [*log[:: max(1, len(log) // 6)], log[-1]]
+    shown = [*log[: -1 : max(1, len(log) // 6)], log[-1]]
     rows = [
         f"| {row['seen']} | {source} | {' | '.join(f'{value:.4f}' for value in row[source])} |"
         for row in shown

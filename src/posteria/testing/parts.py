@@ -163,7 +163,7 @@ def check_prior(prior: Denoiser, examples: Tensor) -> dict[float, float]:
         examples: A few signals of the kind that it draws, `[n, *event]`; for a latent prior, encoded ones.
 
     Returns:
-        By level, what `posteria.diffusion.misfits` says: at most 0.79 for the priors that ship, and at least 2.3 at
+        By level, what `posteria.diffusion.misfits` says: at most 0.92 for the priors that ship, and at least 2.3 at
         some level where they are misread as predicting something else.
 
     Raises:
