@@ -109,6 +109,17 @@ class GaussianLikelihood(Likelihood):
         ax, pullback = self.operator.vjp(x)
         return pullback((y - ax) / self.std**2)
 
+    def misfit(self, y: Tensor, x: Tensor) -> Tensor:
+        """What `x` leaves of `y` in units of the noise, `[*batch, codomain.size]`.
+
+        Where `y` was rounded or clipped it is the distance from the middle of the cell, in units of the standard
+        deviation over it: its mean square is 1 where the signal is as likely anywhere in it, and less where it is not.
+        """
+        cells = self.operator.cells(y, self.std)
+        if cells is None:
+            return self.measurement.flatten((y - self.operator(x)) / self.std)
+        return cells.operator.codomain.flatten((cells.centre - cells.operator(x)) / cells.std)
+
     @override
     def sample(self, x: Tensor, rng: Rng) -> Tensor:
         ax = self.operator(x)

@@ -14,6 +14,7 @@ from .diffusion.denoiser import Denoiser
 from .likelihood import GaussianLikelihood
 from .operators import Matrix
 from .operators.base import LinearOperator, Operator, SVDOperator
+from .operators.cells import InNoise
 from .target import Observed, Posterior
 
 Op = TypeVar("Op", bound=Operator)
@@ -88,6 +89,19 @@ def gaussian_problem(target: Posterior, by: object) -> GaussianProblem:
     """The target, narrowed to Gaussian noise; `CapabilityError` if it has another."""
     likelihood = expect(target.likelihood, GaussianLikelihood, by=by)
     return Narrowed(target.prior, likelihood.operator, likelihood.std, target.y)
+
+
+def cell_problem(target: Posterior, by: object) -> GaussianProblem:
+    """`gaussian_problem`, where a rounded or clipped measurement is the linear one of its cells.
+
+    Rounding has no derivative to follow. A uniform law over a cell is replaced by the Gaussian of its variance, and
+    all are in units of their standard deviations, for which iterative solves are the faster.
+    """
+    problem = gaussian_problem(target, by)
+    cells = problem.operator.cells(problem.y, problem.std)
+    if cells is None:
+        return problem
+    return Problem(problem.prior, InNoise(cells), 1.0, cells.centre / cells.std)
 
 
 def linear_problem(target: Posterior, by: object) -> LinearProblem:

@@ -13,7 +13,7 @@ import photos
 
 def test_a_method_is_compared_with_the_picture_that_was_measured() -> None:
     # Catches: noise in other units, a kernel that shifts the picture, a proximal step that diverges.
-    t = torch.linspace(0, 9, photos.SIDE)
+    t = torch.linspace(0, 9, photos.PART)
     x = (t.sin()[:, None] * t.cos()).expand(photos.SHAPE) * 0.8
     for task, (_, std, build) in photos.TASKS.items():
         operator = build()
@@ -22,7 +22,7 @@ def test_a_method_is_compared_with_the_picture_that_was_measured() -> None:
         found = photos.by_hand(task, operator, y)
         assert found.shape == x.shape
         before = float(photos.psnr(found[None], x))
-        assert before > (15 if task == "jpeg" else 20), task
+        assert before > (12 if task in {"jpeg", "quantize"} else 20), task
         if task in {"blur", "scratches"}:
             smoothed = photos.smooth(operator, y, found, 0.01, steps=8)
             assert float(photos.psnr(smoothed[None], x)) > before

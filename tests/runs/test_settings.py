@@ -41,7 +41,8 @@ def test_what_is_not_named_is_that_of_photographs() -> None:
         named = Restore(input="a.png", task="sr", **own).named()
         assert named.sampler == "mmps" and {**vars(named), **own} == vars(named)
     assert Restore(input="a.png", prior="digits").named().sampler == "mgdm"
-    assert Restore(input="a.png", task="jpeg").named().sampler == "mgdm"
+    assert Restore(input="a.png", task="phase").named().sampler == "mgdm"
+    assert Restore(input="a.png", task="jpeg").named().sampler == "mmps"
     assert Restore(input="a.png", sampler="daps").named().steps is None
     kinds = {"a.HEA": "ecg", "a.edf": "ecg", "b/a.wav": "stems", "a.npy": "photo", "a": "photo"}
     assert {name: Restore(input=name).named().prior for name in kinds} == kinds

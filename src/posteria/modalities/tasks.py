@@ -80,6 +80,7 @@ class Task:
         alike: Whether a measurement is a signal of the same kind and units, so that a file of that
             kind can hold it.
         enlarges: Name of the option by which a signal is larger than its measurement.
+        sigma: The usual noise beside what the task itself loses, in data units; None: that of the kind of data.
     """
 
     about: str
@@ -87,6 +88,7 @@ class Task:
     options: tuple[str, ...] = ()
     alike: bool = True
     enlarges: str | None = None
+    sigma: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from ..core import linalg
 from ..core.errors import ShapeError
 from ..core.linalg import LinearMap
 from ..core.space import Space
+
+if TYPE_CHECKING:
+    from .cells import Cells
 
 
 class Operator(abc.ABC):
@@ -62,6 +65,15 @@ class Operator(abc.ABC):
         """The directional derivative `J v` at `x`."""
         self.calls += 1
         return linalg.jvp(self.apply, x, v, self)
+
+    def cells(self, y: Tensor, std: float | Tensor) -> "Cells | None":
+        """What it says where it rounds or clips a linear map of the signal, up to noise; None where it does not.
+
+        Args:
+            y: The measurement, `[*batch, *codomain.shape]`.
+            std: Standard deviation of its noise.
+        """
+        return None
 
     def _counted(self, pullback: LinearMap) -> LinearMap:
         def counted(v: Tensor) -> Tensor:

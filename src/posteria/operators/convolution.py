@@ -214,8 +214,6 @@ class CircularSuperResolution(LinearComposed):
 
 
 Padding = Literal["reflect", "replicate", "zeros"]
-# Terms of a kernel, as products of lines, that its preconditioner looks at.
-_TERMS = 8
 
 
 class Blur(LinearOperator):
@@ -235,7 +233,7 @@ class Blur(LinearOperator):
     """
 
     shown = ("kernel_size", "padding")
-    tolerance = 1e-6
+    tolerance = 1e-5
 
     def __new__(cls, kernel: Tensor | None = None, *_: object, **__: object) -> Self:
         """A `SeparableBlur` where the kernel allows it; a copy is made without a kernel."""
@@ -281,33 +279,22 @@ class Blur(LinearOperator):
             planes = pad.along("at", planes.narrow(axis - 2, 0, len(pad.matrix)), axis - 2, 2)
         return planes.reshape(y.shape)
 
-    def _lines(self, most: int) -> tuple[Tensor, Tensor]:
-        """The blur as a sum of products of matrices, `[terms, height, height]` and `[terms, width, width]`."""
-        u, v, s = self._kernel.svd
-        rank = min(most, len(s))
-        height, width = (pad.matrix for pad in self._pads)
-        return _convolving((u[:, :rank] * s[:rank]).mT, height), _convolving(v[:, :rank].mT, width)
-
     @cached_property
-    def _of_innovations(self) -> tuple[Factor, Factor, Tensor]:
-        return _kronecker(self._lines(_TERMS))
-
-    @cached_property
-    def _of_normal_equations(self) -> tuple[Factor, Factor, Tensor]:
-        height, width = self._lines(_TERMS)
-        return _kronecker((height.mT, width.mT))
+    def _gains(self) -> Tensor:
+        """Of A A^T and of A^T A alike, if the picture went on beyond its edges by repeating itself."""
+        spectrum: Tensor = torch.fft.rfft2(self._kernel.matrix, s=self.domain.shape[-2:])
+        return spectrum.abs().square()
 
     @override
     def preconditioner(
         self, noise: float | Tensor, signal: float | Tensor, *, normal: bool = False
     ) -> LinearMap:
-        height, width, gains = self._of_normal_equations if normal else self._of_innovations
-        level, gain = typical(noise), typical(signal)
+        divided = typical(noise) + typical(signal) * self._gains
 
         def near(r: Tensor) -> Tensor:
-            z = width.along("at", height.along("at", r, -2, 2), -1, 2)
-            z = z / (level + gain * gains.to(r))
-            return width.along("a", height.along("a", z, -2, 2), -1, 2)
+            spectrum = torch.fft.rfft2(r) / divided.to(r)
+            solved: Tensor = torch.fft.irfft2(spectrum, s=r.shape[-2:])
+            return solved
 
         return near
 
@@ -317,8 +304,12 @@ class SeparableBlur(Separable, Blur):
 
     def __init__(self, kernel: Tensor, shape: Sequence[int], padding: Padding = "reflect") -> None:
         Blur.__init__(self, kernel, shape, padding)
-        height, width = self._lines(1)
-        Separable.__init__(self, {-2: height[0], -1: width[0]}, self.domain)
+        u, v, s = self._kernel.svd
+        lines = (u[:, 0] * s[0], v[:, 0])
+        matrices = [
+            _convolving(line, pad.matrix) for line, pad in zip(lines, self._pads, strict=True)
+        ]
+        Separable.__init__(self, {-2: matrices[0], -1: matrices[1]}, self.domain)
 
 
 def _rank_one(kernel: Tensor) -> bool:
@@ -335,29 +326,11 @@ def _padded_line(side: int, pad: int, padding: Padding) -> Tensor:
     return torch.nn.functional.pad(eye, (pad, pad), mode=mode)[0].mT
 
 
-def _convolving(lines: Tensor, padded: Tensor) -> Tensor:
-    """The matrices of the convolutions of a padded line with each of `lines`, `[*, side, side]`."""
+def _convolving(line: Tensor, padded: Tensor) -> Tensor:
+    """The matrix of the convolution of a padded line with another, `[side, side]`."""
     # Row j of the windows of a padded unit vector holds what its entry gives to pixel j.
-    windows = padded.mT.unfold(-1, lines.shape[-1], 1)
-    return (windows @ lines.flip(-1).mT).permute(2, 1, 0)
-
-
-def _kronecker(lines: tuple[Tensor, Tensor]) -> tuple[Factor, Factor, Tensor]:
-    """Bases of columns and rows in which A A^T is nearly diagonal, and its diagonal in them.
-
-    Args:
-        lines: A as a sum of products, `[terms, height, height]` and `[terms, width, width]`.
-    """
-    bases, seen = [], []
-    for own, other in (lines, lines[::-1]):
-        # A A^T averaged over the other axis.
-        weights = torch.einsum("rmn,smn->rs", other, other)
-        mean = torch.einsum("rs,rik,sjk->ij", weights, own, own)
-        bases.append(torch.linalg.eigh(mean)[1])
-        turned = bases[-1].mT @ own
-        seen.append(torch.einsum("rik,sik->rsi", turned, turned))
-    height, width = map(Factor, bases)
-    return height, width, torch.einsum("rsi,rsj->ij", *seen).clamp(min=0)
+    windows = padded.mT.unfold(-1, len(line), 1)
+    return (windows @ line.flip(0)).mT
 
 
 def fast_size(least: int) -> int:

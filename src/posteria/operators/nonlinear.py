@@ -10,7 +10,9 @@ from typing_extensions import override
 from ..core.errors import InputError, ShapeError, require
 from ..core.space import Space
 from .base import Operator, picture_shape, shape_last
+from .cells import Cells, Coefficients
 from .convolution import Blur
+from .pixel import Identity
 
 # ITU-T T.81, annex K: the quantisation tables that libjpeg scales by quality.
 LUMINANCE = (
@@ -83,8 +85,8 @@ class JPEG(Operator):
         self.quality = quality
         self.subsample = subsample
         whole = (2, 2) if subsample else (1, 1)
-        self._blocks = whole if isinstance(subsample, bool) else subsample
-        self._tables = tables
+        self.blocks = whole if isinstance(subsample, bool) else subsample
+        self.tables = tables
         k = torch.arange(8, dtype=torch.float64)
         dct = torch.cos(torch.pi / 8 * torch.outer(k, k + 0.5)) / 2
         dct[0] /= 2**0.5
@@ -92,35 +94,62 @@ class JPEG(Operator):
         self._mix = torch.tensor(YCBCR, dtype=torch.float64)
         self._unmix = self._mix.inverse()
 
+    def planes(self, picture: Tensor) -> list[Tensor]:
+        """Luminance and the colour differences of `[*batch, *event]`, each `[n, 1, height, width]`, as they are coded.
+
+        Sides are filled up to multiples of 16.
+        """
+        channels, height, width = self.domain.shape
+        picture = torch.nn.functional.pad(
+            picture.reshape(-1, channels, height, width),
+            (0, -width % 16, 0, -height % 16),
+            mode="replicate",
+        )
+        if channels == 1:
+            return [picture]
+        luminance, *colours = torch.einsum("ij,njhw->nihw", self._mix.to(picture), picture).chunk(
+            3, 1
+        )
+        return [luminance, *(torch.nn.functional.avg_pool2d(c, self.blocks) for c in colours)]
+
+    def transformed(self, plane: Tensor) -> Tensor:
+        """The cosine transform of each 8 x 8 block of `[n, 1, height, width]`, `[n, rows, columns, 8, 8]`."""
+        n, _, height, width = plane.shape
+        blocks = plane.reshape(n, height // 8, 8, width // 8, 8).transpose(2, 3)
+        dct = self._dct.to(plane)
+        return dct @ blocks @ dct.mT
+
     @override
     def apply(self, x: Tensor) -> Tensor:
-        channels, height, width = self.domain.shape
-        picture = (x.reshape(-1, channels, height, width) + 1) * 127.5
-        picture = torch.nn.functional.pad(
-            picture, (0, -width % 16, 0, -height % 16), mode="replicate"
-        )
-        planes = [picture]
-        if channels == 3:
-            planes = list(torch.einsum("ij,njhw->nihw", self._mix.to(x), picture).chunk(3, 1))
-        decoded = [self._plane(planes[0] - 128, self._tables[0]) + 128]
-        for colour in planes[1:]:
-            rows, columns = self._blocks
-            small = torch.nn.functional.avg_pool2d(colour, (rows, columns))
-            plane = self._plane(small, self._tables[1])
+        height, width = self.domain.shape[1:]
+        luminance, *colours = self.planes((x + 1) * 127.5)
+        decoded = [self._plane(luminance - 128, self.tables[0]) + 128]
+        for colour in colours:
+            rows, columns = self.blocks
+            plane = self._plane(colour, self.tables[1])
             decoded.append(plane.repeat_interleave(rows, -2).repeat_interleave(columns, -1))
         out = torch.cat(decoded, 1)
-        if channels == 3:
+        if colours:
             out = torch.einsum("ij,njhw->nihw", self._unmix.to(x), out)
         out = out[..., :height, :width].clamp(0, 255)
         return (out / 127.5 - 1).reshape(x.shape)
 
     def _plane(self, plane: Tensor, table: Tensor) -> Tensor:
         """Round the cosine transform of each 8 x 8 block of `[n, 1, height, width]`."""
-        n, _, height, width = plane.shape
-        blocks = plane.reshape(n, height // 8, 8, width // 8, 8).transpose(2, 3)
         dct, table = self._dct.to(plane), table.to(plane)
-        blocks = dct.mT @ (soft_round(dct @ blocks @ dct.mT / table) * table) @ dct
+        blocks = dct.mT @ (soft_round(self.transformed(plane) / table) * table) @ dct
         return blocks.transpose(2, 3).reshape(plane.shape)
+
+    @override
+    def cells(self, y: Tensor, std: float | Tensor) -> Cells:
+        """The coefficients of the file, each within half a step of its table; `std` is of the picture that it shows."""
+        operator = Coefficients(self)
+        rows, columns = self.blocks
+        mix = torch.ones(1, 1) if self.domain.shape[0] == 1 else self._mix
+        gains = mix.norm(dim=1) / torch.tensor([1.0] + [(rows * columns) ** 0.5] * (len(mix) - 1))
+        level = 127.5 * float(torch.as_tensor(std).square().mean().sqrt())
+        noise = operator.each([level * float(gain) for gain in gains])
+        return Cells(operator, operator(y), operator.steps().to(y), noise.to(y))
 
 
 class Clip(Operator):
@@ -150,6 +179,17 @@ class Clip(Operator):
     def apply(self, x: Tensor) -> Tensor:
         return (self.gain * x).clamp(-self.level, self.level)
 
+    @override
+    def cells(self, y: Tensor, std: float | Tensor) -> Cells | None:
+        """A value near black or white stands for all from there to the end of the range."""
+        if self.gain <= 1:
+            return None
+        edge = (1 - 3 * torch.as_tensor(std).to(y)).clamp(min=0)
+        clipped = y.abs() > edge
+        centre = torch.where(clipped, y.sign() * (1 + edge / self.gain) / 2, y / self.gain)
+        width = torch.where(clipped, 1 - edge / self.gain, 0.0)
+        return Cells(Identity(self.domain.shape), centre, width, std / self.gain + 0 * y)
+
 
 class Quantization(Operator):
     """Rounding to equally spaced values in [-1, 1]; a gradient passes by the cubic remainder.
@@ -176,6 +216,11 @@ class Quantization(Operator):
     def apply(self, x: Tensor) -> Tensor:
         last = (1 << self.bits) - 1
         return 2 * soft_round((x.clamp(-1, 1) + 1) / 2 * last) / last - 1
+
+    @override
+    def cells(self, y: Tensor, std: float | Tensor) -> Cells:
+        width = torch.full_like(y, 2 / ((1 << self.bits) - 1))
+        return Cells(Identity(self.domain.shape), y, width, std + 0 * y)
 
 
 class NonlinearBlur(Operator):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...linear_gaussian import GaussianProblem, gaussian_problem
+from ...linear_gaussian import GaussianProblem, cell_problem
 from ...target import Posterior
 from ..base import Estimate, LikelihoodRule, Memory, StepInfo
 
@@ -20,7 +20,8 @@ class MMPS(LikelihoodRule):
     covariance `sigma^2 J` of Tweedie's formulas; the estimate is its mean given `y` as well, exact for
     Gaussian priors and linear operators (others are linearised at `D(x)`). The solve is by conjugate
     gradients with the transposed Jacobian in place of the Jacobian, which is symmetric for an exact
-    denoiser. One evaluation and `iterations` vjps, but no more vjps than `y` has entries.
+    denoiser. Where values were rounded or clipped the measurement is that of their cells (`Operator.cells`),
+    since rounding has no derivative. One evaluation and `iterations` vjps, but no more vjps than `y` has entries.
 
     Args:
         iterations: Conjugate gradient iterations.
@@ -35,7 +36,7 @@ class MMPS(LikelihoodRule):
 
     @override
     def arrange(self, target: Posterior) -> GaussianProblem:
-        return gaussian_problem(target, by=self)
+        return cell_problem(target, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:

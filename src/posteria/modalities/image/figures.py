@@ -68,6 +68,8 @@ def figures_of(outcome: Outcome) -> Iterator[Figure]:
         yield _figure(f"samples/{seed}.png", to_bytes(x), about, part, f"sample {seed}")
     if len(samples) > 1:
         yield from _spread(outcome)
+    if operator.cells(y, outcome.std) is not None:
+        return
     faded = picture_of(operator, ((y - operator(samples[:1])[0]) / outcome.std / 4).clamp(-1, 1))
     if faded is not None and not isinstance(operator, PhaseRetrieval):
         caption = "Residual of the first sample: black is -4 sigma, white is +4 sigma."

@@ -145,6 +145,9 @@ class Image(Modality):
                 f"--sigma auto estimates the noise of pictures, which the task {degradation.task!r} does not measure."
             )
         operator = degradation.operator
+        rounded = self.tasks[degradation.task].sigma
+        if rounded is not None:
+            return rounded
         if isinstance(operator, Inpainting):
             y = operator.adjoint(y).masked_fill(~operator.mask, math.nan)
         return estimate_noise(y)

@@ -29,6 +29,7 @@ from ...operators import (
     random_mask,
 )
 from ..tasks import FILE, Option, Task
+from .noise import GREY
 
 Shape = tuple[int, ...]
 
@@ -146,10 +147,14 @@ TASKS: dict[str, Task] = {
         lambda shape, **options: NonlinearBlur(_kernel(**options), shape),
         ("kernel", "blur", "length", "angle", "seed"),
     ),
-    "jpeg": Task("JPEG compression", _jpeg, ("quality", "sampling")),
+    # Rounding hides all noise but its own.
+    "jpeg": Task("JPEG compression", _jpeg, ("quality", "sampling"), sigma=GREY),
     "clip": Task("its contrast was too high: values are clipped", Clip, ("gain",)),
     "quantize": Task(
-        "few values a pixel", lambda shape, bits: Quantization(bits, shape), ("bits",)
+        "few values a pixel",
+        lambda shape, bits: Quantization(bits, shape),
+        ("bits",),
+        sigma=GREY,
     ),
     "phase": Task("modulus of the oversampled Fourier transform", PhaseRetrieval, alike=False),
     "grey": Task("the colours are lost", _grey),

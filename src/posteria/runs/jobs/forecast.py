@@ -2,18 +2,20 @@
 
 import math
 import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from ...core.errors import CapabilityError, InputError
+from ...core.errors import CapabilityError, InputError, expect
+from ...core.level import Level
 from ...core.linalg import vjp
-from ...core.meter import memory_of
+from ...core.meter import Meter, memory_of
 from ...diffusion.denoiser import Denoiser
+from ...diffusion.scale import prior_scale
 from ...priors.local.windows import KEPT, Windowed
-from ...samplers import POSTERIOR_SAMPLERS
-from ...samplers.choose import table
-from ...target import Posterior, Tilted
+from ...target import Posterior, Tilted, metered
 from ..engine import Method
 from ..request import Request
 from ..results import duration, plural
@@ -52,12 +54,14 @@ def forecast_of(method: Method, request: Request) -> str | None:
     # The first call plans its products.
     timed(False)
     forward = timed(False)
-    # Windows are read with their halos.
-    share = math.prod(n / side * (1 + 2 * windowed.halo / windowed.side) for n in sides)
-    pull = type(method.sampler) in {POSTERIOR_SAMPLERS[name] for name in table().vjps}
-    # Of samplers that differentiate, an evaluation and a vjp are taken in turn.
-    each = share * (timed(True) / 2 if pull else forward)
-    seconds = evaluations * each * len(method.seeds)
+    # Windows are read with their halos, but for those beyond the picture.
+    halos = (2 * windowed.halo * (math.ceil(n / windowed.side) - 1) for n in sides)
+    share = math.prod((n + more) / min(side, n) for n, more in zip(sides, halos, strict=True))
+    beside, cost = _beside(method)
+    pulls = share * (timed(True) - forward) if cost.backward else 0.0
+    each = share * forward
+    seconds = (cost.forward * each + cost.backward * pulls + beside) * len(method.seeds)
+    pull = cost.backward > 0
     at_once = min(request.chunk or request.batch, len(method.seeds))
     numbers = space.size * (STATES * at_once + COPIES * len(method.seeds))
     memory = PROGRAM + 4 * (numbers + (KEPT if pull else KEPT // 4)) / 2**20
@@ -76,6 +80,37 @@ def forecast_of(method: Method, request: Request) -> str | None:
         f"{what}, {plural(evaluations, 'evaluation')} each: "
         f"about {duration(seconds)} (one took {each:.2g} s) and {memory / 1024:.1f} GiB of memory."
     )
+
+
+class _Free(Denoiser):
+    """A prior of the same space that costs nothing: white noise of spread 1."""
+
+    def __init__(self, prior: Denoiser) -> None:
+        self.space, self.scale = prior.space, prior_scale(prior)
+
+    @override
+    def __call__(self, x: Tensor, sigma: Level) -> Tensor:
+        return x / (1 + self.space.per_sample(torch.as_tensor(sigma).to(x)) ** 2)
+
+
+def _beside(method: Method) -> tuple[float, Meter]:
+    """Seconds of a sample that are not the network's, and what it asks of that, from steps at three levels."""
+    sampler, whole = method.sampler, expect(method.target, Posterior, by=method)
+    counted, meter = metered(replace(whole, prior=_Free(whole.prior)))
+    with torch.no_grad():
+        target, rng = sampler.arrange(counted, method.seeds[:1])
+        state, moves = sampler.init(target, rng), sampler.moves()
+        seconds, first, before = 0.0, moves[0][0], replace(meter)
+        places = sorted({round(share * (len(moves) - 1)) for share in (0.1, 0.5, 0.9)})
+        for place in places:
+            sigma, after = moves[place]
+            there = replace(state, x=state.x * (sigma / first), count=place)
+            start = time.perf_counter()
+            sampler.step(target, there, sigma, after, rng)
+            seconds += time.perf_counter() - start
+    times, spent = len(moves) / len(places), meter - before
+    shares = {name: getattr(spent, name) * times for name in ("forward", "backward")}
+    return seconds * times, replace(spent, **shares)
 
 
 def _windowed(target: Posterior | Denoiser) -> Windowed | None:

@@ -118,11 +118,8 @@ class Restoration(Job):
         x = drawn["samples"].x
         good = usable(x)
         std = x.std(0) if len(x) > 1 and bool(good.all()) else None
-        y, space = self.target.y.cpu(), self.operator.codomain
-        off = [
-            space.flatten((y - self.operator(part)).double() / self.std).square().mean(-1)
-            for part in few(x[good])
-        ]
+        y, likelihood = self.target.y.cpu(), GaussianLikelihood(self.operator, self.std)
+        off = [likelihood.misfit(y, part).double().square().mean(-1) for part in few(x[good])]
         residual = torch.cat(off).sqrt()
         metrics, of_mean = (
             self._metrics(x, good),
@@ -245,7 +242,8 @@ def prepare(request: Restore) -> Restoration:
     signals = signals_of(prior)
     modality = modality_of(signals, request.prior, card)
     if request.sigma == USUAL:
-        request = replace(request, sigma=modality.sigma)
+        rounded = modality.task(request.task, path.name).sigma
+        request = replace(request, sigma=rounded or modality.sigma)
     given = _read(request, path, modality, signals.shape)
     condition = condition_of(request)
     member: Denoiser = prior

@@ -18,8 +18,8 @@ class Restored(Results):
 
     Args:
         sigma: The noise level.
-        residual: Root mean square of `(y - A(x)) / sigma` of each sample; near 1 where the sample
-            explains the measurement.
+        residual: Root mean square of `(y - A(x)) / sigma` of each sample, or of the misfit of its cells; near 1
+            where the sample explains the measurement.
         metrics: Of each sample against the truth, by name; empty where it is not known.
         metrics_mean: Of the mean of the samples.
         std: The mean over entries of the standard deviation of the samples, in data units; None for
@@ -107,7 +107,8 @@ class Restored(Results):
         return (
             sure
             if self.warnings()
-            else f"{sure} All of them fit the measurement to within its noise."
+            else f"{sure} All of them fit what was measured to within its noise; where nothing was, the prior alone "
+            "speaks."
         )
 
     @override

@@ -14,7 +14,15 @@ from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.schedule import Schedule, Table
 from ...likelihood import GaussianLikelihood
-from ...linear_gaussian import GaussianProblem, Linear, gaussian_problem, posterior_mean, several
+from ...linear_gaussian import (
+    GaussianProblem,
+    Linear,
+    cell_problem,
+    gaussian_problem,
+    posterior_mean,
+    several,
+)
+from ...operators import Identity
 from ...operators.base import LinearOperator
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -29,8 +37,9 @@ class DiffPIR(PosteriorSampler[State]):
 
     A linear problem is solved exactly, by the decomposition of the operator or of its dense matrix;
     beyond 2048 entries by conjugate gradients, which at high levels do not get to the end in
-    directions that the operator damps by more than about `std / sigma`. Other operators take gradient
-    steps of the length that is best for the linearised problem (the paper's step diverges).
+    directions that the operator damps by more than about `std / sigma`. Where each entry was rounded or clipped
+    it goes to the nearest value of its cell; other operators take gradient steps of the length that is best for the
+    linearised problem (the paper's step diverges).
 
     Args:
         schedule: The noise levels.
@@ -80,7 +89,10 @@ class DiffPIR(PosteriorSampler[State]):
 
     @override
     def narrow(self, posterior: Posterior) -> GaussianProblem:
-        return gaussian_problem(posterior, by=self)
+        problem = gaussian_problem(posterior, by=self)
+        cells = problem.operator.cells(problem.y, problem.std)
+        by_entry = cells is None or isinstance(cells.operator, Identity)
+        return problem if by_entry else cell_problem(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
@@ -101,6 +113,9 @@ class DiffPIR(PosteriorSampler[State]):
     def _proximal(self, target: GaussianProblem, x0: Tensor, variance: float) -> Tensor:
         """The most probable signal given `y`, if it is `N(x0, variance I)` before."""
         operator, std, space = target.operator, target.std, target.space
+        cells = operator.cells(target.y, std)
+        if cells is not None and isinstance(cells.operator, Identity):
+            return cells.nearest(x0, variance)
         likelihood = GaussianLikelihood(operator, std)
         if isinstance(operator, LinearOperator):
             if operator.exact and not several(std):

@@ -1,0 +1,100 @@
+"""What a rounded or clipped measurement says: each entry of a linear map of the signal lies in a cell."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from ..core.space import Space
+from .base import LinearOperator
+
+if TYPE_CHECKING:
+    from .nonlinear import JPEG
+
+
+class Cells(NamedTuple):
+    """`operator(x)` lies within `width / 2` of `centre`, up to Gaussian noise.
+
+    Attributes:
+        operator: A linear map.
+        centre: The middles of the cells, of the measurement.
+        width: Their widths; 0 where nothing was rounded.
+        noise: Standard deviation of the noise of each entry.
+    """
+
+    operator: LinearOperator
+    centre: Tensor
+    width: Tensor
+    noise: Tensor
+
+    @property
+    def std(self) -> Tensor:
+        """Of the Gaussian with the variance of a uniform law over the cell, and of the noise."""
+        return (self.width**2 / 12 + self.noise**2).sqrt()
+
+    def nearest(self, z: Tensor, variance: float) -> Tensor:
+        """The most probable of what is `N(z, variance)` before it is known in which cell it lies, entry by entry."""
+        inside = z.clamp(self.centre - self.width / 2, self.centre + self.width / 2)
+        return z + variance / (variance + self.noise**2) * (inside - z)
+
+
+class InNoise(LinearOperator):
+    """The linear map of cells in units of their standard deviations, so that their measurement has noise of 1.
+
+    Args:
+        cells: What was measured.
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        super().__init__(cells.operator.domain, cells.operator.codomain)
+        self.operator = cells.operator
+        self.std = cells.std
+
+    @override
+    def apply(self, x: Tensor) -> Tensor:
+        return self.operator.apply(x) / self.std.to(x)
+
+    @override
+    def apply_adjoint(self, y: Tensor) -> Tensor:
+        return self.operator.apply_adjoint(y / self.std.to(y))
+
+
+class Coefficients(LinearOperator):
+    """The cosine transforms that a JPEG file rounds, one below the other: of luminance and of both colour differences.
+
+    Args:
+        jpeg: With its tables, and with how colours are sampled.
+    """
+
+    def __init__(self, jpeg: "JPEG") -> None:
+        self.jpeg = jpeg
+        channels, height, width = jpeg.domain.shape
+        height, width = height + -height % 16, width + -width % 16
+        rows, columns = jpeg.blocks
+        self.planes = [(height, width)] + [(height // rows, width // columns)] * (channels - 1)
+        size = sum(h * w for h, w in self.planes)
+        super().__init__(jpeg.domain, Space((size,), jpeg.domain.dtype, jpeg.domain.device))
+
+    @override
+    def apply(self, x: Tensor) -> Tensor:
+        batch, planes = self.domain.batch(x), self.jpeg.planes(x * 127.5)
+        blocks = [self.jpeg.transformed(plane).reshape(*batch, -1) for plane in planes]
+        return torch.cat(blocks, -1)
+
+    def each(self, values: list[float]) -> Tensor:
+        """One value for each plane, as wide as the measurement."""
+        sizes = [h * w for h, w in self.planes]
+        return torch.cat([torch.full((n,), v) for n, v in zip(sizes, values, strict=True)])
+
+    def steps(self) -> Tensor:
+        """By what each coefficient is divided before it is rounded; twice that where a block is cut by the border."""
+        found = []
+        height, width = self.domain.shape[-2:]
+        for number, (h, w) in enumerate(self.planes):
+            table = self.jpeg.tables[min(number, 1)].repeat(h // 8, w // 8)
+            rows, columns = self.jpeg.blocks if number else (1, 1)
+            table[height // rows // 8 * 8 :] *= 2
+            table[:, width // columns // 8 * 8 :] *= 2
+            found.append(table.reshape(h // 8, 8, w // 8, 8).transpose(1, 2).flatten())
+        return torch.cat(found)

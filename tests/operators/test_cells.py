@@ -1,0 +1,77 @@
+"""What rounded and clipped measurements say, and what samplers make of it."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import posteria as po
+from helpers import normal
+from posteria.operators import JPEG, Clip, Identity, Quantization
+
+
+@pytest.mark.parametrize("quality", [8, 60])
+@pytest.mark.parametrize("shape", [(3, 64, 48), (3, 50, 41), (1, 37, 32)])
+def test_a_picture_lies_in_the_cells_of_its_file(shape: tuple[int, ...], quality: int) -> None:
+    # Catches: tables of another plane, blocks in another order, a level shift that is forgotten, colours that are not
+    # averaged, blocks cut by the border that are trusted.
+    smooth = torch.nn.functional.avg_pool2d(normal(1, *shape[:1], 80, 80, seed=1), 5, 1, 2)[0]
+    x = (1.5 * smooth[:, : shape[1], : shape[2]]).clamp(-0.9, 0.9)
+    levels = ((x + 1) * 127.5).round().byte()
+    picture = Image.fromarray((levels[0] if shape[0] == 1 else levels.permute(1, 2, 0)).numpy())
+    picture.save(file := io.BytesIO(), "JPEG", quality=quality, subsampling=2)
+    read = torch.from_numpy(np.array(Image.open(file))).reshape(*shape[1:], shape[0])
+    y = read.permute(2, 0, 1).double() / 127.5 - 1
+    cells = JPEG(quality, shape).cells(y, 1 / 255)
+    off = (cells.operator(levels.double() / 127.5 - 1) - cells.centre).abs()
+    # libjpeg smooths between blocks of colours, and rounds pixels to whole numbers.
+    share = (off <= cells.width / 2 + 3 * cells.noise).double().mean()
+    assert share > 0.985 and (off / cells.std).square().mean().sqrt() < 1.05
+    # Cells of half the width, or half a step aside, are missed.
+    coarse = cells.width > 20 * cells.noise
+    assert (off > cells.width / 8)[coarse].double().mean() > 0.02
+
+
+def test_the_misfit_of_a_signal_that_may_be_anywhere_in_its_cell_is_1() -> None:
+    # Catches: a width for a half-width, noise of another unit.
+    x = torch.rand(400, 200, generator=torch.Generator().manual_seed(0)).double() * 1.6 - 0.8
+    for operator, std, most in (
+        (Quantization(4, (200,)), 1e-3, 0.02),
+        (Clip((200,), 2.0), 0.02, 0.2),
+    ):
+        likelihood = po.GaussianLikelihood(operator, std)
+        y = (15 * (x + 1) / 2).round() / 7.5 - 1 if isinstance(operator, Quantization) else None
+        y = likelihood.sample(x, po.Rng(range(400))) if y is None else y
+        assert likelihood.misfit(y, x).square().mean().sqrt() == pytest.approx(1, abs=most)
+        assert likelihood.misfit(y, x + 0.5).square().mean().sqrt() > 2
+
+
+def test_moment_matching_takes_the_gaussian_of_the_cell() -> None:
+    # Catches: rounding that is differentiated, which leaves the prior alone; a variance of the whole width.
+    prior = po.Gaussian(torch.zeros(6), torch.eye(6))
+    y = torch.tensor([-1.0, -1 / 3, 1 / 3, 1.0, 1 / 3, -1.0]).double()
+    rounded = po.Posterior(prior, po.GaussianLikelihood(Quantization(2, (6,)), 0.05), y)
+    level = (4 / 9 / 12 + 0.05**2) ** 0.5
+    plain = po.Posterior(prior, po.GaussianLikelihood(Identity((6,)), level), y)
+    sampler = po.MMPS().with_steps(5)
+    assert torch.allclose(sampler.sample(rounded, 3), sampler.sample(plain, 3), atol=1e-5)
+    clipped = Clip((3,), 2.0).cells(torch.tensor([0.5, 1.0, -0.99]), 0.01)
+    assert clipped is not None
+    assert clipped.centre.tolist() == pytest.approx([0.25, 0.7425, -0.7425])
+    assert clipped.width.tolist() == pytest.approx([0, 0.515, 0.515])
+
+
+def test_diffpir_goes_to_the_nearest_of_the_cell() -> None:
+    # Catches: an estimate within its cell that is moved, one outside that goes to the middle.
+    x, y = torch.tensor([0.1, 0.9, -2.0]).double(), torch.tensor([1 / 3, 1 / 3, -1.0]).double()
+    cells = Quantization(2, (3,)).cells(y, 1e-6)
+    assert cells.nearest(x, 0.5).tolist() == pytest.approx([0.1, 2 / 3, -4 / 3])
+    noisy = Quantization(2, (3,)).cells(y, 0.5)
+    assert noisy.nearest(x, 0.25).tolist() == pytest.approx([
+        0.1,
+        0.9 - 0.5 * (0.9 - 2 / 3),
+        -2 + 1 / 3,
+    ])
+    assert Clip((3,), 0.5).cells(y, 0.1) is None
