@@ -115,7 +115,7 @@ class GaussianLikelihood(Likelihood):
         Where `y` was rounded or clipped it is the distance from the middle of the cell, in units of the standard
         deviation over it: its mean square is 1 where the signal is as likely anywhere in it, and less where it is not.
         """
-        cells = self.operator.cells(y, self.std)
+        cells = self.operator.rounded(y, self.std)
         if cells is None:
             return self.measurement.flatten((y - self.operator(x)) / self.std)
         return cells.operator.codomain.flatten((cells.centre - cells.operator(x)) / cells.std)

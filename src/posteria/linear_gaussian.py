@@ -98,10 +98,10 @@ def cell_problem(target: Posterior, by: object) -> GaussianProblem:
     all are in units of their standard deviations, for which iterative solves are the faster.
     """
     problem = gaussian_problem(target, by)
-    cells = problem.operator.cells(problem.y, problem.std)
+    cells = problem.operator.rounded(problem.y, problem.std)
     if cells is None:
         return problem
-    return Problem(problem.prior, InNoise(cells), 1.0, cells.centre / cells.std)
+    return Narrowed(problem.prior, InNoise(cells), 1.0, cells.centre / cells.std)
 
 
 def linear_problem(target: Posterior, by: object) -> LinearProblem:

@@ -24,7 +24,7 @@ def test_a_picture_lies_in_the_cells_of_its_file(shape: tuple[int, ...], quality
     picture.save(file := io.BytesIO(), "JPEG", quality=quality, subsampling=2)
     read = torch.from_numpy(np.array(Image.open(file))).reshape(*shape[1:], shape[0])
     y = read.permute(2, 0, 1).double() / 127.5 - 1
-    cells = JPEG(quality, shape).cells(y, 1 / 255)
+    cells = JPEG(quality, shape).rounded(y, 1 / 255)
     off = (cells.operator(levels.double() / 127.5 - 1) - cells.centre).abs()
     # libjpeg smooths between blocks of colours, and rounds pixels to whole numbers.
     share = (off <= cells.width / 2 + 3 * cells.noise).double().mean()
@@ -57,7 +57,7 @@ def test_moment_matching_takes_the_gaussian_of_the_cell() -> None:
     plain = po.Posterior(prior, po.GaussianLikelihood(Identity((6,)), level), y)
     sampler = po.MMPS().with_steps(5)
     assert torch.allclose(sampler.sample(rounded, 3), sampler.sample(plain, 3), atol=1e-5)
-    clipped = Clip((3,), 2.0).cells(torch.tensor([0.5, 1.0, -0.99]), 0.01)
+    clipped = Clip((3,), 2.0).rounded(torch.tensor([0.5, 1.0, -0.99]), 0.01)
     assert clipped is not None
     assert clipped.centre.tolist() == pytest.approx([0.25, 0.7425, -0.7425])
     assert clipped.width.tolist() == pytest.approx([0, 0.515, 0.515])
@@ -66,12 +66,12 @@ def test_moment_matching_takes_the_gaussian_of_the_cell() -> None:
 def test_diffpir_goes_to_the_nearest_of_the_cell() -> None:
     # Catches: an estimate within its cell that is moved, one outside that goes to the middle.
     x, y = torch.tensor([0.1, 0.9, -2.0]).double(), torch.tensor([1 / 3, 1 / 3, -1.0]).double()
-    cells = Quantization(2, (3,)).cells(y, 1e-6)
+    cells = Quantization(2, (3,)).rounded(y, 1e-6)
     assert cells.nearest(x, 0.5).tolist() == pytest.approx([0.1, 2 / 3, -4 / 3])
-    noisy = Quantization(2, (3,)).cells(y, 0.5)
+    noisy = Quantization(2, (3,)).rounded(y, 0.5)
     assert noisy.nearest(x, 0.25).tolist() == pytest.approx([
         0.1,
         0.9 - 0.5 * (0.9 - 2 / 3),
         -2 + 1 / 3,
     ])
-    assert Clip((3,), 0.5).cells(y, 0.1) is None
+    assert Clip((3,), 0.5).rounded(y, 0.1) is None

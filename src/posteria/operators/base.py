@@ -66,7 +66,7 @@ class Operator(abc.ABC):
         self.calls += 1
         return linalg.jvp(self.apply, x, v, self)
 
-    def cells(self, y: Tensor, std: float | Tensor) -> "Cells | None":
+    def rounded(self, y: Tensor, std: float | Tensor) -> "Cells | None":
         """What it says where it rounds or clips a linear map of the signal, up to noise; None where it does not.
 
         Args:

@@ -141,7 +141,7 @@ class JPEG(Operator):
         return blocks.transpose(2, 3).reshape(plane.shape)
 
     @override
-    def cells(self, y: Tensor, std: float | Tensor) -> Cells:
+    def rounded(self, y: Tensor, std: float | Tensor) -> Cells:
         """The coefficients of the file, each within half a step of its table; `std` is of the picture that it shows."""
         operator = Coefficients(self)
         rows, columns = self.blocks
@@ -180,7 +180,7 @@ class Clip(Operator):
         return (self.gain * x).clamp(-self.level, self.level)
 
     @override
-    def cells(self, y: Tensor, std: float | Tensor) -> Cells | None:
+    def rounded(self, y: Tensor, std: float | Tensor) -> Cells | None:
         """A value near black or white stands for all from there to the end of the range."""
         if self.gain <= 1:
             return None
@@ -218,7 +218,7 @@ class Quantization(Operator):
         return 2 * soft_round((x.clamp(-1, 1) + 1) / 2 * last) / last - 1
 
     @override
-    def cells(self, y: Tensor, std: float | Tensor) -> Cells:
+    def rounded(self, y: Tensor, std: float | Tensor) -> Cells:
         width = torch.full_like(y, 2 / ((1 << self.bits) - 1))
         return Cells(Identity(self.domain.shape), y, width, std + 0 * y)
 

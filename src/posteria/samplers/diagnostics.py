@@ -137,7 +137,7 @@ def _residual(
     # Truth and exact sample have one law given y, so that the residual of each is chi / sqrt(m).
     scale = math.sqrt(2 / (9 * space.size))
     low, high = (max(0.0, 1 - scale**2 + sign * WIDE * scale) ** 1.5 for sign in (-1, 1))
-    rounded = likelihood.operator.cells(y, likelihood.std) is not None
+    rounded = likelihood.operator.rounded(y, likelihood.std) is not None
     return float(off.sqrt().mean()), (0.0 if rounded else low, high)
 
 

@@ -20,7 +20,7 @@ class MMPS(LikelihoodRule):
     covariance `sigma^2 J` of Tweedie's formulas; the estimate is its mean given `y` as well, exact for
     Gaussian priors and linear operators (others are linearised at `D(x)`). The solve is by conjugate
     gradients with the transposed Jacobian in place of the Jacobian, which is symmetric for an exact
-    denoiser. Where values were rounded or clipped the measurement is that of their cells (`Operator.cells`),
+    denoiser. Where values were rounded or clipped the measurement is that of their cells (`Operator.rounded`),
     since rounding has no derivative. One evaluation and `iterations` vjps, but no more vjps than `y` has entries.
 
     Args:

@@ -68,7 +68,7 @@ def figures_of(outcome: Outcome) -> Iterator[Figure]:
         yield _figure(f"samples/{seed}.png", to_bytes(x), about, part, f"sample {seed}")
     if len(samples) > 1:
         yield from _spread(outcome)
-    if operator.cells(y, outcome.std) is not None:
+    if operator.rounded(y, outcome.std) is not None:
         return
     faded = picture_of(operator, ((y - operator(samples[:1])[0]) / outcome.std / 4).clamp(-1, 1))
     if faded is not None and not isinstance(operator, PhaseRetrieval):

@@ -90,7 +90,7 @@ class DiffPIR(PosteriorSampler[State]):
     @override
     def narrow(self, posterior: Posterior) -> GaussianProblem:
         problem = gaussian_problem(posterior, by=self)
-        cells = problem.operator.cells(problem.y, problem.std)
+        cells = problem.operator.rounded(problem.y, problem.std)
         by_entry = cells is None or isinstance(cells.operator, Identity)
         return problem if by_entry else cell_problem(posterior, by=self)
 
@@ -113,7 +113,7 @@ class DiffPIR(PosteriorSampler[State]):
     def _proximal(self, target: GaussianProblem, x0: Tensor, variance: float) -> Tensor:
         """The most probable signal given `y`, if it is `N(x0, variance I)` before."""
         operator, std, space = target.operator, target.std, target.space
-        cells = operator.cells(target.y, std)
+        cells = operator.rounded(target.y, std)
         if cells is not None and isinstance(cells.operator, Identity):
             return cells.nearest(x0, variance)
         likelihood = GaussianLikelihood(operator, std)
