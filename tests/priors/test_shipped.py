@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 from diffusers import (
     DDPMScheduler,
@@ -101,6 +102,20 @@ def test_what_is_fetched_from_the_hub(tmp_path: Path, monkeypatch: Any) -> None:
     with pytest.raises(po.CapabilityError, match="cannot read a LCMScheduler"):
         po.load_prior("diffusers:latents")
     assert asked == [["*.json"]]
+
+
+def test_stems_denoises_songs_that_it_was_not_trained_on() -> None:
+    # Catches: weights of another configuration, stems in another order, files read in other units.
+    shipped = SHIPPED["stems"]
+    prior = po.load_prior("stems", size=16_384)
+    truth = torch.from_numpy(soundfile.read(shipped.folder / "examples" / "0-song.flac")[0].T)
+    truth = truth[:, :16_384].float() * shipped.data.gain
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    error = (prior((truth + 0.3 * noise)[None], 0.3)[0] - truth).square().mean(1)
+    # In dB of the noise: -10.5, -6.3, -4.0 and -8.0; the first and last are -4.0 and -2.4 with neighbours exchanged.
+    assert ((error / 0.09).log10() * 10 < torch.tensor([-9.0, -5.0, -3.0, -6.0])).all()
+    text = (shipped.folder / "README.md").read_text()
+    assert "sha256 " + str(shipped.sha256) in text and "FluidR3" in text
 
 
 @pytest.mark.parametrize("name", ["digits", "emoji"])
