@@ -299,6 +299,7 @@ COLUMNS = {
     "ssim": ("SSIM", 3),
     "sample_psnr": ("PSNR of a sample", 2),
     "residual": ("residual", 2),
+    "truth": ("that of the truth", 2),
     "coverage": ("coverage", 2),
     "spread": ("spread / error", 2),
     "evaluations": ("evaluations", 0),
