@@ -230,8 +230,12 @@ def of_patients(kept: list[Row], task: str, source: str) -> str:
             found.setdefault(row["method"], {})[row["patient"]] = row
     if not found:
         return ""
+    # A method that was stopped after less than four patients is left out.
+    found = {method: of for method, of in found.items() if len(of) > 3}
     drawn = [set(of) for method, of in found.items() if method not in BASELINES]
-    common = sorted(set.intersection(*drawn)) if drawn else []
+    if not drawn:
+        return ""
+    common = sorted(set.intersection(*drawn))
     columns = [key for key in COLUMNS if key != "f1" or task == "gap"]
     lines = []
     for method in (*BASELINES, *SAMPLERS):
