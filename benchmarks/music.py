@@ -336,7 +336,9 @@ def curve(kept: list[Row]) -> str:
         "one sweep, more inner steps",
         "difference",
     ]
-    return Table(f"{len(tracks)} excerpts, one sample each", header, lines).markdown()
+    return Table(
+        f"{len(tracks)} excerpt{'s' * (len(tracks) != 1)}, one sample each", header, lines
+    ).markdown()
 
 
 def known(kept: list[Row]) -> str:
