@@ -187,14 +187,30 @@ def test_a_population_is_a_function_of_its_seed() -> None:
     assert torch.allclose(both.log_evidence[1:], alone.log_evidence)
 
 
+def test_the_effective_size_is_that_of_the_particles_that_are_given_back() -> None:
+    # Catches: a size of all states that the particles were taken from: of one that has all the weight it is 1.
+    target = linear_posterior(mixture())
+    far = replace(target, y=torch.full_like(target.y, 30.0))
+    for posterior, least, most in ((target, 1.3, 16.0), (far, 1.0, 1.3)):
+        run = Tempered(particles=16, schedule=SHORT).run(posterior, range(16))
+        assert run.ess is not None and least <= float(run.ess[0]) <= most
+
+
 def test_what_it_cannot_do_is_refused_in_a_sentence() -> None:
     target = linear_posterior(mixture())
     with pytest.raises(po.InputError, match="is not far above the prior"):
         Tempered(schedule=po.Karras(sigma_max=2.0)).sample(target, [0])
     with pytest.raises(po.InputError, match="at least 4 particles"):
         Tempered(particles=3)
-    with pytest.raises(po.InputError, match="threshold"):
-        Tempered(threshold=1.0)
+    for name, value in {
+        "threshold": 1.0,
+        "points": 1,
+        "reflections": 0,
+        "rest": 1.0,
+        "reach": 0.0,
+    }.items():
+        with pytest.raises(po.InputError, match=f"{name} of Tempered"):
+            Tempered(**{name: value})
     with pytest.raises(po.CapabilityError, match="LinearOperator"):
         curved = po.operators.Function(lambda x: x**2, (4,))
         likelihood = po.GaussianLikelihood(curved, 0.1)

@@ -298,10 +298,12 @@ class Tempered(PopulationSampler[TemperedState]):
         part = self.particles / state.x.shape[1]
         state, size = replace(state, tau=tau, log_weight=weight), self._breadth(state.count)
         state, _ = select(state, rng, threshold, self.particles * size)
-        if least is None or state.ess is None:
+        if state.ess is None:
             return state
-        ess = (part * state.ess).minimum(least)
-        return replace(state, ess=torch.where(before > 0, ess, least))
+        # Of so many particles as are given back, whatever they were taken from.
+        ess = (part * state.ess).clamp(min=1.0)
+        ess = ess if least is None else torch.where(before > 0, ess.minimum(least), least)
+        return replace(state, ess=ess)
 
     def _length(
         self, problem: Tempering, noise: Tensor, tau: Tensor, spread: Callable[[Tensor], Tensor]
