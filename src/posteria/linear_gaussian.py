@@ -101,7 +101,7 @@ def cell_problem(target: Posterior, by: object) -> GaussianProblem:
     cells = problem.operator.rounded(problem.y, problem.std)
     if cells is None:
         return problem
-    return Narrowed(problem.prior, InNoise(cells), 1.0, cells.centre / cells.std)
+    return Narrowed(problem.prior, InNoise(cells, problem.operator), 1.0, cells.centre / cells.std)
 
 
 def linear_problem(target: Posterior, by: object) -> LinearProblem:

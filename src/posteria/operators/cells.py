@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.space import Space
-from .base import LinearOperator
+from .base import LinearOperator, Operator
 
 if TYPE_CHECKING:
     from .nonlinear import JPEG
@@ -44,12 +44,24 @@ class InNoise(LinearOperator):
 
     Args:
         cells: What was measured.
+        measured: The operator that rounds or clips; calls count as its own, so that a run knows its cost.
     """
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: Cells, measured: Operator) -> None:
+        self.measured, calls = measured, measured.calls
         super().__init__(cells.operator.domain, cells.operator.codomain)
+        self.calls = calls
         self.operator = cells.operator
         self.std = cells.std
+
+    @property
+    def calls(self) -> int:
+        """Of `measured`, these among them."""
+        return self.measured.calls
+
+    @calls.setter
+    def calls(self, value: int) -> None:
+        self.measured.calls = value
 
     @override
     def apply(self, x: Tensor) -> Tensor:

@@ -30,18 +30,18 @@ PRIORS = {
 # Of photographs: its error is the least of those in docs/photographs.md, or nearly, and its spread is nearest to that;
 # none was found for the modulus of a Fourier transform.
 # Of ECGs: it was the nearest to a posterior that is known, and of clipped leads as near as the general one at a
-# fourteenth of its time.
+# fourteenth of its evaluations.
 GENERAL = "mgdm"
 SAMPLERS: dict[str, dict[str, Any]] = {
     PHOTOGRAPHS: {"sampler": "mmps", "settings": {"iterations": "2"}, "steps": 32},
     "ecg": {"sampler": "daps", "steps": 100},
-    # Of songs: among the nearest at 100 evaluations, and no vjp (docs/music.md).
-    "stems": {"sampler": "ddrm", "steps": 100},
+    # Of songs: of stems whose posterior is known it has the variance and the residual (docs/music.md).
+    "stems": {"sampler": "daps", "steps": 100},
 }
 LEFT_OUT = {
     PHOTOGRAPHS: {"phase"},
-    # What has no decomposition.
-    "stems": {"declip", "reverb"},
+    # What is not linear.
+    "stems": {"declip"},
 }
 # Draws from the conditional law with which rules are compared, by the name beside theirs.
 REFERENCE = "reference"
