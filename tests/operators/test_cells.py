@@ -59,6 +59,8 @@ def test_moment_matching_takes_the_gaussian_of_the_cell() -> None:
     assert torch.allclose(sampler.sample(rounded, 3), sampler.sample(plain, 3), atol=1e-5)
     # Catches: calls of a stand-in that are nobody's, so that a run costs nothing.
     assert 0 < sampler.run(rounded, 3).cost.operator == sampler.run(plain, 3).cost.operator
+    # Catches: another level that is taken for the end of a picture's range, so that what was clipped counts as seen.
+    assert Clip((3,), 2.0, level=0.5).rounded(torch.tensor([0.5, 0.2, -0.5]), 0.01) is None
     clipped = Clip((3,), 2.0).rounded(torch.tensor([0.5, 1.0, -0.99]), 0.01)
     assert clipped is not None
     assert clipped.centre.tolist() == pytest.approx([0.25, 0.7425, -0.7425])

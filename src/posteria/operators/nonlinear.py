@@ -181,8 +181,11 @@ class Clip(Operator):
 
     @override
     def rounded(self, y: Tensor, std: float | Tensor) -> Cells | None:
-        """A value near black or white stands for all from there to the end of the range."""
-        if self.gain <= 1:
+        """A value near black or white stands for all from there to the end of the range, which pictures have at 1.
+
+        None with another `level`: beyond that a signal of another kind has no end.
+        """
+        if self.gain <= 1 or self.level != 1:
             return None
         edge = (1 - 3 * torch.as_tensor(std).to(y)).clamp(min=0)
         clipped = y.abs() > edge

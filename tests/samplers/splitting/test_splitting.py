@@ -9,7 +9,7 @@ from torch import Tensor
 
 import posteria as po
 from helpers import F64, gaussian, linear_posterior, normal
-from posteria.linear_gaussian import Linear, Problem, gaussian_problem, linear, posterior_mean
+from posteria.linear_gaussian import Linear, Narrowed, gaussian_problem, linear, posterior_mean
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
 from posteria.samplers.fitted.dcps import DCPS
@@ -273,7 +273,7 @@ def test_a_blur_is_solved_at_the_highest_level(name: str) -> None:
     # Catches: conjugate gradients that stop early there, and take seconds a picture.
     target, truth = blurred(14, F64)
     arranged, _ = po.samplers.SAMPLERS[name]().arrange(target, [0])
-    narrowed = isinstance(arranged, Problem)
+    narrowed = isinstance(arranged, Narrowed)
     known = Linear(*arranged[1:3]) if narrowed else linear(arranged, "This test")
     mean = posterior_mean(known, arranged.y, 0.5 * truth, 157.0**2)
     assert (mean - solved(target, 0.5 * truth, 157.0)).square().mean().sqrt() < 1e-8 * 157.0
