@@ -255,7 +255,7 @@ class Modality(abc.ABC):
             InputError: If that cannot be done.
         """
         raise InputError(
-            f"--sigma auto estimates the noise of pictures, and this is none: {self.about}."
+            f"--sigma auto cannot tell the noise of a {self.noun}; say by --sigma how much there is."
         )
 
     def size_of(
