@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 import posteria as po
 from posteria.modalities import MODALITIES, Source
 from posteria.modalities.image.heads import compression_of
+from posteria.modalities.image.modality import ONE_NOISE
 from posteria.modalities.image.noise import estimate_noise
 from posteria.operators import JPEG
 
@@ -124,10 +125,11 @@ def test_a_jpeg_file_tells_its_quality_and_no_other_does(tmp_path: Path) -> None
 
 
 def test_grey_and_colour_are_converted_with_a_word(tmp_path: Path) -> None:
-    # Catches: a grey scan that a prior of colours refuses, or a conversion without a word.
+    # Catches: a grey scan that a prior of colours refuses, or a conversion without a word, of its one noise too.
     grey = np.random.default_rng(0).integers(0, 255, (16, 16)).astype("u1")
     Pillow.fromarray(grey).save(tmp_path / "grey.png")
     whole = IMAGE.degradation("denoise", (3, 16, 16), {})
     signal = IMAGE.read_measurement(tmp_path / "grey.png", whole, taker="the prior takes", std=0.1)
-    assert signal.said == ("grey.png is in grey and is taken in colour: the prior takes that.",)
+    said = "grey.png is in grey and is taken in colour: the prior takes that."
+    assert signal.said == (said, ONE_NOISE)
     assert torch.equal(signal.x, torch.from_numpy(grey / np.float32(127.5) - 1).expand(3, 16, 16))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from typing_extensions import override
 
 from ...core.errors import InputError, unknown
 from ...core.space import Space
-from ...operators import Inpainting, Operator
+from ...operators import Inpainting, LinearOperator, Operator
 from ..arrays import is_array
 from ..base import Figure, Modality, Outcome, Signal
 from ..tasks import Degradation, Option, Source, Task
@@ -20,6 +21,12 @@ from .heads import compression_of
 from .masks import read_kernel, read_mask
 from .noise import estimate_noise
 from .tasks import OPTIONS, TASKS
+
+# What a prior of colours does not know of a grey file.
+ONE_NOISE = (
+    "Its noise is then the same in all three colours, which samplers take for three measurements: say --sigma 1.7 "
+    "times as large as it is."
+)
 
 
 class Image(Modality):
@@ -71,6 +78,10 @@ class Image(Modality):
                 )
             signal = read_picture(path, shape, taker=taker, fit=fit, holes=listed)
             y = signal.x
+            if y.shape[0] > signal.meta["original"].values.shape[2] and isinstance(
+                operator, LinearOperator
+            ):
+                signal = replace(signal, said=(*signal.said, ONE_NOISE))
             if degradation.task == "jpeg" and signal.meta["size"] != tuple(shape[-2:]):
                 raise InputError(
                     f"--fit would resize {path.name} and with it the blocks of its compression; restore it at its own "
