@@ -15,6 +15,7 @@ from posteria.modalities import MODALITIES, Source
 from posteria.modalities.ecg.files import read_record, resampled
 from posteria.modalities.ecg.formats import extra
 from posteria.modalities.ecg.leads import EIGHT, TWELVE, independent, lead_of, leads_of, twelve
+from posteria.modalities.ecg.tasks import seen_by
 
 ECG = MODALITIES["ecg"]
 Write = Callable[[Path], Path]
@@ -185,7 +186,7 @@ def test_flat_leads_are_offered_as_missing(tmp_path: Path) -> None:
         ECG.read_measurement(path, degradation, taker="", std=0.05)
     filled = ECG.degradation("gap", (8, 400), {}, source=Source(path))
     assert filled.options["keep"] == ",".join(EIGHT)
-    lost = ~filled.operator.mask  # type: ignore[attr-defined]
+    lost = ~seen_by(filled.operator).mask
     assert lost.sum() == 150 and lost[EIGHT.index("V3"), 100:250].all()
     y = ECG.read_measurement(path, filled, taker="", std=0.05).x
     assert torch.allclose(

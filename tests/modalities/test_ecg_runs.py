@@ -19,6 +19,7 @@ from posteria.modalities import MODALITIES, Outcome
 from posteria.modalities.ecg.figures import MV, STEP, Cell, paper
 from posteria.modalities.ecg.formats import extra, quiet
 from posteria.modalities.ecg.leads import EIGHT, TWELVE
+from posteria.modalities.ecg.tasks import seen_by
 from posteria.runs.jobs import forecast
 from posteria.runs.jobs.restore import prepare
 from posteria.runs.request import Restore
@@ -246,7 +247,7 @@ def test_paper_has_25_mm_a_second_and_10_mm_a_millivolt() -> None:
 def test_figures_show_pages_where_most_is_missing() -> None:
     # Catches: bands of another lead; pages that are chosen elsewhere than where the gap is.
     a = ECG.degradation("gap", (8, 12000), {"mask": "block", "seconds": 5.0, "seed": 3}).operator
-    gap = int((~a.mask[0]).nonzero()[0]) // 1000 * 10  # type: ignore[attr-defined]
+    gap = int((~seen_by(a).mask[0]).nonzero()[0]) // 1000 * 10
     x = 0.1 * torch.randn(5, 8, 12000, generator=torch.Generator().manual_seed(0))
     outcome = Outcome(x, range(5), a, a(x[0]), 0.05)
     figures = list(ECG.figures(outcome))

@@ -108,15 +108,15 @@ def test_what_is_known_of_all_leads(keep: str) -> None:
 def test_masks_are_where_they_say() -> None:
     # Catches: a block of another length, blocks that are the same in all leads where they are to differ, or vary
     # with anything but the seed.
-    block = operator("gap", (8, 500), seconds=1.5).mask  # type: ignore[attr-defined]
+    block = seen_by(operator("gap", (8, 500), seconds=1.5)).mask
     assert (~block).sum(1).tolist() == [150] * 8 and (block == block[:1]).all()
-    each = operator("gap", (8, 500), mask="each", seconds=1.5).mask  # type: ignore[attr-defined]
+    each = seen_by(operator("gap", (8, 500), mask="each", seconds=1.5)).mask
     assert (~each).sum(1).tolist() == [150] * 8 and not (each == each[:1]).all()
-    random = operator("gap", (8, 500), mask="random", share=0.3).mask  # type: ignore[attr-defined]
+    random = seen_by(operator("gap", (8, 500), mask="random", share=0.3)).mask
     assert int(random.sum()) == 1200
     again, other = (
-        operator("gap", (8, 500), mask="each", seconds=1.5, seed=s).mask for s in (0, 1)
-    )  # type: ignore[attr-defined]
+        seen_by(operator("gap", (8, 500), mask="each", seconds=1.5, seed=s)).mask for s in (0, 1)
+    )
     assert torch.equal(again, each) and not torch.equal(other, each)
 
 
