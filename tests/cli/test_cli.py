@@ -291,3 +291,26 @@ def test_the_noise_is_estimated_on_request(
     assert posteria("restore", *again, monkeypatch=monkeypatch) == 0
     one, other = (np.load(tmp_path / name / "samples.npz") for name in ("run", "again"))
     assert np.array_equal(one["samples"], other["samples"])
+
+
+def test_a_grey_file_is_whitened_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a level or noise that is added again where a run goes on or is repeated, a level that nobody gave.
+    noise = np.random.default_rng(0).normal(128, 20, (12, 12)).round().astype("u1")
+    Image.fromarray(noise).save(tmp_path / "grey.png")
+    words = ["restore", tmp_path / "grey.png", "--task", "denoise", "--sigma", "20/255"]
+    words += ["--sampler", "ddrm", "--steps", "2", "--samples"]
+    assert posteria(*words, 1, "--out", tmp_path / "run", monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "0.1569 in data units (20.0 grey levels of 255)" in said and "1.73 times" in said
+    assert posteria(*words, 2, "--out", tmp_path / "run", monkeypatch=monkeypatch) == 0
+    again = ["--record", tmp_path / "run" / "run.json", "--out", tmp_path / "again"]
+    assert posteria("restore", *again, monkeypatch=monkeypatch) == 0
+    for name in ("run", "again"):
+        record = json.loads((tmp_path / name / "run.json").read_text())
+        assert record["plan"]["sigma"] == pytest.approx(3**0.5 * 40 / 255)
+    one, other = (np.load(tmp_path / name / "samples.npz") for name in ("run", "again"))
+    assert np.array_equal(one["samples"], other["samples"])
+    assert np.array_equal(one["measurement"], other["measurement"])
+    assert one["measurement"].mean(0) == pytest.approx(noise / 127.5 - 1, abs=1e-6)

@@ -125,11 +125,48 @@ def test_a_jpeg_file_tells_its_quality_and_no_other_does(tmp_path: Path) -> None
 
 
 def test_grey_and_colour_are_converted_with_a_word(tmp_path: Path) -> None:
-    # Catches: a grey scan that a prior of colours refuses, or a conversion without a word, of its one noise too.
+    # Catches: a grey scan that a prior of colours refuses, or a conversion without a word.
     grey = np.random.default_rng(0).integers(0, 255, (16, 16)).astype("u1")
     Pillow.fromarray(grey).save(tmp_path / "grey.png")
     whole = IMAGE.degradation("denoise", (3, 16, 16), {})
     signal = IMAGE.read_measurement(tmp_path / "grey.png", whole, taker="the prior takes", std=0.1)
     said = "grey.png is in grey and is taken in colour: the prior takes that."
-    assert signal.said == (said, ONE_NOISE)
+    assert signal.said == (said,)
     assert torch.equal(signal.x, torch.from_numpy(grey / np.float32(127.5) - 1).expand(3, 16, 16))
+
+
+def test_the_one_noise_of_a_grey_file_becomes_independent_in_the_colours(tmp_path: Path) -> None:
+    # Catches: one noise that counts as three measurements, noise that moves the mean of the colours, a level without
+    # its root of 3, a mask's pixels in another order, colours (or values in cells) that get noise.
+    shape, s = (3, 120, 150), 0.1
+    rng = torch.Generator().manual_seed(0)
+    clean = 0.3 * scene(*shape[1:]).mean(0, keepdim=True).float()
+    noisy = clean + s * torch.randn(1, *shape[1:], generator=rng)
+    Pillow.fromarray((noisy[0].numpy() + 1) / 2).save(tmp_path / "grey.tif")
+    mask = torch.rand(shape[1:], generator=rng) < 0.7
+
+    def read(task: str, file: str = "grey.tif", **options: object) -> tuple[torch.Tensor, ...]:
+        made = IMAGE.degradation(task, shape, options)
+        signal = IMAGE.read_measurement(tmp_path / file, made, taker="it measures", std=s)
+        independent, std = IMAGE.independent(signal, made, s, seed=5)
+        assert (ONE_NOISE in independent.said) == (std != s)
+        return signal.x, independent.x, torch.tensor(std)
+
+    before, y, std = read("denoise")
+    assert torch.allclose(y.mean(0), before[0], atol=1e-6) and float(std) == pytest.approx(
+        0.3**0.5 / 10**0.5
+    )
+    off = (y - clean).flatten(1).double()
+    cov = off @ off.T / off.shape[1]
+    # One standard error of an entry is 0.75 % of the diagonal.
+    assert torch.allclose(cov / s**2, 3 * torch.eye(3).double(), atol=0.1)
+    # On a law that knows that the picture is grey, three such measurements say what the one file does.
+    prior, value = 0.04 * torch.ones(3, 3).double(), y[:, 60, 70].double()
+    gain = prior @ torch.linalg.inv(prior + std.double() ** 2 * torch.eye(3).double())
+    one = 0.04 / (0.04 + s**2)
+    assert torch.allclose(gain @ value, one * before[:, 60, 70].double(), atol=1e-5)
+    assert torch.allclose(prior - gain @ prior, (1 - one) * prior, atol=1e-6)
+    assert torch.equal(read("inpaint", mask=mask)[1].reshape(3, -1), y[:, mask])
+    assert torch.equal(*read("quantize")[:2]) and torch.equal(*read("clip")[:2])
+    Pillow.fromarray(np.zeros((120, 150, 3), "u1")).save(tmp_path / "colour.png")
+    assert torch.equal(*read("denoise", "colour.png")[:2])

@@ -258,6 +258,19 @@ class Modality(abc.ABC):
             f"--sigma auto cannot tell the noise of a {self.noun}; say by --sigma how much there is."
         )
 
+    def independent(
+        self, signal: Signal, degradation: Degradation, std: float, seed: int
+    ) -> tuple[Signal, float]:
+        """A measurement whose entries have independent noise, and its standard deviation, where one noise was repeated.
+
+        Args:
+            signal: The measurement as it was read.
+            degradation: How it was measured.
+            std: Standard deviation of its noise.
+            seed: Of the noise that is added.
+        """
+        return signal, std
+
     def size_of(
         self, path: Path, task: Task, options: Mapping[str, Any], simulate: bool
     ) -> tuple[int, ...] | None:

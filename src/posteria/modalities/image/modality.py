@@ -10,8 +10,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core.errors import InputError, unknown
+from ...core.rng import Rng
 from ...core.space import Space
-from ...operators import Inpainting, LinearOperator, Operator
+from ...operators import Inpainting, Operator
 from ..arrays import is_array
 from ..base import Figure, Modality, Outcome, Signal
 from ..tasks import Degradation, Option, Source, Task
@@ -22,10 +23,12 @@ from .masks import read_kernel, read_mask
 from .noise import estimate_noise
 from .tasks import OPTIONS, TASKS
 
-# What a prior of colours does not know of a grey file.
+# Of the noise that grey files get in colour; those of samples and of simulated measurements are others.
+STREAM = 2
 ONE_NOISE = (
-    "Its noise is then the same in all three colours, which samplers take for three measurements: say --sigma 1.7 "
-    "times as large as it is."
+    "Its one noise is the same in all three colours, and would count as three measurements: seeded noise is added that "
+    "leaves the mean of the colours as it is and makes theirs independent, of 1.73 times the standard deviation in "
+    "each, which says exactly as much."
 )
 
 
@@ -78,10 +81,6 @@ class Image(Modality):
                 )
             signal = read_picture(path, shape, taker=taker, fit=fit, holes=listed)
             y = signal.x
-            if y.shape[0] > signal.meta["original"].values.shape[2] and isinstance(
-                operator, LinearOperator
-            ):
-                signal = replace(signal, said=(*signal.said, ONE_NOISE))
             if degradation.task == "jpeg" and signal.meta["size"] != tuple(shape[-2:]):
                 raise InputError(
                     f"--fit would resize {path.name} and with it the blocks of its compression; restore it at its own "
@@ -162,6 +161,26 @@ class Image(Modality):
         if isinstance(operator, Inpainting):
             y = operator.adjoint(y).masked_fill(~operator.mask, math.nan)
         return estimate_noise(y)
+
+    @override
+    def independent(
+        self, signal: Signal, degradation: Degradation, std: float, seed: int
+    ) -> tuple[Signal, float]:
+        original, operator = signal.meta.get("original"), degradation.operator
+        shape = (
+            operator.domain.shape if isinstance(operator, Inpainting) else operator.codomain.shape
+        )
+        one = original is not None and original.values.shape[2] < shape[0]
+        if not one or operator.rounded(signal.x, std) is not None:
+            return signal, std
+        wide = std * 3**0.5
+        noise = wide * Rng([seed], stream=STREAM).normal(Space(shape))[0]
+        noise = noise - noise.mean(0)
+        # A mask's measurement is the list of what is seen.
+        noise = operator(noise) if isinstance(operator, Inpainting) else noise
+        return replace(
+            signal, x=signal.x + noise.to(signal.x), said=(*signal.said, ONE_NOISE)
+        ), wide
 
     @override
     def size_of(

@@ -265,7 +265,7 @@ def prepare(request: Restore) -> Restoration:
         sigma=float(given.likelihood.std),
     )
     settled = settled.settled(sampler).identified({**given.hashes(), "prior": origin.weights})
-    said = [_statement(asked, settled, given.signal.name, modality), *given.signal.said]
+    said = [_statement(asked, settled, given, modality), *given.signal.said]
     said += given.degradation.said
     said += [f"Sampler: {why}."] if why else []
     method = {"samples": Method(sampler, target, request.seeds)}
@@ -274,12 +274,13 @@ def prepare(request: Restore) -> Restoration:
     )
 
 
-def _statement(asked: Restore, settled: Restore, name: str, modality: Modality) -> str:
+def _statement(asked: Restore, settled: Restore, given: "_Given", modality: Modality) -> str:
     """What the measurement is."""
+    name = given.signal.name
     options = ", ".join(f"{key} {value}" for key, value in settled.options.items())
     task = f"{settled.task} ({options})" if options else settled.task
     estimate = "" if asked.sigma else ", as estimated from it"
-    how = f"{task}, with noise of standard deviation {modality.noise(float(settled.sigma or 0))}{estimate}"
+    how = f"{task}, with noise of standard deviation {modality.noise(given.std)}{estimate}"
     if asked.input is None:
         return (
             f"A demonstration, since no INPUT was given: the measurement was simulated from {name}, which "
@@ -304,6 +305,7 @@ class _Given:
         y: The measurement.
         truth: What it was simulated from.
         seed: Of the noise and of what the task drew.
+        std: Of the noise of the file, which may be in several entries of `y`.
     """
 
     seed: int
@@ -312,6 +314,7 @@ class _Given:
     likelihood: GaussianLikelihood
     y: Tensor
     truth: Tensor | None
+    std: float
 
     def hashes(self) -> dict[str, str]:
         """Of what was read."""
@@ -355,13 +358,14 @@ def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ..
         likelihood = GaussianLikelihood(operator, std=std)
         signal = read(fit=source.fit)
         y = likelihood.sample(signal.x[None], Rng([seed], stream=1))[0]
-        return _Given(seed, signal, degradation, likelihood, y, signal.x)
+        return _Given(seed, signal, degradation, likelihood, y, signal.x, std)
     taker = f"the task {request.task!r} on the prior {request.prior!r} measures"
     signal = modality.read_measurement(path, degradation, taker=taker, std=std, fit=request.fit)
     if request.sigma is None:
         std = modality.estimated(signal.x, degradation)
-    likelihood = GaussianLikelihood(operator, std=std)
-    return _Given(seed, signal, degradation, likelihood, signal.x, None)
+    signal, each = modality.independent(signal, degradation, std, seed)
+    likelihood = GaussianLikelihood(operator, std=each)
+    return _Given(seed, signal, degradation, likelihood, signal.x, None, std)
 
 
 def _example(card: Card) -> Path:
