@@ -1,6 +1,7 @@
 """Sound in and out: every kind of file has one meaning, what was not restored keeps its bits, and the rest is said."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,25 @@ def test_what_is_told_by_the_file_itself(tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "fast.wav").samplerate == RATE
 
 
+@pytest.mark.parametrize("rate", [800, 1600, 4000])
+def test_what_is_clipped_at_another_rate_is_where_the_file_is_clipped_on_both_sides(
+    rate: int, tmp_path: Path
+) -> None:
+    # Catches: flat parts that are wider than those of the file by half a sample of the prior at each end: a fifth of
+    # what was said to be clipped was not, with four samples to one.
+    t = np.arange(2 * rate) / rate
+    fast = np.arange(2 * RATE) / RATE
+    tones = [(37, 0.3, 1.0), (61, 0.25, 2.0), (113, 0.2, 3.0), (171, 0.15, 0.5)]
+    x, truth = (sum(a * np.sin(2 * np.pi * f * s + p) for f, a, p in tones) for s in (t, fast))
+    path = tmp_path / "loud.wav"
+    soundfile.write(path, x.clip(-0.4, 0.4), rate, subtype="DOUBLE")
+    signal, found = measured(path, "declip", (4, 2 * RATE))
+    top = 0.4 * GAIN * found.options["scale"]
+    flat, want = (signal.x[0].abs() >= 0.9999 * top).numpy(), np.abs(truth) >= 0.4
+    assert (flat & ~want).sum() < 0.02 * want.sum()
+    assert (want & ~flat).sum() < 0.35 * want.sum()
+
+
 def test_a_clean_song_is_a_folder_or_channels_in_order(tmp_path: Path) -> None:
     # Catches: stems by the alphabet and not by their names, a song that is louder than the one of its stems.
     folder = tmp_path / "song"
@@ -309,7 +329,14 @@ def test_a_prior_of_stems_has_this_modality() -> None:
         data=Data(rate=RATE, names=NAMES, gain=GAIN),
     )
     assert modality_of(po.Space(SHAPE), "s", card) == AUDIO
-    assert modality_of(po.Space(SHAPE), "s") == Audio()
+    for shape, data in (((4, T), Data(rate=RATE)), ((5, T), card.data), ((0, T), Data(rate=RATE))):
+        with pytest.raises(po.CapabilityError, match="with as many names in the card"):
+            modality_of(po.Space(shape), "s", replace(card, data=data))
+    with pytest.raises(po.InputError, match=r"does not say how many samples.*write rate = 44100"):
+        modality_of(po.Space(SHAPE), "s", replace(card, data=Data(names=NAMES)))
+    # Catches: five stems that are no stems, since the usual ones are four.
+    five = replace(card, data=Data(rate=RATE, names=(*NAMES, "voice")))
+    assert modality_of(po.Space((5, T)), "s", five).suits(po.Space((1, T)))
     assert isinstance(AUDIO.degradation("separate", SHAPE, {}).operator, ChannelSum)
     assert AUDIO.noise(0.01) == "0.01 in data units (-60 dB of full scale)"
 

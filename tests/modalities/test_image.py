@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 import posteria as po
 from posteria.modalities import MODALITIES, Source, modality_of
 from posteria.modalities.arrays import read_array
+from posteria.priors.card import Card, Data
 
 IMAGE = MODALITIES["image"]
 RAMP = np.tile(np.linspace(0, 255, 28).round().astype("u1"), (28, 1))
@@ -365,7 +367,21 @@ def test_metrics_pair_samples_with_their_truth() -> None:
     assert scores["ssim"].shape == (1,)
 
 
-def test_what_is_no_picture_has_no_modality() -> None:
-    assert modality_of(po.Space(GREY), "digits") is IMAGE
-    with pytest.raises(po.CapabilityError, match=r"'ecg' draws events of shape \(12, 1024\)"):
-        modality_of(po.Space((12, 1024)), "ecg")
+def test_a_modality_is_what_the_card_says_and_never_guessed_from_a_shape() -> None:
+    # Catches: any (8, time) that is taken for an ECG in mV, any (4, time) for stems of some rate.
+    plain = Card(name="mine", reader="local", path=".")
+    assert modality_of(po.Space(GREY), "digits", plain) is IMAGE
+    for shape in ((8, 1024), (4, 1024), (1, 1024)):
+        with pytest.raises(
+            po.CapabilityError, match=r"'mine' draws.*says so in card.toml: modality"
+        ):
+            modality_of(po.Space(shape), "mine", plain)
+    with pytest.raises(po.CapabilityError, match="the modality 'film' does not read"):
+        modality_of(po.Space(GREY), "mine", replace(plain, modality="film"))
+    ecg = replace(plain, modality="ecg", data=Data(units="mV", rate=100.0))
+    assert modality_of(po.Space((8, 500)), "mine", ecg) is MODALITIES["ecg"]
+    for data in (Data(units="mV"), Data(rate=100.0), Data(units="mV", rate=500.0)):
+        with pytest.raises(
+            po.InputError, match=r"in mV at 100 Hz, and the card of the prior 'mine' says"
+        ):
+            modality_of(po.Space((8, 500)), "mine", replace(ecg, data=data))

@@ -34,6 +34,21 @@ def test_a_picture_lies_in_the_cells_of_its_file(shape: tuple[int, ...], quality
     assert (off > cells.width / 8)[coarse].double().mean() > 0.02
 
 
+@pytest.mark.parametrize("shape", [(3, 16, 32), (1, 16, 16)])
+def test_noise_of_each_pixel_is_that_of_the_coefficients_of_its_block(
+    shape: tuple[int, ...],
+) -> None:
+    # Catches: the mean level of noise that differs from pixel to pixel, colours whose averaging is forgotten.
+    jpeg, std = (
+        JPEG(50, shape),
+        0.01 + 0.1 * torch.rand(shape, generator=torch.Generator().manual_seed(1)),
+    )
+    cells = jpeg.rounded(torch.zeros(shape).double(), std)
+    each = torch.eye(std.numel(), dtype=torch.float64).reshape(-1, *shape)
+    matrix = cells.operator(each)
+    assert torch.allclose(cells.noise**2, (matrix**2 * std.double().reshape(-1, 1) ** 2).sum(0))
+
+
 def test_the_misfit_of_a_signal_that_may_be_anywhere_in_its_cell_is_1() -> None:
     # Catches: a width for a half-width, noise of another unit.
     x = torch.rand(400, 200, generator=torch.Generator().manual_seed(0)).double() * 1.6 - 0.8

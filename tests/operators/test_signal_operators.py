@@ -127,6 +127,7 @@ def test_what_signals_are_not() -> None:
         (lambda: Decimation(0, (1, 24)), "no 0 lowest"),
         (lambda: Convolution(torch.zeros(3), (1, 24)), "not all 0"),
         (lambda: Convolution(torch.tensor([1.0, torch.nan]), (1, 24)), "finite"),
+        (lambda: Convolution(torch.eye(30)[25], (1, 24)), "begins within the time of the signal"),
         (lambda: STFTMask(torch.zeros(5, 15), (1, 24), 8), "no cell"),
         (lambda: STFTMask(CELLS, (1, 24), 6), "multiple of 4"),
         (lambda: Clip((1, 24), 1.0, 0.0), "level of a clipping"),

@@ -20,8 +20,10 @@ def one_input(folder: Path, prior: str | None) -> bool:
     return modality is not None and modality.of(card_of(str(prior))).is_one(folder)
 
 
-def modality_of(space: Space, prior: str, card: Card | None = None) -> Modality:
-    """The modality that a prior names, or else the first, whose signals have the shape that it draws.
+def modality_of(space: Space, prior: str, card: Card) -> Modality:
+    """The modality that the card of a prior names, of the rate, units and names that it states.
+
+    What the numbers of a prior mean is never guessed from their shape.
 
     Args:
         space: Of the prior's samples.
@@ -29,13 +31,15 @@ def modality_of(space: Space, prior: str, card: Card | None = None) -> Modality:
         card: Of the prior.
 
     Raises:
-        CapabilityError: If there is none.
+        InputError: If the card lacks what its modality must know.
+        CapabilityError: If there is no such modality, or its signals have another shape than the prior draws.
     """
-    named = None if card is None else MODALITIES.get(card.modality)
-    for modality in (named, *MODALITIES.values()):
-        if modality is not None and modality.suits(space):
-            return modality if card is None else modality.of(card)
+    named = MODALITIES.get(card.modality)
+    modality = None if named is None else named.of(card)
+    if modality is not None and modality.suits(space):
+        return modality
     known = "; ".join(f"{name}: {modality.about}" for name, modality in MODALITIES.items())
     raise CapabilityError(
-        f"The prior {prior!r} draws events of shape {space.shape}, which no modality reads ({known})."
+        f"The prior {prior!r} draws events of shape {space.shape}, which the modality {card.modality!r} does not read "
+        f'({known}). If they are of another, its folder says so in card.toml: modality = "ecg".'
     )

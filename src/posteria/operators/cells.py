@@ -1,5 +1,6 @@
 """What a rounded or clipped measurement says: each entry of a linear map of the signal lies in a cell."""
 
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -94,10 +95,14 @@ class Coefficients(LinearOperator):
         blocks = [self.jpeg.transformed(plane).reshape(*batch, -1) for plane in planes]
         return torch.cat(blocks, -1)
 
-    def each(self, values: list[float]) -> Tensor:
-        """One value for each plane, as wide as the measurement."""
-        sizes = [h * w for h, w in self.planes]
-        return torch.cat([torch.full((n,), v) for n, v in zip(sizes, values, strict=True)])
+    def spread(self, std: Tensor) -> Tensor:
+        """Standard deviations of the coefficients of noise of such ones in each pixel, `[*event]`."""
+        # A linear map of variances is that of the squares.
+        square, (rows, columns) = copy(self.jpeg), self.jpeg.blocks
+        square._mix, square._dct = square._mix**2, square._dct**2
+        luminance, *colours = square.planes(std.double() ** 2)
+        planes = [luminance, *(colour / (rows * columns) for colour in colours)]
+        return torch.cat([square.transformed(plane).flatten() for plane in planes]).sqrt()
 
     def steps(self) -> Tensor:
         """By what each coefficient is divided before it is rounded; twice that where a block is cut by the border."""

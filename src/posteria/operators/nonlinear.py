@@ -142,13 +142,12 @@ class JPEG(Operator):
 
     @override
     def rounded(self, y: Tensor, std: float | Tensor) -> Cells:
-        """The coefficients of the file, each within half a step of its table; `std` is of the picture that it shows."""
+        """The coefficients of the file, each within half a step of its table.
+
+        `std` is of the picture that it shows. How the noise of one coefficient goes with that of another is left out.
+        """
         operator = Coefficients(self)
-        rows, columns = self.blocks
-        mix = torch.ones(1, 1) if self.domain.shape[0] == 1 else self._mix
-        gains = mix.norm(dim=1) / torch.tensor([1.0] + [(rows * columns) ** 0.5] * (len(mix) - 1))
-        level = 127.5 * float(torch.as_tensor(std).square().mean().sqrt())
-        noise = operator.each([level * float(gain) for gain in gains])
+        noise = operator.spread((127.5 * torch.as_tensor(std)).expand(self.domain.shape))
         return Cells(operator, operator(y), operator.steps().to(y), noise.to(y))
 
 

@@ -109,8 +109,11 @@ class Convolution(LinearOperator):
             raise InputError("An impulse response holds finite numbers that are not all 0.")
         super().__init__(Space(tuple(shape)), Space(tuple(shape)))
         self.taps = len(kernel)
-        self._grid = fast_size(shape[-1] + len(kernel) - 1)
-        self._transfer = torch.fft.rfft(kernel.double(), n=self._grid)
+        # What comes later than the signal is long is cut off with all that it answers to.
+        heard = kernel[: shape[-1]].double()
+        require(bool(heard.any()), "An impulse response begins within the time of the signal.")
+        self._grid = fast_size(shape[-1] + len(heard) - 1)
+        self._transfer = torch.fft.rfft(heard, n=self._grid)
 
     def _filtered(self, x: Tensor, transfer: Tensor) -> Tensor:
         spectrum = torch.fft.rfft(x, n=self._grid)

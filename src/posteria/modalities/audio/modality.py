@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import InputError, unknown
+from ...core.errors import InputError, require, unknown
 from ...core.space import Space
 from ...operators import Clip, Decimation, Inpainting, Operator
 from ...priors.card import Card
@@ -44,7 +44,7 @@ class Audio(Modality):
     """
 
     name: ClassVar[str] = "audio"
-    about: ClassVar[str] = "(1 or the number of stems, time)"
+    about: ClassVar[str] = "(1, time), or (stems, time) with as many names in the card"
     noun: ClassVar[str] = "recording"
     suffixes: ClassVar[frozenset[str]] = frozenset({
         *(
@@ -75,7 +75,12 @@ class Audio(Modality):
     @override
     def of(self, card: Card) -> "Audio":
         data = card.data
-        return Audio(data.rate or self.rate, data.gain, data.names or self.names)
+        require(
+            data.rate is not None and 0 < data.rate < np.inf,
+            f"The prior {card.name!r} draws sound, and its card does not say how many samples of it make a second: "
+            "write rate = 44100, or what it is, below [data] in the card.toml of its folder.",
+        )
+        return Audio(float(data.rate or 0), data.gain, data.names)
 
     @override
     def is_one(self, folder: Path) -> bool:
@@ -93,7 +98,7 @@ class Audio(Modality):
 
     @override
     def suits(self, space: Space) -> bool:
-        return len(space.shape) == 2 and space.shape[0] in {1, len(self.names)}
+        return len(space.shape) == 2 and space.shape[0] in {1, len(self.names)} - {0}
 
     @override
     def noise(self, std: float) -> str:

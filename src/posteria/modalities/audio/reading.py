@@ -114,15 +114,20 @@ def plateaus(x: np.ndarray, step: float, p: Tensor, top: float, level: float) ->
     Raises:
         InputError: If nothing is clipped.
     """
-    where = np.flatnonzero(is_clipped(x, level))
-    if not len(where):
+    clipped = is_clipped(x, level)
+    if not clipped.any():
         raise InputError(
             f"Nothing is clipped at a level of {level:g}; say another one by --level."
         )
-    at = np.clip(np.round(where * step), 0, p.shape[-1] - 1).astype(int)
-    flat = torch.zeros_like(p[0])
-    flat[torch.from_numpy(at)] = torch.from_numpy(np.sign(x[where])).to(flat)
-    return torch.where(flat[None] != 0, top * flat[None], p.clamp(-top, top))
+    # Where the file is at the level on both sides: beside one alone the signal may be below it.
+    signs = np.where(clipped, np.sign(x), 0)
+    at = np.arange(p.shape[-1]) / step
+    before, after = (
+        signs[np.clip(edge, 0, len(x) - 1).astype(int)]
+        for edge in (np.floor(at + 1e-9), np.ceil(at - 1e-9))
+    )
+    flat = torch.from_numpy(np.where(before == after, before, 0)).to(p)
+    return torch.where(flat != 0, top * flat, p.clamp(-top, top))
 
 
 def said_of(recording: Recording, stereo: str, task: str, rate: float) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import InputError, unknown
+from ...core.errors import InputError, require, unknown
 from ...core.space import Space
 from ...operators import Operator
+from ...priors.card import Card
 from ..arrays import is_array, read_array
 from ..base import Figure, Modality, Outcome, Signal
 from ..tasks import Degradation, Option, Source, Task
@@ -39,6 +40,17 @@ class ECG(Modality):
     suffixes: ClassVar[frozenset[str]] = frozenset({".hea", ".edf", ".csv", ".mat"})
     tasks: ClassVar[Mapping[str, Task]] = TASKS
     options: ClassVar[Mapping[str, Option]] = OPTIONS
+
+    @override
+    def of(self, card: Card) -> "ECG":
+        data = card.data
+        require(
+            data.rate == RATE and data.units.lower() == "mv",
+            f"ECGs are read in mV at {RATE:g} Hz, and the card of the prior {card.name!r} says "
+            f"{f'{data.rate:g} Hz' if data.rate else 'no rate'} and units {data.units!r}: a network for them is "
+            f'trained on such, and says rate = {RATE:g} and units = "mV" below [data] in its card.toml.',
+        )
+        return self
 
     @override
     def suits(self, space: Space) -> bool:
