@@ -7,13 +7,16 @@ a linear descent to zero over the piece (arXiv:2405.18392).
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from typing_extensions import override
 
 from posteria.priors.local import LocalUNet
 from train import Recipe, Training, loss, noise_levels
@@ -21,6 +24,20 @@ from train import Recipe, Training, loss, noise_levels
 # So many examples to train on; and what is measured of an average of the weights.
 Draw = Callable[[int, np.random.Generator], Tensor]
 Measure = Callable[[LocalUNet], dict[str, Any]]
+
+
+class Batches(IterableDataset[Tensor]):
+    """Batches without end, of other examples in each process that draws them."""
+
+    def __init__(self, draw: Draw, batch: int, seed: int) -> None:
+        self.draw, self.batch, self.seed = draw, batch, seed
+
+    @override
+    def __iter__(self) -> Iterator[Tensor]:
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id] if worker else self.seed)
+        while True:
+            yield self.draw(self.batch, rng)
 
 
 def main(
@@ -53,6 +70,10 @@ def main(
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw examples")
+    parser.add_argument("--batch", type=int, default=recipe.batch, help="larger ones fill a GPU")
+    parser.add_argument("--lr", type=float, default=recipe.lr)
+    parser.add_argument("--compile", action="store_true", help="the network, for the step alone")
     parser.add_argument(
         "--bf16",
         action=argparse.BooleanOptionalAction,
@@ -62,21 +83,29 @@ def main(
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
+    recipe = replace(recipe, batch=options.batch, lr=options.lr)
     draw, measure = read(options.data)
     device = torch.device(options.device)
     half = device.type == "cuda" if options.bf16 is None else options.bf16
     net, ema = build().to(device), build().to(device)
-    if device.type == "cpu" and net.axes == 2:
+    if net.axes == 2:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     training = Training(net, ema, recipe, options.out)
     torch.manual_seed(recipe.seed + training.seen)
-    rng = np.random.default_rng(recipe.seed + training.seen)
+    network = torch.compile(net) if options.compile else net
+    batches = Batches(draw, recipe.batch, recipe.seed + training.seen)
+    loader = DataLoader(
+        batches, batch_size=None, num_workers=options.workers, pin_memory=device.type == "cuda"
+    )
     seconds, start = 60 * options.minutes, time.time()
-    while (left := 1 - (time.time() - start) / seconds) > 0:
+    for x in loader:
+        left = 1 - (time.time() - start) / seconds
+        if left <= 0:
+            break
         rise = min(1, (training.seen + recipe.batch) / warm)
-        x = draw(recipe.batch, rng).to(device)
+        x = x.to(device, non_blocking=True)
         training.step(
-            loss(net, recipe, x, noise_levels(recipe, len(x), device), half),
+            loss(network, recipe, x, noise_levels(recipe, len(x), device), half),
             recipe.lr * rise * (left if options.decay else 1),
             memory,
         )

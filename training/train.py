@@ -43,6 +43,7 @@ class Recipe:
     log_std: float = 1.5
     label_dropout: float = 0.15
     flip: bool = False
+    turn: bool = False
     seed: int = 0
 
 
@@ -53,6 +54,17 @@ RECIPES = {
     # on for 700,000.
     "emoji": Recipe(
         patch=4, channels=(128, 128), layers=1, labels=0, images=700_000, batch=32, flip=True
+    ),
+    # Looked at from above: any turn of it is another picture.
+    "satellite": Recipe(
+        patch=2,
+        channels=(96, 160),
+        layers=1,
+        labels=10,
+        images=1_500_000,
+        batch=128,
+        flip=True,
+        turn=True,
     ),
 }
 
@@ -132,14 +144,9 @@ def validate(net: UNet2DModel, recipe: Recipe, x: Tensor, labels: Tensor) -> lis
     return losses
 
 
-def learning_rate(recipe: Recipe, seen: int) -> float:
-    """Warm-up over 10,000 pictures, then a cosine to zero."""
-    return (
-        recipe.lr
-        * min(1, seen / 10_000)
-        * (1 + math.cos(math.pi * min(1, seen / recipe.images)))
-        / 2
-    )
+def learning_rate(recipe: Recipe, seen: int, done: float) -> float:
+    """Warm-up over 10,000 pictures, then a cosine to zero over the share `done`."""
+    return recipe.lr * min(1, seen / 10_000) * (1 + math.cos(math.pi * min(1, done))) / 2
 
 
 class Training:
@@ -161,7 +168,8 @@ class Training:
             net.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01
         )
         self.parts: dict[str, Any] = {"net": net, "ema": ema, "optimizer": self.optimizer}
-        self.seen, self._loss, seconds = 0, 0.0, 0.0
+        self.seen, seconds = 0, 0.0
+        self._loss = torch.zeros((), device=next(net.parameters()).device)
         if (out / "checkpoint.pt").exists():
             device = next(net.parameters()).device
             saved = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
@@ -186,7 +194,9 @@ class Training:
         self.seen += self.batch
         share = 1 - 0.5 ** (self.batch / min(memory, 0.1 * self.seen))
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.net.parameters()), share)
-        self._loss = 0.99 * self._loss + 0.01 * value.item() if self._loss else value.item()
+        # On the device: a GPU is not waited for.
+        value = value.detach()
+        self._loss = torch.where(self._loss == 0, value, 0.99 * self._loss + 0.01 * value)
 
     def save(self, measure: Callable[[], dict[str, Any]], *, last: bool) -> None:
         """Every four minutes, and at last: write the checkpoint, measure, and log."""
@@ -197,14 +207,21 @@ class Training:
         temporary = self.out / "checkpoint.tmp"
         torch.save({**state, "seen": self.seen, "seconds": seconds}, temporary)
         os.replace(temporary, self.out / "checkpoint.pt")
-        row = {"seen": self.seen, "seconds": round(seconds), "loss": self._loss, **measure()}
+        row = {
+            "seen": self.seen,
+            "seconds": round(seconds),
+            "loss": self._loss.item(),
+            **measure(),
+        }
         with (self.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
         print(row, flush=True)
 
 
-def run(recipe: Recipe, pictures: Pictures, out: Path, device: torch.device) -> None:
-    """Train until `recipe.images` pictures were seen; `out/checkpoint.pt` holds the averaged weights."""
+def run(
+    recipe: Recipe, pictures: Pictures, out: Path, device: torch.device, minutes: float
+) -> None:
+    """Train until `recipe.images` pictures were seen, or so many minutes; `out/checkpoint.pt` holds the average."""
     torch.manual_seed(recipe.seed)
     net, ema = (build(recipe, pictures.train[0]).to(device) for _ in range(2))
     training = Training(net, ema, recipe, out)
@@ -217,21 +234,26 @@ def run(recipe: Recipe, pictures: Pictures, out: Path, device: torch.device) -> 
         held_out = validate(ema, recipe, test, test_labels)
         return {"held_out": held_out, "train": validate(ema, recipe, train, labels)}
 
-    while training.seen < recipe.images:
+    done = training.seen / recipe.images
+    while done < 1:
         rows = torch.randint(len(train), (recipe.batch,), device=device)
         x, label = train[rows], labels[rows]
         if recipe.flip:
             x = torch.where(per_row(torch.rand(len(x), device=device), x) < 0.5, x.flip(-1), x)
+        if recipe.turn:
+            x = torch.where(per_row(torch.rand(len(x), device=device), x) < 0.5, x.mT, x)
+            x = torch.where(per_row(torch.rand(len(x), device=device), x) < 0.5, x.flip(-2), x)
         if recipe.labels:
             label = torch.where(
                 torch.rand(len(x), device=device) < recipe.label_dropout, recipe.labels, label
             )
-        lr, network = learning_rate(recipe, training.seen), folded(net, recipe, label)
+        lr, network = learning_rate(recipe, training.seen, done), folded(net, recipe, label)
         value = loss(network, recipe, x, noise_levels(recipe, len(x), device))
         training.step(value, lr, 40_000)
-        training.save(measure, last=training.seen >= recipe.images)
-    done = {"seconds": training.seconds, "steps": training.seen // recipe.batch}
-    (out / "recipe.json").write_text(json.dumps({**asdict(recipe), **done}))
+        done = max(training.seen / recipe.images, training.seconds / (60 * minutes))
+        training.save(measure, last=done >= 1)
+    spent = {"seconds": training.seconds, "steps": training.seen // recipe.batch}
+    (out / "recipe.json").write_text(json.dumps({**asdict(recipe), **spent}))
 
 
 def main() -> None:
@@ -242,15 +264,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and logs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="in all, if the recipe takes longer"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    run(
-        RECIPES[options.name],
-        DATA[options.name](options.data),
-        options.out,
-        torch.device(options.device),
-    )
+    pictures, device = DATA[options.name](options.data), torch.device(options.device)
+    run(RECIPES[options.name], pictures, options.out, device, options.minutes)
 
 
 if __name__ == "__main__":
