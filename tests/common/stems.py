@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 from safetensors.torch import save_file
 
+from posteria.modalities import MODALITIES, Signal, Source
+from posteria.priors.card import Card, Data
 from posteria.priors.local import LocalUNet
 
 NAMES = ("bass", "drums", "guitar", "piano")
@@ -23,6 +26,18 @@ rate = {RATE}
 gain = {GAIN}
 names = {list(NAMES)}
 """
+
+AUDIO = MODALITIES["audio"].of(
+    Card(name="a", reader="local", path=".", data=Data(rate=RATE, names=NAMES, gain=GAIN))
+)
+
+
+def measured(
+    path: Path, task: str, shape: tuple[int, ...] = (4, 500), **options: Any
+) -> tuple[Signal, Any]:
+    """A file as a measurement, and how it was measured."""
+    found = AUDIO.degradation(task, shape, options, source=Source(path))
+    return AUDIO.read_measurement(path, found, taker="it measures", std=0.01), found
 
 
 def white(folder: Path, stems: int = 4) -> Path:

@@ -3,7 +3,6 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,26 +11,16 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.stems import GAIN, NAMES, RATE, song
-from posteria.modalities import MODALITIES, Signal, Source
+from common.stems import AUDIO, GAIN, NAMES, RATE, measured, song
+from posteria.modalities import Source
 from posteria.modalities.audio import Audio
 from posteria.modalities.audio.recording import head_of, read_recording
 from posteria.modalities.registry import modality_of
 from posteria.operators import ChannelSum
 from posteria.priors.card import Card, Data
 
-AUDIO = MODALITIES["audio"].of(
-    Card(name="a", reader="local", path=".", data=Data(rate=RATE, names=NAMES, gain=GAIN))
-)
 T = 500
 SHAPE = (4, T)
-
-
-def measured(
-    path: Path, task: str, shape: tuple[int, ...] = SHAPE, **options: Any
-) -> tuple[Signal, Any]:
-    found = AUDIO.degradation(task, shape, options, source=Source(path))
-    return AUDIO.read_measurement(path, found, taker="it measures", std=0.01), found
 
 
 @pytest.mark.parametrize(
@@ -231,87 +220,6 @@ def test_a_clean_song_is_a_folder_or_channels_in_order(tmp_path: Path) -> None:
         assert torch.allclose(signal.x, scale * want, rtol=2e-3, atol=1e-3)
         assert audio.size_of(path, audio.tasks["separate"], {}, True) == (T,)
     assert audio.read(folder, (4, 100), taker="it takes", fit=True).x.shape == (4, 100)
-
-
-def wrong(tmp_path: Path) -> list[tuple[str, Any]]:
-    files = {
-        name: tmp_path / f"{name}.wav"
-        for name in ("text", "empty", "silent", "three", "short", "nan", "loud", "cut", "two")
-    }
-    files["text"].write_text("no sound")
-    soundfile.write(files["empty"], np.zeros(0), RATE)
-    soundfile.write(files["silent"], np.zeros(T), RATE)
-    song(files["three"], 3)
-    song(files["short"], seconds=0.2)
-    x = song(files["two"], 2)
-    soundfile.write(
-        files["nan"], np.where(np.arange(T) == 7, np.nan, x[:, 0]), RATE, subtype="FLOAT"
-    )
-    song(files["cut"], seconds=0.5, subtype="PCM_16")
-    content = files["cut"].read_bytes()
-    files["cut"].write_bytes(content[:40] + content[40:44] + b"")
-    (tmp_path / "folder").mkdir()
-    song(tmp_path / "folder" / "bass.wav")
-
-    def read(name: str, **more: Any) -> Any:
-        return lambda: measured(files[name], **{"task": "separate", **more})
-
-    def clean(path: Path) -> Any:
-        return lambda: AUDIO.read(path, SHAPE, taker="the prior 'stems' takes")
-
-    return [
-        ("text.wav cannot be read as sound: it is damaged", read("text")),
-        ("empty.wav is empty", read("empty")),
-        ("cut.wav is empty", read("cut")),
-        ("silent.wav is silent", read("silent")),
-        ("three.wav has 3 channels; a measurement has one or two", read("three")),
-        (r"short.wav has 200 samples at 1000 Hz \(0.20 s\); it measures 500", read("short")),
-        ("nan.wav holds values that are NaN", read("nan")),
-        ("two channels, each of which is clipped by itself", read("two", task="declip")),
-        ("Did you mean 'mid'", read("two", stereo="mit")),
-        ("two.wav has no gap", read("two", task="gap", stereo="left")),
-        ("'1:2' is not", read("two", task="gap", gap="1:2")),
-        ("within 0.5 s; '0.7-0.9' does not", read("two", task="gap", gap="0.7-0.9")),
-        ("nothing is heard", read("two", task="gap", gap="0-1")),
-        ("say by --cutoff", read("two", task="bandwidth")),
-        ("below 500 Hz, up to which", read("two", task="bandwidth", cutoff="500")),
-        ("level is above 0 and at most 1", read("two", task="declip", stereo="left", level="2")),
-        (
-            "Nothing is clipped at a level of 0.9",
-            read("two", task="declip", stereo="left", level="0.9"),
-        ),
-        ("Say by --kernel", read("two", task="reverb")),
-        (
-            "two.wav has 2 channels; to simulate, the prior 'stems' takes 4 stems",
-            clean(files["two"]),
-        ),
-        ("three.wav has 3 channels", clean(files["three"])),
-        ("without a file of each stem: bass, drums, guitar, piano", clean(tmp_path / "folder")),
-        ("add --simulate to mix", lambda: measured(tmp_path / "folder", "separate")),
-        ("There is no file", clean(tmp_path / "none.wav")),
-    ]
-
-
-def test_what_is_no_song_is_one_sentence(tmp_path: Path) -> None:
-    for sentence, act in wrong(tmp_path):
-        with pytest.raises(po.InputError, match=sentence):
-            act()
-
-
-def test_clipped_sound_is_said(tmp_path: Path) -> None:
-    # Catches: single samples at full scale, which are no clipping; runs of them that are not counted whole.
-    path = tmp_path / "loud.wav"
-    x = 0.1 * np.ones(T)
-    x[50] = x[60] = 1
-    soundfile.write(path, x, RATE)
-    assert read_recording(path).clipped == 0
-    x[100:107] = 1
-    x[200:203] = -1
-    soundfile.write(path, x, RATE)
-    assert read_recording(path).clipped == 10
-    assert any(
-        "is clipped: 10 of its samples" in said for said in measured(path, "separate")[0].said
-    )
 
 
 def test_without_the_package_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,43 @@ def test_flat_leads_are_offered_as_missing(tmp_path: Path) -> None:
     )
 
 
+def test_what_is_strange_is_said(tmp_path: Path) -> None:
+    # Catches: uncalibrated records, slow ones and clipped ones that are taken without a word; a flat lead for which
+    # Einthoven's relations are said to be broken, and the others left aside.
+    path = write_record(tmp_path, rate=40, gain=200.0)
+    path.write_text(path.read_text().replace(" 200.0(10)/mV", " 0(10)/mV", 3))
+    said = " ".join(read_record(path).said)
+    assert "states no gain for 3 of its 12 signals: 200 steps a mV are taken" in said
+    assert "That it holds nothing above 20 Hz is taken for a measurement" in said
+    assert "lasts 0.5 s, in which" in read_record(write_record(tmp_path, "a", seconds=0.5)).said[0]
+    x = all_twelve(times(500))
+    x[3] = 0.1
+    record = read_record(write_record(tmp_path, "flat", values=x))
+    assert record.gone == ("aVR",) and "Einthoven" not in " ".join(record.said)
+    x[1] = x[1].clip(-0.2, 0.2)
+    path = write_record(tmp_path, "clipped", leads=("I", "II"), values=x[:2])
+    assert read_record(path).clipped == ("II",)
+    assert "II of clipped.hea look clipped" in " ".join(read_record(path).said)
+
+
+def test_the_limit_of_a_clipped_record_is_that_of_the_file(tmp_path: Path) -> None:
+    # Catches: a limit of 1 mV where the file says another, values beyond the limit that no signal explains.
+    x = all_twelve(times(500))[:2]
+    path = write_record(tmp_path, leads=("I", "II"), values=x.clip(-0.2, 0.2))
+    found = ECG.degradation("clip", (8, 400), {}, source=Source(path))
+    assert found.options["limit"] == pytest.approx(0.2, abs=1e-3)
+    y = ECG.read_measurement(path, found, taker="it measures", std=0.01).x
+    assert y.abs().max() == pytest.approx(found.options["limit"])
+    want = torch.from_numpy(x[:, ::5].clip(-0.2, 0.2)).float()
+    assert (y.reshape(2, -1) - want).abs().max() < 0.05
+    for limit, sentence in ((0.5, "nothing is clipped"), (0.1, "it was not clipped there")):
+        other = ECG.degradation("clip", (8, 400), {"limit": limit}, source=Source(path))
+        with pytest.raises(po.InputError, match=sentence):
+            ECG.read_measurement(path, other, taker="it measures", std=0.01)
+    with pytest.raises(po.InputError, match=r"No lead of whole\.hea looks clipped"):
+        ECG.degradation("clip", (8, 400), {}, source=Source(write_record(tmp_path, "whole")))
+
+
 def cut(folder: Path) -> Path:
     path = write_record(folder)
     data = path.with_suffix(".dat")
@@ -229,7 +266,26 @@ def cut_edf(folder: Path) -> Path:
     return path
 
 
+def same(folder: Path) -> Path:
+    x = eight(times(100))
+    x[4] = x[2]
+    return write_arrays(folder / "a.npz", x=x)
+
+
 WRONG: dict[str, tuple[Write, str]] = {
+    "one under two names": (same, "one lead under two names: V1 and V3 are the same to the last"),
+    "faint": (
+        lambda f: write_arrays(f / "a.npz", x=1e-3 * eight(times(100))),
+        r"No lead of a\.npz spans more than 0\.\d+ mV.*such as V",
+    ),
+    "offset": (
+        lambda f: write_arrays(f / "a.npz", x=30 + eight(times(100))),
+        r"goes up to 3\d\.\d mV.*take its offset away",
+    ),
+    "two rates": (
+        lambda f: write_arrays(f / "a.npz", fs=[100.0, 500.0]),
+        r"The rate \(fs\) in a\.npz is not one number",
+    ),
     "length": (cut, r"says 2000 samples of 12 leads in rec\.dat, and that holds 1833"),
     "checksum": (
         swapped,

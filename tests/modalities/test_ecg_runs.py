@@ -195,7 +195,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "picture": (["a.png", "--task", "leads"], "a.png is of no kind that ECGs are read from"),
     "auto": (
-        ["rec.hea", "--task", "clip", "--sigma", "auto"],
+        ["rec.hea", "--task", "clip", "--option", "limit=0.8", "--sigma", "auto"],
         "--sigma auto estimates white noise of leads",
     ),
     "absent file": (["rec2.hea", "--task", "leads"], "There is no file rec2.hea"),

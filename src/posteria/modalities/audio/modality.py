@@ -1,5 +1,6 @@
 """Sound behind the interface of all kinds of data."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +22,14 @@ from . import figures
 from .figures import Player, beyond_sum
 from .reading import (
     channel_of,
+    expect_clipped,
     expect_finite,
     gaps_in,
     is_clipped,
     plateaus,
     said_of,
     said_of_scale,
+    said_of_units,
     scale_of,
 )
 from .recording import Recording, encoded, head_of, put_back, read_recording, resampled
@@ -109,7 +112,12 @@ class Audio(Modality):
         self, path: Path, task: Task, options: Mapping[str, Any], simulate: bool
     ) -> tuple[int, ...]:
         if is_array(path):
-            return (read_array(path, "truth" if simulate else "measurement").shape[-1],)
+            shape = read_array(path, "truth" if simulate else "measurement").shape
+            if not simulate and math.prod(shape) != shape[-1]:
+                raise InputError(
+                    f"{path.name} has shape {shape}; the array of a recording is one row, (time,) or (1, time)."
+                )
+            return (shape[-1],)
         first = (self._stems(path) or [path])[0] if path.is_dir() else path
         return (head_of(first).length(self.rate),)
 
@@ -198,9 +206,21 @@ class Audio(Modality):
         if task == "gap" and "gap" not in options:
             told["gap"], how = gaps_in(x, recording, self.rate)
             said = f"{how} {said}".strip()
+        if task == "declip":
+            require(
+                recording.values.shape[1] == 1 or stereo not in {"mid", "side"},
+                f"{source.path.name} has two channels, each of which is clipped by itself; say --stereo left or "
+                "--stereo right.",
+            )
         if task == "declip" and "level" not in options:
-            told["level"] = float(f"{np.abs(x).max():.6g}")
-        if task == "bandwidth" and "cutoff" not in options:
+            told["level"] = expect_clipped(x, source.path.name)
+        cutoff = float(options.get("cutoff", 0))
+        if task == "bandwidth" and cutoff > recording.rate / 2:
+            raise InputError(
+                f"{source.path.name} holds nothing above {recording.rate / 2:g} Hz, half its rate; a cutoff of "
+                f"{cutoff:g} Hz says that it does."
+            )
+        if task == "bandwidth" and not cutoff:
             if recording.rate >= self.rate:
                 raise InputError(
                     f"{source.path.name} has {recording.rate} samples a second, which could hold all frequencies; say "
@@ -220,13 +240,14 @@ class Audio(Modality):
         recording = read_recording(path)
         options = degradation.options
         stereo, scale = str(options["stereo"]), float(options["scale"])
-        x = channel_of(recording, stereo)
+        x = channel = channel_of(recording, stereo)
         if degradation.task == "gap":
             x = np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
         else:
             expect_finite(recording)
         p = scale * self._fitted(self._at_rate(x, recording), path, length, taker, fit)[None]
-        said = said_of(recording, stereo, degradation.task, self.rate)
+        unit = scale * self.gain
+        said = said_of(recording, channel, stereo, degradation.task, self.rate, unit, std)
         meta = {
             "recording": recording,
             "stereo": stereo,
@@ -236,11 +257,6 @@ class Audio(Modality):
             "options": dict(options),
         }
         if isinstance(last, Clip):
-            if recording.values.shape[1] > 1 and stereo in {"mid", "side"}:
-                raise InputError(
-                    f"{path.name} has two channels, each of which is clipped by itself; say --stereo left or "
-                    "--stereo right."
-                )
             p = plateaus(x, self.rate / recording.rate, p, last.level, float(options["level"]))
         elif isinstance(last, Decimation | Inpainting):
             p = last(p)
@@ -253,10 +269,11 @@ class Audio(Modality):
         )
         y = y.reshape(shape) if y.numel() == operator.codomain.size else y
         if tuple(y.shape) != shape or not y.isfinite().all():
+            finite = "" if y.isfinite().all() else " with NaN or infinity in it"
             raise InputError(
-                f"{path.name} has shape {tuple(y.shape)}; {taker} {shape}, of finite numbers."
+                f"{path.name} has shape {tuple(y.shape)}{finite}; {taker} {shape}, of finite numbers."
             )
-        return Signal(y, path.name)
+        return Signal(y, path.name, said=said_of_units(y.numpy(), self.gain, path.name))
 
     @override
     def read_option(

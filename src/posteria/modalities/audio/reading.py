@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 
 from ...core.errors import InputError, unknown
-from .recording import Recording
+from .recording import CLIPPED, Recording, held
 from .tasks import STEREO
 
 # What a mixture's root mean square is in data units, of songs that the prior knows.
 LOUD = (0.4, 2.0)
-# Seconds of silence to the last bit from which on it is a gap.
-LEAST = 0.005
+# Seconds and samples of silence to the last bit from which on it is a gap.
+LEAST, FEW = 0.005, 4
 # Samples at the prior's rate around a gap that resampling mixes with it.
 MARGIN = 32
 
@@ -49,10 +49,27 @@ def scale_of(x: np.ndarray, name: str) -> float:
     Raises:
         InputError: If it is silent.
     """
-    level = float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+    level = float(np.std(x, dtype=np.float64))
     if level < 1e-4:
-        raise InputError(f"{name} is silent: there is nothing to restore in it.")
+        raise InputError(
+            f"{name} is silent, or holds one value throughout: there is nothing to restore in it. (What is taken of "
+            "two channels says --stereo.)"
+        )
     return 1.0 if LOUD[0] <= level <= LOUD[1] else float(f"{1 / level:.4g}")
+
+
+def said_of_units(x: np.ndarray, gain: float, name: str) -> tuple[str, ...]:
+    """What is to be said of the loudness of an array, which is taken as it is.
+
+    Raises:
+        InputError: If it is silent.
+    """
+    if scale_of(x, name) == 1:
+        return ()
+    return (
+        f"{name} has a standard deviation of {np.std(x):.3g}, and songs of the prior have {LOUD[0]:g} to {LOUD[1]:g}: "
+        f"arrays are taken as they are, in data units, of which {gain:g} are full scale.",
+    )
 
 
 def said_of_scale(scale: float, name: str) -> str:
@@ -61,6 +78,18 @@ def said_of_scale(scale: float, name: str) -> str:
         return ""
     how = f"{scale:.3g} times louder" if scale > 1 else f"{1 / scale:.3g} times quieter"
     return f"{name} is taken {how}, as loud as the songs of the prior; files are written as loud as it is."
+
+
+def silent_within(x: np.ndarray, rate: float) -> list[tuple[int, int]]:
+    """Where a channel is NaN, or silent to the last bit; silence before the song and after it is no gap."""
+    lost = (x == 0) | ~np.isfinite(x)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], lost, [False]]).astype(np.int8)))
+    return [
+        (int(a), int(b))
+        for a, b in edges.reshape(-1, 2)
+        if not np.isfinite(x[a:b]).all()
+        or (b - a >= max(LEAST * rate, FEW) and a > 0 and b < len(x))
+    ]
 
 
 def gaps_in(x: np.ndarray, recording: Recording, to: float) -> tuple[str, str]:
@@ -74,15 +103,8 @@ def gaps_in(x: np.ndarray, recording: Recording, to: float) -> tuple[str, str]:
     Raises:
         InputError: If it has none.
     """
-    lost = (x == 0) | ~np.isfinite(x)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], lost, [False]]).astype(np.int8)))
     name, rate = recording.path.name, recording.rate
-    found = [
-        (int(a), int(b))
-        for a, b in edges.reshape(-1, 2)
-        # Silence before the song and after it is no gap.
-        if not np.isfinite(x[a:b]).all() or (b - a >= LEAST * rate and a > 0 and b < len(x))
-    ]
+    found = silent_within(x, rate)
     if not found:
         raise InputError(
             f"{name} has no gap: nothing within it is silent to the last bit for {1000 * LEAST:g} ms, or NaN. Say "
@@ -91,7 +113,10 @@ def gaps_in(x: np.ndarray, recording: Recording, to: float) -> tuple[str, str]:
     total, wider = sum(b - a for a, b in found) / rate, 0 if to == rate else MARGIN / to
     many = f"{len(found)} gaps" if len(found) > 1 else "one gap"
     return (
-        ",".join(f"{max(a / rate - wider, 0):.6f}-{b / rate + wider:.6f}" for a, b in found),
+        ",".join(
+            f"{max(a / rate - wider, 0):.6f}-{min(b / rate + wider, len(x) / rate):.6f}"
+            for a, b in found
+        ),
         f"{name} has {many}, of {total:.3g} s, where it is silent to the last bit or NaN.",
     )
 
@@ -130,8 +155,41 @@ def plateaus(x: np.ndarray, step: float, p: Tensor, top: float, level: float) ->
     return torch.where(flat != 0, top * flat, p.clamp(-top, top))
 
 
-def said_of(recording: Recording, stereo: str, task: str, rate: float) -> tuple[str, ...]:
-    """How a recording was read, in sentences."""
+def expect_clipped(x: np.ndarray, name: str) -> float:
+    """The level at which a channel was clipped: its largest value.
+
+    Raises:
+        InputError: If it does not hold that.
+    """
+    level = float(f"{np.abs(x).max():.6g}")
+    if not held(x, level * (1 - 1e-4)).any():
+        raise InputError(
+            f"{name} does not look clipped: no {CLIPPED} samples in a row have its largest value, {level:.3g} of full "
+            "scale. Say by --level where it was, if it was filtered since."
+        )
+    return level
+
+
+def said_of(
+    recording: Recording,
+    x: np.ndarray,
+    stereo: str,
+    task: str,
+    rate: float,
+    unit: float,
+    std: float,
+) -> tuple[str, ...]:
+    """How a recording was read, in sentences.
+
+    Args:
+        recording: The file.
+        x: The channel that was taken.
+        stereo: How.
+        task: What it went through.
+        rate: That of the prior.
+        unit: Full scale in data units.
+        std: Of the noise, in data units.
+    """
     name, said = recording.path.name, []
     if recording.values.shape[1] == 2:
         what, rest = {
@@ -143,12 +201,33 @@ def said_of(recording: Recording, stereo: str, task: str, rate: float) -> tuple[
         said.append(f"Of {name} {what} is taken{'' if task == 'separate' else f'; {rest}'}.")
     if recording.rate != rate:
         limit = f" What it has above {rate / 2:g} Hz is in none of the samples."
+        if recording.rate < rate:
+            limit = (
+                f" That it holds nothing above {recording.rate / 2:g} Hz is taken for a measurement; --task bandwidth "
+                "takes it for unknown."
+            )
         said.append(
             f"{name} has {recording.rate} samples a second and is taken at {rate:g}."
-            f"{limit if recording.rate > rate else ''}"
+            f"{limit if task != 'bandwidth' or recording.rate > rate else ''}"
         )
     if task != "declip" and (count := recording.clipped):
         said.append(
-            f"{name} is clipped: {count} of its samples are at full scale; --task declip restores such ones."
+            f"{name} is clipped: {count} of its samples, with others beside them, are at {recording.top:.3g} of full "
+            "scale; --task declip restores such ones."
+        )
+    if task != "gap" and (lost := silent_within(x, recording.rate)):
+        total = sum(b - a for a, b in lost) / recording.rate
+        said.append(
+            f"{name} is silent to the last bit for {total:.3g} s within, which is taken for a measurement; --task gap "
+            "fills it."
+        )
+    if (rounding := recording.step / 12**0.5 * unit) > std / 2:
+        said.append(
+            f"Rounding to the depth of {name} leaves noise of {rounding:.2g} in data units, and --sigma says "
+            f"{std:.2g}: samples are too sure with less than {max(rounding, std):.2g}."
+        )
+    if not recording.lossless:
+        said.append(
+            f"{name} was compressed with loss: what that left out is noise, which --sigma has to hold."
         )
     return tuple(said)

@@ -1,6 +1,7 @@
 """Sound files in their own numbers, and back into files of their kind and depth."""
 
 import io
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -30,8 +31,15 @@ LOSSLESS = {
     "W64": ".w64",
     "RF64": ".wav",
 }
+# Lines of libsndfile's log of a file whose length is not what it states; seconds that a recording lasts;
+# samples by which a stated length may be off where that is rounded.
+LIES = r"data : \d+ \(should be.*|.*Chunk size .* > file length.*|.*lacks an end-of-stream bit.*"
+LEAST = 0.05
+FRAME = 4096
 # Samples at full scale, one after another, of which a clipped file has some.
 CLIPPED = 3
+# Their share, from which on they are many: a slow tone has half of that.
+OFTEN = 0.02
 
 
 def _package(name: str) -> Any:
@@ -97,13 +105,29 @@ class Recording:
         return whole and self.format in LOSSLESS
 
     @property
+    def top(self) -> float:
+        """The largest value, of full scale 1, less a step: positive numbers of a depth end one step earlier."""
+        most = np.abs(np.nan_to_num(self.floats, posinf=0, neginf=0)).max(initial=0)
+        return float(most * (1 - 1e-6) - 1.5 * self.step)
+
+    @property
     def clipped(self) -> int:
-        """How many samples are at full scale with others beside them."""
-        full = np.abs(self.floats) >= 1 - 2.0 ** (1 - BITS.get(self.subtype, 16))
-        counts = np.cumsum(np.pad(full, ((CLIPPED, 0), (0, 0))), 0)
-        # Where as many samples end as make a run; they and those before them are in it.
-        ends = counts[CLIPPED:] - counts[:-CLIPPED] == CLIPPED
-        return sum(int((np.convolve(end, np.ones(CLIPPED)) > 0).sum()) for end in ends.T)
+        """How many samples are at the largest value, with others beside them; below full scale only if many are."""
+        count = int(sum(held(x, max(self.top, 1e-9)).sum() for x in self.floats.T))
+        whole = self.step > 0 and self.top > 1 - 4 * self.step
+        return count if whole or count > OFTEN * self.values.size else 0
+
+    @property
+    def step(self) -> float:
+        """Of its numbers, of full scale 1; 0 for floats, and for what was compressed with loss."""
+        return float(2.0 ** (1 - BITS[self.subtype])) if self.subtype in BITS else 0.0
+
+
+def held(x: np.ndarray, level: float) -> np.ndarray:
+    """Where a channel is at a level, or beyond it, with others beside it."""
+    full = np.pad(np.abs(x) >= level, CLIPPED - 1)
+    ends = np.convolve(full, np.ones(CLIPPED), "valid") == CLIPPED
+    return np.asarray(np.convolve(ends, np.ones(CLIPPED), "valid") > 0)
 
 
 def head_of(path: Path) -> Head:
@@ -115,13 +139,25 @@ def head_of(path: Path) -> Head:
     existing(path)
     soundfile = _package("soundfile")
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(str(path), verbose=True)
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(
             f"{path.name} cannot be read as sound: it is damaged, or of a kind that libsndfile does not read."
         ) from error
     if info.frames < 1 or info.channels < 1 or info.samplerate < 1:
         raise InputError(f"{path.name} is empty: it holds no sound.")
+    # What libsndfile tells of a header that it mends without a word; recordings that were streamed state no length.
+    wrong = re.search(LIES, info.extra_info)
+    if wrong and not re.search(r"data : (0|4294967295|2147483\d+) \(should", info.extra_info):
+        raise InputError(
+            f"{path.name} is damaged: it has another length than it states, so that it is cut or its header is of "
+            f"another file (libsndfile: {wrong[0].strip()})."
+        )
+    seconds = info.frames / info.samplerate
+    if seconds < LEAST:
+        raise InputError(
+            f"{path.name} lasts {seconds:.2g} s; a recording lasts {LEAST:g} at least."
+        )
     return Head(info.frames, info.samplerate, info.channels)
 
 
@@ -146,7 +182,8 @@ def _read(path: Path, head: Head, *version: int) -> Recording:
             recording = Recording(path, values, file.samplerate, file.format, file.subtype)
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(f"{path.name} is damaged: its sound cannot be decoded.") from error
-    if len(values) < head.frames and recording.lossless:
+    # Of what is compressed with loss the length is rounded to frames.
+    if len(values) < head.frames - (0 if recording.lossless else FRAME):
         raise InputError(
             f"{path.name} is damaged: it says that it has {head.frames} samples, and ends after {len(values)}."
         )

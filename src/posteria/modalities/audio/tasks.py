@@ -60,8 +60,8 @@ def gaps_of(text: str, rate: float, length: int) -> Tensor:
             ) from error
         seconds = length / rate
         require(
-            0 <= start < end and start < seconds and math.isfinite(end),
-            f"A gap begins before it ends, within {seconds:.6g} s; {part!r} does not.",
+            0 <= start < end <= seconds + 0.5 / rate + 1e-6,
+            f"A gap begins before it ends, within the {seconds:.6g} s of the recording; {part!r} does not.",
         )
         missing[math.floor(start * rate + 1e-6) : math.ceil(end * rate - 1e-6)] = True
     require(not missing.all(), "The gap is all there is: nothing is heard.")

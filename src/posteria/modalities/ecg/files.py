@@ -1,6 +1,7 @@
 """Files to electrocardiograms in mV, at the rate of the prior."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,6 +32,10 @@ FLAT = 1.0
 OFF, ROUNDING = 0.03, 0.02
 # A step of a record whose gains cannot be right, in mV.
 STEP = 1e-3
+# Seconds that hold a beat; mV that some lead spans at least, that leads of a prior reach, and that none has.
+BEAT, FAINT, HIGH, MOST = 1.0, 0.05, 5.0, 20.0
+# Samples in a row, and the share of such ones, that have the largest value of a lead that was clipped.
+RUN, OFTEN = 4, 0.005
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Record:
         said: How it was read, in sentences.
         gone: Leads that hold nothing: all NaN, or one value.
         flat: Stretches of one value, in words.
+        peaks: The largest absolute value of each row in the file.
+        clipped: Leads that hold their largest value again and again.
     """
 
     name: str
@@ -56,6 +63,8 @@ class Record:
     said: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     flat: str = ""
+    peaks: tuple[float, ...] = ()
+    clipped: tuple[str, ...] = ()
 
     @property
     def there(self) -> list[str]:
@@ -107,18 +116,35 @@ def _read(path: Path, stamp: tuple[int, int]) -> Record:
     rate = _rate(raw, path, said)
     rows, leads = _leads(raw, path, said)
     values = _millivolts(raw, rows, path, said)
-    values = _checked(values, raw, rows, leads, path, said)
     gone, flat = _flat(values, leads, rate)
-    length = values.shape[1]
     for row in values:
         for a, b in _constant(row, rate):
             row[a:b] = np.nan
+    values = _checked(values, raw, rows, leads, path, said)
+    clipped = _plausible(values, leads, gone, rate, path, said)
+    length = values.shape[1]
+    peaks = np.nan_to_num(np.abs(values)).max(1)
     x = torch.from_numpy(resampled(values, rate, RATE, path.name).astype(np.float32))
     if rate != RATE:
-        said.append(f"{path.name} has {rate:g} Hz and is taken at {RATE:g} Hz.")
+        slow = f" That it holds nothing above {rate / 2:g} Hz is taken for a measurement."
+        said.append(
+            f"{path.name} has {rate:g} Hz and is taken at {RATE:g} Hz.{slow if rate < RATE else ''}"
+        )
+    said += raw.said
     if gone:
         said.append(f"{', '.join(gone)} of {path.name} hold nothing and are taken as missing.")
-    return Record(path.name, x, tuple(leads), rate, length, tuple(said), tuple(gone), flat)
+    return Record(
+        path.name,
+        x,
+        tuple(leads),
+        rate,
+        length,
+        tuple(said),
+        tuple(gone),
+        flat,
+        tuple(peaks.tolist()),
+        tuple(clipped),
+    )
 
 
 def _rate(raw: Raw, path: Path, said: list[str]) -> float:
@@ -194,11 +220,59 @@ def _millivolts(raw: Raw, rows: list[int], path: Path, said: list[str]) -> np.nd
     values: np.ndarray = raw.values[rows] * np.array(factors)[:, None]
     values[np.isinf(values)] = np.nan
     most = float(np.nanmax(np.abs(values), initial=0))
-    if most > 100:
+    if most > MOST:
         raise InputError(
-            f"{path.name} goes up to {most:.3g} mV, and an ECG to a few; say its units, such as uV, in the file."
+            f"{path.name} goes up to {most:.3g} mV, and an ECG to a few; say its units, such as uV, in the file, or "
+            "take its offset away."
         )
+    if most > HIGH:
+        said.append(f"{path.name} goes up to {most:.3g} mV, beyond what the prior was trained on.")
     return values
+
+
+def _plausible(
+    values: np.ndarray, leads: list[str], gone: list[str], rate: float, path: Path, said: list[str]
+) -> list[str]:
+    """Raise if values can be those of no ECG, and say what else is strange; the leads that look clipped.
+
+    Raises:
+        InputError: If it is too faint in all leads, or two leads are one.
+    """
+    there = {lead: row for lead, row in zip(leads, values, strict=True) if lead not in gone}
+    seconds = values.shape[1] / rate
+    if seconds < BEAT:
+        said.append(
+            f"{path.name} lasts {seconds:.2g} s, in which there is no beat that the prior knows."
+        )
+    spans = [float(np.nanmax(row) - np.nanmin(row)) for row in there.values()]
+    if spans and max(spans) < FAINT:
+        raise InputError(
+            f"No lead of {path.name} spans more than {max(spans):.2g} mV, and those of an ECG span one or so; say "
+            "their units, such as V, in the file."
+        )
+    copies = [
+        (a, b)
+        for a, b in itertools.combinations(there, 2)
+        if np.array_equal(there[a], there[b], equal_nan=True)
+    ]
+    if copies:
+        raise InputError(
+            f"{path.name} has one lead under two names: {' and '.join(copies[0])} are the same to the last bit. Leave "
+            "the wrong one out of the file."
+        )
+    clipped = [lead for lead, row in there.items() if _held(row) > OFTEN]
+    if clipped:
+        said.append(
+            f"{', '.join(clipped)} of {path.name} look clipped: the largest value is held again and again. --task clip "
+            "takes what is there as the least that it may have been."
+        )
+    return clipped
+
+
+def _held(row: np.ndarray) -> float:
+    """The share of a lead that is at its highest or lowest value with others beside it."""
+    ends = torch.from_numpy((row == np.nanmax(row)) | (row == np.nanmin(row)))
+    return sum(b - a for a, b in stretches(ends) if b - a >= RUN) / len(row)
 
 
 def _checked(
@@ -209,7 +283,7 @@ def _checked(
     def off(rows: np.ndarray) -> tuple[str, float, bool]:
         lead, worst = off_einthoven(torch.from_numpy(rows), leads)
         own = [row for row, name in zip(rows, leads, strict=True) if name in TWELVE[:6]]
-        level = max((float(np.nan_to_num(row - np.nanmean(row)).std()) for row in own), default=0)
+        level = max((float(np.nanstd(row)) for row in own if not np.isnan(row).all()), default=0)
         return lead, worst, worst > max(OFF * level, ROUNDING)
 
     with np.errstate(all="ignore"):

@@ -41,6 +41,7 @@ class Raw:
         rate: Samples a second; None if the file does not say.
         units: Of each row; empty if the file does not say.
         steps: The integers that the values were made of, `[k, n]`, if it holds such.
+        said: What was taken for granted, in sentences.
     """
 
     values: np.ndarray
@@ -48,6 +49,7 @@ class Raw:
     rate: float | None = None
     units: Sequence[str] = ()
     steps: np.ndarray | None = field(default=None, repr=False)
+    said: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -108,7 +110,25 @@ def read_wfdb(path: Path) -> Raw:
                 "record is damaged, or its header is of another one."
             )
     names = [name or "" for name in record.sig_name]
-    return Raw(values, names, float(record.fs), record.units, record.d_signal.T)
+    return Raw(
+        values, names, float(record.fs), record.units, record.d_signal.T, _uncalibrated(path)
+    )
+
+
+def _uncalibrated(path: Path) -> tuple[str, ...]:
+    """A sentence where a header has no gain, or 0, for which WFDB takes 200 steps a mV."""
+    lines = [line for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+    heads = [line.split() for line in lines if not line.startswith("#")][1:]
+    # A header ends its lines early where it leaves everything to WFDB.
+    without = [
+        head for head in heads if len(head) < 3 or re.fullmatch(r"0(\.0*)?(\(.*|/.*)?", head[2])
+    ]
+    if not without:
+        return ()
+    return (
+        f"{path.name} states no gain for {len(without)} of its {len(heads)} signals: 200 steps a mV are taken, as WFDB "
+        "does, so that their size may be wrong.",
+    )
 
 
 def _check_length(path: Path, head: Any) -> None:
@@ -263,14 +283,21 @@ def _of_arrays(arrays: Mapping[str, Any], file: str) -> Raw:
     values = tables[named or next(iter(tables))].astype(np.float64)
     names = _texts(numbers, NAMES)
     units = _texts(numbers, ("units", "unit"))
-    rates = [v for k, v in numbers.items() if k.lower() in RATES and v.size == 1]
+    rates = [v.reshape(-1) for k, v in numbers.items() if k.lower() in RATES]
+    require(
+        all(v.size == 1 and v.dtype.kind in "iuf" for v in rates),
+        f"The rate (fs) in {file} is not one number.",
+    )
     if values.shape[0] > values.shape[1] or (names and values.shape[0] != len(names)):
         values = values.T
     k = len(values)
     if names and len(names) != k:
         raise InputError(f"{file} names {len(names)} leads, and its array has {k} of them.")
     return Raw(
-        values, names, float(rates[0]) if rates else None, units * k if len(units) == 1 else units
+        values,
+        names,
+        float(rates[0][0]) if rates else None,
+        units * k if len(units) == 1 else units,
     )
 
 

@@ -1,6 +1,6 @@
 """Electrocardiograms behind the interface of all kinds of data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -76,6 +76,8 @@ class ECG(Modality):
         record, seen = read_record(path), seen_by(operator)
         rows = _fitted(record.rows(seen.leads), seen.mask.shape[1], record.name, taker, fit)
         _expect_whole(torch.where(seen.mask, rows, 0.0), record, seen.leads, "lacks something")
+        if degradation.task == "clip":
+            rows = _clipped(rows, record, seen.leads, float(degradation.options["limit"]), std)
         y = seen.measurement(torch.where(seen.mask, rows, 0.0))
         signal = _signal(y, record)
         derived = [lead for lead in record.there if lead not in seen.leads]
@@ -135,6 +137,13 @@ class ECG(Modality):
         if not keep:
             raise InputError(f"Every lead of {record.name} is flat or NaN throughout.")
         told: dict[str, Any] = {"keep": ",".join(keep)}
+        if task == "clip" and "limit" not in options:
+            require(
+                bool({*keep} & {*record.clipped}),
+                f"No lead of {record.name} looks clipped: none holds its largest value again and again. Say by "
+                "--option limit=1.5 at how many mV it was.",
+            )
+            told["limit"] = float(f"{max(record.peaks[record.leads.index(k)] for k in keep):.6g}")
         if task in FILLING and not {*options} & {*MASK}:
             lacks = task == "gap" or bool(record.rows(keep).isnan().any())
             told["mask"] = str(source.path) if lacks else "none"
@@ -211,6 +220,24 @@ def _kept(path: Path) -> Tensor | None:
         # It has other arrays, or none: what reads recordings says so.
         return None
     return torch.from_numpy(measured).float() if measured.ndim == 1 else None
+
+
+def _clipped(
+    rows: Tensor, record: Record, leads: Sequence[str], limit: float, std: float
+) -> Tensor:
+    """Rows within the limit at which they were clipped, which a change of rate overshoots.
+
+    Raises:
+        InputError: If nothing of the file is at the limit, or something is beyond it.
+    """
+    most = max(record.peaks[record.leads.index(lead)] for lead in leads)
+    if abs(most - limit) > 4 * std:
+        how = "nothing is clipped" if most < limit else "it was not clipped there"
+        raise InputError(
+            f"{record.name} goes up to {most:.3g} mV in {', '.join(leads)}: with a limit of {limit:g} mV {how}. Leave "
+            "--option limit out, and it is the largest value."
+        )
+    return rows.clamp(-limit, limit)
 
 
 def _expect_whole(rows: Tensor, record: Record, leads: object, what: str) -> None:

@@ -35,7 +35,10 @@ OPTIONS: dict[str, Option] = {
     "muscle": Option(
         0.0, "Noise of muscles (above 20 Hz): its standard deviation in that of --sigma."
     ),
-    "limit": Option(1.0, "Where the amplifier clips, in mV."),
+    "limit": Option(
+        1.0,
+        "Where the amplifier clips, in mV; default: the largest value of INPUT, or 1 to simulate.",
+    ),
     "seed": Option(0, "Seed of where a mask is.", of={"mask": (*BLOCKS, "random")}),
 }
 
