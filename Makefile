@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Threads of PyTorch that wait give their core to others soon; the command line sets it for itself.
 export GOMP_SPINCOUNT ?= 2000
 
-.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-photographs measure-ecg measure-music measure-images certify bench-smoke bench bench-speed site report clean
+.PHONY: demo test test-slow test-lowest lint measure measure-exact measure-pictures measure-photographs measure-ecg measure-music measure-images certify bench-smoke bench bench-speed bench-gpu site report clean
 
 demo: .venv/ready
 	$(BIN)/posteria restore --out demo
@@ -82,6 +82,11 @@ bench: .venv/ready
 PEERS := build/peers
 bench-speed: $(PEERS)/ready
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python benchmarks/speed.py
+
+# Seconds of MGDM with a random network of ADM's size on a GPU, in float32 and in the ways of `faster`: under two minutes.
+bench-gpu: .venv/ready
+	$(BIN)/python -m pip install --quiet --editable '.[diffusers]'
+	$(BIN)/python benchmarks/gpu.py
 
 $(PEERS)/ready: pyproject.toml
 	$(PYTHON) -m venv $(PEERS)

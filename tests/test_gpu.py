@@ -10,6 +10,7 @@ from common.guidance_battery import SAMPLERS
 from common.sampler import SMALL, TARGETS, takes
 from posteria.analytic import PPCAMixture
 from posteria.metrics import AgainstExact
+from posteria.priors import faster
 from posteria.problems.pictures import pictures_exact
 from posteria.runs.engine import Method, draw
 from posteria.runs.store import Store
@@ -64,6 +65,26 @@ def test_network() -> None:
     x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.allclose(prior(x.cuda(), 0.5).cpu(), cpu(x, 0.5), atol=1e-3)
+
+
+def test_a_network_as_graphs_in_half_precision() -> None:
+    # Catches: a derivative of memory that another evaluation has overwritten, and inputs of the first call used again.
+    prior = po.load_prior("digits", device="cuda")
+    x, v = torch.randn(
+        2, 3, 1, 28, 28, generator=torch.Generator("cuda").manual_seed(0), device="cuda"
+    )
+    for quick, within in (
+        (faster(prior, graphs=True), 1e-4),
+        (faster(prior, autocast=True, channels_last=True, compile=True, graphs=True), 0.03),
+    ):
+        for scale in (1.0, 2.0):
+            (x0, pull), (y0, back) = quick.vjp(scale * x, 0.5), prior.vjp(scale * x, 0.5)
+            quick.vjp(3 * x, 0.3)[1](v)
+            for _ in range(2):
+                assert (pull(v) - back(v)).norm() < within * back(v).norm()
+            assert (x0 - y0).norm() < within * y0.norm()
+            with torch.inference_mode():
+                assert (quick(scale * x, 0.5) - y0).norm() < within * y0.norm()
 
 
 def test_the_mixture_of_digits_and_its_posterior() -> None:

@@ -54,10 +54,10 @@ def _graph(f: Callable[[Tensor], Tensor], x: Tensor, what: object) -> tuple[Tens
         ) from error
 
 
-def _gradient(
+def gradient(
     y: Tensor, x: Tensor, v: Tensor, what: object, *, keep: bool = True, twice: bool = False
 ) -> Tensor:
-    """`J^T v`; not even a zero stands in for a derivative that is not there."""
+    """`J^T v` of `y`, which was made of `x`; not even a zero stands in for a derivative that is not there."""
     if not y.requires_grad:
         raise NoDerivativeError(what)
     (g,) = torch.autograd.grad(
@@ -88,7 +88,7 @@ def vjp(
 
     def pullback(v: Tensor) -> Tensor:
         with outside_inference():
-            return _gradient(y, x, v, what, keep=keep)
+            return gradient(y, x, v, what, keep=keep)
 
     return y.detach(), pullback
 
@@ -104,7 +104,7 @@ def jvp(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, what: object = "Thi
         x, y = _graph(f, x, what)
         # Of `u`, J^T u is a linear function whose derivative along v is what is wanted.
         u = torch.zeros_like(y, requires_grad=True)
-        g = _gradient(y, x, u, what, twice=True)
+        g = gradient(y, x, u, what, twice=True)
         if not g.requires_grad:
             # A piecewise constant map, such as rounding: its derivative is there, and is 0.
             return torch.zeros_like(y)

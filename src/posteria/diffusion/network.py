@@ -350,7 +350,7 @@ class Network(Conditional):
                 f"The network failed when it was called with {given} in this order ({reason.splitlines()[0]}). "
                 f"Give Network a function with these arguments that calls it. {TRY}"
             ) from error
-        return _tensor_of(output).to(arguments[0].device)
+        return tensor_of(output).to(arguments[0].device)
 
 
 WHAT = "This network"
@@ -371,7 +371,7 @@ def _combined(a: Level, x: Tensor, b: Level, y: Tensor) -> Tensor:
     return _by(a, x) + _by(b, y)
 
 
-def _tensor_of(output: Any) -> Tensor:
+def tensor_of(output: Any) -> Tensor:
     """The tensor in what a network returns.
 
     Raises:

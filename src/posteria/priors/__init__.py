@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..latent import Decoder as Decoder, Latent as Latent
     from .adapters import from_denoiser as from_denoiser
     from .classifier import CLASSIFIERS as CLASSIFIERS, load_classifier as load_classifier
+    from .fast import faster as faster
     from .load import card_of as card_of, load_prior as load_prior, prior_sha256 as prior_sha256
     from .pipeline.draw import decode as decode, sample_pipeline as sample_pipeline
     from .pipeline.given import Given as Given
@@ -26,6 +27,7 @@ else:
             "..latent": "Decoder Latent",
             ".adapters": "from_denoiser",
             ".classifier": "CLASSIFIERS load_classifier",
+            ".fast": "faster",
             ".load": "card_of load_prior prior_sha256",
             ".pipeline.draw": "decode sample_pipeline",
             ".pipeline.given": "Given",

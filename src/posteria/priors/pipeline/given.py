@@ -1,6 +1,6 @@
 """Networks that are given what their pipeline would make of a text, a time of day, or anything else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ class GivenPrior(Members):
         self.network, self.space = network, space
         self._reading, self.null = reading, null
         self.known: dict[Condition, Denoiser] = {}
+        self.wrap: Callable[[nn.Module], nn.Module] = lambda module: module
 
     @override
     def given(self, condition: Condition) -> Denoiser:
@@ -67,7 +68,7 @@ class GivenPrior(Members):
             )
         if condition not in self.known:
             module = _Call(self.network, condition.arguments)
-            self.known[condition] = Network(module, self.space, self._reading)
+            self.known[condition] = Network(self.wrap(module), self.space, self._reading)
         return self.known[condition]
 
     @override

@@ -1,5 +1,6 @@
 """Networks that are given texts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,7 @@ class TextPrior(Members):
         self._reading = reading
         self.null = null
         self.known: dict[Condition | None, Denoiser] = {}
+        self.wrap: Callable[[nn.Module], nn.Module] = lambda module: module
 
     @override
     def given(self, condition: Condition) -> Denoiser:
@@ -72,7 +74,7 @@ class TextPrior(Members):
         if condition not in self.known:
             seen = condition if isinstance(condition, Embeddings) else self._encode(condition)
             module = _Texts(self._parts.network, seen, self._time_ids())
-            self.known[condition] = Network(module, self.space, self._reading)
+            self.known[condition] = Network(self.wrap(module), self.space, self._reading)
         return self.known[condition]
 
     def _encode(self, prompt: Prompt | None) -> Embeddings:
