@@ -101,9 +101,31 @@ def test_populations_that_disagree_are_said_to() -> None:
     x[20:] += 3
     target = linear_posterior(gaussian(4))
     found = diagnose(x, range(40), target, particles=20, ess=[9, 8], ancestors=[12, 1])
-    (sentence,) = found.warnings()
+    sentence, *_ = found.warnings()
     assert "populations disagree" in sentence
     assert ["effective size", "at least 8 of 20 particles"] in found.rows()
+
+
+def test_a_residual_is_worth_a_sentence_where_noise_does_not_explain_it() -> None:
+    # Catches: a sentence on every run, one for a few measurements that are far by chance, a measurement that the prior
+    # excludes called a matter of steps alone.
+    said = {
+        0.3: "nearer to",
+        1.0: "",
+        1.29: "",
+        2.0: "farther from",
+        12.0: "the prior excludes it",
+    }
+    operator, y = po.operators.Inpainting(torch.ones(100) > 0, (100,)), torch.zeros(100, dtype=F64)
+    for off, words in said.items():
+        target = po.Posterior(gaussian(100), po.GaussianLikelihood(operator, 0.1), y)
+        found = diagnose(torch.full((2, 100), 0.1 * off, dtype=F64), range(2), target)
+        assert found.residual == pytest.approx(off)
+        assert [words in sentence for sentence in found.warnings()] == [True] * bool(words)
+        assert all(f"residual {off:.3f} sigma" in sentence for sentence in found.warnings())
+    one = po.GaussianLikelihood(po.operators.Inpainting(torch.arange(4) < 1, (4,)), 0.1)
+    target = po.Posterior(gaussian(4), one, torch.zeros(1, dtype=F64))
+    assert not diagnose(torch.full((1, 4), 0.2, dtype=F64), [0], target).warnings()
 
 
 def test_what_is_not_finite_is_counted_and_left_out() -> None:

@@ -18,6 +18,8 @@ PROJECTIONS, SEED = 16, 1903
 FEWEST, UNLIKELY = 4, 3.4
 # The standard normal quantile of an interval of 95 %.
 WIDE = 1.96
+# Residuals, in units of the noise, beyond which a sentence says so, and beyond which a measurement is excluded.
+NEAR, FAR, EXCLUDED = 0.7, 1.3, 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +63,36 @@ class Diagnostics:
 
     def warnings(self) -> list[str]:
         """What is suspicious, in sentences."""
-        if self.rhat is None or self.rhat <= (self.rhat_expected or 0):
+        found = []
+        if self.rhat is not None and self.rhat > (self.rhat_expected or 0):
+            found.append(
+                f"Independent populations disagree (split R-hat {self.rhat:.3f}): take more particles or steps."
+            )
+        return found + self._misfit()
+
+    def _misfit(self) -> list[str]:
+        """Whether samples fit the measurement as its noise allows, in a sentence if not."""
+        if self.residual is None or self.expected is None:
             return []
+        # Few measurements have residuals far from 1 by chance.
+        low, high = min(NEAR, self.expected[0]), max(FAR, self.expected[1])
+        stated = f"(residual {self.residual:.3f} sigma)"
+        if self.residual > max(EXCLUDED, high):
+            return [
+                f"No sample explains the measurement {stated}: the prior excludes it, or the sampler is far from done. "
+                "Look at the units of the measurement, the operator and the noise level, or try another sampler or "
+                "more steps."
+            ]
+        if low <= self.residual <= high:
+            return []
+        side, fault = (
+            ("nearer to", "fit its noise")
+            if self.residual < low
+            else ("farther from", "do not explain it")
+        )
         return [
-            f"Independent populations disagree (split R-hat {self.rhat:.3f}): take more particles or steps."
+            f"The samples are {side} the measurement than its noise allows {stated}: they {fault}. Try another "
+            "sampler, more steps, the noise level that it really has, or a prior that knows such signals."
         ]
 
     def about_residual(self) -> str:

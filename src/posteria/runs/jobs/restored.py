@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 from typing_extensions import override
 
 from ...core.meter import Cost
@@ -113,21 +112,4 @@ class Restored(Results):
 
     @override
     def warnings(self) -> list[str]:
-        known = [value for value in self.residual if value is not None]
-        middle = float(np.mean(known)) if known else 1.0
-        found = [*super().warnings(), *(self.diagnostics.warnings() if self.diagnostics else ())]
-        # Few measurements have residuals far from 1 by chance.
-        expected = (self.diagnostics and self.diagnostics.expected) or (1.0, 1.0)
-        if min(0.7, expected[0]) <= middle <= max(1.3, expected[1]):
-            return found
-        side, fault = (
-            ("farther from", "do not explain it")
-            if middle > 1.3
-            else ("nearer to", "fit its noise")
-        )
-        return [
-            *found,
-            f"The samples are {side} the measurement than its noise allows (residual {middle:.3f} sigma): "
-            f"they {fault}. Try another sampler, more steps, the noise level that it really has, or a prior "
-            "that knows such signals.",
-        ]
+        return [*super().warnings(), *(self.diagnostics.warnings() if self.diagnostics else ())]

@@ -17,7 +17,16 @@ from ...diffusion.schedule import Karras, RangeSchedule, Schedule, levels_of
 from ...likelihood import GaussianLikelihood
 from ...operators.base import LinearOperator
 from ...target import Observed, Posterior
-from .population import ParticleState, PopulationSampler, finish, log_prob, paired, select, take
+from .population import (
+    ParticleState,
+    PopulationSampler,
+    explained,
+    finish,
+    log_prob,
+    paired,
+    select,
+    take,
+)
 from .resolution import measure
 from .twist import (
     Dense,
@@ -87,7 +96,8 @@ class Exact(PopulationSampler[ExactState]):
             Karras or log-linear schedule then end there. 1 for the schedule's own.
 
     Raises:
-        InputError: In the first step, if the last level is above the scale of the prior.
+        InputError: In the first step, if the last level is above the scale of the prior; in the last one, if the prior
+            excludes the measurement.
     """
 
     schedule: Schedule = field(
@@ -171,6 +181,8 @@ class Exact(PopulationSampler[ExactState]):
         at = Place(state.x, sigma, sigma_next, signal, measured, state.bias[level])
         value, before = twist.evaluate(target, at, rng), state.x0
         state = replace(state, x0=value.x0, log_weight=state.log_weight + value.log_value)
+        # Nothing comes of particles that a measurement far outside of the prior has driven beyond all numbers.
+        explained(torch.where(state.log_weight.isnan(), math.inf, 0.0), 1, self)
         state, ancestors = select(state, rng, self.threshold if sigma_next else ALWAYS)
         value, at = value.of(ancestors), at._replace(x=state.x)
         last = None if sigma_next else twist.draw(target, value, at, rng)
@@ -184,7 +196,12 @@ class Exact(PopulationSampler[ExactState]):
         else:
             state = _ended(target, state, value, at, rng)
         state = replace(state, sigma=sigma, count=level + 1)
-        return state if sigma_next else finish(state, rng)
+        if sigma_next:
+            return state
+        if isinstance(target.likelihood, GaussianLikelihood):
+            off = target.likelihood.misfit(target.y, state.x)
+            explained(off.square().mean(-1).sqrt(), off.shape[-1], self)
+        return finish(state, rng)
 
 
 def _moved(

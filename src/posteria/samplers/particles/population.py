@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
+from ...core.errors import InputError, require
 from ...core.rng import Rng
 from ...core.space import Space
 from ...core.state import State
@@ -19,6 +19,7 @@ from ...diffusion.denoiser import Denoiser
 from ...likelihood import Likelihood
 from ...target import Observed, Posterior
 from ..base import Sampler
+from ..diagnostics import EXCLUDED
 from ..guided import TiltedSampler
 from ..posterior import PosteriorSampler
 
@@ -196,6 +197,31 @@ class PopulationSampler(ParticleSampler[P], PosteriorSampler[P], Generic[P]):
 @dataclass(frozen=True, kw_only=True)
 class TiltedPopulation(ParticleSampler[P], TiltedSampler[P], Generic[P]):
     """A `ParticleSampler` of a tilted law."""
+
+
+def explained(off: Tensor, size: int, by: object) -> None:
+    """Raise unless some particle of each population is about as near to the measurement as its noise says.
+
+    The residual of an exact draw is that of the truth, whose square is a chi-square variable whatever the prior: it is
+    beyond the bound with a probability below 1e-8, and where samplers are poor some particle is still within it.
+
+    Args:
+        off: Root mean square residual in units of the noise, `[populations, particles]`.
+        size: Numbers that were measured.
+        by: The sampler.
+
+    Raises:
+        InputError: If there is a population without such a particle, or a residual that is not finite.
+    """
+    # The cube root of a chi-square variable is nearly normal (Wilson and Hilferty, 1931); six standard deviations.
+    scale = math.sqrt(2 / (9 * size))
+    most, nearest = max(EXCLUDED, (1 - scale**2 + 6 * scale) ** 1.5), off.amin(-1).max()
+    if not nearest <= most:
+        times = float(nearest.nan_to_num(math.inf, math.inf))
+        raise InputError(
+            f"{type(by).__name__} finds a measurement that the prior excludes: at its noise level every particle is "
+            f"{times:.3g} times as far from it as noise is. Look at the units of y, the operator and the noise level."
+        )
 
 
 def effective_size(log_weight: Tensor) -> Tensor:

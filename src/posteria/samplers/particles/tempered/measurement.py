@@ -108,6 +108,12 @@ class Tempering(NamedTuple):
         energy = square @ (1 / variance).mT + 2 * cross @ (tau.sqrt() * noise / variance).mT
         return -(energy[..., 0] + known.sum(-1)) / 2
 
+    def off(self, log_prob: Tensor, tau: Tensor) -> Tensor:
+        """Root mean square residual in units of the noise, `[populations, particles]`, of a log-density as above."""
+        variance = self.std**2 + tau[:, None] * self.s**2
+        energy = -2 * log_prob - (2 * math.pi * variance).log().sum(-1, keepdim=True)
+        return (energy.clamp(min=0) / len(self.s)).sqrt()
+
     def length(self, noise: Tensor, tau: Tensor) -> Tensor:
         """Lengths of steps along a way of tau, were particles as far from y as its noise, `[populations, points - 1]`.
 

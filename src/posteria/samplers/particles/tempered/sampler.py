@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ....core.errors import CapabilityError, InputError, require
+from ....core.errors import CapabilityError, require
 from ....core.rng import Rng
 from ....core.state import State
 from ....diffusion.kernel import bridge
@@ -20,7 +20,7 @@ from ....linear_gaussian import LARGEST_DENSE, decomposed, linear, several
 from ....operators.base import SVDOperator
 from ....target import Posterior
 from ..filtering import log_normal
-from ..population import PopulationSampler, finish, select
+from ..population import PopulationSampler, explained, finish, select
 from .measurement import TemperedState, Tempering
 from .reflection import descend, ladder, over, reach
 
@@ -81,7 +81,8 @@ class Tempered(PopulationSampler[TemperedState]):
         reach: Highest level of reflections, in data units; by default it is measured.
 
     Raises:
-        InputError: In the first step, if the schedule begins too low for the prior.
+        InputError: In the first step, if the schedule begins too low for the prior; at the level where it is known, if
+            the prior excludes the measurement.
         CapabilityError: If the operator is nonlinear, or has no decomposition and is too large for one.
     """
 
@@ -200,6 +201,8 @@ class Tempered(PopulationSampler[TemperedState]):
         kept = [torch.cat(each, 1) for each in zip(*moved, strict=True)]
         state = replace(state, x=kept[-1], x0=kept[-1], sigma=sigma, count=state.count + 1)
         if sigma_next == 0:
+            last = problem.log_prob(problem.gaps(state.x), state.noise, state.tau)
+            explained(problem.off(last, state.tau), len(problem.s), self)
             return finish(state, rng)
         steps = self.schedule.steps
         left = steps - max(1, round(self.rest * steps)) - state.count + 1
@@ -261,11 +264,7 @@ class Tempered(PopulationSampler[TemperedState]):
         finite = torch.where(begun, before, problem.floor * math.exp(HALVED))
         level, floor, least = finite + problem.floor, problem.floor, state.ess
         base = problem.log_prob(gaps, state.noise, finite) * begun[:, None]
-        if not base.isfinite().all():
-            raise InputError(
-                f"{type(self).__name__} gives every particle the weight 0: the measurement is outside of what the "
-                "prior and the noise allow. Look at the units of y, the operator and the noise level."
-            )
+        explained(problem.off(base, finite) * begun[:, None], len(problem.s), self)
         old = state.log_weight.softmax(-1)
 
         def effective(tau: Tensor) -> Tensor:
