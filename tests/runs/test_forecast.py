@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import posteria as po
+from common.stems import song, white
 from posteria.core.space import few
 from posteria.priors.local import BiasFree, LocalUNet, Windowed, windows
 from posteria.runs.jobs import forecast
@@ -93,3 +95,28 @@ def test_groups_of_samples_are_small() -> None:
     x = torch.arange(10.0)[:, None].expand(10, 2**20)
     assert [len(part) for part in few(x)] == [4, 4, 2]
     assert torch.equal(torch.cat(few(x[:, :1])), x[:, :1])
+
+
+def test_a_small_recording_whose_solves_are_slow_is_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a long room whose conjugate gradients take a quarter of an hour a sample, without a word.
+    prior = str(white(tmp_path / "white"))
+    song(tmp_path / "song.wav")
+    room = np.random.default_rng(0).standard_normal(5000) * np.exp(-np.arange(5000) / 200)
+    np.save(tmp_path / "room.npy", room)
+
+    def told(task: str, **options: str) -> str | None:
+        path = str(tmp_path / "song.wav")
+        request = Restore(
+            input=path, task=task, prior=prior, sampler="daps", samples=2, steps=5, options=options
+        )
+        return prepare(request).forecast()
+
+    kernel = str(tmp_path / "room.npy")
+    assert told("reverb", kernel=kernel) is None
+    monkeypatch.setattr(forecast, "LONG", 1e-3)
+    assert "2 samples of 500 steps, 5 evaluations each: about" in str(
+        told("reverb", kernel=kernel)
+    )
+    assert told("separate") is None

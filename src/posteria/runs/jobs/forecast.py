@@ -14,6 +14,7 @@ from ...core.linalg import vjp
 from ...core.meter import Meter, memory_of
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.scale import prior_scale
+from ...operators import LinearOperator
 from ...priors.local.windows import KEPT, Windowed
 from ...target import Posterior, Tilted, metered
 from ..engine import Method
@@ -25,6 +26,8 @@ from ..results import duration, plural
 STATES, COPIES, PROGRAM = 8, 3, 350
 # What is up to this size, in numbers, is drawn without a word.
 SMALL = 2**19
+# Seconds of solves with an operator from which on a small one is spoken of too.
+LONG = 60.0
 
 
 def forecast_of(method: Method, request: Request) -> str | None:
@@ -35,7 +38,7 @@ def forecast_of(method: Method, request: Request) -> str | None:
     """
     target, space = method.target, method.target.space
     windowed = _windowed(target)
-    if windowed is None or space.size < SMALL:
+    if windowed is None or (space.size < SMALL and not _slow(target)):
         return None
     try:
         evaluations = method.sampler.evaluations(target)
@@ -61,6 +64,8 @@ def forecast_of(method: Method, request: Request) -> str | None:
     pulls = share * (timed(True) - forward) if cost.backward else 0.0
     each = share * forward
     seconds = (cost.forward * each + cost.backward * pulls + beside) * len(method.seeds)
+    if space.size < SMALL and beside * len(method.seeds) < LONG:
+        return None
     pull = cost.backward > 0
     at_once = min(request.chunk or request.batch, len(method.seeds))
     numbers = space.size * (STATES * at_once + COPIES * len(method.seeds))
@@ -111,6 +116,12 @@ def _beside(method: Method) -> tuple[float, Meter]:
     times, spent = len(moves) / len(places), meter - before
     shares = {name: getattr(spent, name) * times for name in ("forward", "backward")}
     return seconds * times, replace(spent, **shares)
+
+
+def _slow(target: object) -> bool:
+    """Whether solves with the operator are by conjugate gradients, whose number nobody knows before."""
+    operator = target.likelihood.operator if isinstance(target, Posterior) else None
+    return isinstance(operator, LinearOperator) and not operator.exact
 
 
 def _windowed(target: Posterior | Denoiser) -> Windowed | None:
