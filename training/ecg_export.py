@@ -3,20 +3,17 @@
 Writes the average of the weights in half precision, its card with hash, training curve and what it draws, and examples.
 """
 
-import argparse
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 import posteria as po
 from beats import beats, widths
 from ecg import BLOCKS, KERNEL, LEVELS, RECIPE, STRIDES, build
 from ecgs import CROPS, GENERATED, LEADS, RATE, ECGs
+from shipping import command, curve, read_log, write_network, write_page
 
 # What is drawn for the card, of the length of a record.
 DRAWS, LENGTH = 64, 1000
@@ -54,7 +51,7 @@ PAGE = """# ecg
 
 A prior of electrocardiograms of any length at 100 Hz, in mV: the leads {leads}.
 III, aVR, aVL and aVF follow exactly.
-It is EDM's preconditioning around a U-Net of {size:.2f} million numbers that sees {reach:.1f} s far to either side,
+It is EDM's preconditioning around a U-Net of {size:.2f} million numbers that sees {seconds:.1f} s far to either side,
 without attention and without normalisation over time.
 It is no medical device.
 
@@ -79,9 +76,7 @@ heart's dipole turned by 12 degrees, electrodes on the chest moved, gains change
 The levels of noise were shifted twice, as the recipe says.
 Root mean square error in mV of denoising held-out records as training went on, at a noise of so many mV:
 
-| examples | patients | {levels} |
-|---|---|{rules}|
-{rows}
+{curves}
 
 ## What it draws
 
@@ -157,35 +152,25 @@ def nearest(x: Tensor, train: Tensor, own: bool) -> Tensor:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data")
-    parser.add_argument("--run", type=Path, required=True, help="folder that ecg.py wrote")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--how", required=True, help="on what it was trained, for its card")
-    options = parser.parse_args()
+    options = command(__doc__)
     torch.set_num_threads(1)
-    out = options.out
-    out.mkdir(parents=True, exist_ok=True)
-    state = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)["ema"]
-    half = {key: value.half().contiguous() for key, value in state.items()}
-    save_file(half, out / "network.safetensors", metadata={"format": "pt"})
-    sha256 = hashlib.sha256((out / "network.safetensors").read_bytes()).hexdigest()
-    ecgs, net = ECGs(options.data), build()
-    config = {
-        "kind": "unet1d",
-        "channels": len(LEADS),
-        "widths": RECIPE.channels,
-        "blocks": BLOCKS,
-        "patch": RECIPE.patch,
-        "kernel": KERNEL,
-        "strides": STRIDES,
-        "size": [1024],
-        "sigma_data": RECIPE.sigma_data,
-        "mean": round(float(ecgs.train.mean()), 3),
-        "std": round(float(ecgs.train.std()), 3),
-    }
-    (out / "network.json").write_text(json.dumps(config) + "\n")
-    (out / "card.toml").write_text(CARD.format(sha256=sha256))
+    out, ecgs, net = options.out, ECGs(options.data), build()
+    sha256 = write_network(
+        options.run,
+        out,
+        CARD,
+        kind="unet1d",
+        channels=len(LEADS),
+        widths=RECIPE.channels,
+        blocks=BLOCKS,
+        patch=RECIPE.patch,
+        kernel=KERNEL,
+        strides=STRIDES,
+        size=[1024],
+        sigma_data=RECIPE.sigma_data,
+        mean=round(float(ecgs.train.mean()), 3),
+        std=round(float(ecgs.train.std()), 3),
+    )
     # One of each source, of another rhythm each.
     for i, (each, k) in enumerate(((ecgs.real[0], 0), (ecgs.real[0], 20), (ecgs.real[1], 1))):
         (out / "examples").mkdir(exist_ok=True)
@@ -205,36 +190,29 @@ def main() -> None:
         statistics(ecgs.train, ecgs.train, True),
         statistics(test, ecgs.train, False),
     ]
-    log = [json.loads(line) for line in (options.run / "log.jsonl").read_text().splitlines()]
-    shown = [*log[: -1 : max(1, len(log) // 6)], log[-1]]
-    rows = [
-        f"| {row['seen']} | {source} | {' | '.join(f'{value:.4f}' for value in row[source])} |"
-        for row in shown
-        for source in ("LUDB", "Challenge")
-    ]
-    page = PAGE.format(
+    log, levels = read_log(options.run), [str(level) for level in LEVELS]
+    write_page(
+        options,
+        PAGE,
+        RECIPE,
+        net,
+        sha256,
         leads=", ".join(LEADS),
-        size=sum(p.numel() for p in net.parameters()) / 1e6,
-        reach=net.reach / RATE,
+        seconds=net.reach / RATE,
         real=len(ecgs.train),
         generated=len(ecgs.generated),
         share=GENERATED,
         long=CROPS[0][0],
         short=CROPS[1][0],
-        batch=RECIPE.batch,
-        seen=log[-1]["seen"],
-        minutes=round(log[-1]["seconds"] / 60),
-        how=options.how,
-        sha256=sha256,
-        levels=" | ".join(map(str, LEVELS)),
-        rules="---|" * (len(LEVELS) - 1) + "---",
-        rows="\n".join(rows),
+        curves="\n\n".join(
+            f"{each.source}:\n\n{curve(log, 'examples', levels, each.source, digits=4)}"
+            for each in ecgs.real
+        ),
         draws=DRAWS,
         scores="\n".join(
             f"| {key} | {' | '.join(column[key] for column in columns)} |" for key in columns[0]
         ),
     )
-    (out / "README.md").write_text(page)
 
 
 if __name__ == "__main__":

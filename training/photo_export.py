@@ -3,14 +3,11 @@
 Writes the average of the weights in half precision, its card with hash and training curve, and the credits.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 
 from photo import BLOCKS, LEVELS, RECIPE, SIDE, build
 from photographs import photographs
-from shipping import curve, read_log, write_network
+from shipping import command, curve, read_log, write_network, write_page
 
 CARD = """name = "photo"
 reader = "local"
@@ -52,12 +49,7 @@ Mean PSNR in dB of {held} flowers of held-out photographers as training went on
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the .npz files")
-    parser.add_argument("--run", type=Path, required=True, help="folder that photo.py wrote")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--how", required=True, help="on what it was trained, for its card")
-    options = parser.parse_args()
+    options = command(__doc__)
     data, out = photographs(options.data, SIDE), options.out
     # Of the pixels of the flowers, in [-1, 1].
     pixels = torch.cat([picture.flatten()[::97] for picture in data.small]).float() / 127.5 - 1
@@ -75,22 +67,18 @@ def main() -> None:
     flowers = (options.data / "licences" / "flower_photos.LICENSE.txt").read_text()
     scenes = "\n".join(sorted(data.credits))
     (out / "CREDITS.txt").write_text(f"Scenes\n\n{scenes}\n\nFlowers\n\n{flowers}")
-    log, net = read_log(options.run), build()
-    (out / "README.md").write_text(
-        PAGE.format(
-            size=sum(p.numel() for p in net.parameters()) / 1e6,
-            reach=net.reach,
-            small=len(data.small),
-            large=len(data.large),
-            side=SIDE,
-            batch=RECIPE.batch,
-            seen=log[-1]["seen"],
-            minutes=round(log[-1]["seconds"] / 60),
-            how=options.how,
-            sha256=sha256,
-            held=len(data.middle(128)[::8]),
-            curve=curve(log, "crops", [f"noise {level} of 255" for level in LEVELS], "psnr"),
-        )
+    columns = [f"noise {level} of 255" for level in LEVELS]
+    write_page(
+        options,
+        PAGE,
+        RECIPE,
+        build(),
+        sha256,
+        small=len(data.small),
+        large=len(data.large),
+        side=SIDE,
+        held=len(data.middle(128)[::8]),
+        curve=curve(read_log(options.run), "crops", columns, "psnr"),
     )
 
 

@@ -3,12 +3,9 @@
 Writes the average of the weights in half precision, its card with hash and training curve, and excerpts of songs.
 """
 
-import argparse
-from pathlib import Path
-
 import soundfile
 
-from shipping import curve, read_log, write_network
+from shipping import command, curve, read_log, write_network, write_page
 from songs import RATE, STEMS
 from stems import BLOCKS, KERNEL, LENGTH, LEVELS, RECIPE, Songs, build
 
@@ -69,13 +66,8 @@ Separation by it is about 2 dB below a Wiener filter of mean spectra.
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of songs")
-    parser.add_argument("--run", type=Path, required=True, help="folder that stems.py wrote")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--how", required=True, help="on what it was trained, for its card")
-    options = parser.parse_args()
-    songs, net, log = Songs(options.data), build(), read_log(options.run)
+    options = command(__doc__)
+    songs, net = Songs(options.data), build()
     sha256 = write_network(
         options.run,
         options.out,
@@ -95,29 +87,23 @@ def main() -> None:
         song = songs.held_out[k]
         part = song[:, song.shape[1] // 3 :][:, : SECONDS * RATE].T
         soundfile.write(options.out / "examples" / f"{k}-song.flac", part, RATE)
-    curves = "\n\n".join(
-        f"{stem}:\n\n" + curve(
-            [{**row, stem: row["held_out"][stem]} for row in log], "windows", [str(v) for v in LEVELS], stem
-        )
-        for stem in STEMS
-    )  # fmt: skip
-    page = PAGE.format(
-        size=sum(p.numel() for p in net.parameters()) / 1e6,
-        reach=net.reach,
+    log, levels = read_log(options.run), [str(level) for level in LEVELS]
+    write_page(
+        options,
+        PAGE,
+        RECIPE,
+        net,
+        sha256,
         ms=round(1000 * net.reach / RATE),
         songs=len(songs.train),
         hours=sum(song.shape[1] for song in songs.train) / RATE / 3600,
         held=len(songs.held_out),
         length=LENGTH,
-        batch=RECIPE.batch,
-        seen=log[-1]["seen"],
-        minutes=round(log[-1]["seconds"] / 60),
-        how=options.how,
-        sha256=sha256,
-        levels=", ".join(str(v) for v in LEVELS),
-        curves=curves,
+        levels=", ".join(levels),
+        curves="\n\n".join(
+            f"{stem}:\n\n{curve(log, 'windows', levels, 'held_out', stem)}" for stem in STEMS
+        ),
     )
-    (options.out / "README.md").write_text(page)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def _beside(method: Method) -> tuple[float, Meter]:
 
 def _slow(target: object) -> bool:
     """Whether solves with the operator are by conjugate gradients, whose number nobody knows before."""
-    operator = target.likelihood.operator if isinstance(target, Posterior) else None
+    operator = getattr(getattr(target, "likelihood", None), "operator", None)
     return isinstance(operator, LinearOperator) and not operator.exact
 
 
