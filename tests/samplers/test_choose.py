@@ -1,6 +1,7 @@
 """What a sampler costs, how many steps a budget buys, and which sampler a target gets."""
 
 import dataclasses
+import statistics
 from functools import cache
 from typing import Any
 
@@ -281,8 +282,9 @@ def test_the_advice_is_near_the_best_of_every_target() -> None:
     held_in, held_out = (advice.verdicts(held_out=part) for part in (False, True))
     assert len(held_in) > 80 and len(held_out) > 30
     assert max(verdict.over for verdict in held_in if verdict.budget != "50") <= 1.5
-    # At 50 evaluations a white Gaussian and a mixture look alike, and no sampler is near on both.
-    assert max(verdict.over for verdict in held_in) <= 2
+    # At 50 evaluations curves that saturate and squares look alike, and no sampler is nearer than 1.58 on both.
+    assert max(verdict.over for verdict in held_in) <= 1.6
+    assert statistics.geometric_mean(verdict.over for verdict in held_in) < 1.05
     assert max(verdict.over for verdict in held_out) <= 2
     # Cumulative sums, on which the advice once had 22 times the variance.
     sums = [verdict for verdict in held_in if "sums-32" in verdict.row.name]
@@ -310,12 +312,27 @@ def test_what_is_known_of_a_target() -> None:
     assert known == {
         "kind": "linear",
         "dimension": 4,
+        "affine": 1.0,
         "measurements": 3,
         "seen": 0.5,
         "top": pytest.approx(4 * scale),
         "spread": pytest.approx(2.0),
     }
-    assert features(po.Posterior(prior, NOISY, normal(1))) == {"kind": "other", "dimension": 4}
+    assert features(po.Posterior(prior, NOISY, normal(1))) == {
+        "kind": "other",
+        "dimension": 4,
+        "affine": 1.0,
+    }
+
+
+def test_what_is_affine_is_a_gaussian() -> None:
+    # Catches: a mixture taken for a Gaussian at one point of its line, a rounding error of single precision for a bend.
+    for name, cell in advice.cells().items():
+        target = cell.build(seed=0).target
+        assert features(target)["affine"] == isinstance(target.prior, po.Gaussian), name
+    single = po.Gaussian(torch.ones(9), 1e-4 * torch.eye(9))
+    likelihood = po.GaussianLikelihood(po.operators.Identity((9,)), 0.1)
+    assert features(po.Posterior(single, likelihood, torch.zeros(9)))["affine"] == 1
 
 
 def test_which_sampler() -> None:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 
 from ..core.errors import CapabilityError, InputError, expect
+from ..core.rng import Rng
 from ..diffusion.denoiser import Denoiser
-from ..diffusion.scale import prior_draws, prior_scale
+from ..diffusion.scale import STREAM, once, prior_draws, prior_scale
 from ..diffusion.schedule import Karras, RangeSchedule
 from ..likelihood import GaussianLikelihood
 from ..linear_gaussian import decomposed
@@ -30,8 +31,15 @@ HIGHEST, LOWEST = 10.0, 0.2
 # What varies by less than this share of the widest direction is taken not to vary.
 CONSTANT = 1e-4
 # How far apart targets are: weights of what is known of them, on a scale on which likeness falls by half or so.
-WEIGHTS = {"dimension": 0.7, "measurements": 1.0, "seen": 2.0, "top": 1.0, "spread": 1.0}
+WEIGHTS = {
+    **{"dimension": 0.7, "measurements": 1.0, "seen": 2.0, "top": 1.0, "spread": 1.0},
+    "affine": 0.5,
+}
+# Those that are compared by their difference, and not by their ratio.
+SHARES = {"seen", "affine"}
 WIDTH = 0.25
+# What leaves a line by less than this share of its length is straight.
+STRAIGHT = 1e-3
 # What counts for a sampler that was not drawn on a target: so many times the nearest one's distance.
 UNKNOWN = 6.0
 # Particles of a population for each sample that is taken of it.
@@ -134,13 +142,17 @@ def features(target: Posterior) -> dict[str, Any]:
     """What is known of a target without drawing from it.
 
     Returns:
-        `kind` (`linear`, `nonlinear`, or `other` where the noise is not Gaussian), `dimension`, and where they are
-        known: `measurements`; of Gaussian noise, `top`, the largest gain of the operator times the prior's standard
-        deviation over the noise level; of a decomposed operator, `seen`, the share of directions in which that
-        is above 1, and `spread`, the ratio of the largest to the smallest of these.
+        `kind` (`linear`, `nonlinear`, or `other` where the noise is not Gaussian), `dimension`, `affine`, which is 1
+        for a Gaussian prior and 0 for others, and where they are known: `measurements`; of Gaussian noise, `top`, the
+        largest gain of the operator times the prior's standard deviation over the noise level; of a decomposed
+        operator, `seen`, the share of directions in which that is above 1, and `spread`, the ratio of the largest to
+        the smallest of these.
     """
     likelihood = target.likelihood
+    # What has a card was fitted to data, and is no Gaussian.
+    affine = target.prior.base.scale is None and _affine(target.prior)
     known: dict[str, Any] = {"kind": "other", "dimension": target.space.size}
+    known["affine"] = float(affine)
     if likelihood.measurement is not None:
         known["measurements"] = likelihood.measurement.size
     if not isinstance(likelihood, GaussianLikelihood):
@@ -157,6 +169,20 @@ def features(target: Posterior) -> dict[str, Any]:
         known |= {"seen": len(seen) / target.space.size, "top": float(gains.max())}
         known["spread"] = float(seen.max() / seen.min()) if len(seen) else 1.0
     return known
+
+
+def _affine(prior: Denoiser) -> bool:
+    """Whether the mean of x_0 given x is affine in x, as for a Gaussian, at three points on a line, once a prior."""
+
+    def measured() -> bool:
+        scale, rng = prior_scale(prior), Rng([0], prior.space.device, stream=STREAM)
+        start, way = rng.normal(prior.space), rng.normal(prior.space)
+        left, middle, right = (
+            prior(scale.mean + scale.std * (start + k * way), scale.std) for k in (-1, 0, 1)
+        )
+        return bool((left + right - 2 * middle).norm() <= STRAIGHT * (right - left).norm())
+
+    return once(prior, "affine", measured)
 
 
 def likeness(known: Mapping[str, Any]) -> list[tuple[float, Row]]:
@@ -176,13 +202,13 @@ def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     for name, weight in WEIGHTS.items():
         if name in one and name in other:
             a, b = one[name], other[name]
-            gap = a - b if name == "seen" else math.log10(a / b)
+            gap = a - b if name in SHARES else math.log10(a / b)
             total += (weight * gap) ** 2
     return total
 
 
 def ranking(like: Sequence[tuple[float, Row]], column: str) -> list[str]:
-    """Samplers by the mean square, over targets by their likeness, of the log of their distance over the least one."""
+    """Samplers by the mean, over targets by their likeness, of the log of their distance over the least one."""
     names = sorted({name for _, row in like for name in row.ratios[column]})
 
     def loss(name: str) -> float:
@@ -190,7 +216,7 @@ def ranking(like: Sequence[tuple[float, Row]], column: str) -> list[str]:
         for weight, row in like:
             best = max(min(row.ratios[column].values(), default=1.0), 1.0)
             ratio = row.ratios[column].get(name, UNKNOWN * best) / best
-            total += weight * math.log(max(ratio, 1.0)) ** 2
+            total += weight * math.log(max(ratio, 1.0))
         return total
 
     return sorted(names, key=loss)
