@@ -10,6 +10,12 @@ import torch
 
 import posteria as po
 from posteria.diffusion import EDM
+from posteria.diffusion.betas import Betas
+from posteria.diffusion.schedule import Schedule
+from posteria.diffusion.solver import SOLVERS
+from posteria.samplers.fitted.gaussian_vi import InnerSteps
+from posteria.samplers.fitted.mgdm import Midpoint, Mix
+from posteria.samplers.splitting.langevin import Langevin
 from posteria.testing import example_posterior
 
 TARGET = example_posterior()
@@ -77,6 +83,35 @@ WRONG: dict[str, Callable[[], object]] = {
         [[1.0], 2.0],  # type: ignore[arg-type]
     ),
     "measurement holds object values": lambda: po.Posterior(TARGET.prior, TARGET.likelihood, None),  # type: ignore[arg-type]
+    "MGDM needs a Schedule; this is an int": lambda: po.MGDM(schedule=20),  # type: ignore[arg-type]
+    "log-density gives one number for each signal": lambda: po.samplers.TDS().sample(
+        po.Posterior(TARGET.prior, po.FunctionLikelihood(lambda y, x: -x.square()), TARGET.y), 1
+    ),
+    "Counts are whole numbers": lambda: po.Posterior(
+        TARGET.prior, po.PoissonLikelihood(TARGET.likelihood.operator, 10.0), TARGET.y.abs() / 7
+    ),
+    "A mean holds finite numbers": lambda: po.Gaussian(torch.full((2,), torch.nan), torch.eye(2)),
+    "A matrix holds finite numbers": lambda: po.operators.Matrix(torch.full((1, 2), torch.nan)),
+    "A kernel holds torch.complex64 values": lambda: po.operators.Blur(
+        torch.ones(3, 3) * 1j, (1, 8, 8)
+    ),
+    "A mask holds 1 where": lambda: po.operators.STFTMask(
+        torch.full(po.operators.STFTMask.cells(16, 8), 0.4), (1, 16), 8
+    ),
+    "A factor is an integer of at least 1; 2.0": lambda: po.operators.SuperResolution(
+        2.0,  # type: ignore[arg-type]
+        (1, 8, 8),
+    ),
+    "quality of a JPEG is 1 to 100; 50.5": lambda: po.operators.JPEG(50.5, (1, 8, 8)),  # type: ignore[arg-type]
+    "takes 1 to 16 bits; 2.5": lambda: po.operators.Quantization(2.5, (1, 8, 8)),  # type: ignore[arg-type]
+    "pad is an integer of at least 0; 1.5": lambda: po.operators.PhaseRetrieval(
+        (1, 8, 8),
+        1.5,  # type: ignore[arg-type]
+    ),
+    "A side of a signal or a measurement is an integer of at least 1; 0": lambda: po.Space((0,)),
+    "noise table holds variances above 0": lambda: po.schedules.LinearBetas(end=1.5),
+    "noise table .* that of GivenBetas": lambda: po.schedules.GivenBetas((float("nan"), 0.2)),
+    "rate of noise grows": lambda: po.schedules.VP(beta_min=30.0),
     "There is no prior ''": lambda: po.load_prior(""),
     "There is no prior 'diffusers:'": lambda: po.load_prior("diffusers:"),
     "no device 'nope'": lambda: po.load_prior("digits", device="nope"),
@@ -125,6 +160,9 @@ def test_samples_that_left_the_prior_behind_are_said_to_have() -> None:
 
 
 KINDS = {
+    **{kind.__name__: kind for kind in (*Betas.__subclasses__(), *Schedule.__subclasses__())},
+    **{kind.__name__: kind for kind in (po.schedules.Karras, InnerSteps, Langevin, Mix, Midpoint)},
+    **SOLVERS,
     **po.samplers.SAMPLERS,
     **po.guidance.RULES,
     **{f"rule {name}": kind for name, kind in po.guidance.LIKELIHOOD_RULES.items()},

@@ -169,6 +169,11 @@ class PoissonLikelihood(Likelihood):
             raise InputError(
                 f"Counts are at least 0; this measurement goes down to {float(y.min()):g}."
             )
+        if (y != y.round()).any():
+            raise InputError(
+                "Counts are whole numbers; this measurement holds others. If it was divided by the peak or by a gain, "
+                "multiply it by that."
+            )
         return y
 
     def _rate(self, x: Tensor) -> Tensor:
@@ -202,10 +207,12 @@ class FunctionLikelihood(Likelihood):
             sample by itself; differentiable in `x` by autograd. A constant may be left out.
         shape: Shape of one measurement, if `y` is to be checked and may differ from sample to
             sample.
+        axes: Number of axes of one signal, which a posterior fills in.
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
     shape: tuple[int, ...] | None = None
+    axes: int | None = None
 
     @property
     @override
@@ -215,7 +222,8 @@ class FunctionLikelihood(Likelihood):
     @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
         value = self.function(y, x)
-        if value.ndim < 1 or value.shape != x.shape[: value.ndim]:
+        batch = value.ndim if self.axes is None else x.ndim - self.axes
+        if value.ndim < 1 or value.shape != x.shape[:batch]:
             raise ShapeError(
                 "A log-density gives one number for each signal (*batch, *event); this one takes "
                 f"{tuple(x.shape)} to {tuple(value.shape)}."

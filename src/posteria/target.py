@@ -15,7 +15,7 @@ from .core.settings import brief
 from .core.space import Space, real
 from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser
 from .latent import decoder_of, measured
-from .likelihood import Likelihood
+from .likelihood import FunctionLikelihood, Likelihood
 
 
 def metered(target: Any, meter: Meter | None = None) -> tuple[Any, Meter]:
@@ -81,7 +81,10 @@ class Posterior:
             )
         y = self.likelihood.check(real(self.y, "The measurement"))
         object.__setattr__(self, "y", y.to(space.device, space.dtype))
-        object.__setattr__(self, "likelihood", self.likelihood.to(space.dtype, space.device))
+        likelihood = self.likelihood.to(space.dtype, space.device)
+        if isinstance(likelihood, FunctionLikelihood):
+            likelihood = replace(likelihood, axes=len(space.shape))
+        object.__setattr__(self, "likelihood", likelihood)
 
     def __repr__(self) -> str:
         return f"Posterior({self.prior!r}, {self.likelihood!r}, y={brief(self.y)})"

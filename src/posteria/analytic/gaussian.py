@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError, expect
 from ..core.linalg import LinearMap, rows_times
-from ..core.space import Space
+from ..core.space import Space, finite
 from ..diffusion.denoiser import Denoiser
 from ..likelihood import GaussianLikelihood, Likelihood
 from ..operators.base import LinearOperator
@@ -103,10 +103,11 @@ class Gaussian(Denoiser):
 
     Raises:
         ShapeError: If they do not fit.
-        InputError: If the covariance is not symmetric positive definite.
+        InputError: If one is not finite, or the covariance not symmetric positive definite.
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        mean, covariance = finite(mean, "A mean"), finite(covariance, "A covariance")
         self.space = Space(tuple(mean.shape), mean.dtype, mean.device)
         d = self.space.size
         if tuple(covariance.shape) != (d, d):

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from ..core.errors import CapabilityError, InputError, ShapeError, expect
 from ..core.linalg import LinearMap, rows_times
-from ..core.space import Space
+from ..core.space import Space, finite
 from ..diffusion.denoiser import Condition, Conditional, Label, Scale
 from ..likelihood import Likelihood
 from .low_rank_posterior import PPCAPosterior
@@ -47,6 +47,7 @@ class PPCAMixture(Conditional):
         noise: Tensor,
         classes: Tensor | None = None,
     ) -> None:
+        means, factors = finite(means, "An array of means"), finite(factors, "A factor")
         self.space = Space(tuple(means.shape[1:]), means.dtype, means.device)
         k, d, r = len(means), self.space.size, variances.shape[-1]
         shapes = [tuple(t.shape) for t in (weights, factors, variances, noise)]

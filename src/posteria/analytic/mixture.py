@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError
 from ..core.linalg import LinearMap, rows_times
-from ..core.space import Space
+from ..core.space import Space, finite, real
 from ..diffusion.denoiser import Denoiser
 from ..likelihood import Likelihood
 from .gaussian import Spectrum, condition, observation, spectrum
@@ -128,6 +128,8 @@ class GaussianMixture(Denoiser):
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+        weights, means = real(weights, "Weights"), finite(means, "An array of means")
+        covariances = finite(covariances, "An array of covariances")
         k = means.shape[0]
         self.space = Space(tuple(means.shape[1:]), means.dtype, means.device)
         d = self.space.size

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -50,6 +51,13 @@ def require(condition: bool, sentence: str) -> None:
     """Raise `InputError` with the sentence unless the condition holds."""
     if not condition:
         raise InputError(sentence)
+
+
+def whole(value: object, what: str, least: int = 1) -> int:
+    """Return an integer of at least `least`; raise `InputError` for anything else."""
+    if isinstance(value, Integral) and int(value) >= least:
+        return int(value)
+    raise InputError(f"{what} is an integer of at least {least}; {value!r} is not.")
 
 
 def expect(thing: object, kind: type[T], *, by: object) -> T:

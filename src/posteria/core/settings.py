@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat
 from torch import Tensor
 from typing_extensions import override
 
-from .errors import InputError, PosteriaError, unknown
+from .errors import InputError, PosteriaError, expect, unknown
 
 # Classes by the names that they had in records that were written before.
 RENAMED = {"Clean": "X0"}
@@ -34,6 +34,13 @@ def _limits(kind: type) -> list[tuple[str, str, bool, bool]]:
         f.name: getattr(f.type, "__args__", (f.type,)) for f in fields(kind) if f.name in ranges
     }
     return [(k, ranges[k], type(None) in t, int in t and float not in t) for k, t in types.items()]
+
+
+@lru_cache(maxsize=256)
+def _parts(kind: type) -> list[tuple[str, type, bool]]:
+    """Of each setting that is an object with settings itself: its name, its class, and whether it may be None."""
+    types = {f.name: getattr(f.type, "__args__", (f.type,)) for f in fields(kind)}
+    return [(k, t[0], type(None) in t) for k, t in types.items() if isinstance(t[0], Settings)]
 
 
 def _within(interval: str) -> tuple[Callable[[float], bool], str]:
@@ -79,6 +86,7 @@ class Settings(abc.ABCMeta):
     Raises:
         KeywordError: For a setting that the class does not have.
         InputError: For a number out of its range, or an unknown switch.
+        CapabilityError: For an object of another kind.
     """
 
     @property
@@ -114,14 +122,19 @@ class Settings(abc.ABCMeta):
         return made
 
     def _check_limits(cls, given: Mapping[str, Any]) -> None:
+        for name, kind, optional in _parts(cls) if is_dataclass(cls) else ():
+            # A sampler may stand for its rule until the object is made.
+            left_out = name not in given or (given[name] is None and optional)
+            if not (left_out or hasattr(given[name], "as_rule")):
+                expect(given[name], kind, by=cls.__name__)
         for name, interval, optional, whole in _limits(cls) if is_dataclass(cls) else ():
             if name not in given or ((value := given[name]) is None and optional):
                 continue
             holds, words = _within(interval)
             number = isinstance(value, Integral if whole else SupportsFloat)
             if not (number and holds(float(value))):
-                kind = "None, or " * optional + "an integer, " * whole
-                raise InputError(f"{name} of {cls.__name__} is {kind}{words}; {value!r} is not.")
+                said = "None, or " * optional + "an integer, " * whole + words
+                raise InputError(f"{name} of {cls.__name__} is {said}; {value!r} is not.")
 
 
 def brief(value: object) -> str:

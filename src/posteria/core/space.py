@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import InputError, ShapeError
+from .errors import InputError, ShapeError, require, whole
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Space:
         device: Where tensors of this space live.
 
     Raises:
-        InputError: For another dtype.
+        InputError: For another dtype, or a side that is no number of entries.
     """
 
     shape: tuple[int, ...]
@@ -30,7 +30,8 @@ class Space:
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
+        sides = tuple(whole(side, "A side of a signal or a measurement") for side in self.shape)
+        object.__setattr__(self, "shape", sides)
         object.__setattr__(self, "device", torch.device(self.device))
         if self.dtype not in {torch.float32, torch.float64}:
             raise InputError(
@@ -154,3 +155,28 @@ def real(value: Any, whose: str) -> Tensor:
     if value.is_complex():
         raise InputError(f"{whose} holds {value.dtype} values; real numbers are needed.")
     return value
+
+
+def finite(value: Any, whose: str) -> Tensor:
+    """A tensor of what a user gives, as `real` does, of finite numbers.
+
+    Raises:
+        InputError: If they are not real and finite.
+    """
+    tensor = real(value, whose)
+    require(bool(tensor.isfinite().all()), f"{whose} holds finite numbers; this one does not.")
+    return tensor
+
+
+def mask_of(value: Any, whose: str) -> Tensor:
+    """A mask that a user gives, True where something is seen.
+
+    Raises:
+        InputError: If it holds anything but 0 and 1.
+    """
+    mask = real(value, whose)
+    require(
+        mask.dtype == torch.bool or bool(((mask == 0) | (mask == 1)).all()),
+        f"{whose} holds 1 where the signal is seen and 0 elsewhere; this one holds other values.",
+    )
+    return mask.bool()

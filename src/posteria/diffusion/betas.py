@@ -4,19 +4,31 @@ import abc
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from ..core.errors import require
 from ..core.linalg import outside_inference
 from ..core.settings import Settings
+
+# The range of the number of training steps.
+SIZE = {"size": "[1, inf)"}
 
 
 @dataclass(frozen=True)
 class Betas(metaclass=Settings):
     """The variances that a DDPM adds at each training step (Ho et al., 2020, arXiv:2006.11239)."""
+
+    def __post_init__(self) -> None:
+        values = self.values()
+        require(
+            len(values) > 0 and bool(((values > 0) & (values <= 1)).all()),
+            f"A noise table holds variances above 0 and at most 1; that of {type(self).__name__} does not.",
+        )
 
     @abc.abstractmethod
     def values(self) -> np.ndarray:
@@ -61,6 +73,7 @@ class LinearBetas(Betas):
     start: float = 1e-4
     end: float = 0.02
     size: int = 1000
+    limits: ClassVar = SIZE
 
     @override
     def values(self) -> np.ndarray:
@@ -74,6 +87,7 @@ class ScaledLinearBetas(Betas):
     start: float = 0.00085
     end: float = 0.012
     size: int = 1000
+    limits: ClassVar = {"start": "(0, 1]", "end": "(0, 1]", **SIZE}
 
     @override
     def values(self) -> np.ndarray:
@@ -87,6 +101,7 @@ class CosineBetas(Betas):
 
     size: int = 1000
     largest: float = 0.999
+    limits: ClassVar = {"largest": "(0, 1]", **SIZE}
 
     @override
     def values(self) -> np.ndarray:
@@ -107,6 +122,7 @@ class KarrasBetas(Betas):
     sigma_max: float = 20.0
     rho: float = 3.0
     size: int = 1000
+    limits: ClassVar = {**dict.fromkeys(("sigma_min", "sigma_max", "rho"), "(0, inf)"), **SIZE}
 
     @override
     def values(self) -> np.ndarray:

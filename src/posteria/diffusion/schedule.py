@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -88,6 +89,7 @@ class Karras(RangeSchedule):
     """Levels on a straight line in `sigma^(1/rho)` (Karras et al., 2022, arXiv:2206.00364), equation 5."""
 
     rho: float = 7.0
+    limits: ClassVar = {"rho": "(0, inf)"}
 
     @override
     def at(self, u: Level) -> Level:
@@ -150,6 +152,14 @@ class VP(Schedule):
     beta_min: float = 0.1
     beta_max: float = 20.0
     start: float = 1e-3
+    limits: ClassVar = {"beta_min": "(0, inf)", "beta_max": "(0, inf)", "start": "(0, 1)"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.beta_min < self.beta_max,
+            f"The rate of noise grows: beta_min={self.beta_min} is not below beta_max={self.beta_max}.",
+        )
 
     @override
     def at(self, u: Level) -> Level:

@@ -4,6 +4,7 @@ import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from typing_extensions import override
@@ -40,6 +41,7 @@ class DDIM(Solver):
     """
 
     eta: float = 0.0
+    limits: ClassVar = {"eta": "[0, 1]"}
 
     @override
     def __call__(
@@ -95,6 +97,7 @@ class DPMpp2M(Solver):
     """
 
     eta: float = 0.0
+    limits: ClassVar = {"eta": "[0, 1]"}
 
     @override
     def __call__(

@@ -36,8 +36,6 @@ class Nested(Rule):
         short = getattr(self.likelihood, "as_rule", None)
         if short is not None:
             object.__setattr__(self, "likelihood", short())
-        expect(self.likelihood, LikelihoodRule, by=self)
-        expect(self.prior, TiltedRule, by=self)
 
     @override
     def check(self, target: Posterior) -> None:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError
 from ..core.linalg import LinearMap
-from ..core.space import Space
+from ..core.space import Space, finite
 from .base import LinearComposed, LinearOperator, SVDOperator, picture_shape, typical
 from .pixel import SuperResolution
 from .separable import Factor, Separable
@@ -91,17 +91,17 @@ def _along(path: Tensor, size: int) -> Tensor:
     return kernel / kernel.sum()
 
 
-def _check_kernel(kernel: Tensor, shape: Sequence[int], operator: str) -> tuple[int, ...]:
-    shape = picture_shape(shape, operator)
+def _checked(
+    kernel: Tensor, shape: Sequence[int], operator: str
+) -> tuple[Tensor, tuple[int, ...]]:
+    kernel, shape = finite(kernel, "A kernel"), picture_shape(shape, operator)
     if kernel.ndim != 2 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
         raise ShapeError(f"A kernel has two odd sides; this one has shape {tuple(kernel.shape)}.")
-    if not kernel.isfinite().all():
-        raise InputError("A kernel holds finite numbers; this one does not.")
     if kernel.shape[0] > shape[-2] or kernel.shape[1] > shape[-1]:
         raise ShapeError(
             f"A kernel of {tuple(kernel.shape)} is larger than a signal of shape {shape}."
         )
-    return shape
+    return kernel, shape
 
 
 class CircularBlur(SVDOperator):
@@ -118,7 +118,7 @@ class CircularBlur(SVDOperator):
     shown = ("kernel_size",)
 
     def __init__(self, kernel: Tensor, shape: Sequence[int]) -> None:
-        shape = _check_kernel(kernel, shape, "CircularBlur")
+        kernel, shape = _checked(kernel, shape, "CircularBlur")
         space = Space(shape, device=kernel.device)
         super().__init__(space, space)
         full = torch.zeros(shape[-2:], dtype=torch.float64, device=kernel.device)
@@ -237,11 +237,11 @@ class Blur(LinearOperator):
 
     def __new__(cls, kernel: Tensor | None = None, *_: object, **__: object) -> Self:
         """A `SeparableBlur` where the kernel allows it; a copy is made without a kernel."""
-        separable = cls is Blur and isinstance(kernel, Tensor) and _rank_one(kernel)
+        separable = cls is Blur and kernel is not None and _rank_one(kernel)
         return super().__new__(SeparableBlur if separable else cls)  # type: ignore[return-value]
 
     def __init__(self, kernel: Tensor, shape: Sequence[int], padding: Padding = "reflect") -> None:
-        shape = _check_kernel(kernel, shape, "Blur")
+        kernel, shape = _checked(kernel, shape, "Blur")
         super().__init__(Space(shape, device=kernel.device), Space(shape, device=kernel.device))
         self.kernel_size = tuple(kernel.shape)
         self.padding = padding
@@ -313,7 +313,8 @@ class SeparableBlur(Separable, Blur):
 
 
 def _rank_one(kernel: Tensor) -> bool:
-    if kernel.ndim != 2 or not kernel.isfinite().all():
+    kernel = finite(kernel, "A kernel")
+    if kernel.ndim != 2:
         return False
     exact = kernel.dtype if kernel.is_floating_point() else torch.float64
     return bool(torch.linalg.matrix_rank(kernel.to(exact)) <= 1)

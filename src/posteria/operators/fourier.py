@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import require
+from ..core.errors import whole
 from ..core.space import Space
 from .base import Operator, picture_shape
 
@@ -32,7 +32,7 @@ class PhaseRetrieval(Operator):
     def __init__(self, shape: Sequence[int], pad: int | None = None) -> None:
         shape = picture_shape(shape, "PhaseRetrieval")
         self.pad = math.ceil(shape[-2] / 4) if pad is None else pad
-        require(self.pad >= 0, f"pad={self.pad} is not a number of zeros to add.")
+        whole(self.pad, "pad", 0)
         padded = (*shape[:-2], shape[-2] + 2 * self.pad, shape[-1] + 2 * self.pad)
         super().__init__(Space(shape), Space(padded))
 

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, ShapeError, require
+from ..core.errors import ShapeError, require
 from ..core.space import Space
 from .base import Operator, picture_shape, shape_last
 from .cells import Cells, Coefficients
@@ -47,8 +48,10 @@ def jpeg_tables(quality: int) -> Tensor:
     Raises:
         InputError: If the quality is not in 1 to 100.
     """
-    if not 1 <= quality <= 100:
-        raise InputError(f"The quality of a JPEG is 1 to 100; {quality} is not.")
+    require(
+        isinstance(quality, Integral) and 1 <= quality <= 100,
+        f"The quality of a JPEG is 1 to 100; {quality} is not.",
+    )
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     tables = torch.tensor((LUMINANCE, CHROMINANCE), dtype=torch.float64)
     return ((tables * scale + 50) / 100).floor().clamp(1, 255)
@@ -208,8 +211,10 @@ class Quantization(Operator):
 
     @shape_last
     def __init__(self, bits: int, shape: Sequence[int]) -> None:
-        if not 1 <= bits <= 16:
-            raise InputError(f"Quantisation takes 1 to 16 bits; {bits} were given.")
+        require(
+            isinstance(bits, Integral) and 1 <= bits <= 16,
+            f"Quantisation takes 1 to 16 bits; {bits} were given.",
+        )
         space = Space(tuple(shape))
         super().__init__(space, space)
         self.bits = bits

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, ShapeError
+from ..core.errors import InputError, ShapeError, whole
 from ..core.linalg import rows_times
-from ..core.space import Space
+from ..core.space import Space, finite, mask_of
 from .base import LinearOperator, SVDOperator, picture_shape, shape_last
 from .separable import Separable
 from .tight import after_tight
@@ -34,6 +34,7 @@ class Matrix(SVDOperator):
     """
 
     def __init__(self, matrix: Tensor, shape: Sequence[int] | None = None) -> None:
+        matrix = finite(matrix, "A matrix")
         if matrix.ndim != 2:
             raise ShapeError(f"A matrix has shape (m, n); this one has {tuple(matrix.shape)}.")
         m, n = matrix.shape
@@ -97,16 +98,13 @@ class Inpainting(SVDOperator):
     selects = True
 
     def __init__(self, mask: Tensor, shape: Sequence[int] | None = None) -> None:
+        mask = mask_of(mask, "A mask")
         shape = tuple(mask.shape if shape is None else shape)
         if tuple(mask.shape) != shape[len(shape) - mask.ndim :]:
             raise ShapeError(
                 f"The mask has shape {tuple(mask.shape)}; the signal has shape {shape}."
             )
-        if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
-            raise InputError(
-                "A mask holds 1 where the signal is seen and 0 elsewhere; this one holds other values."
-            )
-        seen = mask.bool().expand(shape).reshape(-1)
+        seen = mask.expand(shape).reshape(-1)
         if not seen.any():
             raise InputError("The mask is empty: no entry is seen. Set the seen entries to 1.")
         kept = seen.nonzero().flatten()
@@ -170,7 +168,8 @@ class SuperResolution(Separable):
     @shape_last
     def __init__(self, factor: int, shape: Sequence[int]) -> None:
         shape = picture_shape(shape, "SuperResolution")
-        if factor < 1 or shape[-2] % factor or shape[-1] % factor:
+        factor = whole(factor, "A factor")
+        if shape[-2] % factor or shape[-1] % factor:
             raise ShapeError(
                 f"Blocks of {factor} x {factor} do not tile a signal of shape {shape}."
             )
@@ -246,7 +245,8 @@ class Bicubic(Separable):
 
     def __init__(self, factor: int, shape: Sequence[int]) -> None:
         shape = picture_shape(shape, "Bicubic")
-        if factor < 1 or shape[-2] % factor or shape[-1] % factor:
+        factor = whole(factor, "A factor")
+        if shape[-2] % factor or shape[-1] % factor:
             raise ShapeError(
                 f"A signal of shape {shape} is no multiple of {factor} times a smaller one."
             )
@@ -271,7 +271,7 @@ class ColorMixing(Separable):
     """
 
     def __init__(self, matrix: Tensor, shape: Sequence[int]) -> None:
-        shape = tuple(shape)
+        matrix, shape = finite(matrix, "A matrix"), tuple(shape)
         if matrix.ndim != 2 or not shape or matrix.shape[1] != shape[0]:
             raise ShapeError(
                 f"A matrix of shape {tuple(matrix.shape)} does not mix the channels of shape {shape}."

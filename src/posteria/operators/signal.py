@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, ShapeError, require
+from ..core.errors import ShapeError, require, whole
 from ..core.linalg import LinearMap
-from ..core.space import Space
+from ..core.space import Space, finite, mask_of
 from .base import LinearOperator, SVDOperator, typical
 from .convolution import fast_size
 
@@ -101,12 +101,12 @@ class Convolution(LinearOperator):
     tolerance = 1e-6
 
     def __init__(self, kernel: Tensor, shape: Sequence[int]) -> None:
+        kernel = finite(kernel, "An impulse response")
         if kernel.ndim != 1:
             raise ShapeError(
                 f"An impulse response has one axis; this one has shape {tuple(kernel.shape)}."
             )
-        if not kernel.isfinite().all() or not kernel.any():
-            raise InputError("An impulse response holds finite numbers that are not all 0.")
+        require(bool(kernel.any()), "An impulse response holds numbers that are not all 0.")
         super().__init__(Space(tuple(shape)), Space(tuple(shape)))
         self.taps = len(kernel)
         # What comes later than the signal is long is cut off with all that it answers to.
@@ -155,6 +155,7 @@ class STFTMask(LinearOperator):
     shown = ("window",)
 
     def __init__(self, mask: Tensor, shape: Sequence[int], window: int = 512) -> None:
+        mask, window = mask_of(mask, "A mask"), whole(window, "A window", 4)
         cells, shape = self.cells(shape[-1], window), tuple(shape)
         if tuple(mask.shape) != cells:
             raise ShapeError(
@@ -162,7 +163,7 @@ class STFTMask(LinearOperator):
                 f"{tuple(mask.shape)}."
             )
         require(bool(mask.any()), "The mask is empty: no cell is measured.")
-        self._kept = mask.bool().flatten().nonzero().flatten()
+        self._kept = mask.flatten().nonzero().flatten()
         self.window = window
         self._hann = torch.hann_window(window, dtype=torch.float64)
         super().__init__(Space(shape), Space((*shape[:-1], 2 * len(self._kept))))

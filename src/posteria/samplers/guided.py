@@ -69,8 +69,6 @@ class Guided(Sampler[GuidedState]):
         short = getattr(self.rule, "as_rule", None)
         if short is not None:
             object.__setattr__(self, "rule", short())
-        expect(self.rule, Rule, by=self)
-        expect(self.solver, Solver, by=self)
 
     @override
     def check(self, target: Any, seeds: Sequence[int]) -> Space:

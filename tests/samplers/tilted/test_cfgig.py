@@ -343,7 +343,7 @@ def test_what_it_refuses() -> None:
         ({"sigma_star": 0.002}, "sigma_star is above the lowest level"),
         ({"sigma_star": 81.0}, r"at most its highest, 80; sigma_star=81\."),
         ({"rounds": -1}, "rounds of CFGiG is an integer, at least 0"),
-        ({"initial": 0}, "initial=0"),
+        ({"initial": 0}, "initial of CFGiG is None, or an integer, at least 1"),
         ({"initial": 29}, "2 rounds and initial=29 need 33 steps; the schedule has 32"),
         ({"initial": 40}, "A round has at least 2 levels"),
         ({"initial_weight": -1.0}, "initial_weight"),

@@ -1,8 +1,7 @@
 """Classifier-free guidance within an interval of noise levels."""
 
-import math
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -31,11 +30,12 @@ class Interval(Pointwise):
 
     low: float = 0.19
     high: float = 1.61
+    limits: ClassVar = {"low": "[0, inf)", "high": "(0, inf)"}
 
     def __post_init__(self) -> None:
         require(
-            0 <= self.low < self.high < math.inf,
-            f"An interval needs 0 <= low < high < inf; low={self.low} and high={self.high}.",
+            self.low < self.high,
+            f"An interval needs low < high; low={self.low} and high={self.high}.",
         )
 
     @classmethod

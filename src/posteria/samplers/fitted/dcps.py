@@ -67,6 +67,7 @@ class DCPS(PosteriorSampler[ScaledState]):
     needs: ClassVar[str] = "linear operator, Gaussian noise"
     state_type: ClassVar[type[State]] = ScaledState
     limits: ClassVar = {
+        "blocks": "[1, inf)",
         "langevin": "[0, inf)",
         "inner": "[0, inf)",
         "gamma": "(0, inf)",
@@ -76,7 +77,7 @@ class DCPS(PosteriorSampler[ScaledState]):
 
     def __post_init__(self) -> None:
         require(
-            1 <= self.blocks <= self.schedule.steps,
+            self.blocks <= self.schedule.steps,
             f"blocks is from 1 to the number of steps; {self.blocks} is not.",
         )
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...core.level import Level, tensor
 from ...core.rng import Rng
+from ...core.settings import Settings
 from ...target import Posterior
 
 
@@ -24,7 +25,7 @@ class Normal(NamedTuple):
 
 
 @dataclass(frozen=True)
-class InnerSteps:
+class InnerSteps(metaclass=Settings):
     """How many optimiser steps each level gets. The first rule that applies wins, from top to bottom.
 
     The index of a level counts from the clean end, 0 for the level 0.
@@ -40,6 +41,7 @@ class InnerSteps:
     last: tuple[int, int] | None = None
     first: tuple[int, int] | None = None
     every: tuple[int, int, int] | None = None
+    limits: ClassVar = {"default": "[0, inf)"}
 
     def __call__(self, index: int, highest: int) -> int:
         """The steps of a level, where the noisiest has the index `highest`."""

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from ...core.level import Level, at_least, like, root, spread, spreads
 from ...core.rng import Rng
+from ...core.settings import Settings
 from ...core.space import Space
 from ...core.state import State
 from ...diffusion.betas import KarrasBetas, ScaledLinearBetas
@@ -21,7 +22,7 @@ from .gaussian_vi import InnerSteps, Normal, fit, through
 
 
 @dataclass(frozen=True)
-class IndexLaw(abc.ABC):
+class IndexLaw(metaclass=Settings):
     """The law of the time at which the likelihood is evaluated, given the time two levels on."""
 
     @abc.abstractmethod
@@ -49,6 +50,7 @@ class Midpoint(IndexLaw):
     """A fraction of the time of the level after the next."""
 
     alpha: float = 0.5
+    limits: ClassVar = {"alpha": "(0, 1]"}
 
     @override
     def draw(self, upper: float, progress: float, rng: Rng) -> Level:
@@ -64,6 +66,7 @@ class Uniform(IndexLaw):
     """
 
     lowest: float = 10 / 999
+    limits: ClassVar = {"lowest": "[0, 1]"}
 
     @override
     def draw(self, upper: float, progress: float, rng: Rng) -> Level:
@@ -72,7 +75,7 @@ class Uniform(IndexLaw):
 
 
 @dataclass(frozen=True)
-class Mix(IndexLaw):
+class Mix(Uniform):
     """`Uniform` over the first levels, then `Deterministic`.
 
     Args:
@@ -80,14 +83,12 @@ class Mix(IndexLaw):
         share: The share of the levels that are uniform.
     """
 
-    lowest: float = 10 / 999
     share: float = 0.7
+    limits: ClassVar = {"share": "[0, 1]"}
 
     @override
     def draw(self, upper: float, progress: float, rng: Rng) -> Level:
-        if progress < self.share:
-            return Uniform(self.lowest).draw(upper, progress, rng)
-        return upper
+        return super().draw(upper, progress, rng) if progress < self.share else upper
 
 
 @dataclass(frozen=True, kw_only=True)

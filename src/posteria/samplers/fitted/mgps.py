@@ -55,7 +55,13 @@ class MGPS(PosteriorSampler[State]):
     eta: float = 1.0
     as_published: tuple[str, ...] = ()
     switches: ClassVar = {"units": ("relative", False)}
-    limits: ClassVar = {"alpha": "(0, 1]", "lr": "(0, inf)", "eta": "[0, 1]"}
+    limits: ClassVar = {
+        "alpha": "(0, 1]",
+        "lr": "(0, inf)",
+        "warm": "[0, 1]",
+        "full_below": "[0, 1]",
+        "eta": "[0, 1]",
+    }
 
     @classmethod
     def presets(cls) -> dict[str, "MGPS"]:

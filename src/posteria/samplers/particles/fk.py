@@ -157,7 +157,6 @@ class FK(PopulationSampler[FKState]):
     limits: ClassVar = {"every": "[1, inf)"}
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         first, last = self.window
         require(
             0 <= first <= last <= 1,

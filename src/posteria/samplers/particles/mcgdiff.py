@@ -68,7 +68,6 @@ class MCGDiff(PopulationSampler[ConditionedState]):
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.kappa > 0 or "terminal" not in self.as_published,
             f"Terminal weights need a kappa above 0; kappa={self.kappa}.",

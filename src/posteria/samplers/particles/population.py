@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import InputError, require
+from ...core.errors import InputError
 from ...core.rng import Rng
 from ...core.space import Space
 from ...core.state import State
@@ -92,21 +92,11 @@ class ParticleSampler(Sampler[P], Generic[P]):
         particles: Size of a population.
         threshold: A population is resampled when its effective size is below this share; 0 is never.
 
-    Attributes:
-        fewest: The smallest population that makes sense.
     """
 
     particles: int = 512
     threshold: float = 0.5
-    fewest: ClassVar[int] = 2
-    limits: ClassVar = {"threshold": "[0, 1]"}
-
-    def __post_init__(self) -> None:
-        least = self.fewest
-        require(
-            self.particles >= least,
-            f"A population has at least {least} particles; particles={self.particles}.",
-        )
+    limits: ClassVar = {"particles": "[2, inf)", "threshold": "[0, 1]"}
 
     def assign(self, target: Any, seeds: Sequence[int]) -> Assignment:
         """The populations that `seeds` ask for."""

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ...core.errors import require
 from ...core.rng import Rng
+from ...core.settings import Settings
 from ...core.space import Space
 from ...likelihood import GaussianLikelihood, Likelihood
 from ...linear_gaussian import Linear, posterior_draw
@@ -19,7 +21,7 @@ POWER_ITERATIONS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Langevin:
+class Langevin(metaclass=Settings):
     """Unadjusted Langevin steps on a Gaussian times a likelihood; no evaluation of the prior.
 
     Args:
@@ -34,13 +36,12 @@ class Langevin:
     steps: int = 20
     lr: float = 0.5
     adaptive: bool = True
+    limits: ClassVar = {"steps": "[1, inf)", "lr": "(0, inf)"}
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, f"Langevin makes at least 1 step; steps={self.steps}.")
-        top = 1.0 if self.adaptive else math.inf
         require(
-            0 < self.lr < math.inf and self.lr <= top,
-            f"Langevin needs a step size above 0, and at most 1 if it is adaptive; lr={self.lr}.",
+            self.lr <= 1 or not self.adaptive,
+            f"The step size of adaptive Langevin steps is at most 1; lr={self.lr}.",
         )
 
     def draw(

@@ -51,7 +51,12 @@ class CFGiG(TiltedSampler[GuidedState]):
     solver: Solver = field(default_factory=Heun)
     state_type: ClassVar[type[State]] = GuidedState
     needs: ClassVar[str] = "a tilted law; the rule may need more"
-    limits: ClassVar = {"rounds": "[0, inf)", "initial_weight": "[0, inf)"}
+    limits: ClassVar = {
+        "rounds": "[0, inf)",
+        "sigma_star": "(0, inf)",
+        "initial": "[1, inf)",
+        "initial_weight": "[0, inf)",
+    }
 
     def __post_init__(self) -> None:
         low, high = self._range.sigma_min, self._range.sigma_max

@@ -80,8 +80,9 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
     probes: int = 1
     state_type: ClassVar[type[State]] = TiltedState
     needs: ClassVar[str] = "a tilted law; best in few dimensions or with a weight near 1"
-    fewest: ClassVar[int] = 1
     limits: ClassVar = {
+        "particles": "[1, inf)",
+        "sigma_star": "(0, inf)",
         "rounds": "[0, inf)",
         "round_steps": "[2, inf)",
         "dense": "[0, inf)",
@@ -89,7 +90,6 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
     }
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         levels = levels_of(self.schedule)
         require(
             levels[-2] < self.sigma_star <= levels[0],

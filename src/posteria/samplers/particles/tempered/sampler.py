@@ -96,8 +96,8 @@ class Tempered(PopulationSampler[TemperedState]):
     reach: float | None = None
     state_type: ClassVar[type[State]] = TemperedState
     needs: ClassVar[str] = "linear operator with an SVD or of up to 2048 entries, Gaussian noise"
-    fewest: ClassVar[int] = 4
     limits: ClassVar = {
+        "particles": "[4, inf)",
         "threshold": "(0, 1)",
         "points": "[2, inf)",
         "reflections": "[1, inf)",
