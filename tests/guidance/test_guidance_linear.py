@@ -178,7 +178,7 @@ def test_a_rule_comes_back_from_its_repr(name: str) -> None:
     [
         (lambda: Rescale(phi=1.2), "phi of Rescale is from 0 to 1; 1.2 is not."),
         (lambda: Interval(low=2.0, high=1.0), "low=2.0 and high=1.0"),
-        (lambda: Interval(high=math.inf), "high=inf"),
+        (lambda: Interval(high=math.inf), "high of Interval is above 0; inf is not"),
         (lambda: CFGPlusPlus(0.6), r"set by lam.*CFGPlusPlus\(lam=0.6\)"),
         (lambda: CFGPlusPlus(lam=7.5), "lam of CFGPlusPlus is from 0 to 1; 7.5 is not."),
         (lambda: CFGPlusPlus(eta=2.0), "eta of CFGPlusPlus is from 0 to 1; 2.0 is not."),
