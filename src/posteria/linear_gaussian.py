@@ -12,9 +12,9 @@ from .core.rng import Rng
 from .core.space import Space
 from .diffusion.denoiser import Denoiser
 from .likelihood import GaussianLikelihood
-from .operators import Matrix
+from .operators import Identity, Matrix
 from .operators.base import LinearOperator, Operator, SVDOperator
-from .operators.cells import InNoise
+from .operators.cells import Cells, InNoise
 from .target import Observed, Posterior
 
 Op = TypeVar("Op", bound=Operator)
@@ -92,16 +92,28 @@ def gaussian_problem(target: Posterior, by: object) -> GaussianProblem:
 
 
 def cell_problem(target: Posterior, by: object) -> GaussianProblem:
-    """`gaussian_problem`, where a rounded or clipped measurement is the linear one of its cells.
+    """`gaussian_problem`, where a measurement of which a linear map was rounded is the linear one of its cells.
 
-    Rounding has no derivative to follow. A uniform law over a cell is replaced by the Gaussian of its variance, and
-    all are in units of their standard deviations, for which iterative solves are the faster.
+    Rounding has no derivative to follow. A uniform law over a cell is replaced by the Gaussian of its variance.
+    Where each entry was rounded or clipped by itself it is left to the method (`entry_cells`).
     """
     problem = gaussian_problem(target, by)
     cells = problem.operator.rounded(problem.y, problem.std)
-    if cells is None:
+    if cells is None or isinstance(cells.operator, Identity):
         return problem
-    return Narrowed(problem.prior, InNoise(cells, problem.operator), 1.0, cells.centre / cells.std)
+    return of_cells(problem, cells)
+
+
+def entry_cells(problem: GaussianProblem) -> Cells | None:
+    """The cells of entries that were rounded or clipped one by one; None where none were."""
+    cells = problem.operator.rounded(problem.y, problem.std)
+    return None if cells is None or not isinstance(cells.operator, Identity) else cells
+
+
+def of_cells(problem: GaussianProblem, cells: Cells) -> GaussianProblem:
+    """The linear measurement of cells, in units of standard deviations, for which iterative solves are the faster."""
+    operator = InNoise(cells, problem.operator)
+    return Narrowed(problem.prior, operator, 1.0, cells.centre / cells.std)
 
 
 def linear_problem(target: Posterior, by: object) -> LinearProblem:

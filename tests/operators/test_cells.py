@@ -9,7 +9,9 @@ from PIL import Image
 
 import posteria as po
 from helpers import normal
-from posteria.operators import JPEG, Clip, Identity, Quantization
+from posteria.guidance.base import StepInfo
+from posteria.operators import JPEG, Clip, Quantization
+from posteria.operators.cells import truncated
 
 
 @pytest.mark.parametrize("quality", [8, 60])
@@ -63,17 +65,75 @@ def test_the_misfit_of_a_signal_that_may_be_anywhere_in_its_cell_is_1() -> None:
         assert likelihood.misfit(y, x + 0.5).square().mean().sqrt() > 2
 
 
-def test_moment_matching_takes_the_gaussian_of_the_cell() -> None:
-    # Catches: rounding that is differentiated, which leaves the prior alone; a variance of the whole width.
-    prior = po.Gaussian(torch.zeros(6), torch.eye(6))
-    y = torch.tensor([-1.0, -1 / 3, 1 / 3, 1.0, 1 / 3, -1.0]).double()
-    rounded = po.Posterior(prior, po.GaussianLikelihood(Quantization(2, (6,)), 0.05), y)
-    level = (4 / 9 / 12 + 0.05**2) ** 0.5
-    plain = po.Posterior(prior, po.GaussianLikelihood(Identity((6,)), level), y)
-    sampler = po.MMPS().with_steps(5)
-    assert torch.allclose(sampler.sample(rounded, 3), sampler.sample(plain, 3), atol=1e-5)
-    # Catches: calls of a stand-in that are nobody's, so that a run costs nothing.
-    assert 0 < sampler.run(rounded, 3).cost.operator == sampler.run(plain, 3).cost.operator
+def test_truncated_normal_numbers() -> None:
+    # Catches: tails that cancel, a cell below the mean that is not mirrored, a narrow cell, one that is no cell.
+    sides = [
+        (-1.0, 1),
+        (0, 3),
+        (5, 6),
+        (-6, -5.9),
+        (-40, 40),
+        (2, 2.0001),
+        (100, 100.02),
+        (-3, 50),
+    ]
+    low, high = torch.tensor(sides).double().T
+    mean, lost = truncated(low, high)
+    at = low[:, None] + (high - low)[:, None] * (torch.arange(200_000).double() + 0.5) / 200_000
+    law = torch.softmax(-(at**2) / 2, 1)
+    exact = (law * at).sum(1)
+    assert torch.allclose(mean, exact, atol=1e-6)
+    assert torch.allclose(
+        1 - lost, (law * (at - exact[:, None]) ** 2).sum(1), rtol=1e-3, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("sigma", [30.0, 0.7, 0.01])
+@pytest.mark.parametrize("std", [1e-4, 0.2])
+def test_moment_matching_has_the_mean_given_the_cells_of_entries(std: float, sigma: float) -> None:
+    # Catches: a mean that is drawn to the middles of cells, noise that is forgotten, a probe with an entry's own scale.
+    # Independent entries: E[x_0 | x, y] is that of a normal number whose sum with noise is in a cell.
+    variances = torch.tensor([1.0, 0.3, 2.0, 0.1]).double()
+    prior = po.Gaussian(torch.zeros(4).double(), torch.diag(variances))
+    y = torch.tensor([-1.0, -1 / 3, 1 / 3, 1 / 3]).double()
+    target = po.Posterior(prior, po.GaussianLikelihood(Quantization(2, (4,)), std), y)
+    # About the upper sides of the cells.
+    x = y + 1 / 3 + sigma * normal(3, 4, seed=2).double()
+    rule = po.guidance.likelihood.MMPS(iterations=4, tolerance=1e-12)
+    info = StepInfo.of((sigma, 0.0), sigma)
+    found = rule(rule.arrange(target), x, info, {}).x0
+    left = variances * sigma**2 / (variances + sigma**2)
+    mean = x * variances / (variances + sigma**2)
+    grid = mean[..., None] + left.sqrt()[:, None] * torch.linspace(-9, 9, 200_001).double()
+    low, high = ((y + side / 3)[:, None] for side in (-1, 1))
+    tail = torch.special.log_ndtr
+    # From the side that is near, so that no tail is lost in 1.
+    ends = [torch.where(grid < (low + high) / 2, -1, 1) * (z - grid) / std for z in (low, high)]
+    inside = (tail(ends[0]).exp() - tail(ends[1]).exp()).abs()
+    law = inside * torch.exp(-((grid - mean[..., None]) ** 2) / 2 / left[:, None])
+    exact = (law * grid).sum(-1) / law.sum(-1)
+    assert torch.allclose(found, exact, atol=1e-4 * max(1.0, float(exact.abs().max())))
+
+
+def test_moment_matching_draws_from_the_law_of_a_cell() -> None:
+    # Catches: the Gaussian that has the variance of the cell, which leaves the cell and is too sure of its middle;
+    # calls of a stand-in that are nobody's, so that a run costs nothing; a probe that is not counted.
+    prior = po.Gaussian(torch.zeros(8), 0.04 * torch.eye(8))
+    y = torch.full((8,), 1 / 3).double()
+    target = po.Posterior(prior, po.GaussianLikelihood(Quantization(2, (8,)), 1e-3), y)
+    run = po.MMPS(iterations=1).with_steps(60).run(target, 100)
+    drawn = run.x.flatten().double().sort().values
+    levels = (torch.arange(800).double() + 0.5) / 800
+    # Nearly all of the prior is below the cell, so its law falls from its lower side.
+    below = torch.special.ndtr(torch.tensor([0.0, 2 / 3]).double() / 0.2)
+    exact = 0.2 * torch.special.ndtri(below[0] + levels * (below[1] - below[0]))
+    assert (drawn - exact).abs().mean() < 0.022
+    gaussian = 0.04 / (0.04 + 1 / 27) / 3 + torch.special.ndtri(levels) * (1 / (25 + 27)) ** 0.5
+    assert (gaussian - exact).abs().mean() > 0.03
+    assert run.cost.operator > 0 and run.cost.forward == 60 and run.cost.backward == 2 * 60
+
+
+def test_the_cells_of_a_clipping() -> None:
     # Catches: another level that is taken for the end of a picture's range, so that what was clipped counts as seen.
     assert Clip((3,), 2.0, level=0.5).rounded(torch.tensor([0.5, 0.2, -0.5]), 0.01) is None
     clipped = Clip((3,), 2.0).rounded(torch.tensor([0.5, 1.0, -0.99]), 0.01)

@@ -1,5 +1,6 @@
 """What a rounded or clipped measurement says: each entry of a linear map of the signal lies in a cell."""
 
+import math
 from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +39,44 @@ class Cells(NamedTuple):
         """The most probable of what is `N(z, variance)` before it is known in which cell it lies, entry by entry."""
         inside = z.clamp(self.centre - self.width / 2, self.centre + self.width / 2)
         return z + variance / (variance + self.noise**2) * (inside - z)
+
+    def matched(self, mean: Tensor, variance: Tensor) -> "Cells":
+        """Measurements without rounding that say the same, to two moments, of what is `N(mean, variance)` before.
+
+        Of entries that are nowhere near the sides of their cells they say next to nothing: each entry by itself.
+        """
+        mean, variance = mean.double(), variance.double()
+        noisy = variance + self.noise.double() ** 2
+        low, high = (
+            (self.centre + side * self.width / 2 - mean) / noisy.sqrt() for side in (-1, 1)
+        )
+        centre, lost = truncated(low, high)
+        gain = variance / noisy
+        left = variance - gain * variance * lost
+        std2 = left * variance / (variance - left).clamp(min=1e-12 * variance)
+        moved = gain * noisy.sqrt() * centre * (1 + std2 / variance)
+        kept = [each.to(self.centre) for each in (mean + moved, 0 * std2, std2.sqrt())]
+        return Cells(self.operator, *kept)
+
+
+def truncated(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of a standard normal number between two others, and by how much less than 1 its variance is."""
+    turned = low + high < 0
+    low, high = torch.where(turned, -high, low), torch.where(turned, -low, high)
+    # Both in the upper tail, or around 0: no difference of numbers near 1.
+    above, beyond = torch.special.log_ndtr(-low), torch.special.log_ndtr(-high)
+    mass = above + torch.log1p(-(beyond - above).exp().clamp(max=1 - 1e-15))
+    first, last = (
+        (-(side**2) / 2 - math.log(2 * math.pi) / 2 - mass).exp() for side in (low, high)
+    )
+    mean = first - last
+    lost = mean**2 - low * first + high * last
+    # As good as uniform.
+    width, middle = high - low, (high + low) / 2
+    narrow = width * (1 + middle.abs()) < 1e-3
+    mean = torch.where(narrow, middle * (1 - width**2 / 12), mean)
+    lost = torch.where(narrow, 1 - width**2 / 12, lost).clamp(0, 1)
+    return torch.where(turned, -mean, mean), lost
 
 
 class InNoise(LinearOperator):

@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...linear_gaussian import GaussianProblem, cell_problem
+from ...core.linalg import LinearMap
+from ...linear_gaussian import GaussianProblem, cell_problem, entry_cells, of_cells
 from ...target import Posterior
 from ..base import Estimate, LikelihoodRule, Memory, StepInfo
+
+# Pixels to each side over which the diagonal of a Jacobian is averaged, and the share of its mean that it has at least.
+NEAR, LEAST = 4, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +24,10 @@ class MMPS(LikelihoodRule):
     covariance `sigma^2 J` of Tweedie's formulas; the estimate is its mean given `y` as well, exact for
     Gaussian priors and linear operators (others are linearised at `D(x)`). The solve is by conjugate
     gradients with the transposed Jacobian in place of the Jacobian, which is symmetric for an exact
-    denoiser. Where values were rounded or clipped the measurement is that of their cells (`Operator.rounded`),
-    since rounding has no derivative. One evaluation and `iterations` vjps, but no more vjps than `y` has entries.
+    denoiser. Where coefficients were rounded the measurement is that of their cells (`Operator.rounded`),
+    since rounding has no derivative; where each entry was rounded or clipped, what the cells say at the variance of an
+    entry given x, which is the diagonal of `sigma^2 J` by one random product with it, averaged over `NEAR` pixels to
+    each side. One evaluation and `iterations` vjps, but no more vjps than `y` has entries, and one more for such cells.
 
     Args:
         iterations: Conjugate gradient iterations.
@@ -40,7 +46,9 @@ class MMPS(LikelihoodRule):
 
     @override
     def evaluations(self, target: Posterior) -> int:
-        return 1 + min(self.iterations, self.arrange(target).operator.codomain.size)
+        problem = self.arrange(target)
+        probe = entry_cells(problem) is not None
+        return 1 + min(self.iterations, problem.operator.codomain.size) + probe
 
     @override
     def __call__(
@@ -48,9 +56,13 @@ class MMPS(LikelihoodRule):
     ) -> Estimate:
         """E[x_0 | x, y] by conjugate gradients on `std^2 + sigma^2 A J A^T`."""
         problem, sigma = target, info.sigma
+        x0, denoiser_vjp = problem.prior.vjp(x, sigma)
+        cells = entry_cells(problem)
+        if cells is not None:
+            share = _diagonal(denoiser_vjp, x0, info.index)
+            problem = of_cells(problem, cells.matched(x0, sigma**2 * share))
         operator, variance = problem.operator, problem.std**2
         domain, codomain = operator.domain, operator.codomain
-        x0, denoiser_vjp = problem.prior.vjp(x, sigma)
         ax0, operator_vjp = operator.vjp(x0)
 
         residual = direction = problem.y - ax0
@@ -73,3 +85,20 @@ class MMPS(LikelihoodRule):
             turn = torch.where(active, rr / torch.where(active, last, 1), 0)
             direction = residual + codomain.per_sample(turn) * direction
         return Estimate(guided, memory)
+
+
+def _diagonal(vjp: LinearMap, x: Tensor, index: int) -> Tensor:
+    """The diagonal of a Jacobian at `x`, `[n, *event]`: of pictures near each pixel, over all channels.
+
+    By Hutchinson's estimate with one sign an entry, the same for all samples.
+    """
+    rng = torch.Generator().manual_seed(index)
+    signs = torch.randint(2, x.shape[1:], generator=rng).to(x) * 2 - 1
+    found = signs * vjp(signs.expand(x.shape))
+    if x.ndim == 4:
+        of_pixels = found.mean(1, keepdim=True)
+        found = torch.nn.functional.avg_pool2d(
+            of_pixels, 2 * NEAR + 1, 1, NEAR, count_include_pad=False
+        ).expand(x.shape)
+    least = LEAST * found.flatten(1).mean(1).clamp(min=1e-8)
+    return found.maximum(least.reshape(-1, *(1,) * (x.ndim - 1)))

@@ -18,11 +18,10 @@ from ...linear_gaussian import (
     GaussianProblem,
     Linear,
     cell_problem,
-    gaussian_problem,
+    entry_cells,
     posterior_mean,
     several,
 )
-from ...operators import Identity
 from ...operators.base import LinearOperator
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -89,10 +88,7 @@ class DiffPIR(PosteriorSampler[State]):
 
     @override
     def narrow(self, posterior: Posterior) -> GaussianProblem:
-        problem = gaussian_problem(posterior, by=self)
-        cells = problem.operator.rounded(problem.y, problem.std)
-        by_entry = cells is None or isinstance(cells.operator, Identity)
-        return problem if by_entry else cell_problem(posterior, by=self)
+        return cell_problem(posterior, by=self)
 
     @override
     def evaluations(self, target: Posterior) -> int:
@@ -113,8 +109,8 @@ class DiffPIR(PosteriorSampler[State]):
     def _proximal(self, target: GaussianProblem, x0: Tensor, variance: float) -> Tensor:
         """The most probable signal given `y`, if it is `N(x0, variance I)` before."""
         operator, std, space = target.operator, target.std, target.space
-        cells = operator.rounded(target.y, std)
-        if cells is not None and isinstance(cells.operator, Identity):
+        cells = entry_cells(target)
+        if cells is not None:
             return cells.nearest(x0, variance)
         likelihood = GaussianLikelihood(operator, std)
         if isinstance(operator, LinearOperator):
