@@ -99,9 +99,7 @@ def main(
     )
     seconds, start = 60 * options.minutes, time.time()
     for x in loader:
-        left = 1 - (time.time() - start) / seconds
-        if left <= 0:
-            break
+        left = max(0.0, 1 - (time.time() - start) / seconds)
         rise = min(1, (training.seen + recipe.batch) / warm)
         x = x.to(device, non_blocking=True)
         training.step(
@@ -109,4 +107,6 @@ def main(
             recipe.lr * rise * (left if options.decay else 1),
             memory,
         )
-        training.save(lambda: measure(ema), last=time.time() - start >= seconds)
+        training.save(lambda: measure(ema), last=not left)
+        if not left:
+            break

@@ -107,7 +107,8 @@ class Fast(nn.Module):
         if "channels_last" in ways and isinstance(module, nn.Module):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Not registered as a part: it is the same module.
-        self._call = [torch.compile(module) if "compile" in ways else module]
+        with _compiling() if "compile" in ways else nullcontext():
+            self._call = [torch.compile(module) if "compile" in ways else module]
         self._replays: dict[Any, Replay] = {}
         self.__name__ = f"{getattr(module, '__name__', type(module).__name__)}, {', '.join(ways)}"
 
@@ -149,6 +150,8 @@ def _compiling() -> Generator[None]:
     with warnings.catch_warnings(), config.patch(donated_buffer=False):
         # The compiler looks for a gradient at whatever it is given.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        # At its first use it imports what is deprecated in it.
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
         yield
 
 
@@ -198,6 +201,9 @@ class Replay:
             self._pull = captured(self._backward, pool)[0] if derive else self._run
 
     def _forward(self) -> None:
+        # The graph of the last run goes first: its node of the signal belongs to the stream of that run, and a
+        # recording that waited for another stream would fail.
+        self.output = self.arguments[0].detach()
         self.output = self.function(*self.arguments)
 
     def _backward(self) -> None:
