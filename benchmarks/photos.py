@@ -24,6 +24,7 @@ from torch import Tensor
 import posteria as po
 from lib.measure import measure
 from lib.table import Table, error_of
+from posteria.core.errors import expect
 from posteria.metrics.image import psnr, ssim
 from posteria.operators import (
     JPEG,
@@ -79,9 +80,7 @@ def photographs(data: Path) -> dict[str, Tensor]:
 def prior(name: str, side: int = SIDE) -> po.Network:
     """A prior of photographs; in half precision where that is fast."""
     dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-    loaded = po.load_prior(name, size=(side, side), dtype=dtype)
-    assert isinstance(loaded, po.Network)
-    return loaded
+    return expect(po.load_prior(name, size=(side, side), dtype=dtype), po.Network, by=prior)
 
 
 def ffdnet() -> Callable[[Tensor, float], Tensor] | None:

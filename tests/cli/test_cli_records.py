@@ -106,7 +106,10 @@ def test_a_run_goes_on_with_more_samples(
     for more, sentence in (
         (["--samples", 2], "which can grow and not shrink to 2"),
         (["--samples", 8, "--seed", 1], "holds another run (its seed, data_seed differ"),
-        (["--samples", 8, "--chunk", 4], "holds another run (its chunk differ"),
+        (
+            ["--samples", 8, "--chunk", 4],
+            "draws 2 samples at once, and --chunk 4 cannot go on with it; leave",
+        ),
     ):
         assert posteria(*words, out, *more, monkeypatch=monkeypatch) == 1
         assert sentence in capsys.readouterr().err

@@ -265,16 +265,18 @@ def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on(
 def test_a_disk_too_small_is_noticed_before_anything_is_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Catches: hours of work whose samples find no room in the end. Three digits in single precision, twice.
+    # Catches: hours of work whose samples find no room in the end. Three digits in single precision, twice; their mean,
+    # standard deviation, measurement and truth, and each of them as bytes.
     usage = shutil.disk_usage(tmp_path)
-    for free, code in ((3 * 784 * 4 * 2 - 1, 1), (10**9, 0)):
+    for free, code in ((784 * (3 * 8 + 16 + 3 + 4) - 1, 1), (10**9, 0)):
         monkeypatch.setattr(
             store_module.shutil, "disk_usage", lambda _, f=free: usage._replace(free=f)
         )
         words = ["restore", *SIMULATED, "--out", tmp_path / "run", *QUICK]
         assert posteria(*words, monkeypatch=monkeypatch) == code
         if code:
-            assert "the disk of" in capsys.readouterr().err and not (tmp_path / "run").exists()
+            said = "Samples and results take 0.0 GB, and the disk of"
+            assert said in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_other_weights_are_noticed(

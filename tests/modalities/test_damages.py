@@ -127,3 +127,26 @@ def test_the_small_picture_is_what_was_measured(tmp_path: Path) -> None:
             y = IMAGE.read_measurement(path, found, taker="it measures", std=0.1).x
             assert torch.equal(y, want)
     assert IMAGE.size_of(path, task, {"factor": 4}, True) == (20, 30)
+
+
+@pytest.mark.parametrize(("quality", "sampling"), [(95, 0), (75, 2), (50, 2)])
+def test_a_colour_marks_a_hole_in_a_jpeg_file_too(
+    tmp_path: Path, quality: int, sampling: int
+) -> None:
+    # Catches: a colour that compression changed and that nothing has any more, its bleeding that stays, a hole
+    # everywhere. A stroke and a disc on hills.
+    y, x = np.mgrid[:96, :128]
+    hole = ((x - 40) ** 2 + (y - 50) ** 2 < 300) | (abs(x - y - 20) < 4)
+    hills = np.stack([110 + 60 * np.sin(x / 17 + c) * np.cos(y / 23) for c in range(3)], -1)
+    marked = np.where(hole[..., None], np.array([255, 0, 255]), hills).round().astype("u1")
+    path = tmp_path / "marked.jpg"
+    Pillow.fromarray(marked).save(path, quality=quality, subsampling=sampling)
+    found = IMAGE.degradation("inpaint", (3, 96, 128), {"hole": "#ff00ff"}, source=Source(path))
+    seen = found.arrays["mask"].numpy()
+    assert "within 64 of 255, and 3 pixels around, since JPEG changes colours" in found.said[0]
+    assert not seen[hole].any()
+    far = torch.nn.functional.max_pool2d(torch.from_numpy(hole)[None].float(), 11, 1, 5)[0] == 0
+    assert seen[far.numpy()].all()
+    # What is left is nearly the picture.
+    off = np.abs(np.asarray(Pillow.open(path)).astype(float) - hills).max(-1)[seen]
+    assert np.quantile(off, 0.99) < 40

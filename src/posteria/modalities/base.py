@@ -222,6 +222,10 @@ class Modality(abc.ABC):
             The content of each file by its name; none if it was an array.
         """
 
+    def volume(self, like: Signal) -> int:
+        """Bytes of the files that `write` makes, at most or about."""
+        return 0
+
     @abc.abstractmethod
     def figures(self, outcome: Outcome) -> Iterable[Figure]:
         """The figures of a restoration, in the order of its report."""

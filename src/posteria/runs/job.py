@@ -241,6 +241,11 @@ def _earlier(request: Request, store: Store) -> tuple[Record, Request] | None:
     there = found[1]
     compared = request if request.chunk else replace(request, chunk=there.chunk)
     other = compared.differences(there)
+    if other == ["chunk"]:
+        raise InputError(
+            f"{store.folder} holds a run that draws {there.chunk} samples at once, and --chunk {compared.chunk} cannot "
+            "go on with it; leave --chunk out, or choose another folder with --out."
+        )
     if other:
         raise InputError(
             f"{store.folder} holds another run (its {', '.join(other)} differ); choose another folder with --out."

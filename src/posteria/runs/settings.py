@@ -34,6 +34,7 @@ from ..samplers import (
 from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
 from .request import AUTO, Measured, Request
+from .results import plural
 
 S = TypeVar("S", bound=Sampler[Any])
 Chosen = tuple[PosteriorSampler[Any], str | None]
@@ -97,9 +98,11 @@ def expect_memory(at_once: int, shape: Sequence[int], needed: float, device: str
     """Raise `InputError` if samples drawn at once need more bytes than the memory of their device has."""
     there = memory_of(torch.device(device)) / 1024
     if needed / 2**30 > there:
+        several = at_once > 1
+        fewer = "fewer at once with --chunk, or smaller ones" if several else "a smaller one"
         raise InputError(
-            f"{at_once} samples of shape {tuple(shape)} at once need about {needed / 2**30:.0f} GiB of memory, and "
-            f"there are {there:.0f}; draw fewer at once with --chunk, or smaller ones with --size (and --fit)."
+            f"{plural(at_once, 'sample')} of shape {tuple(shape)} {'at once need' if several else 'needs'} about "
+            f"{needed / 2**30:.0f} GiB of memory, and there are {there:.0f}; draw {fewer} with --size (and --fit)."
         )
 
 

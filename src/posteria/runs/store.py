@@ -89,8 +89,8 @@ class Store:
         free = shutil.disk_usage(there).free
         if volume > free:
             raise StoreError(
-                f"The samples take {volume / 1e9:.1f} GB, and the disk of {there} has {free / 1e9:.1f} GB left; name a "
-                "folder on another one by --out, or draw fewer samples."
+                f"Samples and results take {volume / 1e9:.1f} GB, and the disk of {there} has {free / 1e9:.1f} GB "
+                "left; name a folder on another one by --out, or draw fewer samples."
             )
 
     def read(self, name: str) -> bytes | None:

@@ -11,8 +11,11 @@ from ...core.errors import InputError
 from ..arrays import is_array, read_array
 from ..tasks import Source
 from .files import picture_size
+from .heads import compression_of
 from .original import LANCZOS, Original, middle, read_original, resized
 
+# Levels of 255 by which a JPEG file changes a colour, a vivid one and any other, and pixels into which it bleeds.
+VIVID, DULL, BLEEDS = 64, 16, 3
 # Above this share of pixels that are neither black nor white, a picture is no mask.
 GREY_SHARE = 0.25
 
@@ -30,7 +33,7 @@ def read_mask(
         path: The file.
         size: Height and width of the picture.
         hole: `black` or `white` (0 or 1, of an array), `transparent` (or NaN), or a colour that marks the hole where a
-            picture has exactly that.
+            picture has exactly that; of a JPEG file nearly that, and the pixels around, into which it bleeds.
         source: What is restored; if that is fitted, a mask of its size is cropped and resized alike.
 
     Raises:
@@ -100,7 +103,8 @@ def _of_picture(path: Path, hole: str, own: bool) -> tuple[np.ndarray, str]:
     if hole == "transparent":
         return opaque, hole
     if own or hole not in {"black", "white"}:
-        return _but(_levels(original, 3), hole) & opaque, hole
+        seen, about = _but(_levels(original, 3), hole, jpeg=compression_of(path) is not None)
+        return seen & opaque, hole + about
     level = _levels(original, 1)[0]
     between = ((level > 0.2) & (level < 0.8) & opaque).mean()
     seen = (level > 0.5) if hole == "black" else (level <= 0.5)
@@ -120,16 +124,22 @@ def _levels(original: Original, channels: int) -> np.ndarray:
     return picture.astype(np.float32) / np.float32(255 if picture.dtype == np.uint8 else 1)
 
 
-def _but(levels: np.ndarray, colour: str) -> np.ndarray:
-    """Where a picture `[3, height, width]` has not exactly a colour."""
+def _but(levels: np.ndarray, colour: str, jpeg: bool) -> tuple[np.ndarray, str]:
+    """Where a picture `[3, height, width]` has not a colour, and how near to that is near enough, in words."""
     try:
         wanted = np.array(ImageColor.getrgb(colour)[:3])[:, None, None]
     except ValueError as error:
         raise InputError(
             f"--hole is a colour, such as black, white, magenta or '#ff00ff'; {colour!r} is not."
         ) from error
-    different: np.ndarray = (levels * 255 != wanted).any(0)
-    return different
+    if not jpeg:
+        return (levels * 255 != wanted).any(0), ""
+    near = VIVID if np.ptp(wanted) > 127 else DULL
+    marked = (np.abs(levels * 255 - wanted) <= near).all(0)
+    around = torch.from_numpy(marked)[None, None].float()
+    around = torch.nn.functional.max_pool2d(around, 2 * BLEEDS + 1, 1, BLEEDS)
+    about = f" (within {near} of 255, and {BLEEDS} pixels around, since JPEG changes colours)"
+    return around[0, 0].numpy() == 0, about
 
 
 def read_kernel(path: Path) -> Tensor:

@@ -207,6 +207,13 @@ class Image(Modality):
         return {name + original.suffix: original.put_back(x, paper=paper, missing=missing)}
 
     @override
+    def volume(self, like: Signal) -> int:
+        original, wide = like.meta.get("original"), math.prod(like.meta.get("shape", (0,)))
+        return (
+            0 if original is None else max(original.values.nbytes, wide * original.values.itemsize)
+        )
+
+    @override
     def figures(self, outcome: Outcome) -> Iterator[Figure]:
         return figures_of(outcome)
 

@@ -108,6 +108,15 @@ class Restoration(Job):
 
     @property
     @override
+    def volume(self) -> int:
+        # Beside the samples: input and measurement, mean and standard deviation, pictures of a byte a number, and the
+        # input with each of them in place.
+        numbers, count = self.target.space.size, self.request.samples
+        file = 0 if self.truth is not None else self.modality.volume(self.signal)
+        return super().volume + numbers * (16 + count + 4) + file * (count + 1)
+
+    @property
+    @override
     def given(self) -> dict[str, np.ndarray]:
         arrays = {"measurement": self.target.y, **self.degradation.arrays}
         arrays |= {} if self.truth is None else {"truth": self.truth}
