@@ -66,7 +66,8 @@ certify: .venv/ready
 
 # The benchmark; docs/benchmark.md. `bench` takes days on two cores and goes on where it was stopped.
 SUITE := $(CURDIR)/benchmarks
-SUITES := $(SUITE)/benchmark_exact $(SUITE)/benchmark_images $(SUITE)/benchmark_guidance
+SUITES := $(SUITE)/benchmark_exact $(SUITE)/benchmark_images $(SUITE)/benchmark_guidance \
+	$(SUITE)/benchmark_signals
 
 bench-smoke: .venv/ready
 	for suite in $(SUITES); do OMP_NUM_THREADS=1 BENCHOPT_RAISE_ON_ERROR=true $(BIN)/benchopt run $$suite \

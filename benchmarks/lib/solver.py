@@ -2,13 +2,18 @@
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from benchopt import BaseObjective, BaseSolver
 from typing_extensions import override
 
-from .budget import next_budget
+from posteria.problems.toy import Problem
+from posteria.samplers import SAMPLERS
+
+from .budget import budgeted, next_budget, refusal, sampler_named
 from .criterion import BudgetCriterion
+from .measure import measure
 
 
 class Answering(BaseSolver):
@@ -55,6 +60,24 @@ class Budgeted(Answering):
     @override
     def get_next(self, stop_val: int) -> int:
         return next_budget(stop_val)
+
+
+class OfRegistry(Budgeted):
+    """A sampler of the package by its name, or by its `repr`, on the target of a problem."""
+
+    parameters: ClassVar = {"sampler": list(SAMPLERS)}
+    parameter_template: ClassVar = "{sampler}"
+
+    @override
+    def refused(self, problem: Problem, seeds: Sequence[int]) -> str | None:
+        return refusal(sampler_named(self.sampler), problem.target, seeds)
+
+    @override
+    def draw(self, budget: int, problem: Problem, seeds: Sequence[int]) -> dict[str, Any]:
+        chosen = budgeted(self.sampler, problem.target, budget)
+        if isinstance(chosen, str):
+            return nothing(chosen)
+        return measure(chosen, problem.target, seeds).result(chosen)
 
 
 class Measured(BaseObjective):
