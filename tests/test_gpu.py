@@ -9,6 +9,7 @@ import posteria as po
 from common.guidance_battery import SAMPLERS
 from common.sampler import SMALL, TARGETS, takes
 from posteria.analytic import PPCAMixture
+from posteria.core.streams import Philox
 from posteria.metrics import AgainstExact
 from posteria.priors import faster
 from posteria.problems.pictures import pictures_exact
@@ -101,6 +102,17 @@ def test_the_mixture_of_digits_and_its_posterior() -> None:
     against = AgainstExact(posterior, 64)
     found = against.evaluate(posterior.sample(64, torch.Generator("cuda").manual_seed(1)))
     assert 0.7 < found["ratio"] < 1.4
+
+
+def test_noise_is_of_one_counter_for_all_samples() -> None:
+    # Catches: other words than on a CPU, where the published vectors are tested, and a row that depends on the batch.
+    space = po.Space((3, 64, 64), device="cuda")
+    rng, cpu = po.Rng(range(64), "cuda"), Philox(range(64), 0, torch.device("cpu"))
+    drawn = rng.normal(space)
+    assert torch.allclose(drawn.cpu(), cpu.normal_(torch.empty(drawn.shape)), atol=1e-5)
+    assert torch.equal(po.Rng([7], "cuda").normal(space)[0], drawn[7])
+    assert torch.equal(rng.uniform().cpu(), cpu.uniform())
+    assert abs(float(drawn.mean())) < 0.01 and abs(float(drawn.std()) - 1) < 0.01
 
 
 def test_a_run_resumes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .space import Space
+from .streams import streams_of
 
 # PyTorch's CPU generator keeps the low 32 bits of a seed and drops the rest without a word.
 SEED_LIMIT = 2**32
@@ -38,10 +39,13 @@ class Rng:
 
     Args:
         seeds: One integer in [0, 2^32) a sample; a number n stands for `range(n)`.
-        device: Where the numbers are drawn. The same seed gives other numbers on another kind of
-            device.
+        device: Where the numbers are drawn: on CUDA by a counter, for all at once. The same seed gives other
+            numbers on another kind of device.
         stream: Streams of the same seed with different numbers are independent: 0 is the
             samplers', 1 is the measurement noise of simulated data.
+
+    Attributes:
+        generator: Its name, for the record.
 
     Raises:
         InputError: If a seed is no integer, is out of range, or there is none.
@@ -57,42 +61,28 @@ class Rng:
                 raise InputError(
                     f"A seed is an integer from 0 to {SEED_LIMIT - 1}; {seed} is not."
                 )
-        self._generators = []
-        for seed in self.seeds:
-            generator = torch.Generator(self.device)
-            # An odd multiplier permutes the 32-bit seeds, so no two seeds of a stream meet.
-            generator.manual_seed((seed + stream * 0x9E3779B1) % SEED_LIMIT)
-            self._generators.append(generator)
+        self._streams = streams_of(self.device)(self.seeds, stream, self.device)
+        self.generator = self._streams.name
 
     def __len__(self) -> int:
         return len(self.seeds)
 
     def normal(self, space: Space, *lead: int) -> Tensor:
         """Standard normal draws, `[len(seeds), *lead, *event]`."""
-        return self._fill(
-            torch.empty(len(self), *lead, *space.shape, dtype=space.dtype, device=self.device)
-        )
+        out = torch.empty(len(self), *lead, *space.shape, dtype=space.dtype, device=self.device)
+        return self._streams.normal_(out)
 
     def normal_like(self, x: Tensor) -> Tensor:
         """Standard normal draws of the shape and dtype of `x`, `[len(seeds), ...]`."""
-        return self._fill(torch.empty(x.shape, dtype=x.dtype, device=self.device))
-
-    def _fill(self, out: Tensor) -> Tensor:
-        for row, generator in zip(out.unbind(), self._generators, strict=True):
-            row.normal_(generator=generator)
-        return out
+        return self._streams.normal_(torch.empty(x.shape, dtype=x.dtype, device=self.device))
 
     def uniform(self) -> Tensor:
         """One draw from [0, 1) a sample, `[len(seeds)]` in float64."""
-        out = torch.empty(len(self), dtype=torch.float64, device=self.device)
-        for row, generator in zip(out[:, None].unbind(), self._generators, strict=True):
-            row.uniform_(generator=generator)
-        return out
+        return self._streams.uniform()
 
     def poisson(self, rate: Tensor) -> Tensor:
         """Poisson draws with the given rates, `[len(seeds), ...]`."""
-        rows = zip(rate.unbind(), self._generators, strict=True)
-        return torch.stack([torch.poisson(row, generator=generator) for row, generator in rows])
+        return self._streams.poisson(rate)
 
     def resample(self, log_weight: Tensor, size: int | None = None) -> Tensor:
         """Systematic resampling (Kitagawa, 1996), each population by itself.
@@ -117,18 +107,12 @@ class Rng:
 
     def permutation(self, n: int) -> Tensor:
         """A random order of `n` things for each stream, `[len(seeds), n]`."""
-        rows = [
-            torch.randperm(n, generator=generator, device=self.device)
-            for generator in self._generators
-        ]
-        return torch.stack(rows)
+        return self._streams.permutation(n)
 
     def state(self) -> Tensor:
         """The state of all streams, `[len(seeds), bytes]`; `restore` takes it back."""
-        return torch.stack([generator.get_state() for generator in self._generators])
+        return self._streams.state()
 
     def restore(self, state: Tensor) -> None:
         """Continue from a `state`."""
-        for row, generator in zip(state.unbind(), self._generators, strict=True):
-            # A clone, because set_state reads from the start of the storage.
-            generator.set_state(row.clone())
+        self._streams.restore(state)

@@ -13,6 +13,7 @@ import torch
 from ..core.errors import InputError, PosteriaError, require
 from ..core.meter import Meter
 from ..core.record import as_json, from_json
+from ..core.streams import streams_of
 from ..version import __version__
 from .engine import Chunk, Done, Drawn, Executor, Method, draw
 from .report import CONVENTION, Page, write_page
@@ -121,6 +122,7 @@ class Record:
         posteria: The version that wrote it.
         torch: The version of PyTorch.
         convention: Of units.
+        noise: What random numbers the samplers draw.
         plan: The request.
         results: The numbers, once there are any.
         drawn: The chunks in `samples.npz`, by method.
@@ -134,6 +136,7 @@ class Record:
     posteria: str = __version__
     torch: str = str(torch.__version__)
     convention: str = CONVENTION
+    noise: str = ""
     plan: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] | None = None
     drawn: dict[str, list[Span]] = field(default_factory=dict)
@@ -215,7 +218,9 @@ def run(
         announce(forecast)
     with store.locked():
         # What an earlier attempt drew stays in the record until there is more.
-        record = replace(record, plan=as_json(job.request), status="running", results=None)
+        noise = streams_of(torch.device(job.request.device)).name
+        plan = as_json(job.request)
+        record = replace(record, plan=plan, status="running", results=None, noise=noise)
         _write(store, record)
         try:
             results, record = _work(job, record, store, advance, executor)
