@@ -46,6 +46,7 @@ TOLD: dict[str, po.samplers.Sampler[Any]] = {
     "ddrm": po.samplers.SAMPLERS["ddrm"](schedule=KARRAS),
     "ddnm": po.samplers.SAMPLERS["ddnm"](schedule=KARRAS, travel=2),
     "repaint": po.samplers.SAMPLERS["repaint"](schedule=KARRAS, jump=3, repeats=2),
+    "resample": po.samplers.ReSample(schedule=KARRAS, every=2, inner=5),
     "score_sde": po.samplers.SAMPLERS["score_sde"](schedule=KARRAS, corrections=1),
     "msdm": po.samplers.SAMPLERS["msdm"](schedule=KARRAS),
     "msdm gaussian": po.samplers.SAMPLERS["msdm"](schedule=KARRAS, gamma=3.0),

@@ -43,7 +43,7 @@ class NoDerivativeError(CapabilityError):
 # Samplers of a posterior that never differentiate the prior.
 WITHOUT_DERIVATIVES = (
     *("ddrm", "ddnm", "repaint", "score_sde", "daps", "pnp_dm", "diffpir", "red_diff"),
-    *("msdm", "mcgdiff", "fps", "fk"),
+    *("msdm", "mcgdiff", "fps", "fk", "resample"),
 )
 
 

@@ -23,6 +23,7 @@ from .projection.ddnm import DDNM
 from .projection.ddrm import DDRM
 from .projection.msdm import MSDM
 from .projection.repaint import RePaint
+from .projection.resample import ReSample
 from .projection.score_sde import ScoreSDE
 from .projection.sda import SDA
 from .ruled import DPS, LGD, MMPS, TMPD, PiGDM
@@ -55,6 +56,7 @@ POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
     "ddrm": DDRM,
     "ddnm": DDNM,
     "repaint": RePaint,
+    "resample": ReSample,
     "score_sde": ScoreSDE,
     "msdm": MSDM,
     "tds": TDS,
