@@ -56,10 +56,9 @@ at noise levels {levels} (times 0.1 of full scale):
 
 It knows the programs of General MIDI that the composer uses, as one soundfont plays them, in keys and rhythms of a
 simple rule: no voices, no other instruments, no recordings, no effects but fluidsynth's reverberation.
-What it draws by itself is noise in the colour of each instrument, with strokes of the drums and no notes: it was
-trained for little more than half an hour of a core, and sees {ms} ms far.
+What it draws by itself is noise in the colour of each instrument, with strokes of the drums and no notes: it sees
+{ms} ms far, and learnt little at the levels of noise at which notes are decided.
 Given a mixture it finds the notes of that mixture, and leaves much of each in the other stems.
-Separation by it is about 2 dB below a Wiener filter of mean spectra.
 `docs/music.md` has what separation by it is worth, on songs of the composer and on one that is not.
 """
 

@@ -58,7 +58,8 @@ class Windowed(nn.Module):
     So it does too where all samples together would keep more than `KEPT` numbers for a derivative.
     A value is computed with a halo of `reach` around each window, and its derivative, which is local too, with
     one of twice that: nothing is blended, and every pixel is what the network gives for the whole.
-    Sides that are no multiple of the network's stride are filled up by repeating the last row, column or step.
+    Sides that are no multiple of the network's stride are filled up by the mirror image of their end, whose noise is
+    like any other; a last row, column or step that is repeated is not, and costs the end up to half of its precision.
 
     Args:
         net: The network.
@@ -86,7 +87,8 @@ class Windowed(nn.Module):
         within = (slice(None), slice(None), *map(slice, sides))
         ends = [end for n in reversed(sides) for end in (0, -n % self.net.stride)]
         if any(ends):
-            x = nn.functional.pad(x, ends, "replicate")
+            mirrored = all(-n % self.net.stride < n for n in sides)
+            x = nn.functional.pad(x, ends, "reflect" if mirrored else "replicate")
         planes = x.shape[0] * (x.shape[1] if self.net.apart else 1)
         keeps = planes * math.prod(x.shape[2:]) * self.net.footprint
         if max(x.shape[2:]) <= self.side + 2 * self.halo and keeps <= KEPT:
