@@ -14,15 +14,19 @@ from ..diffusion.network import Discrete, Network
 from ..diffusion.reading import LEFT, noise_left
 from ..diffusion.units import Units
 from ..latent import Latent
-from .card import PUBLISHED, SHIPPED, Card, check_hash, files_sha256, read_card
+from .card import PUBLISHED, SHIPPED, Card, Data, check_hash, files_sha256, read_card
 from .pipeline.reading import with_null
-from .readers.folder import CHECKPOINTS, weight_files
+from .readers.folder import CHECKPOINTS, read_json, weight_files
 from .readers.pipeline import contents_of
 from .readers.registry import READERS, reader_of
 
 PARTS = (
     *("*/diffusion_pytorch_model.safetensors", "*/diffusion_pytorch_model-*.safetensors"),
     *("text_encoder*/model.safetensors", "text_encoder*/model-*.safetensors", "tokenizer*/*"),
+)
+LENGTHS = (
+    "pictures: size=(height, width), or --size HEIGHTxWIDTH",
+    "sound: size=160000, or --size 160000, of so many samples",
 )
 KNOWN = (*SHIPPED, "diffusers:FOLDER-OR-NAME", "adm:FILE.pt")
 
@@ -69,9 +73,8 @@ def load_prior(
     reader = reader_of(files) if card.where == "hub" else card.reader
     sides = (size,) if isinstance(size, int) else size
     require(
-        sides is None or len(sides) == 2 or reader == "local",
-        f"{card.name} draws pictures: size=(height, width), or --size HEIGHTxWIDTH; "
-        f"{' x '.join(map(str, sides or ()))} is not.",
+        sides is None or len(sides) == (1 if card.modality == "audio" else 2) or reader == "local",
+        f"{card.name} draws {LENGTHS[card.modality == 'audio']}; {' x '.join(map(str, sides or ()))} is not.",
     )
     prior = READERS[reader](files, device=device, dtype=dtype, size=sides)
     prior = prior if null is None else with_null(prior, null)
@@ -155,7 +158,16 @@ def card_of(name: str | Path) -> Card:
         if card.reader not in READERS:
             raise unknown("reader", card.reader, READERS)
         return card
-    return Card(name=folder.name, reader=reader_of(folder), path=str(folder))
+    return sound_of(Card(name=folder.name, reader=reader_of(folder), path=str(folder)))
+
+
+def sound_of(card: Card) -> Card:
+    """The card with the rate of the vocoder in its folder, if there is one: it makes sound then."""
+    config = card.folder / "vocoder" / "config.json"
+    if not config.exists():
+        return card
+    data = Data(rate=float(read_json(config).get("sampling_rate", 16000)), gain=1.0)
+    return dataclasses.replace(card, modality="audio", data=data)
 
 
 def _check_device(device: torch.device | str) -> None:

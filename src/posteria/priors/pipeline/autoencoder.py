@@ -10,6 +10,7 @@ from ...core.errors import CapabilityError, require
 from ...core.space import Space
 from ...latent import Decoder
 from .parts import Parts
+from .sounds import heard
 
 
 @runtime_checkable
@@ -71,14 +72,15 @@ def read_decoder(parts: Parts, latents: Space) -> Decoder:
 
     def decode(z: Tensor) -> Tensor:
         inner = unscaled(config, z).to(autoencoder.device, autoencoder.dtype)
-        return autoencoder.decode(inner, return_dict=False)[0].to(z)  # type: ignore[no-any-return]
+        found: Tensor = autoencoder.decode(inner, return_dict=False)[0].to(z)
+        return found if parts.vocoder is None else heard(parts.vocoder, found)
 
     def encode(x: Tensor) -> Tensor:
         found = autoencoder.encode(x.to(autoencoder.device, autoencoder.dtype))
         inner = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
         return scaled(config, inner.to(x))
 
-    if len(latents.shape) == 3:
+    if len(latents.shape) == 3 and parts.vocoder is None:
         shape = (
             int(config.get("out_channels", 3)),
             *(parts.factor * n for n in latents.shape[1:]),
@@ -86,6 +88,6 @@ def read_decoder(parts: Parts, latents: Space) -> Decoder:
     else:
         with torch.no_grad():
             shape = tuple(decode(latents.zeros(1)).shape[1:])
-    decoder = Decoder(decode, latents, shape, encode)
+    decoder = Decoder(decode, latents, shape, encode if parts.vocoder is None else None)
     decoder.autoencoder = autoencoder
     return decoder

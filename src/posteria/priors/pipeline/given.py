@@ -11,6 +11,7 @@ from ...core.modules import device_of, dtype_of
 from ...core.space import Space
 from ...diffusion.denoiser import Condition, Denoiser, Members
 from ...diffusion.network import Network, Parametrisation
+from .texts import Prompt
 
 # Networks whose time is their scheduler's timestep, and how many axes a sample has. Others divide the time
 # (Flux, QwenImage, Chroma), turn it round (Lumina, AuraFlow) or pack their samples, and are refused.
@@ -49,25 +50,41 @@ class Given(Condition):
 class GivenPrior(Members):
     """A network of diffusers, called as `(sample, timestep, **arguments)`.
 
-    Without a `null` it is given nothing for no condition.
+    Without a `null` it is given nothing for no condition, or the empty text.
+
+    Args:
+        network: The network.
+        space: Of its samples.
+        reading: What it predicts.
+        null: What stands for no condition.
+        texts: Makes of a text what it is given, where that is understood.
     """
 
     def __init__(
-        self, network: nn.Module, space: Space, reading: Parametrisation, null: Condition | None
+        self,
+        network: nn.Module,
+        space: Space,
+        reading: Parametrisation,
+        null: Condition | None,
+        texts: Callable[[str], Given] | None = None,
     ) -> None:
         self.network, self.space = network, space
-        self._reading, self.null = reading, null
+        self._reading, self._texts = reading, texts
+        self.null = Prompt("") if null is None and texts else null
         self.known: dict[Condition, Denoiser] = {}
         self.wrap: Callable[[nn.Module], nn.Module] = lambda module: module
 
     @override
     def given(self, condition: Condition) -> Denoiser:
-        if not isinstance(condition, Given):
-            raise CapabilityError(
-                f"This network is given Given(...), the arguments that its pipeline passes to it; {condition!r} is not."
-            )
         if condition not in self.known:
-            module = _Call(self.network, condition.arguments)
+            reads = isinstance(condition, Prompt) and self._texts is not None
+            seen = self._texts(condition.text) if reads else condition  # type: ignore[attr-defined,misc]
+            if not isinstance(seen, Given):
+                raise CapabilityError(
+                    "This network is given Given(...), the arguments that its pipeline passes to it"
+                    f"{', or a Prompt' if self._texts else ''}; {condition!r} is not."
+                )
+            module = _Call(self.network, seen.arguments)
             self.known[condition] = Network(self.wrap(module), self.space, self._reading)
         return self.known[condition]
 

@@ -19,6 +19,7 @@ class Parts:
         self.network: Any = self._part("unet", "transformer")
         self.scheduler: Any = self._part("scheduler")
         self.vae: Any = self._part("vae", "vqvae")
+        self.vocoder: Any = self._part("vocoder")
         if self.network is None or self.scheduler is None:
             raise CapabilityError(
                 f"A pipeline has a unet or a transformer, and a scheduler; this {type(pipeline).__name__} "

@@ -11,6 +11,7 @@ from .autoencoder import read_decoder
 from .given import NETWORKS, GivenPrior
 from .parts import Parts
 from .schedulers import WAY_OUT, reading_of
+from .sounds import latents_of, texts_of
 from .texts import TextPrior
 from .unet import check_unet, in_units, whole
 
@@ -38,7 +39,7 @@ def from_diffusers(
     Args:
         pipeline: A pipeline, or a dictionary of its parts: `unet` or `transformer`, `scheduler`, and
             `vae` if any.
-        size: Height and width in pixels, if not the network's own.
+        size: Height and width in pixels, or the samples of a sound, if not the network's own.
         shape: Of one signal or latent, for a network that does not say it.
         null: What stands for no condition, such as a negative prompt, `Prompt("blurry")`. By default the
             class after the last one for `DiTTransformer2DModel`, nothing for `UNet2DModel` with classes,
@@ -72,7 +73,10 @@ def _network(
     check_kind(name)
     reading = reading_of(parts.scheduler)
     if name in NETWORKS:
-        return GivenPrior(network, parts.space(size, shape, NETWORKS[name]), reading, null)
+        if parts.vocoder is not None and shape is None:
+            size, shape = None, latents_of(parts, None if size is None else size[0])
+        space = parts.space(size, shape, NETWORKS[name])
+        return GivenPrior(network, space, reading, null, texts_of(parts))
     space = parts.space(size, shape)
     if name == "UNet2DConditionModel":
         return TextPrior(parts, space, reading, null)

@@ -99,8 +99,12 @@ def weight_files(files: Path) -> list[Path]:
     places = [files, *sorted(path for path in files.iterdir() if path.is_dir())]
     there = [place for place in places if any(place.glob("diffusion_pytorch_model*"))]
     if there:
+        beside = ("text_encoder*", "language_model", "vocoder")
         texts = sorted(
-            path for path in files.glob("text_encoder*/model*") if path.suffix in CHECKPOINTS
+            path
+            for name in beside
+            for path in files.glob(f"{name}/model*")
+            if path.suffix in CHECKPOINTS
         )
         return [path for place in there for path in weights_in(place)[0]] + texts
     others = sorted(path for path in files.rglob("*") if path.suffix in CHECKPOINTS)

@@ -1,6 +1,8 @@
 """Latent models in diffusers' format: a folder with a network, its scheduler, an autoencoder, and what reads texts."""
 
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,8 +50,12 @@ def read_pipeline(
         "transformers"
     ):
         parts["texts"] = _texts(files, parts, dtype, device)
-    sides = None if size is None else (size[0], size[1])
-    return from_diffusers(parts, size=sides, shape=shape)
+        parts["vocoder"] = getattr(parts["texts"], "vocoder", None)
+    elif (files / "vocoder").is_dir():
+        raise CapabilityError(
+            f"{files} makes sound by a vocoder, for which transformers is needed: pip install transformers."
+        )
+    return from_diffusers(parts, size=size, shape=shape)
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +103,26 @@ def contents_of(files: Path) -> Contents:
     return contents
 
 
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Where diffusers and transformers say nothing of parts whose classes they cannot check, and show no bars."""
+    from diffusers.utils import logging
+    from transformers.utils import logging as others
+
+    levels = [each.get_verbosity() for each in (logging, others)]
+    for each in (logging, others):
+        each.set_verbosity_error()
+        each.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for each, level in zip((logging, others), levels, strict=True):
+            each.set_verbosity(level)
+            each.enable_progress_bar()
+
+
 def _texts(
     files: Path, parts: dict[str, Any], dtype: torch.dtype, device: torch.device | str
 ) -> Any:
@@ -117,12 +143,11 @@ def _texts(
         "transformer": parts.get("transformer"),
         "vae": parts.get("vae"),
     }
-    none = ("safety_checker", "feature_extractor", "image_encoder", "watermarker", "vocoder")
+    none = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
     given = {name: part for name, part in given.items() if name in index}
     given |= {name: None for name in none if name in index and name not in given}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             pipeline = kind.from_pretrained(
                 files, **given, scheduler=scheduler, torch_dtype=dtype, local_files_only=True
             )

@@ -94,6 +94,7 @@ class Generation(Job):
             torch.device(self.methods[self.request.rules[0]].target.space.device),
         )
         reference = drawn[REFERENCE].x.to(device) if REFERENCE in drawn else None
+        values = "pixels" if self.modality.name == "image" else "values"
         scores = {}
         for name, each in drawn.items():
             compared = None if name == REFERENCE else reference
@@ -115,7 +116,7 @@ class Generation(Job):
             scores=scores,
             samples=request.samples,
             reference=request.reference or 0,
-            features="pixels" if self.judge is None else "features of that classifier",
+            features="features of that classifier" if self.judge else values,
             judge=request.classifier,
             judged=self.judged,
         )
