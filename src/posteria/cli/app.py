@@ -120,6 +120,7 @@ def restore(
         ),
     ] = None,
     size: o.Size = None,
+    fast: o.Fast = None,
     label: o.MemberLabel = None,
     prompt: o.Prompt = None,
     negative: o.Negative = None,
@@ -215,6 +216,7 @@ def certify(
     ] = None,
     prior: o.Prior = "digits",
     size: o.Size = None,
+    fast: o.Fast = None,
     label: o.MemberLabel = None,
     sampler: o.PosteriorSampler = "mgdm",
     preset: o.Preset = None,
@@ -277,6 +279,7 @@ def generate(
     ] = None,
     prior: o.Prior = "digits",
     size: o.Size = None,
+    fast: o.Fast = None,
     samples: Annotated[
         int, o.samples("Number of samples, of each rule.", "--n", "--samples")
     ] = 16,

@@ -102,6 +102,12 @@ Sigma = Annotated[
 MemberLabel = Annotated[int | None, model("Class, for a prior that knows labels.")]
 Prompt = Annotated[str | None, model("Text, for a prior that reads texts.")]
 Negative = Annotated[str | None, model("Text that stands for no condition.")]
+Fast = Annotated[
+    str | None,
+    model(
+        "Evaluate its network faster: autocast (bfloat16), channels_last, compile, graphs (CUDA); several with commas."
+    ),
+]
 PosteriorSampler = Annotated[str, sampler("See `posteria list samplers`. Or auto.")]
 Preset = Annotated[str | None, sampler("Published settings of the sampler.")]
 Budget = Annotated[
@@ -141,7 +147,8 @@ def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
     given, names = context.params, {field.name for field in dataclasses.fields(kind)}
     plain = {k: value for k, value in given.items() if k in names and value is not None}
     size, settings = size_of(given["size"]), pairs(given["settings"])
-    made = kind(**{**plain, "size": size, "settings": settings, **changes})
+    fast = tuple(filter(None, (given["fast"] or "").split(",")))
+    made = kind(**{**plain, "size": size, "settings": settings, "fast": fast, **changes})
     alone(context)
     made.check()
     return made

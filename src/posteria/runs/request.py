@@ -60,6 +60,7 @@ class Request:
         label: Class that the prior is conditioned on.
         prompt: Text that it is conditioned on, in place of a class.
         negative: Text that stands for no condition.
+        fast: Ways in which the network is evaluated faster, of those of `posteria.priors.faster`.
         steps: Steps of the noise schedule, if not the sampler's own.
         settings: Further settings by name, each as its `repr`.
         samples: Number of samples.
@@ -85,6 +86,7 @@ class Request:
     label: int | None = None
     prompt: str | None = None
     negative: str | None = None
+    fast: tuple[str, ...] = ()
     steps: int | None = None
     settings: dict[str, str] = field(default_factory=dict)
     samples: int = 8
@@ -231,7 +233,7 @@ class Measured(Request):
 
     def posterior(self) -> dict[str, Any]:
         """What a certificate is of: prior, measurement, noise and sampler."""
-        names = ("size", "label", "prompt", "negative", "options", "sigma", "sampler")
+        names = ("size", "label", "prompt", "negative", "fast", "options", "sigma", "sampler")
         law, hashes = self.law(), {k: v for k, v in self.hashes.items() if k != "input"}
         return {**{name: law[name] for name in names}, "task": self.task, "hashes": hashes}
 

@@ -17,7 +17,7 @@ from .request import Request
 from .store import Store
 
 # What a prior's draws depend on, beside its files.
-SETTINGS = ("size", "label", "prompt", "negative", "weight")
+SETTINGS = ("size", "label", "prompt", "negative", "fast", "weight")
 
 
 def cache() -> Path:

@@ -17,7 +17,8 @@ from ..diffusion.solver import SOLVERS, Heun
 from ..guidance import RULES
 from ..guidance.tilted.linear_ag import LinearAG
 from ..likelihood import FunctionLikelihood
-from ..priors import Prompt, load_prior
+from ..priors import Prompt, faster, load_prior
+from ..priors.fast import WAYS
 from ..priors.local import Windowed
 from ..samplers import (
     POSTERIOR_SAMPLERS,
@@ -91,7 +92,10 @@ def prior_of(request: Request) -> Conditional:
     # The iterate, the estimate and the noise; in the last block of a U-Net two halves, thrice.
     needed = (3 + 6 * width) * at_once * space.size * space.dtype.itemsize
     expect_memory(at_once, space.shape, needed, str(space.device))
-    return prior
+    for way in request.fast:
+        if way not in WAYS:
+            raise unknown("way to be faster", way, WAYS)
+    return faster(prior, **dict.fromkeys(request.fast, True)) if request.fast else prior
 
 
 def expect_memory(at_once: int, shape: Sequence[int], needed: float, device: str) -> None:
