@@ -292,14 +292,14 @@ def main() -> None:
     if "free" in parts:
         without = list(cells(free(), TASKS, {1: 48, 8: 16, 64: 4}, rounds, given.only))
     if "real" in parts:
-        emoji: Any = po.load_prior("emoji")
-        real = list(cells(emoji, ["inpainting"], {1: 6, 8: 3}, rounds, given.only))
+        land: Any = po.load_prior("satellite")
+        real = list(cells(land, ["inpainting"], {1: 6, 8: 3}, rounds, given.only))
     grown = growth(min(rounds, 3), given.only) if "growth" in parts else ""
     if not given.only and len(parts) == 3:
         text = (Path(__file__).parent / "pages" / "speed.md").read_text()
         tables = {
             "free": beside("A network that costs nothing, 3 x 64 x 64", without),
-            "real": beside("The emoji prior, 3 x 64 x 64", real),
+            "real": beside("A trained network, 3 x 64 x 64", real),
         }
         PAGE.write_text(text.format(torch=torch.__version__, least=LEAST, grown=grown, **tables))
     slow = [

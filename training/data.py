@@ -1,6 +1,5 @@
 """The data sets of the shipped priors: what is trained on, and what is held out."""
 
-import hashlib
 import io
 import itertools
 from dataclasses import dataclass
@@ -10,12 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-
-# Emoji that differ only by skin tone or gender are one group: a group is trained on or held out as
-# a whole, so that no held-out picture has a near copy among the training pictures.
-SKIN_AND_GENDER = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff", "200d", "2640", "2642", "fe0f"}
-PEOPLE = {"1f468", "1f469", "1f9d1"}
-VARIANTS = 6
 
 
 @dataclass(frozen=True)
@@ -49,39 +42,6 @@ def digits(folder: Path) -> Pictures:
     )
 
 
-def group(name: str) -> str:
-    """The emoji without its skin tones and genders: `1f468_1f3fd_200d_1f373` is `person_1f373`."""
-    parts = [p for p in name.split("_") if p not in SKIN_AND_GENDER]
-    return "_".join("person" if p in PEOPLE else p for p in parts) or name
-
-
-def order(text: str) -> int:
-    """A number in [0, 2^32) that depends on the text alone."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
-
-
-def emoji(folder: Path) -> Pictures:
-    """Noto emoji at 64 px: one group in five is held out; at most six variants of a group are kept."""
-    data = np.load(folder / "noto_emoji_rgb_64.npz")
-    members: dict[str, list[int]] = {}
-    names = [str(name) for name in data["codepoints"]]
-    for i in sorted(range(len(names)), key=lambda i: order(names[i])):
-        members.setdefault(group(names[i]), []).append(i)
-    kept = {key: rows[:VARIANTS] for key, rows in members.items()}
-    held_out = {key for key in kept if order("held out " + key) % 5 == 0}
-    train = sorted(i for key in kept if key not in held_out for i in kept[key])
-    test = sorted(i for key in held_out for i in kept[key])
-    x = to_range(data["x"])
-    return Pictures(
-        train=x[train],
-        test=x[test],
-        train_labels=torch.zeros(len(train), dtype=torch.long),
-        test_labels=torch.zeros(len(test), dtype=torch.long),
-        train_names=[names[i] for i in train],
-        test_names=[names[i] for i in test],
-    )
-
-
 def satellite(folder: Path) -> Pictures:
     """EuroSAT in colour at 64 px with its ten classes of land; 200 a class are held out."""
     data = np.load(folder / "eurosat_rgb_64px.npz")
@@ -101,4 +61,4 @@ def satellite(folder: Path) -> Pictures:
     )
 
 
-DATA = {"digits": digits, "emoji": emoji, "satellite": satellite}
+DATA = {"digits": digits, "satellite": satellite}

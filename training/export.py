@@ -1,4 +1,4 @@
-"""Make a shipped prior of a trained one: `python training/export.py emoji --data DIR --run DIR --out DIR`.
+"""Make a shipped prior of a trained one: `python training/export.py satellite --data DIR --run DIR --out DIR`.
 
 Writes a diffusers folder (half precision), held-out pictures, and a card with its scores.
 """
@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import EDMEulerScheduler
@@ -17,6 +18,7 @@ from torch import Tensor
 
 import posteria as po
 from data import DATA, Pictures
+from land import section
 from posteria.diffusion.scale import prior_scale
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.modalities.image.pixels import grid, png, to_bytes
@@ -25,14 +27,16 @@ from train import RECIPES, Recipe, build
 
 LICENCES = {
     "digits": "MNIST, (c) Yann LeCun and Corinna Cortes, usually stated as CC BY-SA 3.0",
-    "emoji": "Noto Emoji, (c) Google; images under the Apache License 2.0, fonts under the SIL Open Font License 1.1",
+    "satellite": "EuroSAT, (c) Helber, Bischke, Dengel and Borth, MIT; contains modified Copernicus Sentinel data",
 }
 ABOUT = {
     "digits": "Handwritten digits, 28 x 28 grey, values in [-1, 1]. Labels 0 to 9; label 10 stands for none.",
-    "emoji": "Emoji, 64 x 64 colour on white, values in [-1, 1].",
+    "satellite": "Land seen by Sentinel-2, 64 x 64 colour, ten metres a pixel, values in [-1, 1].\n"
+    "Labels: 0 annual crop, 1 forest, 2 herbaceous vegetation, 3 highway, 4 industrial, 5 pasture, 6 permanent crop,\n"
+    "7 residential, 8 river, 9 sea or lake; label 10 stands for none.",
 }
 # What they were trained on: a process with so many threads.
-CORES = {"digits": "one CPU core", "emoji": "one and then two CPU cores"}
+CORES = {"digits": "one CPU core", "satellite": "an H100"}
 # Held-out pictures that ship as inputs to try, and the names of their files.
 EXAMPLES = {
     "digits": {
@@ -43,15 +47,17 @@ EXAMPLES = {
         "test04161": "label4",
         "test06039": "label6",
     },
-    "emoji": {
-        "1f431": "cat",
-        "1f60b": "face",
-        "1f422": "turtle",
-        "263a": "smile",
-        "1f934": "prince",
-        "1f33b": "sunflower",
+    "satellite": {
+        "River0107": "river",
+        "AnnualCrop0112": "fields",
+        "Residential0171": "houses",
+        "Industrial0154": "industry",
+        "Highway0082": "highway",
+        "Pasture0119": "pasture",
     },
 }
+# Priors whose samples a classifier judges: as many of each class.
+JUDGED = ("satellite",)
 SAMPLER = po.Unconditional(solver=po.Heun(), schedule=po.Karras(steps=32, sigma_min=0.005))
 
 
@@ -152,6 +158,17 @@ def _numbers(values: list[float]) -> str:
     return " ".join(f"{v:.3f}" for v in values)
 
 
+def drawn(prior: Any, count: int, judged: bool) -> tuple[Tensor, Tensor]:
+    """Samples in [-1, 1], and their classes: one after the other if they are judged by them, or else none."""
+    seeds, found = torch.arange(count), torch.empty(count, *prior.space.shape)
+    labels = seeds % prior.labels if judged else torch.full((count,), -1)
+    for label in labels.unique().tolist():
+        member = prior if label < 0 else prior.given(po.Label(label))
+        for rows in torch.split((labels == label).nonzero().flatten(), 50):
+            found[rows] = SAMPLER.sample(member, rows.tolist()).float().clamp(-1, 1)
+    return found, labels
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -160,6 +177,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="folder that train.py wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--bf16", action="store_true", help="draw them in half the precision")
     options = parser.parse_args()
     name, out, recipe = options.name, options.out, RECIPES[options.name]
     pictures = DATA[name](options.data)
@@ -168,12 +186,15 @@ def main() -> None:
     write_hash(out, sha256)
     write_scale(out)
     if options.samples:
-        prior = po.load_prior(str(out))
-        seeds = range(options.samples)
-        batches = [SAMPLER.sample(prior, seeds[i : i + 50]) for i in range(0, len(seeds), 50)]
-        samples = torch.cat(batches).clamp(-1, 1)
+        half = torch.bfloat16 if options.bf16 else torch.float32
+        prior = po.load_prior(str(out), dtype=half)
+        samples, labels = drawn(prior, options.samples, name in JUDGED)
         (out / "grid.png").write_bytes(png(grid([to_bytes(x) for x in samples[:60]], 12), 2))
-        (out / "README.md").write_text(card(name, recipe, pictures, samples, options.run, sha256))
+        page = card(name, recipe, pictures, samples, options.run, sha256)
+        if name in JUDGED:
+            judged = section(pictures, samples, labels, recipe.labels)
+            page = page.replace("\nMemorisation", f"{judged}\nMemorisation")
+        (out / "README.md").write_text(page)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train a shipped prior: `python training/train.py emoji --data DIR --out DIR`.
+"""Train a shipped prior: `python training/train.py satellite --data DIR --out DIR`.
 
 The recipe is EDM's (Karras et al., 2022, arXiv:2206.00364): preconditioned denoiser, log-normal
 noise levels, exponential moving average. It can be stopped and started again: it continues from
@@ -50,11 +50,6 @@ class Recipe:
 RECIPES = {
     # The cosine was first laid out for 1,500,000 pictures and shortened after 846,000.
     "digits": Recipe(patch=2, channels=(64, 96), layers=2, labels=10, images=1_000_000),
-    # The cosine was laid out for 640,000 pictures, then from 98,000 on for 560,000, and from 396,000
-    # on for 700,000.
-    "emoji": Recipe(
-        patch=4, channels=(128, 128), layers=1, labels=0, images=700_000, batch=32, flip=True
-    ),
     # Looked at from above: any turn of it is another picture.
     "satellite": Recipe(
         patch=2,

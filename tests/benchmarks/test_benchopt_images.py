@@ -282,7 +282,12 @@ def test_smoke_of_guidance(tmp_path: Path) -> None:
 def test_processes_give_the_same_bits(tmp_path: Path) -> None:
     pytest.importorskip("benchopt")
     words = (
-        *("-o", "pictures[draws=2]", "-d", "shipped[prior=emoji,task=sr4,std=0.05,count=1,few=1]"),
+        *(
+            "-o",
+            "pictures[draws=2]",
+            "-d",
+            "shipped[prior=satellite,task=sr4,std=0.05,count=1,few=1]",
+        ),
         *("-s", "posteria[sampler=[ddrm,mgps]]", "-n", "1"),
     )
     (tmp_path / "one").mkdir()

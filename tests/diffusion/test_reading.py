@@ -44,7 +44,7 @@ def misread(prior: Any, reading: Parametrisation) -> po.Network:
     return other
 
 
-@pytest.mark.parametrize("name", ["digits", "emoji"])
+@pytest.mark.parametrize("name", ["digits", "satellite"])
 def test_trained_priors_are_told_from_misread_ones(name: str) -> None:
     # Catches: a check that lets a wrong reading pass, or that refuses a right one.
     prior, x = po.load_prior(name), pictures(name)[:2]
@@ -77,7 +77,7 @@ def test_the_misfit_of_a_gaussian_is_known() -> None:
 
 
 def test_noise_that_is_left_in_noise() -> None:
-    prior = po.load_prior("emoji")
+    prior = po.load_prior("satellite")
     small = noise_left(prior)
     assert small is not None
     assert 0 < small < 0.02

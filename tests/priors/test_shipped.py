@@ -74,9 +74,9 @@ def test_the_scale_of_a_shipped_prior_is_in_its_files() -> None:
         assert known.std == pytest.approx(measured.std, rel=1e-4), label
         assert torch.allclose(known.mean, measured.mean, atol=1e-3)
     assert prior.given(po.Label(2)).scale is not None
-    emoji = po.load_prior("emoji").scale
-    assert emoji is not None
-    assert emoji.mean.shape == (3, 64, 64)
+    land = po.load_prior("satellite").scale
+    assert land is not None
+    assert land.mean.shape == (3, 64, 64)
 
 
 def test_what_is_fetched_from_the_hub(tmp_path: Path, monkeypatch: Any) -> None:
@@ -118,7 +118,7 @@ def test_stems_denoises_songs_that_it_was_not_trained_on() -> None:
     assert "sha256 " + str(shipped.sha256) in text and "FluidR3" in text
 
 
-@pytest.mark.parametrize("name", ["digits", "emoji"])
+@pytest.mark.parametrize("name", ["digits", "satellite"])
 def test_shipped_priors(name: str) -> None:
     # Catches: weights that do not belong to their configuration, noise levels told wrongly, a card without numbers.
     shipped, prior = SHIPPED[name], po.load_prior(name)

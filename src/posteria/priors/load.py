@@ -45,7 +45,7 @@ def load_prior(
     """Load a trained prior.
 
     Args:
-        name: A shipped one (`digits`, `emoji`, `digits-mixture`, `photo`, `stems`); a folder in diffusers'
+        name: A shipped one (`digits`, `satellite`, `digits-mixture`, `photo`, `stems`); a folder in diffusers'
             format; `diffusers:` and a folder or a name on the Hugging Face hub (a model of latents comes
             back as a `Latent`); or `adm:FILE.pt`, a state dict of guided-diffusion.
         device: Where the network and the samples live.

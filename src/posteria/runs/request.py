@@ -35,6 +35,8 @@ GENERAL = "mgdm"
 SAMPLERS: dict[str, dict[str, Any]] = {
     PHOTOGRAPHS: {"sampler": "mmps", "settings": {"iterations": "2"}, "steps": 32},
     "ecg": {"sampler": "daps", "steps": 100},
+    # The general one leaves the range of pictures in a hole (docs/satellite.md).
+    "satellite": {"sampler": "daps", "steps": 100},
     # Of songs: of stems whose posterior is known it has the variance and the residual (docs/music.md).
     "stems": {"sampler": "daps", "steps": 100},
 }
