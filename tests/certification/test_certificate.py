@@ -276,6 +276,13 @@ def test_figures_show_the_counts() -> None:
     ("settings", "sentence"),
     [
         ({"simulations": 0}, "at least 10 simulations, and 100 to be worth much; got 0"),
+        ({"simulations": 10.5}, "at least 10 simulations, and 100 to be worth much; got 10.5"),
+        ({"simulations": "20"}, "got '20'"),
+        ({"batch": 0}, "at least one sample"),
+        ({"seed": -1}, r"below 2\^31"),
+        ({"prior": "digits"}, "A certificate needs a Denoiser; this is a str"),
+        ({"likelihood": "operator"}, "A certificate needs a Likelihood; this is a Matrix"),
+        ({"truths": "heun"}, "A certificate needs a Sampler; this is a str"),
         ({"samples": 1}, "ranked among at least 4 samples"),
         ({"statistics": ("pixel",)}, "no statistic 'pixel'; there are entries"),
         ({"statistics": ()}, "Name a statistic"),
@@ -300,12 +307,27 @@ def test_bad_input_is_one_sentence_before_anything_is_drawn(
     others = {
         "poisson": po.PoissonLikelihood(LIKELIHOOD.operator, peak=10),
         "function": po.FunctionLikelihood(lambda y, x: x.sum(-1)),
+        "operator": LIKELIHOOD.operator,
     }
     sampler = settings.pop("sampler", Closed())
-    likelihood = others.get(settings.pop("likelihood", ""), LIKELIHOOD)
+    likelihood: Any = others.get(settings.pop("likelihood", ""), LIKELIHOOD)
+    prior = settings.pop("prior", Never(PRIOR.mean, PRIOR.covariance))
     with pytest.raises(po.PosteriaError, match=sentence) as caught:
-        po.certify(sampler, Never(PRIOR.mean, PRIOR.covariance), likelihood, **settings)
+        po.certify(sampler, prior, likelihood, **settings)
     assert str(caught.value).count(". ") <= 1
+
+
+def test_truths_and_noise_are_what_can_be_measured() -> None:
+    # Catches: truths that are not finite called a fault of the measurement, noise of 0 that divides by itself.
+    class Broken(po.Gaussian):
+        @override
+        def sample(self, n: int, generator: torch.Generator) -> Tensor:
+            return torch.full((n, SIZE), torch.nan, dtype=F64)
+
+    with pytest.raises(po.InputError, match="truths that are not finite"):
+        po.certify(Closed(), Broken(PRIOR.mean, PRIOR.covariance), LIKELIHOOD, 10)
+    with pytest.raises(po.InputError, match="noise level is a number above 0"):
+        po.certify(Closed(), PRIOR, po.GaussianLikelihood(LIKELIHOOD.operator, 0.0), 10)
 
 
 def test_a_certificate_prints_what_is_worst_first() -> None:

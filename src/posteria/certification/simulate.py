@@ -58,10 +58,14 @@ class Design:
 
     def __post_init__(self) -> None:
         expect(self.sampler, PosteriorSampler, by="A certificate")
+        expect(self.prior, Denoiser, by="A certificate")
+        expect(self.likelihood, Likelihood, by="A certificate")
+        expect(self.truths, Sampler, by="A certificate")
         check_numbers(self.simulations, self.samples, self.level)
         require(
             self.levels != 1 and self.levels >= 0, "Signals have 2 levels or more, or 0 for all."
         )
+        require(self.batch >= 1, f"A batch has at least one sample; batch={self.batch}.")
         require(
             self.seed >= 0 and (self.seed + self.simulations) * self._stride <= TRUTHS,
             f"Seeds of the samples are below 2^31, {self._stride} a simulation; seed {self.seed} with "
@@ -121,7 +125,12 @@ class Design:
         for seed in self.truth_seeds:
             generator = torch.Generator(device).manual_seed(seed)
             draws.append(self.prior.sample(1, generator))
-        return torch.cat(draws)
+        drawn = torch.cat(draws)
+        require(
+            bool(drawn.isfinite().all()),
+            f"{type(self.prior).__name__}.sample gives truths that are not finite, which cannot be measured.",
+        )
+        return drawn
 
     @property
     def source(self) -> str:
@@ -145,13 +154,13 @@ class Design:
 def check_numbers(simulations: int, samples: int, level: float = 0.01) -> None:
     """Raise `InputError` for numbers from which no certificate can be made."""
     require(
-        simulations >= FEWEST,
-        f"A certificate needs at least {FEWEST} simulations, and 100 to be worth much; got {simulations}.",
+        isinstance(simulations, int) and simulations >= FEWEST,
+        f"A certificate needs at least {FEWEST} simulations, and 100 to be worth much; got {simulations!r}.",
     )
     require(
-        samples >= FEWEST_SAMPLES,
+        isinstance(samples, int) and samples >= FEWEST_SAMPLES,
         f"A truth is ranked among at least {FEWEST_SAMPLES} samples, and among 19 for whole 90 % intervals; "
-        f"got {samples}.",
+        f"got {samples!r}.",
     )
     require(0 < level < 1, f"level={level} is not a probability between 0 and 1.")
 
