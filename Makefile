@@ -58,7 +58,7 @@ measure-images: .venv/ready
 	for part in mnist mnist-populations; do OMP_NUM_THREADS=1 BENCHOPT_DATA_HOME=$(DATA) $(BIN)/benchopt run $(IMAGES) \
 	--config $(IMAGES)/configs/$$part.yml --no-timeout --no-display --output $$part || exit 1; done
 
-# Draws the certificates of docs/certify.md and writes their table: days for 200 simulations; goes on where it was stopped.
+# Draws the certificates of docs/certify.md and writes their table: a day for 200 simulations; goes on where it was stopped.
 certify: .venv/ready
 	for prior in digits-mixture digits; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/certificates.py draw \
 	--prior $$prior --simulations $(or $(SIMULATIONS),200) || exit 1; done

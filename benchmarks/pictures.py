@@ -10,6 +10,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lib.table import Table
 from posteria.analytic.low_rank_posterior import PPCAPosterior
 from posteria.core.errors import expect
 from posteria.metrics import AgainstExact
-from posteria.problems.pictures import pictures_exact
+from posteria.problems.pictures import NOISE, PICTURES, pictures_exact
 from posteria.samplers import POSTERIOR_SAMPLERS
 from report import DOCS, RESULTS, TOGETHER, marked
 
@@ -33,8 +34,8 @@ ABOUT = {
     "sr4": "49 averages of 4 x 4 pixels",
     "blur": "a Gaussian blur, 784 numbers",
 }
-# Evaluations and samples of the tables of all samplers, and of that of populations.
-ALL, POPULATIONS = (400, 32), (2000, 256)
+# Evaluations and samples of the tables of all samplers, and of that of populations; the noise of the former.
+ALL, POPULATIONS, USUAL = (400, 32), (2000, 256), 0.1
 COLUMNS = {
     "ratio": "distance / floor",
     "mean_error": "mean error (sd)",
@@ -189,20 +190,23 @@ def sizes(kept: list[Row]) -> Table:
 
 
 def populations(kept: list[Row]) -> Table:
-    """Whole populations on each task where they were drawn, beside as many exact draws."""
+    """Whole populations on each task and noise where they were drawn, beside as many exact draws."""
     lines = []
-    for task in ABOUT:
-        truths = {row["truth"] for row in of(kept, "tempered", task)}
+    for std, task in product(sorted(NOISE, key=lambda std: std != USUAL), PICTURES):
+        here = [row for row in kept if row["std"] == std]
+        truths = {row["truth"] for row in of(here, "tempered", task)}
         for name in ordered(kept) if truths else []:
-            found = [row for row in of(kept, name, task) if row["truth"] in truths]
-            lines.append([task, *_detail(name, found), str(len(found))])
-    head = ["task", "sampler", *COLUMNS.values(), "evaluations + vjps", "truths"]
+            found = [row for row in of(here, name, task) if row["truth"] in truths]
+            if found:
+                lines.append([task, f"{std:g}", *_detail(name, found), str(len(found))])
+    head = ["task", "noise", "sampler", *COLUMNS.values(), "evaluations + vjps", "truths"]
     return Table("", head, lines)
 
 
 def page() -> None:
     """Put the tables between their marks."""
-    kept, whole = at(rows(KEPT), ALL), at(rows(KEPT), POPULATIONS)
+    whole = at(rows(KEPT), POPULATIONS)
+    kept = [row for row in at(rows(KEPT), ALL) if row["std"] == USUAL]
     parts = {
         "tempered": populations(whole).markdown(),
         "pictures": "\n\n".join(table.markdown() for table in tables(kept)),
@@ -234,10 +238,10 @@ def main() -> None:
     every = ["exact draws", "prior draws", *POSTERIOR_SAMPLERS]
     parser.add_argument("--samplers", nargs="+", choices=every, default=every)
     parser.add_argument("--truths", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--tasks", nargs="+", choices=PICTURES, default=TASKS)
     parser.add_argument("--budget", type=int, default=400)
     parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--std", type=float, default=0.1)
+    parser.add_argument("--std", type=float, default=USUAL)
     options = parser.parse_args()
     keep(options) if options.what == "draw" else page()
 

@@ -35,7 +35,7 @@ def test_the_page_says_who_is_certified(tmp_path: Path, monkeypatch: pytest.Monk
         "dps": {"mode_weight_error": 0.3},
         "sda": {"ratio": 1.4},
     }
-    size = {"budget": 400, "n": 32}
+    size = {"budget": 400, "n": 32, "std": 0.1}
     rows: list[dict[str, Any]] = [
         {"truth": truth, "task": "box", "sampler": name, **size, **good, **change}
         for name, change in changes.items()
@@ -43,8 +43,17 @@ def test_the_page_says_who_is_certified(tmp_path: Path, monkeypatch: pytest.Monk
     ]
     rows.append({"truth": 0, "task": "box", "sampler": "pigdm", **size, **good})
     rows.append({"truth": 1, "task": "box", "sampler": "pigdm", **size, "note": "It diverged."})
-    whole = {"truth": 0, "task": "box", "sampler": "tempered", "budget": 2000, "n": 256}
+    whole = {
+        "truth": 0,
+        "task": "box",
+        "sampler": "tempered",
+        "budget": 2000,
+        "n": 256,
+        "std": 0.1,
+    }
     rows.append(whole | good | {"ratio": 1.02})
+    rows.append(whole | good | {"ratio": 1.07, "std": 0.05})
+    rows.append(rows[0] | {"ratio": 9.0, "std": 0.3})
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "pictures.md").write_text(
         "<!-- pictures -->\n<!-- /pictures -->\n<!-- tempered -->\n<!-- /tempered -->\n"
@@ -58,6 +67,7 @@ def test_the_page_says_who_is_certified(tmp_path: Path, monkeypatch: pytest.Monk
     assert "| daps | 1.10 |" in text and "| dps | 1.10 |" in text and "| pigdm | - |" in text
     sizes = (tmp_path / "samplers.md").read_text()
     assert "| mmps | box 1.10 (1.00) | - |" in sizes and "| daps | - | box 1.10 (2.00) |" in sizes
-    # Catches: samples of a larger budget among those of the smaller one.
-    assert "| box | tempered | 1.02 |" in text and "| tempered | **" not in text
+    # Catches: samples of a larger budget among those of the smaller one, other noises among those of the usual one.
+    assert "| box | 0.1 | tempered | 1.02 |" in text and "| box | 0.05 | tempered | 1.07 |" in text
+    assert "| tempered | 1.02 |" in text and "| tempered | **" not in text
     assert math.isnan(pictures.mean([], "ratio"))
