@@ -21,9 +21,9 @@ from ..engine import Method
 from ..request import Request
 from ..results import duration, plural
 
-# Tensors of the size of a batch that a sampler holds at once, and of the size of all samples that results take; MiB of
-# the program itself.
-STATES, COPIES, PROGRAM = 8, 3, 350
+# Tensors of the size of a batch that a sampler holds at once (`daps` and `ddrm` were seen to take 15 with those of
+# results, `diffpir` 11), and of the size of all samples that results take; MiB of the program itself.
+STATES, COPIES, PROGRAM = 12, 3, 350
 # What is up to this size, in numbers, is drawn without a word.
 SMALL = 2**19
 # Seconds of solves with an operator from which on a small one is spoken of too.
