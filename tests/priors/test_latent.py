@@ -221,6 +221,25 @@ def test_blocks_that_are_computed_again(tmp_path: Path) -> None:
     assert little < 0.7 * much
 
 
+def test_a_decoder_in_tiles() -> None:
+    # Catches: an autoencoder that is copied or asked around its own switches; tiles without a derivative.
+    prior = from_diffusers(parts_of("sd"), size=(32, 32))
+    assert isinstance(prior, Latent)
+    z, u, v = (
+        normal(1, 4, 16, 16).float(),
+        normal(1, 4, 16, 16, seed=1),
+        normal(1, 3, 32, 32, seed=2),
+    )
+    whole = prior.decode(z)
+    autoencoder: Any = prior.decoder.autoencoder
+    autoencoder.enable_tiling()
+    tiled, pullback = prior.decoder.vjp(z)
+    assert 0 < (tiled - whole).norm() < whole.norm()
+    near = [prior.decode(z + sign * 1e-2 * u.float()).double() for sign in (1, -1)]
+    slope = ((near[0] - near[1]) / 2e-2 * v).sum()
+    assert float((pullback(v.float()).double() * u).sum()) == pytest.approx(float(slope), rel=0.02)
+
+
 def test_half_precision_of_a_decoder() -> None:
     # Catches: a cotangent (y - A D) / std^2 that overflows 65504 in a decoder of float16.
     parts, halved = parts_of("dit"), parts_of("dit")
