@@ -23,6 +23,7 @@ from .readers.registry import READERS, reader_of
 PARTS = (
     *("*/diffusion_pytorch_model.safetensors", "*/diffusion_pytorch_model-*.safetensors"),
     *("text_encoder*/model.safetensors", "text_encoder*/model-*.safetensors", "tokenizer*/*"),
+    *("language_model/model.safetensors", "vocoder/model.safetensors"),
 )
 LENGTHS = (
     "pictures: size=(height, width), or --size HEIGHTxWIDTH",
@@ -71,7 +72,7 @@ def load_prior(
     for expected in {sha256, card.sha256} - {None}:
         check_hash(weight_files(files), str(expected))
     reader = reader_of(files) if card.where == "hub" else card.reader
-    sides = (size,) if isinstance(size, int) else size
+    card, sides = sound_of(card, files), (size,) if isinstance(size, int) else size
     require(
         sides is None or len(sides) == (1 if card.modality == "audio" else 2) or reader == "local",
         f"{card.name} draws {LENGTHS[card.modality == 'audio']}; {' x '.join(map(str, sides or ()))} is not.",
@@ -109,7 +110,7 @@ def origin_of(card: Card) -> Origin:
     """What the prior of a card is made of; errors as of `load_prior`."""
     files = _files(card)
     beside = sorted(path for kind in ("json", "toml") for path in files.glob(f"**/*.{kind}"))
-    return Origin(card, files_sha256(weight_files(files)), files_sha256(beside))
+    return Origin(sound_of(card, files), files_sha256(weight_files(files)), files_sha256(beside))
 
 
 def prior_sha256(name: str | Path) -> str:
@@ -158,13 +159,13 @@ def card_of(name: str | Path) -> Card:
         if card.reader not in READERS:
             raise unknown("reader", card.reader, READERS)
         return card
-    return sound_of(Card(name=folder.name, reader=reader_of(folder), path=str(folder)))
+    return sound_of(Card(name=folder.name, reader=reader_of(folder), path=str(folder)), folder)
 
 
-def sound_of(card: Card) -> Card:
-    """The card with the rate of the vocoder in its folder, if there is one: it makes sound then."""
-    config = card.folder / "vocoder" / "config.json"
-    if not config.exists():
+def sound_of(card: Card, files: Path) -> Card:
+    """The card with the rate of the vocoder among its files, if there is one and it names none: it makes sound then."""
+    config = files / "vocoder" / "config.json"
+    if card.data.rate is not None or not config.exists():
         return card
     data = Data(rate=float(read_json(config).get("sampling_rate", 16000)), gain=1.0)
     return dataclasses.replace(card, modality="audio", data=data)
