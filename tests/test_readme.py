@@ -31,6 +31,12 @@ def without_blocks(text: str) -> str:
     return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
+def anchors(page: Path) -> set[str]:
+    """The names of the headings of a Markdown page in links, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", without_blocks(page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def prose(text: str) -> Iterator[str]:
     """The lines of a Markdown page that are not code, tables or headings, without list markers."""
     for line in without_blocks(text).splitlines():
@@ -118,13 +124,25 @@ def test_the_pages_for_contributors_run(page: str, monkeypatch: pytest.MonkeyPat
         test()
 
 
+def test_pages_that_code_and_pages_name_exist() -> None:
+    # Catches: a page that was renamed, and still stands in a message, a docstring or the changelog.
+    rooms = ("src", "benchmarks", "training")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    for path in [*files, ROOT / "Makefile", *(ROOT / page for page in PAGES)]:
+        for name in re.findall(r"\bdocs/[\w/]+\.(?:md|png|svg)", path.read_text()):
+            assert (ROOT / name).exists(), f"{path} names {name}, which does not exist"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_what_it_points_to_exists(page: str) -> None:
-    folder = (ROOT / page).parent
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", without_blocks((ROOT / page).read_text()))
-    for link in links:
-        if not link.startswith("http"):
-            assert (folder / link).exists(), f"{page} points to {link}, which does not exist"
+    here = ROOT / page
+    for link in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", without_blocks(here.read_text())):
+        name, _, anchor = "".join(link).partition("#")
+        if name.startswith("http"):
+            continue
+        there = here.parent / name if name else here
+        assert there.exists(), f"{page} points to {name}, which does not exist"
+        assert not anchor or anchor in anchors(there), f"{name} has no heading {anchor}"
     targets = set(re.findall(r"(?:`|^ *)make ([a-z-]+)", (ROOT / page).read_text(), re.MULTILINE))
     makefile = (ROOT / "Makefile").read_text()
     for target in targets:
