@@ -8,6 +8,7 @@ import torch
 
 import posteria as po
 from posteria.metrics.image import psnr, ssim
+from posteria.metrics.signal import mae, rmse
 
 
 def test_psnr_and_ssim() -> None:
@@ -38,11 +39,28 @@ def test_pictures_are_paired_with_truths() -> None:
         for a, b in (*wrong, (x.expand(-1, 3, -1, -1), truth[0]), (x, truth[:, None])):
             with pytest.raises(po.ShapeError, match="go with a truth"):
                 metric(a, b)
-        with pytest.raises(po.InputError, match="at least 1 picture; got 0"):
+        with pytest.raises(po.InputError, match="at least 1 sample; got 0"):
             metric(x[:0], truth[0])
+        with pytest.raises(po.InputError, match=r"span \[-1, 1\]; the truth reaches 2.."):
+            metric(x, 255 * truth)
     assert psnr(x[..., :5, :5], truth[..., :5, :5]).isfinite().all()
     with pytest.raises(po.ShapeError, match="at least 6 pixels a side"):
         ssim(x[..., :5, :5], truth[..., :5, :5])
+
+
+def test_signals_are_paired_with_truths() -> None:
+    # Catches: a truth that is broadcast over leads or signals; the mean of all signals for that of each.
+    g = torch.Generator().manual_seed(0)
+    truth, x = torch.randn(3, 2, 50, generator=g), torch.randn(3, 2, 50, generator=g)
+    for metric, order in ((mae, 1), (rmse, 2)):
+        exact = (x - truth).abs().pow(order).mean((1, 2)).pow(1 / order)
+        assert torch.allclose(metric(x, truth).float(), exact)
+        assert torch.allclose(metric(x[:1], truth[0]).float(), exact[:1])
+        for wrong in (truth[:1], truth[:, :1], truth[0, :1], truth[..., :9], torch.tensor(0.0)):
+            with pytest.raises(po.ShapeError, match="go with a truth"):
+                metric(x, wrong)
+        with pytest.raises(po.InputError, match="at least 1 sample"):
+            metric(x[:0], truth[0])
 
 
 def test_the_room_has_every_metric() -> None:

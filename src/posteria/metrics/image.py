@@ -4,9 +4,12 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError, require
+from .signal import paired
 
 # Half of SSIM's window of 11 pixels, by which a picture is mirrored at its edges.
 MARGIN = 5
+# No picture in [-1, 1] that a prior draws reaches so far; one of bytes does.
+FAR = 10.0
 
 
 def psnr(x: Tensor, truth: Tensor) -> Tensor:
@@ -18,7 +21,7 @@ def psnr(x: Tensor, truth: Tensor) -> Tensor:
 
     Raises:
         ShapeError: If the pictures differ in shape.
-        InputError: If there is none.
+        InputError: If there is none, or the truth is in other units.
     """
     x, truth = _paired(x, truth)
     return 10 * torch.log10(4 / (x - truth).square().mean((1, 2, 3)))
@@ -44,10 +47,10 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
 
 def _paired(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Both clipped, `[n, channels, height, width]`."""
-    if x.ndim != 4 or truth.shape not in {x.shape, x.shape[1:]}:
-        raise ShapeError(
-            "Pictures [n, channels, height, width] go with a truth [channels, height, width] or one each; got "
-            f"{tuple(x.shape)} and {tuple(truth.shape)}."
-        )
-    require(x.numel() > 0, "This metric needs at least 1 picture; got 0.")
-    return x.clamp(-1, 1), truth.expand_as(x).clamp(-1, 1).contiguous()
+    truth = paired(x, truth, "Pictures [n, channels, height, width]", axes=4)
+    most = float(truth.abs().max())
+    require(
+        not most > FAR,
+        f"Pictures span [-1, 1]; the truth reaches {most:g}. Give 2 * x / most - 1.",
+    )
+    return x.clamp(-1, 1), truth.clamp(-1, 1).contiguous()
