@@ -1,7 +1,7 @@
 """Derivatives and linear solves. `requires_grad` appears here and nowhere else in the package."""
 
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,18 +23,21 @@ def outside_inference() -> AbstractContextManager[Any]:
     return torch.inference_mode(False) if torch.is_inference_mode_enabled() else _HERE
 
 
-@contextmanager
-def called_once(value: bool = True) -> Generator[None, None, None]:
+class called_once:
     """A block in which maps of `vjp` are made that are called once; each frees its graph while it goes back.
 
     That is a sixth of the peak memory of a gradient sampler. What is evaluated to make such a map is not
     in the block.
     """
-    token = _ONCE.set(value)
-    try:
-        yield
-    finally:
-        _ONCE.reset(token)
+
+    def __init__(self, value: bool = True) -> None:
+        self._value = value
+
+    def __enter__(self) -> None:
+        self._token = _ONCE.set(self._value)
+
+    def __exit__(self, *_: object) -> None:
+        _ONCE.reset(self._token)
 
 
 def _graph(f: Callable[[Tensor], Tensor], x: Tensor, what: object) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Space:
         """Number of entries of one event."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def axes(self) -> tuple[int, ...]:
         """The event axes, counted from the end."""
         return tuple(range(-len(self.shape), 0))

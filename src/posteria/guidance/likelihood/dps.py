@@ -52,7 +52,7 @@ class DPS(LikelihoodRule):
         residual = weighted(target.y - ax0, std)
         norm = operator.codomain.norm(residual)
         # A residual of exactly 0 has no direction; the push is then 0 and not nan.
-        direction = residual / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+        direction = residual.div_(norm.clamp(min=torch.finfo(norm.dtype).tiny))
         descent = denoiser_vjp(operator_vjp(weighted(direction, std)))
 
         # The iterate of the paper is x / sqrt(1 + sigma^2): its step picks up both factors.
