@@ -9,6 +9,7 @@ import argparse
 import io
 import itertools
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -295,6 +296,7 @@ def draw(study: Iterator[tuple[Row, Callable[[], Row]]], methods: list[str]) -> 
 DENOISERS = ("photo", "photo-bf", "FFDNet")
 COLUMNS = {
     "psnr": ("PSNR of the mean", 2),
+    "many": ("of that of many", 2),
     "ssim": ("SSIM", 3),
     "sample_psnr": ("PSNR of a sample", 2),
     "residual": ("residual", 2),
@@ -305,6 +307,15 @@ COLUMNS = {
     "vjps": ("vjps", 0),
     "seconds": ("seconds", 0),
 }
+
+
+def _many(row: Row) -> Row:
+    """With the PSNR that the mean of many samples would have: of two it has half of their variance too much."""
+    if row["psnr"] == row.get("sample_psnr"):
+        return row
+    of_two, of_one = (10 ** (-row[key] / 10) for key in ("psnr", "sample_psnr"))
+    many = 2 * of_two - of_one
+    return row | ({"many": -10 * math.log10(many)} if many > 0 else {})
 
 
 def _mean(found: list[Row], metric: str, digits: int) -> str:
@@ -344,7 +355,13 @@ def tables(kept: list[Row]) -> dict[str, str]:
         if count < 2:
             continue
         lines = [
-            [method, *(_mean(rows, key, digits) for key, (_, digits) in COLUMNS.items())]
+            [
+                method,
+                *(
+                    _mean(list(map(_many, rows)), key, digits)
+                    for key, (_, digits) in COLUMNS.items()
+                ),
+            ]
             for method, rows in found.items()
         ]
         title = f"{about[0].upper()}{about[1:]} ({count} pictures)"
