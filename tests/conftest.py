@@ -5,6 +5,8 @@ from collections.abc import Generator
 import pytest
 import torch
 
+from posteria.core.streams import Generators
+
 # Nothing is kept from one test to another, or in the user's folder.
 os.environ["POSTERIA_CACHE"] = os.devnull
 
@@ -25,6 +27,19 @@ def pytest_collection() -> Generator[None, object, object]:
 def one_thread() -> None:
     """Small tensors are fastest on one thread, and sums then do not depend on the machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Normal draws of all samples from the stream of the first, for laws of thousands of samples drawn together.
+
+    The law is the same, and one call for each sample is most of the time of such a test.
+    """
+
+    def fill(streams: Generators, out: torch.Tensor) -> torch.Tensor:
+        return out.normal_(generator=streams._generators[0])
+
+    monkeypatch.setattr(Generators, "normal_", fill)
 
 
 @pytest.fixture

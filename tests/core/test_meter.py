@@ -71,6 +71,9 @@ def test_a_run_counts_the_rows_that_a_network_sees(name: str, tmp_path: Path) ->
     # Catches: particles or corrections that count as one row, an evaluation past the meter, the scale of a
     # prior that is counted for every chunk or for none.
     sampler, target = CASES[name]
+    if name.split()[0] in {"exact", "tempered"}:
+        # So few particles and steps come near a measurement with much noise only.
+        target = replace(target, likelihood=replace(target.likelihood, std=2.0))
     unit = sampler.shared
     seeds = [unit * number for number in range(5 if unit == 1 else 3)]
     meters = []

@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -40,6 +41,7 @@ def dcps_laws(p: Problem, schedule: po.schedules.Schedule, blocks: int, s: float
     return [*laws, p.denoise(x, levels[-2])]
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_dcps_has_the_law_that_its_formulas_imply() -> None:
     # After each step, because a block forgets those before it. Catches: the wrong block, a jump
     # with the weights exchanged, a noise level that does not grow with tau or not in units of the
@@ -52,6 +54,7 @@ def test_dcps_has_the_law_that_its_formulas_imply() -> None:
         assert_same_law(state.x, law, slack=0.04)
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_dcps_langevin_steps_sample_the_block_s_posterior() -> None:
     # Many small steps at the level 1.5 and no fit, so that what follows is known. Catches: a score of
     # the wrong level, a factor of the paper's coordinate, a likelihood of x and not of its jump.

@@ -12,6 +12,7 @@ from common.theory import assert_same_law, small_problem
 from helpers import F64, mixture, normal
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_mgdm_has_the_law_that_its_formulas_imply() -> None:
     problem, schedule = small_problem(), po.Karras(steps=8, sigma_min=0.05, sigma_max=20.0)
     sampler = po.MGDM(
