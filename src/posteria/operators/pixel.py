@@ -24,6 +24,13 @@ class Identity(Separable):
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__({}, shape)
 
+    @override
+    def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float | Tensor) -> Tensor:
+        if any(isinstance(each, Tensor) and each.ndim for each in (noise, signal)):
+            return super().innovation_solve(r, noise, signal)
+        # The same bits as by singular values, which take as much memory as eight such pictures.
+        return r / (noise + signal * torch.ones((), dtype=r.dtype, device=r.device))
+
 
 class Matrix(SVDOperator):
     """A dense matrix on flattened signals. Its decomposition is computed at its first use.
