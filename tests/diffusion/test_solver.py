@@ -42,6 +42,7 @@ def test_measured_order_is_the_documented_order(name: str) -> None:
     assert slope == pytest.approx(ORDER[name], abs=0.2)
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("name", [*ORDER, "ddpm"])
 def test_samples_follow_the_prior(name: str) -> None:
     prior = mixture(1, k=3)

@@ -36,6 +36,7 @@ def test_a_short_name_is_its_rule_with_its_solver(name: str) -> None:
     assert po.samplers.rebuild_sampler(repr(guided)) == guided
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 def test_an_exact_rule_draws_the_posterior_with_every_solver(solver: po.solvers.Solver) -> None:
     # MMPS is exact for Gaussians: whatever the solver, mean and covariance are the posterior's.

@@ -58,6 +58,7 @@ def test_cfg_is_the_solver_on_the_tilted_denoiser() -> None:
     assert torch.allclose(x, po.Unconditional(schedule=STEPS).sample(rule, seeds=range(6)))
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_the_rule_of_an_affine_pair_in_closed_form() -> None:
     # Catches: a target's weight that the rule does not use, or the other way round. With equal
     # covariances guidance is exact: N(m_u + w (m_c - m_u), C).
@@ -103,6 +104,7 @@ def test_where_a_rule_is() -> None:
     assert StepInfo.of(levels, 1.0) == StepInfo(1.0, 0.0, 2, 3)
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_guided_restoration() -> None:
     # Catches: a tilted prior that a sampler of posteriors takes for its unconditional member. For equal
     # covariances guidance is exact, so that the posterior is that of the shifted Gaussian.

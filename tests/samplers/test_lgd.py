@@ -15,6 +15,7 @@ from posteria.samplers.ruled import LGD
 from posteria.testing import example_posterior
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_lgd_in_one_dimension() -> None:
     # Prior N(0, 1), x_vp = 1 at abar = 1/2, y = 2 with std 1/2: the exact guidance is 1.219 and that of
     # the denoised point alone 3.657. Catches: a log-sum-exp gradient divided by the number of draws.

@@ -45,6 +45,7 @@ def test_second_order_keeps_the_variance() -> None:
     assert 0.985 < ratio[2] < 1.015
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("problem", [white(1.0), white(0.25), correlated(), correlated(0.25)])
 def test_defaults_of_mmps_are_exact_on_gaussians(problem: po.Posterior) -> None:
     # 6000 samples have 0.007 to 0.011 and 0.991 to 1.005. Catches: a schedule or a stopping rule

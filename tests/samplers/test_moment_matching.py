@@ -141,6 +141,7 @@ RECORDED: dict[str, tuple[po.samplers.Sampler[Any], Interval, Interval, Interval
 }
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("name", RECORDED)
 def test_recorded_errors(name: str) -> None:
     sampler, *intervals = RECORDED[name]

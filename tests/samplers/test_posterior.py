@@ -35,6 +35,7 @@ MIXTURE = {
 }
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_moments_on_a_gaussian(name: str) -> None:
     problem = small_problem()
@@ -48,6 +49,7 @@ def test_moments_on_a_gaussian(name: str) -> None:
     assert least <= ratio <= most
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_distance_on_a_mixture(name: str) -> None:
     distances = []
@@ -68,6 +70,7 @@ OFFICIAL = {
 }
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.slow
 @pytest.mark.parametrize("d_y", [1, 2, 4])
 @pytest.mark.parametrize("name", OFFICIAL)

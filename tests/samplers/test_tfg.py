@@ -202,6 +202,7 @@ def test_strengths_of_zero_draw_the_prior_to_the_bit() -> None:
     assert prior.meter == Meter(forward=5 * 20)
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_the_gradient_on_a_gaussian() -> None:
     # The exact gradient of log p(y | x) in the variance preserving iterate at A = 1/2, x = 1, y = 2 and
     # noise 1/2 is 1.219; that of DPS is 3.657. Catches: a spread that is not the standard deviation of x_0
@@ -336,6 +337,7 @@ def test_a_class_as_a_posterior() -> None:
         )
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_the_class_is_met_more_surely_the_stronger_the_gradient() -> None:
     # Catches: a gradient of the wrong sign or one that does not reach the iterate.
     posterior, classifier = classified(tilted(2, 1.0), bayes()), bayes()
@@ -382,6 +384,7 @@ def test_distance_to_the_exact_posterior(name: str, sampler: TFG, low: float, hi
     assert low < distance(sampler, fixture()) < high
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_a_bound_on_moves_makes_it_safe_where_the_likelihood_is_narrow() -> None:
     # Catches: the bound lost, without which these runs end at 1e60.
     sampler = TFG(schedule=po.schedules.Table(steps=50), repeats=2)

@@ -99,6 +99,7 @@ def test_an_ancestral_step_of_elucd_in_the_units_of_the_paper() -> None:
     assert not torch.allclose(plain[-1], sine[-1], atol=1e-3)
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_exact_noisy_logits_draw_the_class_and_lower_t2_meets_it_more_surely() -> None:
     # Catches: a rule that is biased even where its classifier is exact; a direction that does not
     # sharpen. At t1 = t2 = 1 the field is that of the class, so that every draw is.

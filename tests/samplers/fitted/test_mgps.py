@@ -7,6 +7,7 @@ from affine import mgps
 from common.theory import assert_same_law, small_problem
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_mgps_has_the_law_that_its_formulas_imply(alpha: float) -> None:
     # Catches: any slip in the sampler itself; the fit is run to convergence, so that its optimum

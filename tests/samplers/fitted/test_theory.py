@@ -84,6 +84,7 @@ def test_likelihood_seen_from_an_earlier_time() -> None:
     assert torch.allclose(prior(mean, s), prior(x_t, t))
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("name", ["mgps", "mgdm"])
 def test_without_data_they_sample_the_prior(name: str) -> None:
     # Catches: guidance that leaks in without a likelihood; a bridge that loses variance.

@@ -10,6 +10,7 @@ from common.theory import assert_same_law
 from posteria.samplers.splitting.daps import DAPS
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("s", [1.0, 0.25])
 def test_daps_is_exact_where_entries_are_independent_and_gaussian(s: float) -> None:
     # Catches: a spread about the estimate that is not that of the signal given its noised value
@@ -21,6 +22,7 @@ def test_daps_is_exact_where_entries_are_independent_and_gaussian(s: float) -> N
     assert_same_law(sampler.sample(target, range(3000)), as_affine(exact), slack=0.01)
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_daps_as_published_has_the_law_that_its_formulas_imply() -> None:
     # Where nothing is measured a step is x0 = g x, x0 + sigma * noise, + sigma_next * noise, and g
     # is the product of the Euler factors of the ODE. Catches: an ODE with a step too few, a

@@ -11,6 +11,7 @@ from helpers import F64
 from posteria.samplers.splitting.pnp_dm import PnPDM
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("points", [1, 4])
 def test_pnp_dm_is_the_gibbs_sampler_of_a_gaussian(points: int) -> None:
     # The law of every sweep of a two-variable Gibbs sampler, entry by entry. Catches: a coupling
@@ -34,6 +35,7 @@ def test_pnp_dm_is_the_gibbs_sampler_of_a_gaussian(points: int) -> None:
     assert_same_law(sampler.sample(target, range(3000)), law, slack=0.01)
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_pnp_dm_without_the_spread_of_a_reverse_move_is_too_narrow() -> None:
     # Catches: an option that does nothing. A spread near 0 takes the mean, as plain DDPM does.
     target, exact = independent(1.0, std=0.4)

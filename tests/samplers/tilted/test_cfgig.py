@@ -195,6 +195,7 @@ def test_known_numbers_of_the_toy(
     assert float(x.std()) == pytest.approx(std, abs=0.008)
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_rounds_of_small_noise_leave_the_modes_their_shares() -> None:
     # The limit that the docstring names: the tilt moves the rare mode from 0.35 to 0.758 of the mass, and
     # rounds below the distance of the modes do not. Recorded, so that a change shows either way.
