@@ -36,7 +36,7 @@ ABOUT = {
     "7 residential, 8 river, 9 sea or lake; label 10 stands for none.",
 }
 # What they were trained on: a process with so many threads.
-CORES = {"digits": "one CPU core", "satellite": "an H100"}
+CORES = {"digits": "one CPU core", "satellite": "an NVIDIA H200"}
 # Held-out pictures that ship as inputs to try, and the names of their files.
 EXAMPLES = {
     "digits": {
