@@ -11,7 +11,7 @@ import posteria as po
 from common.guidance_battery import LEVELS, RULES, SAMPLERS as TILTED, rules
 from common.sampler import SMALL, TARGETS, takes
 from helpers import F64
-from posteria.core.rng import Rng
+from posteria.core.streams import Generators
 from posteria.diffusion import EDM, Network
 from posteria.samplers import MGDM
 from posteria.testing import example_posterior, example_tilted
@@ -23,8 +23,8 @@ SEEDS = range(12)
 @pytest.fixture(autouse=True)
 def _same_noise(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The same noise in each dtype; PyTorch draws others in float32 than in float64."""
-    fill = Rng._fill
-    monkeypatch.setattr(Rng, "_fill", lambda self, out: fill(self, out.double()).to(out))
+    fill = Generators.normal_
+    monkeypatch.setattr(Generators, "normal_", lambda self, out: fill(self, out.double()).to(out))
     yield
 
 
