@@ -5,7 +5,7 @@ from collections.abc import Generator
 import pytest
 import torch
 
-from posteria.core.streams import Generators
+from posteria.core.rng import Generators
 
 # Nothing is kept from one test to another, or in the user's folder.
 os.environ["POSTERIA_CACHE"] = os.devnull

@@ -9,7 +9,7 @@ import posteria as po
 from common.guidance_battery import SAMPLERS
 from common.sampler import SMALL, TARGETS, takes
 from posteria.analytic import PPCAMixture
-from posteria.core.streams import Philox
+from posteria.core.rng import Philox
 from posteria.metrics import AgainstExact
 from posteria.priors import faster
 from posteria.problems.pictures import pictures_exact

@@ -59,7 +59,10 @@ def test_restore_writes_what_it_says(
 
     other = [*words[:-2], "--chunk", "3"]
     assert posteria(*other, monkeypatch=monkeypatch) == 1
-    assert "holds another run (its chunk differ" in capsys.readouterr().err
+    assert (
+        "holds a run that draws 2 samples at once, and --chunk 3 cannot go on"
+        in capsys.readouterr().err
+    )
     assert files(out) == before
 
     again = tmp_path / "again"

@@ -7,9 +7,8 @@ import torch
 from scipy import stats
 
 from posteria.core import rng as home
-from posteria.core.rng import Rng
+from posteria.core.rng import Philox, Rng, philox
 from posteria.core.space import Space
-from posteria.core.streams import Philox, philox
 
 CPU = torch.device("cpu")
 # The known answers of the authors' library Random123, "philox4x32 10".

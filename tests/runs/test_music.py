@@ -199,7 +199,7 @@ def test_an_hour_is_told_before_it_begins(
     request = Restore(
         prior=str(prior), input=str(path), task="separate", sampler="mmps", samples=2
     )
-    with pytest.raises(po.InputError, match=r"shape \(4, 3600000\) at once need"):
+    with pytest.raises(po.InputError, match=r"1 sample of shape \(4, 3600000\) needs about"):
         prepare(request)
     monkeypatch.undo()
     # Nor does the look at whether a network of one's own denoises take an hour.

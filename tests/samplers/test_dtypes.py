@@ -11,7 +11,7 @@ import posteria as po
 from common.guidance_battery import LEVELS, RULES, SAMPLERS as TILTED, rules
 from common.sampler import SMALL, TARGETS, takes
 from helpers import F64
-from posteria.core.streams import Generators
+from posteria.core.rng import Generators
 from posteria.diffusion import EDM, Network
 from posteria.samplers import MGDM
 from posteria.testing import example_posterior, example_tilted

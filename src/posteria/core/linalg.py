@@ -15,7 +15,7 @@ from .space import Space
 LinearMap = Callable[[Tensor], Tensor]
 
 _HERE = nullcontext()
-_ONCE = ContextVar("once", default=False)
+ONCE = ContextVar("once", default=False)
 
 
 def outside_inference() -> AbstractContextManager[Any]:
@@ -34,10 +34,10 @@ class called_once:
         self._value = value
 
     def __enter__(self) -> None:
-        self._token = _ONCE.set(self._value)
+        self._token = ONCE.set(self._value)
 
     def __exit__(self, *_: object) -> None:
-        _ONCE.reset(self._token)
+        ONCE.reset(self._token)
 
 
 def _graph(f: Callable[[Tensor], Tensor], x: Tensor, what: object) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ def vjp(
         NoDerivativeError: If the output is not connected to `x`; from the map if other inputs hide it.
         CapabilityError: If `f` holds tensors that autograd cannot use.
     """
-    keep = not _ONCE.get()
+    keep = not ONCE.get()
     with outside_inference(), torch.enable_grad(), called_once(False):
         x, y = _graph(f, x, what)
     if not y.requires_grad:

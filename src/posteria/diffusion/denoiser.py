@@ -50,8 +50,12 @@ class Denoiser(abc.ABC):
 
     def vjp_once(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
         """As `vjp`, with a map that is called once at most, and holds less memory."""
-        with linalg.called_once():
+        # As `called_once`, without its calls, which are once an evaluation here.
+        token = linalg.ONCE.set(True)
+        try:
             return self.vjp(x, sigma)
+        finally:
+            linalg.ONCE.reset(token)
 
     @property
     def base(self) -> "Denoiser":

@@ -13,7 +13,7 @@ import torch
 from ..core.errors import InputError, PosteriaError, require
 from ..core.meter import Meter
 from ..core.record import as_json, from_json
-from ..core.streams import streams_of
+from ..core.rng import streams_of
 from ..version import __version__
 from .engine import Chunk, Done, Drawn, Executor, Method, draw
 from .report import CONVENTION, Page, write_page
