@@ -37,8 +37,8 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "ecg": {"sampler": "daps", "steps": 100},
     # The general one leaves the range of pictures in a hole (docs/satellite.md).
     "satellite": {"sampler": "daps", "steps": 100},
-    # Of songs: of stems whose posterior is known it has the variance and the residual (docs/music.md).
-    "stems": {"sampler": "daps", "steps": 100},
+    # The nearest to songs that nobody was trained on (docs/music.md).
+    "stems": {"sampler": "ddrm", "steps": 100},
 }
 LEFT_OUT = {
     PHOTOGRAPHS: {"phase"},
