@@ -80,3 +80,13 @@ def test_a_row_depends_on_its_seed_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
     for many, one in zip(drawn([3, 2**32 - 1, 5]), drawn([2**32 - 1]), strict=True):
         assert torch.equal(many[1:2], one)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_rounds_the_draws_of_single_precision(dtype: torch.dtype) -> None:
+    # Catches: words of 32 bits in a dtype that has no such numbers, which are infinite there.
+    whole, half = (
+        Philox([3, 4], 0, CPU).normal_(torch.empty(2, 501, dtype=d))
+        for d in (torch.float32, dtype)
+    )
+    assert torch.equal(half, whole.to(dtype))

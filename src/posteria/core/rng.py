@@ -167,7 +167,8 @@ class Philox(Streams):
         flat = out.reshape(self._seeds, -1)
         words = self._words(-(-flat.shape[1] // 4))
         # Box and Muller (1958): of two words a radius and an angle.
-        uniform = (words.to(out.dtype) + 0.5) * 2.0**-32
+        # In half precision words of 32 bits would be infinite.
+        uniform = (words.to(torch.promote_types(out.dtype, torch.float32)) + 0.5) * 2.0**-32
         radius, angle = (uniform[:2].log() * -2).sqrt_(), uniform[2:] * (2 * torch.pi)
         drawn = torch.cat([radius * angle.cos(), radius * angle.sin()])
         # Neighbours come of one counter, so that a shorter draw begins like a longer one.

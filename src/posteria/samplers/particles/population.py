@@ -210,7 +210,8 @@ def explained(off: Tensor, size: int, by: object) -> None:
         times = float(nearest.nan_to_num(math.inf, math.inf))
         raise InputError(
             f"{type(by).__name__} finds a measurement that the prior excludes: at its noise level every particle is "
-            f"{times:.3g} times as far from it as noise is. Look at the units of y, the operator and the noise level."
+            f"{times:.3g} times as far from it as noise is. Look at the units of y, the operator "
+            "and the noise level; a small population in few steps may only not have come there yet."
         )
 
 
