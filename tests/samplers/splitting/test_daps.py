@@ -41,3 +41,18 @@ def test_daps_as_published_has_the_law_that_its_formulas_imply() -> None:
         variance = gain**2 * variance + sigma**2 + sigma_next**2
     assert 1.7 < variance < 2.0
     assert x.var().item() == pytest.approx(variance, rel=0.1)
+
+
+def test_tau_is_the_noise_level_in_data_units_whatever_the_operator_is_solved_by() -> None:
+    # Catches: a dense operator in units of the target's noise, in which tau was taken for a level (tau * std).
+    target, _ = independent(1.0, std=0.1)
+    matrix = target.likelihood.operator.matrix()
+    operator = po.operators.LinearFunction(lambda x: x @ matrix.mT.to(x), matrix.shape[1:])
+    y, schedule = target.y.flatten(), po.schedules.LogLinear(steps=3)
+    draws = [
+        DAPS(schedule=schedule, prior_std=1.0, tau=tau).sample(
+            po.Posterior(target.prior, po.GaussianLikelihood(operator, std), y), 4
+        )
+        for tau, std in ((1.0, 0.1), (None, 1.0))
+    ]
+    assert draws[0].equal(draws[1])

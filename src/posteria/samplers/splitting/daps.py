@@ -1,9 +1,10 @@
 """DAPS: decoupled annealing posterior sampling."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from typing_extensions import override
@@ -95,10 +96,17 @@ class DAPS(PosteriorSampler[ScaledState]):
 
     @override
     def narrow(self, posterior: Posterior) -> Posterior:
-        if self.tau is None:
-            return posterior
-        likelihood = expect(posterior.likelihood, GaussianLikelihood, by=self)
-        return replace(posterior, likelihood=replace(likelihood, std=self.tau))
+        if self.tau is not None:
+            expect(posterior.likelihood, GaussianLikelihood, by=self)
+        return posterior
+
+    @override
+    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Any, Rng]:
+        if self.tau is not None:
+            # Before the operator is decomposed in units of the noise.
+            likelihood = expect(target.likelihood, GaussianLikelihood, by=self)
+            target = replace(target, likelihood=replace(likelihood, std=self.tau))
+        return super().arrange(target, seeds)
 
     @override
     def evaluations(self, target: Posterior) -> int:
