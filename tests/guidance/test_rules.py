@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import posteria as po
+from common.guidance_battery import RULES as TILTED_RULES
 from helpers import F64, linear_posterior, normal, random_covariance
 from posteria.guidance import LIKELIHOOD_RULES, RULES, Estimate, Memory, Nested, StepInfo
 from posteria.guidance.base import TiltedRule
@@ -119,11 +120,14 @@ def test_an_inner_rule_that_pushes_is_refused() -> None:
 
 
 def test_rules_refuse_the_other_kind_of_target() -> None:
-    # Catches: a rule of a posterior that takes a tilted law for a prior, and the other way round.
+    # Catches: a rule of a posterior that takes a tilted law for a prior, and the other way round, and a rule whose own
+    # check forgets that of all (an AttributeError).
     with pytest.raises(po.CapabilityError, match="MMPS needs a Posterior; this is a Tilted"):
         po.Guided(rule=po.MMPS()).sample(example_tilted(), 1)
-    with pytest.raises(po.CapabilityError, match="CFG needs a Tilted; this is a Posterior"):
-        po.Guided(rule=po.CFG()).sample(example_posterior(), 1)
+    for rule in TILTED_RULES.values():
+        name = type(rule).__name__
+        with pytest.raises(po.CapabilityError, match=f"{name} needs a Tilted; this is a Posterior"):
+            po.Guided(rule=rule).sample(example_posterior(), 1)
     assert not set(RULES) & set(LIKELIHOOD_RULES)
 
 

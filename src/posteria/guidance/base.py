@@ -147,8 +147,12 @@ class TiltedRule(Rule):
             weight >= self.least,
             f"{name} needs a weight of at least {self.least:g}; weight={weight:g}.",
         )
+        self.check_tilted(target)
+
+    def check_tilted(self, target: Tilted) -> None:
+        """As `check`, of a tilted law with a weight that makes sense: by default that its members are there."""
         _ = target.conditional
-        if weight != 1:
+        if self.strength(target) != 1:
             _ = target.unconditional
 
     @abc.abstractmethod

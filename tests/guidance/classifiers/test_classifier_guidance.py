@@ -21,6 +21,7 @@ from helpers import F64, linear_posterior, normal
 from posteria.core.meter import Meter
 from posteria.diffusion.denoiser import Condition
 from posteria.guidance.base import StepInfo, TiltedRule
+from posteria.guidance.classifiers.classifier import CleanClassifier
 from posteria.guidance.classifiers.classifier_guidance import ClassifierGuidance
 from posteria.guidance.classifiers.elucd import EluCD
 from posteria.guidance.likelihood.strength import (
@@ -116,6 +117,12 @@ REFUSED: list[tuple[TiltedRule, Tilted, type[Exception], str]] = [
     (ClassifierGuidance(classifier=clean()), tilted(), po.CapabilityError, "EluCD and TFG"),
     (EluCD(classifier=clean(3)), tilted(), po.ShapeError, "shape"),
     (
+        EluCD(classifier=lambda x, sigma: x),  # type: ignore[arg-type]
+        tilted(),
+        po.CapabilityError,
+        "EluCD needs a Classifier; this is a function",
+    ),
+    (
         ClassifierGuidance(classifier=bayes()),
         Tilted(po.Family(everything(), {7: everything()}), po.Label(7), 2.0),
         po.InputError,
@@ -141,6 +148,13 @@ def test_rules_refuse(rule: TiltedRule, target: Tilted, kind: type[Exception], w
     with pytest.raises(kind, match=words):
         Guided(schedule=STEPS, rule=rule).sample(target, seeds=[0])
     assert isinstance(target.prior, po.Family) or counted(target).forward == 0
+
+
+def test_a_classifier_gives_a_logit_a_class() -> None:
+    # Catches: logits of another number of classes, which fail in a reshape.
+    wrong = CleanClassifier(lambda x: x.new_zeros(len(x), 2), tilted().space, 3)
+    with pytest.raises(po.ShapeError, match=r"3 classes takes .* to \(5, 3\); .* gave \(5, 2\)"):
+        wrong(tilted().space.zeros(5))
 
 
 def test_fields_are_checked() -> None:

@@ -132,3 +132,10 @@ def test_dynamic_cfg_with_one_weight_is_cfg() -> None:
     torch.testing.assert_close(
         one.x, last(po.CFG(4.0), toy.target, range(8)).x, rtol=0, atol=1e-10
     )
+
+
+def test_a_score_that_is_nan_chooses_nothing() -> None:
+    # Catches: the greatest of scores, which to argmax is the one that is nan.
+    rule = DynamicCFG(evaluators=(lambda x, sigma: x.flatten(1).sum(1) * float("nan"),))
+    with pytest.raises(po.InputError, match="score of an evaluator is nan"):
+        sampler(rule, 4).sample(leaky().target, 2)

@@ -105,6 +105,8 @@ def test_linear_ag_refuses_what_it_was_not_fitted_to() -> None:
         LinearAG.fit(target, po.schedules.Table(steps=20), ridge=0.0)
     with pytest.raises(po.InputError, match="at least one seed"):
         LinearAG.fit(target, po.schedules.Table(steps=20), [])
+    with pytest.raises(po.InputError, match="batch is an integer of at least 1; 0"):
+        LinearAG.fit(target, po.schedules.Table(steps=20), 4, batch=0)
     with pytest.raises(po.InputError, match="from 0 to 1; 2"):
         LinearAG.fit(target, po.schedules.Table(steps=20), share=2)
     lonely = po.Tilted(po.Family(None, {0: target.conditional}), po.Label(0), 1.0)

@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...analytic import Gaussian, GaussianMixture
-from ...core.errors import require
+from ...core.errors import ShapeError, require
 from ...core.modules import Mode
 from ...core.space import Space
 
@@ -46,6 +46,7 @@ class CleanClassifier(Classifier):
     Raises:
         InputError: If it is on another device than the space. When it is evaluated: if it is in
             training mode and draws numbers or looks at its batch then.
+        ShapeError: When it is evaluated: if it gives other than one logit a class.
     """
 
     noisy = False
@@ -58,7 +59,13 @@ class CleanClassifier(Classifier):
     @override
     def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         self._mode.check()
-        out = self.logits(x.reshape(-1, *self.space.shape))
+        flat = x.reshape(-1, *self.space.shape)
+        out = self.logits(flat)
+        if out.shape != (len(flat), self.labels):
+            raise ShapeError(
+                f"A classifier of {self.labels} classes takes {tuple(flat.shape)} to ({len(flat)}, {self.labels}); this "
+                f"one gave {tuple(out.shape)}."
+            )
         return out.reshape(*self.space.batch(x), self.labels)
 
 

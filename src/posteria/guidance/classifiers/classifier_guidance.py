@@ -51,7 +51,7 @@ class ClassifierGuidance(Pointwise):
         return {**given, "imagenet256_unconditional": cls(weight=10.0)}
 
     @override
-    def check(self, target: Tilted) -> None:
+    def check_tilted(self, target: Tilted) -> None:
         label_known_to(self.classifier, target, self, self.base)
         if self.classifier is not None and not self.classifier.noisy:
             raise CapabilityError(
@@ -108,6 +108,7 @@ def label_known_to(
     who = by if isinstance(by, str) else type(by).__name__
     if classifier is None:
         raise CapabilityError(f"{who} needs a classifier: {who}(classifier=...).")
+    expect(classifier, Classifier, by=by)
     _ = target.unconditional if base == "unconditional" else target.conditional
     label = expect(target.condition, Label, by=by).label
     target.space.expect(classifier.space, "The classifier sees")

@@ -59,7 +59,7 @@ class EluCD(TiltedRule):
         return {"imagenet128": cls(weight=2.0, base="conditional")}
 
     @override
-    def check(self, target: Tilted) -> None:
+    def check_tilted(self, target: Tilted) -> None:
         label_known_to(self.classifier, target, self, self.base)
 
     @override

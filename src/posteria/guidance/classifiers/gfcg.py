@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import expect, require
 from ...diffusion.denoiser import Conditional, Label
 from ...target import Tilted
 from ..base import Pointwise
@@ -40,15 +39,11 @@ class GFCG(Pointwise):
     needs: ClassVar[str] = "a classifier of the family's labels and a weight of at least 1"
     limits: ClassVar = {"power": "[0, inf)", "cfg": "[0, inf)"}
 
+    least: ClassVar[float] = 1.0
+
     @override
-    def check(self, target: Tilted) -> None:
+    def check_tilted(self, target: Tilted) -> None:
         classifier, _ = label_known_to(self.classifier, target, self, "conditional")
-        expect(classifier, Classifier, by=self)
-        weight = self.strength(target)
-        require(
-            weight >= 1,
-            f"GFCG pushes away from a class, so that its weight is at least 1; weight={weight}.",
-        )
         for other in range(classifier.labels):
             _ = target.prior.given(Label(other))
             if self.weak is not None:

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 
 from typing_extensions import override
 
+from ...core.errors import require
 from ...core.settings import Settings
 
 
@@ -51,6 +52,10 @@ class Even(Strength):
     @override
     def of_estimate(self, move: Move) -> float:
         # In the mean over all steps it is `size`.
+        require(
+            len(move.levels) > 1,
+            f"{type(self).__name__} shares its size out among all levels: give StepInfo its levels, as StepInfo.of does.",
+        )
         total = sum(self.part(*step) for step in pairwise(move.levels))
         steps = len(move.levels) - 1
         return self.size * steps * self.part(move.sigma, move.sigma_next) / total

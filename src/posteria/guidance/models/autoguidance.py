@@ -25,19 +25,17 @@ class AutoGuidance(Pointwise):
         weight: By default the target's.
         weak: The weak model, a denoiser for the target's condition or a family that is given it. A
             `repr` leaves it out; a rule that is rebuilt from one has none.
+
+    Raises:
+        CapabilityError: When it is checked: if there is no weak model.
+        InputError: If that does not know the condition, or draws signals of another dtype; `ShapeError` of another shape.
     """
 
     weak: Denoiser | None = field(default=None, repr=False)
     needs: ClassVar[str] = "a weaker model of the same condition"
 
-    def check(self, target: Tilted) -> None:
-        """Raise before any work if the rule cannot be used.
-
-        Raises:
-            CapabilityError: If there is no weak model.
-            InputError: If it does not know the condition.
-            ShapeError: If it draws signals of another shape; `InputError` for another dtype.
-        """
+    @override
+    def check_tilted(self, target: Tilted) -> None:
         _ = target.conditional
         target.space.expect(self._member(target).space, "The weak model draws")
 

@@ -27,6 +27,11 @@ class RLG(Pointwise):
         tuned: The tuned model, a family that is given the target's condition, or a denoiser for
             it. A `repr` leaves it out; a rule that is rebuilt from one has none.
         guidance: Weight of classifier-free guidance inside each model, applied first.
+
+    Raises:
+        CapabilityError: When it is checked: if there is no tuned model, or one of both has no unconditional member
+            where `guidance` needs it.
+        InputError: If that does not know the condition, or draws signals of another dtype; `ShapeError` of another shape.
     """
 
     tuned: Denoiser | None = field(default=None, repr=False)
@@ -34,15 +39,8 @@ class RLG(Pointwise):
     needs: ClassVar[str] = "a tuned model"
     limits: ClassVar = {"guidance": "[0, inf)"}
 
-    def check(self, target: Tilted) -> None:
-        """Raise before any work if the rule cannot be used.
-
-        Raises:
-            CapabilityError: If there is no tuned model, or one of both has no unconditional member where
-                `guidance` needs it.
-            InputError: If it does not know the condition.
-            ShapeError: If it draws signals of another shape; `InputError` for another dtype.
-        """
+    @override
+    def check_tilted(self, target: Tilted) -> None:
         self._base(target)
         target.space.expect(self._tuned(target).space, "The tuned model draws")
 

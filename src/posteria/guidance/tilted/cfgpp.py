@@ -48,7 +48,7 @@ class CFGPlusPlus(TiltedRule):
         return {"sd": cls(lam=0.6), "sdxl-lightning": cls(lam=1.0)}
 
     @override
-    def check(self, target: Tilted) -> None:
+    def check_tilted(self, target: Tilted) -> None:
         _ = target.conditional, target.unconditional
 
     def weight_at(self, info: StepInfo) -> float:

@@ -71,7 +71,7 @@ class DynamicCFG(TiltedRule):
         )
 
     @override
-    def check(self, target: Tilted) -> None:
+    def check_tilted(self, target: Tilted) -> None:
         _ = target.conditional, target.unconditional
         if not self.evaluators:
             raise CapabilityError("DynamicCFG needs evaluators: DynamicCFG(evaluators=(score,)).")
@@ -108,7 +108,9 @@ class DynamicCFG(TiltedRule):
                 raise ShapeError(
                     f"An evaluator gives one score a sample, {tuple(batch)}; one gave {tuple(score.shape)}."
                 )
-        return torch.stack([score.double() for score in scores], -1)
+        found = torch.stack([score.double() for score in scores], -1)
+        require(not bool(found.isnan().any()), "A score of an evaluator is nan, which is no choice.")
+        return found
 
     def _importance(self, memory: Memory) -> Tensor:
         """The shares a_e of the evaluators, `[*batch, evaluators]`."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require
-from ...core.rng import Rng
+from ...core.errors import require, whole
+from ...core.rng import Rng, Seeds, listed
 from ...diffusion.kernel import reverse_step
 from ...diffusion.schedule import Schedule, levels_of
 from ...diffusion.solver import DDIM, Solver
@@ -64,7 +64,7 @@ class LinearAG(TiltedRule):
         cls,
         target: Tilted,
         schedule: Schedule,
-        seeds: Sequence[int] = range(200),
+        seeds: Seeds = 200,
         *,
         weight: float | None = None,
         ridge: float = 1e-6,
@@ -78,7 +78,7 @@ class LinearAG(TiltedRule):
         Args:
             target: The tilted law.
             schedule: The levels at which the rule will be used.
-            seeds: One a trajectory; not those of the samples that are judged later.
+            seeds: One a trajectory, or their number; not those of the samples that are judged later.
             weight: The power of the condition; by default the target's.
             ridge: Added to the diagonal of the normal equations, in units of their mean eigenvalue.
             share: Of the levels that are guided; half in the paper.
@@ -93,6 +93,7 @@ class LinearAG(TiltedRule):
             0 < ridge < math.inf,
             f"The regressors are nearly collinear and need a ridge above 0; ridge={ridge}.",
         )
+        seeds, batch = listed(seeds), whole(batch, "batch")
         require(len(seeds) > 0, "A fit needs at least one seed; each is a trajectory.")
         weight = target.weight if weight is None else weight
         levels = levels_of(schedule)
@@ -113,8 +114,8 @@ class LinearAG(TiltedRule):
         )
 
     @override
-    def check(self, target: Tilted) -> None:
-        super().check(target)
+    def check_tilted(self, target: Tilted) -> None:
+        super().check_tilted(target)
         require(
             bool(self.levels), "LinearAG needs coefficients: take LinearAG.fit(target, schedule)."
         )

@@ -36,8 +36,8 @@ class TwoLevel(Pointwise):
             require(self.weight > 1, _above_one(self.weight))
 
     @override
-    def check(self, target: Tilted) -> None:
-        super().check(target)
+    def check_tilted(self, target: Tilted) -> None:
+        super().check_tilted(target)
         require(self.strength(target) > 1, _above_one(self.strength(target)))
 
     @override
