@@ -138,7 +138,7 @@ def test_residuals_are_tested_by_chi_square() -> None:
         p_values.append(residual.p_value if residual else 0.0)
     assert stats.kstest(p_values, "uniform").pvalue > 1e-3
     counts = po.PoissonLikelihood(LIKELIHOOD.operator, peak=1.0)
-    free = po.certify(po.MGDM(schedule=po.schedules.Table(steps=2)), PRIOR, counts, 10)
+    free = po.certify(po.MGDM(schedule=po.schedules.Table(steps=3)), PRIOR, counts, 10)
     assert free.residual is None and free.tests == 108
 
 

@@ -126,7 +126,9 @@ def test_rules_refuse_the_other_kind_of_target() -> None:
         po.Guided(rule=po.MMPS()).sample(example_tilted(), 1)
     for rule in TILTED_RULES.values():
         name = type(rule).__name__
-        with pytest.raises(po.CapabilityError, match=f"{name} needs a Tilted; this is a Posterior"):
+        with pytest.raises(
+            po.CapabilityError, match=f"{name} needs a Tilted; this is a Posterior"
+        ):
             po.Guided(rule=rule).sample(example_posterior(), 1)
     assert not set(RULES) & set(LIKELIHOOD_RULES)
 

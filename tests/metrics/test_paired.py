@@ -61,6 +61,9 @@ def test_signals_are_paired_with_truths() -> None:
                 metric(x, wrong)
         with pytest.raises(po.InputError, match="at least 1 sample"):
             metric(x[:0], truth[0])
+        # Catches: bytes that go round below 0.
+        low, high = torch.tensor([[[1, 2]], [[2, 2]]], dtype=torch.uint8)
+        assert float(metric(low, high)) == pytest.approx(0.5 ** (1 / order))
 
 
 def test_the_room_has_every_metric() -> None:

@@ -145,3 +145,14 @@ def test_clipping_keeps_its_level() -> None:
     x = torch.tensor([[-2.0, -0.3, 0.1, 0.4]])
     assert torch.equal(Clip((1, 4), 1.0, 0.25)(x), torch.tensor([[-0.25, -0.25, 0.1, 0.25]]))
     check_operator(Clip((1, 4), 2.0, 0.25))
+
+
+def test_a_number_is_no_signal() -> None:
+    # Catches: an IndexError of the axis of time.
+    for make in (
+        lambda: po.operators.Convolution(torch.ones(2), ()),
+        lambda: po.operators.STFTMask(torch.ones(2, 2), ()),
+        lambda: po.operators.Decimation(1, ()),
+    ):
+        with pytest.raises(po.ShapeError, match="a number has no time"):
+            make()

@@ -367,3 +367,25 @@ def test_measurement_without_noise_left_is_not_nan() -> None:
         .isfinite()
         .all()
     )
+
+
+FEWEST: list[tuple[po.samplers.Sampler[Any], int]] = [
+    (po.MGDM(), 3),
+    (po.MGPS(), 2),
+    (po.samplers.DCPS(blocks=1), 2),
+    (po.samplers.DDNM(travel=1), 2),
+    (po.DPS(), 2),
+    (po.Guided(rule=po.guidance.DPS()), 2),
+]
+
+
+@pytest.mark.parametrize(("sampler", "fewest"), FEWEST, ids=lambda it: type(it).__name__)
+def test_steps_that_would_leave_the_measurement_out_are_refused(
+    sampler: po.samplers.Sampler[Any], fewest: int
+) -> None:
+    # Catches: a sampler whose last steps only denoise, and that drew from the prior where there were no others.
+    target = example_posterior()
+    other, least = replace(target, y=target.y + 1), sampler.with_steps(fewest)
+    assert not torch.equal(least.sample(target, 1), least.sample(other, 1))
+    with pytest.raises(po.InputError, match=f"from {fewest} steps on"):
+        sampler.with_steps(fewest - 1).sample(target, 1)

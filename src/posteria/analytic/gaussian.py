@@ -139,10 +139,6 @@ class Gaussian(Denoiser):
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
         return self(x, sigma), lambda v: self._shrink(v, sigma)
 
-    def score(self, x: Tensor, sigma: float) -> Tensor:
-        """The gradient of the log-density of `x = x_0 + sigma * noise`."""
-        return (self(x, sigma) - x) / sigma**2
-
     def noised(self, sigma: float) -> "Gaussian":
         """The law of `x_0 + sigma * noise`."""
         eye = torch.eye(self.space.size, dtype=self.mean.dtype, device=self.mean.device)

@@ -109,6 +109,7 @@ class PPCAMixture(Conditional):
 
         return self.space.unflatten(at.denoised() + self._center), pullback
 
+    @override
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """The gradient of the log-density of `x = x_0 + sigma * noise`; of the law itself at level 0."""
         return self.space.unflatten(self._at(x, sigma).score())

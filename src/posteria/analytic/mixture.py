@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError
+from ..core.level import Level, at_least
 from ..core.linalg import LinearMap, rows_times
 from ..core.space import Space, finite, real
 from ..diffusion.denoiser import Denoiser
@@ -74,7 +75,7 @@ class Separate(Components):
         within = self._times(within, self.vectors.mT)
         between = spread * (spread * v[..., None, :]).sum(-1, keepdim=True)
         level = variance[..., None] if isinstance(variance, Tensor) else variance
-        return (share[..., None] * (within + between / level)).sum(-2)
+        return (share[..., None] * (within + between / _above_zero(level, x))).sum(-2)
 
 
 class Tied(Components):
@@ -111,7 +112,12 @@ class Tied(Components):
         u = rest * z
         second = rows_times(share * rows_times(u, self.means.mT), self.means)
         spread = second - center * (center * u).sum(-1, keepdim=True)
-        return rows_times(gain * z + rest * spread / variance, self.vectors.mT)
+        return rows_times(gain * z + rest * spread / _above_zero(variance, x), self.vectors.mT)
+
+
+def _above_zero(variance: Level, x: Tensor) -> Level:
+    """What the spread of means, which is of the order of the variance, is divided by at level 0 as well."""
+    return at_least(variance, torch.finfo(x.dtype).eps)
 
 
 class GaussianMixture(Denoiser):
@@ -184,10 +190,6 @@ class GaussianMixture(Denoiser):
     def std(self) -> Tensor:
         """Standard deviation of each entry, `[*event]`."""
         return self.covariance.diagonal().sqrt().reshape(self.space.shape)
-
-    def score(self, x: Tensor, sigma: float) -> Tensor:
-        """The gradient of the log-density of `x = x_0 + sigma * noise`."""
-        return (self(x, sigma) - x) / sigma**2
 
     def noised(self, sigma: float) -> "GaussianMixture":
         """The law of `x_0 + sigma * noise`."""

@@ -57,6 +57,10 @@ class Denoiser(abc.ABC):
         finally:
             linalg.ONCE.reset(token)
 
+    def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """The gradient of the log-density of `x = x_0 + sigma * noise`, by Tweedie's formula."""
+        return (self(x, sigma) - x) / self.space.per_sample(sigma) ** 2
+
     @property
     def base(self) -> "Denoiser":
         """The prior itself, without what counts or watches it."""

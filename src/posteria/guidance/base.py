@@ -203,6 +203,8 @@ class LikelihoodRule(Rule):
     """
 
     needs: ClassVar[str] = "any differentiable likelihood"
+    # Levels below which the measurement is never looked at.
+    fewest: ClassVar[int] = 1
 
     @override
     def check(self, target: Posterior) -> None:

@@ -31,9 +31,9 @@ def paired(
 
 def mae(x: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute error of signals `[n, *event]`, each by itself, `[n]`; the truth is `[*event]`, or one each."""
-    return (x - paired(x, truth)).abs().flatten(1).double().mean(1)
+    return (x.double() - paired(x, truth)).abs().flatten(1).mean(1)
 
 
 def rmse(x: Tensor, truth: Tensor) -> Tensor:
     """Root mean square error, likewise."""
-    return (x - paired(x, truth)).square().flatten(1).double().mean(1).sqrt()
+    return (x.double() - paired(x, truth)).square().flatten(1).mean(1).sqrt()

@@ -13,6 +13,12 @@ from .base import LinearOperator, SVDOperator, typical
 from .convolution import fast_size
 
 
+def _signal_shape(shape: Sequence[int], operator: str) -> tuple[int, ...]:
+    if not len(shape):
+        raise ShapeError(f"{operator} takes signals (..., channels, time); a number has no time.")
+    return tuple(shape)
+
+
 class Decimation(SVDOperator):
     """The lowest frequencies of a signal, as one of fewer samples in the same time: an ideal low-pass, then decimation.
 
@@ -29,9 +35,9 @@ class Decimation(SVDOperator):
     shown = ("length",)
 
     def __init__(self, length: int, shape: Sequence[int]) -> None:
-        shape = tuple(shape)
+        shape = _signal_shape(shape, "Decimation")
         require(
-            len(shape) > 0 and 1 <= length <= shape[-1],
+            1 <= length <= shape[-1],
             f"A signal of shape {shape} has no {length} lowest coefficients to keep.",
         )
         super().__init__(Space(shape), Space((*shape[:-1], length)))
@@ -107,7 +113,8 @@ class Convolution(LinearOperator):
                 f"An impulse response has one axis; this one has shape {tuple(kernel.shape)}."
             )
         require(bool(kernel.any()), "An impulse response holds numbers that are not all 0.")
-        super().__init__(Space(tuple(shape)), Space(tuple(shape)))
+        shape = _signal_shape(shape, "Convolution")
+        super().__init__(Space(shape), Space(shape))
         self.taps = len(kernel)
         # What comes later than the signal is long is cut off with all that it answers to.
         heard = kernel[: shape[-1]].double()
@@ -156,7 +163,8 @@ class STFTMask(LinearOperator):
 
     def __init__(self, mask: Tensor, shape: Sequence[int], window: int = 512) -> None:
         mask, window = mask_of(mask, "A mask"), whole(window, "A window", 4)
-        cells, shape = self.cells(shape[-1], window), tuple(shape)
+        shape = _signal_shape(shape, "STFTMask")
+        cells = self.cells(shape[-1], window)
         if tuple(mask.shape) != cells:
             raise ShapeError(
                 f"A signal of shape {shape} in windows of {window} has cells of shape {cells}; the mask has "

@@ -254,3 +254,12 @@ class Sampler(Generic[S], metaclass=Settings):
     def presets(cls) -> dict[str, Self]:
         """The published settings, by name."""
         return {}
+
+
+def check_steps(fewest: int, sampler: Sampler[Any]) -> None:
+    """Raise `InputError` for fewer steps than the measurement is looked at in."""
+    require(
+        sampler.schedule.steps >= fewest,
+        f"{type(sampler).__name__} looks at the measurement from {fewest} steps on, since the last only denoises; "
+        f"steps={sampler.schedule.steps}.",
+    )

@@ -16,7 +16,7 @@ from ..diffusion.solver import Heun, Solver
 from ..guidance.base import LikelihoodRule, Memory, Rule, StepInfo
 from ..guidance.tilted.cfg import CFG
 from ..target import Posterior, Tilted
-from .base import S, Sampler
+from .base import S, Sampler, check_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,8 @@ class Guided(Sampler[GuidedState]):
         self.rule.check(target)
         if isinstance(target, Posterior):
             target.check_seeds(len(seeds))
+        if isinstance(self.rule, LikelihoodRule):
+            check_steps(self.rule.fewest, self)
         space: Space = target.space
         return space
 

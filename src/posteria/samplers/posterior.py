@@ -11,7 +11,7 @@ from ..core.rng import Rng
 from ..core.space import Space
 from ..linear_gaussian import decomposed
 from ..target import Posterior
-from .base import S, Sampler
+from .base import S, Sampler, check_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,8 @@ class PosteriorSampler(Sampler[S], Generic[S]):
     """
 
     needs: ClassVar[str] = "any differentiable likelihood"
+    # Steps below which the measurement is never looked at, since the last ones only denoise.
+    fewest: ClassVar[int] = 1
 
     @property
     def solves(self) -> bool:
@@ -38,6 +40,7 @@ class PosteriorSampler(Sampler[S], Generic[S]):
     def check(self, target: Posterior, seeds: Sequence[int]) -> Space:
         posterior = expect(target, Posterior, by=self)
         posterior.check_seeds(len(seeds))
+        check_steps(self.fewest, self)
         self.narrow(posterior)
         return posterior.space
 

@@ -219,6 +219,7 @@ class DPS(RuledSampler):
 
     rule_type: ClassVar[type[LikelihoodRule]] = rules.DPS
     needs: ClassVar[str] = rules.DPS.needs
+    fewest: ClassVar[int] = rules.DPS.fewest
 
     @override
     @classmethod

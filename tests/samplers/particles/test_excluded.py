@@ -50,3 +50,17 @@ def test_few_measurements_may_be_far_by_chance() -> None:
             explained(torch.tensor([[9.0, 1.2 * most], [9.0, 1.0]]), size, "it")
     with pytest.raises(po.InputError, match="inf times"):
         explained(torch.tensor([[torch.nan]]), 100, "it")
+
+
+@pytest.mark.parametrize("name", ["tds", "fk"])
+@pytest.mark.parametrize("left", [-torch.inf, torch.nan])
+def test_a_population_without_a_weight_is_not_drawn_from(name: str, left: float) -> None:
+    # Catches: particles that a constraint excludes, or whose log-likelihood is nan, drawn as if all were as good.
+    def log_prob(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x[:, 0] > 9, 0 * x[:, 0], left)
+
+    prior = po.Gaussian(torch.zeros(2), torch.eye(2))
+    target = po.Posterior(prior, po.FunctionLikelihood(log_prob), torch.tensor(0.0))
+    sampler = po.samplers.SAMPLERS[name](particles=8).with_steps(6)
+    with pytest.raises(po.InputError, match=r"all have the weight 0|is nan"):
+        sampler.sample(target, 2)

@@ -63,8 +63,8 @@ class CleanClassifier(Classifier):
         out = self.logits(flat)
         if out.shape != (len(flat), self.labels):
             raise ShapeError(
-                f"A classifier of {self.labels} classes takes {tuple(flat.shape)} to ({len(flat)}, {self.labels}); this "
-                f"one gave {tuple(out.shape)}."
+                f"A classifier of {self.labels} classes takes {tuple(flat.shape)} to ({len(flat)}, {self.labels}); "
+                f"this one gave {tuple(out.shape)}."
             )
         return out.reshape(*self.space.batch(x), self.labels)
 

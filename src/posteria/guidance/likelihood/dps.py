@@ -28,6 +28,7 @@ class DPS(LikelihoodRule):
     zeta: float = 0.2
 
     needs: ClassVar[str] = "Gaussian noise"
+    fewest: ClassVar[int] = 2
     limits: ClassVar = {"zeta": "[0, inf)"}
 
     @override

@@ -54,6 +54,7 @@ class PSLD(LikelihoodRule):
     gamma: float = 0.1
 
     needs: ClassVar[str] = "a prior of latents with an encoder, a linear operator, Gaussian noise"
+    fewest: ClassVar[int] = 2
     limits: ClassVar = {"omega": "[0, inf)", "gamma": "[0, inf)"}
 
     @override

@@ -28,7 +28,8 @@ class AutoGuidance(Pointwise):
 
     Raises:
         CapabilityError: When it is checked: if there is no weak model.
-        InputError: If that does not know the condition, or draws signals of another dtype; `ShapeError` of another shape.
+        InputError: If that does not know the condition, or draws signals of another dtype.
+        ShapeError: If it draws signals of another shape.
     """
 
     weak: Denoiser | None = field(default=None, repr=False)

@@ -31,7 +31,8 @@ class RLG(Pointwise):
     Raises:
         CapabilityError: When it is checked: if there is no tuned model, or one of both has no unconditional member
             where `guidance` needs it.
-        InputError: If that does not know the condition, or draws signals of another dtype; `ShapeError` of another shape.
+        InputError: If that does not know the condition, or draws signals of another dtype.
+        ShapeError: If it draws signals of another shape.
     """
 
     tuned: Denoiser | None = field(default=None, repr=False)

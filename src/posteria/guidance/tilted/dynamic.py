@@ -109,7 +109,7 @@ class DynamicCFG(TiltedRule):
                     f"An evaluator gives one score a sample, {tuple(batch)}; one gave {tuple(score.shape)}."
                 )
         found = torch.stack([score.double() for score in scores], -1)
-        require(not bool(found.isnan().any()), "A score of an evaluator is nan, which is no choice.")
+        require(not bool(found.isnan().any()), "A score of an evaluator is nan.")
         return found
 
     def _importance(self, memory: Memory) -> Tensor:

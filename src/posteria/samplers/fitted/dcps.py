@@ -66,6 +66,7 @@ class DCPS(PosteriorSampler[ScaledState]):
 
     needs: ClassVar[str] = "linear operator, Gaussian noise"
     state_type: ClassVar[type[State]] = ScaledState
+    fewest: ClassVar[int] = 2
     limits: ClassVar = {
         "blocks": "[1, inf)",
         "langevin": "[0, inf)",

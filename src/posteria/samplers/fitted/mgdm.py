@@ -125,6 +125,7 @@ class MGDM(PosteriorSampler[State]):
     early: tuple[int, float] | None = None
     eta: float = 1.0
     as_published: tuple[str, ...] = ()
+    fewest: ClassVar[int] = 3
     switches: ClassVar = {"units": ("relative", False), "sampled_kl": ("sampled_kl", True)}
     limits: ClassVar = {
         "gibbs": "[1, inf)",

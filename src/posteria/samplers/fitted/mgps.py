@@ -55,6 +55,7 @@ class MGPS(PosteriorSampler[State]):
     eta: float = 1.0
     as_published: tuple[str, ...] = ()
     switches: ClassVar = {"units": ("relative", False)}
+    fewest: ClassVar[int] = 2
     limits: ClassVar = {
         "alpha": "(0, 1]",
         "lr": "(0, inf)",
@@ -170,7 +171,7 @@ class MGPS(PosteriorSampler[State]):
         reference = Normal(x_middle, math.sqrt(middle**2 - lowest**2))
 
         def score(u: Tensor) -> Tensor:
-            return likelihood.score(y, u) + (prior(u, lowest) - u) / lowest**2
+            return likelihood.score(y, u) + prior.score(u, lowest)
 
         scale = self._unit(std, lowest)
         return fit(score, reference, start, rng, steps=steps, lr=self.lr, scale=scale).draw(rng)

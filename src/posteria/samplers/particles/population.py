@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import InputError
+from ...core.errors import InputError, require
 from ...core.rng import Rng
 from ...core.space import Space
 from ...core.state import State
@@ -282,7 +282,18 @@ def select(
 
 
 def finish(state: P, rng: Rng) -> P:
-    """Equally weighted particles in a random order, so that any few of them are draws as good as any other."""
+    """Equally weighted particles in a random order, so that any few of them are draws as good as any other.
+
+    Raises:
+        InputError: If all weights of a population are 0, or one is nan.
+    """
+    # Once a run, because a look stops an accelerator; until then such a population keeps its weights.
+    least = state.log_weight.amax(-1).min()
+    require(
+        bool(least > -math.inf),
+        "No particle of a population can be drawn: all have the weight 0, as where a reward or a likelihood excludes "
+        "them, or one has a weight that is nan. Take more particles, or look at the likelihood.",
+    )
     log_evidence = state.log_evidence + log_mean(state.log_weight)
     _, ancestors = _resample(state, rng)
     ancestors = ancestors.gather(-1, rng.permutation(ancestors.shape[-1]))

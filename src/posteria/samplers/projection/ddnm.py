@@ -40,6 +40,7 @@ class DDNM(PosteriorSampler[State]):
     eta: float = 0.3
     travel: int = 30
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
+    fewest: ClassVar[int] = 2
     limits: ClassVar = {"eta": "[0, 1]", "travel": "[1, inf)"}
 
     @classmethod

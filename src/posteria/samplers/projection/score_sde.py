@@ -101,8 +101,7 @@ class ScoreSDE(PosteriorSampler[State]):
         space, known = target.space, self._known(target, sigma)
         x = _replace(space, known, state.x, self.relaxation, rng)
         for _ in range(self.corrections):
-            score = (target.prior(x, sigma) - x) / sigma**2
-            x = _langevin(space, known, x, score, self.snr, rng)
+            x = _langevin(space, known, x, target.prior.score(x, sigma), self.snr, rng)
             x = _replace(space, known, x, self.relaxation, rng)
         x0 = target.prior(x, sigma)
         x = reverse_step(x, x0, sigma, sigma_next, self.eta, rng)
