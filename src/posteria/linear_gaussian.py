@@ -14,7 +14,7 @@ from .diffusion.denoiser import Denoiser
 from .likelihood import GaussianLikelihood
 from .operators import Identity, Matrix
 from .operators.base import LinearOperator, Operator, SVDOperator
-from .operators.cells import Cells, InNoise
+from .operators.cells import Cells, InNoise, StandIn
 from .target import Observed, Posterior
 
 Op = TypeVar("Op", bound=Operator)
@@ -185,6 +185,22 @@ def posterior_draw(
     return x + variance * operator.adjoint(innovation(likelihood, y - simulated, variance))
 
 
+class Dense(StandIn, Matrix):
+    """The matrix of a linear operator in units of the noise, with its decomposition.
+
+    Args:
+        measured: The operator.
+        std: Of the noise, a number or one for each entry of the measurement.
+        dtype: Of the matrix.
+    """
+
+    def __init__(self, measured: LinearOperator, std: float | Tensor, dtype: torch.dtype) -> None:
+        self.measured, matrix = measured, measured.matrix().to(dtype)
+        noise = torch.as_tensor(std, dtype=dtype, device=matrix.device)
+        each = noise.expand(measured.codomain.shape).reshape(-1, 1)
+        super().__init__(matrix / each, measured.domain.shape)
+
+
 def decomposed(target: Posterior) -> Posterior:
     """The same target in units of the noise, by a dense matrix, unless it is solved exactly as it is or too large.
 
@@ -199,10 +215,7 @@ def decomposed(target: Posterior) -> Posterior:
         return target
     if operator.exact and not several(std):
         return target
-    space, matrix = operator.codomain, operator.matrix().to(target.space.dtype)
-    noise = torch.as_tensor(std, dtype=matrix.dtype, device=matrix.device).expand(space.shape)
-    dense = Matrix(matrix / noise.reshape(-1, 1), operator.domain.shape)
-    y = space.flatten(target.y / std)
+    dense, y = Dense(operator, std, target.space.dtype), operator.codomain.flatten(target.y / std)
     return replace(target, likelihood=GaussianLikelihood(dense, std=1.0), y=y)
 
 

@@ -149,3 +149,27 @@ def test_populations_of_other_measurements_are_others() -> None:
     target = TARGETS["linear"]
     two = replace(target, y=torch.stack([target.y, target.y + 1]).to(F64))
     assert po.samplers.TDS(particles=4).worked(two, [0, 1]) == 8
+
+
+def test_an_operator_that_is_decomposed_counts_as_itself() -> None:
+    # Catches: the calls of the matrix that stands for an operator without a decomposition, counted by nobody.
+    matrix, prior = (
+        torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.3]]),
+        po.Gaussian(torch.zeros(3), torch.eye(3)),
+    )
+    operators = (
+        po.operators.Matrix(matrix),
+        po.operators.LinearFunction(lambda x: x @ matrix.mT.to(x), (3,)),
+    )
+    for sampler in (
+        po.samplers.PiGDM(prior_std=1.0),
+        po.samplers.DiffPIR(),
+        po.samplers.DAPS(prior_std=1.0),
+    ):
+        runs = [
+            sampler.with_steps(3).run(
+                po.Posterior(prior, po.GaussianLikelihood(operator, 0.1), torch.ones(2)), 2
+            )
+            for operator in operators
+        ]
+        assert runs[0].cost.operator == runs[1].cost.operator > 0

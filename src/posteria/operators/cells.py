@@ -79,20 +79,10 @@ def truncated(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(turned, -mean, mean), lost
 
 
-class InNoise(LinearOperator):
-    """The linear map of cells in units of their standard deviations, so that their measurement has noise of 1.
+class StandIn(Operator):
+    """An operator that stands for another one, as whose its calls count, so that a run knows its cost."""
 
-    Args:
-        cells: What was measured.
-        measured: The operator that rounds or clips; calls count as its own, so that a run knows its cost.
-    """
-
-    def __init__(self, cells: Cells, measured: Operator) -> None:
-        self.measured, calls = measured, measured.calls
-        super().__init__(cells.operator.domain, cells.operator.codomain)
-        self.calls = calls
-        self.operator = cells.operator
-        self.std = cells.std
+    measured: Operator
 
     @property
     def calls(self) -> int:
@@ -101,7 +91,23 @@ class InNoise(LinearOperator):
 
     @calls.setter
     def calls(self, value: int) -> None:
-        self.measured.calls = value
+        # A new one has not been called; what it stands for may have been.
+        self.measured.calls = max(value, self.measured.calls)
+
+
+class InNoise(StandIn, LinearOperator):
+    """The linear map of cells in units of their standard deviations, so that their measurement has noise of 1.
+
+    Args:
+        cells: What was measured.
+        measured: The operator that rounds or clips.
+    """
+
+    def __init__(self, cells: Cells, measured: Operator) -> None:
+        self.measured = measured
+        super().__init__(cells.operator.domain, cells.operator.codomain)
+        self.operator = cells.operator
+        self.std = cells.std
 
     @override
     def apply(self, x: Tensor) -> Tensor:

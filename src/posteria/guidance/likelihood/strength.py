@@ -54,7 +54,7 @@ class Even(Strength):
         # In the mean over all steps it is `size`.
         require(
             len(move.levels) > 1,
-            f"{type(self).__name__} shares its size out among all levels: make the StepInfo by StepInfo.of(levels, sigma).",
+            f"{type(self).__name__} shares its size out among all levels: make it by StepInfo.of(levels, sigma).",
         )
         total = sum(self.part(*step) for step in pairwise(move.levels))
         steps = len(move.levels) - 1
