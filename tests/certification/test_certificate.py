@@ -1,5 +1,6 @@
 """Certificates: exact samplers pass at the stated level, wrong ones fail in the right words."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 import posteria as po
 from helpers import F64, normal, random_covariance
-from posteria.certification.certificate import Statistic, curve
+from posteria.certification.certificate import Curve, Statistic, curve
 from posteria.certification.figures import binomial_interval, bins_of, coverage, histogram
 from posteria.certification.simulate import Design
 from posteria.certification.statistics import groups, resolution
@@ -270,6 +271,11 @@ def test_figures_show_the_counts() -> None:
         drawn = histogram(tested, 19, 0.01)
         assert drawn.startswith("<svg") and "<b>" not in drawn and drawn.count("<rect") == 10
     assert coverage(found.curves).count("<polyline") == 2
+    # Catches: a deviation upside down or against another line: 4 points too many are 4/5 of the way up from 0.
+    level = [0.25, 0.5, 0.75]
+    drawn = coverage({"off": Curve(levels=level, coverage=[0.25, 0.54, 0.75], error=[0.0] * 3)})
+    line = re.search(r'<polyline points="([^"]*)"', drawn)
+    assert line and [float(at.split(",")[1]) for at in line[1].split()] == [100, 100, 20, 100, 100]
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import posteria as po
 from common.command import posteria as run_posteria
 from posteria.certification.certificate import Certificate
 from posteria.core.record import from_json
+from posteria.modalities.image.pixels import grid, to_bytes
 from posteria.runs import engine
 from posteria.runs.jobs import certify
 
@@ -55,6 +57,10 @@ def test_it_writes_what_it_says(
     assert found["simulations-4"].shape == (16, 1, 28, 28)
     # Catches: measurements of another truth, and noise that truths share with their samples.
     seen = po.operators.Inpainting(po.operators.box_mask(28, 28), (1, 28, 28))
+    # Catches: a page without what was measured, or with that of other truths.
+    sheet = np.asarray(Image.open(out / "simulations-measured.png"))
+    backs = seen.adjoint(torch.tensor(found["measurements"][:10]))
+    assert np.array_equal(sheet, grid([to_bytes(x) for x in backs], 10))
     noise = (found["measurements"] - seen(torch.tensor(truths)).numpy()) / 0.1
     assert abs(noise.std() - 1) < 0.05
     # Catches: ranks of one simulation among the samples of another.

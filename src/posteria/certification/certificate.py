@@ -230,7 +230,7 @@ class Certificate:
 LEGEND = (
     "shift: mean normal score of the truths among their samples, in standard deviations of the samples; width: their "
     "standard deviation, above 1 where the samples are too near to each other (at most about 2, because ranks end).",
-    "p over all: the smallest of three tests of a statistic (Student's t for shift, chi-square for width, Pearson for "
+    "p: the smallest of three tests of a statistic (Student's t for shift, chi-square for width, Pearson for "
     "shape), adjusted for all tests (Holm), which holds whatever their dependence. Ties and the steps between discrete "
     "ranks are filled at random, so that the first two tests are exact. Where noise is Gaussian the squared residual "
     "of the first sample of each simulation is tested too: of exact samples it is a chi-square variable.",

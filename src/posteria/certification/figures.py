@@ -11,7 +11,10 @@ from .certificate import Curve, Statistic
 
 WARNING, PLAIN = "#d97706", "#4682b4"
 # Sizes in the units of a figure, which is scaled to the width that it is given.
-WIDTH, HEIGHT, SIDE = 160, 72, 260
+WIDTH, HEIGHT = 160, 72
+LEFT, WIDE, TALL = 36, 320, 200
+# Percentage points that a curve of coverage shows at most.
+RANGES = (2, 5, 10, 20, 50)
 # Of curves that are drawn together.
 COLOURS = (PLAIN, "#7c9a3b", "#9467bd")
 
@@ -53,32 +56,48 @@ def histogram(tested: Statistic, samples: int, level: float) -> str:
 
 
 def coverage(curves: dict[str, Curve]) -> str:
-    """Coverage against credibility, with two standard errors; on the diagonal where samples are exact."""
+    """Coverage less credibility in percentage points, with two standard errors; 0 where samples are exact."""
+    ends = {
+        name: [(s - t - 2 * e, s - t + 2 * e) for t, s, e in _points(curve)]
+        for name, curve in curves.items()
+    }
+    far = max(100 * abs(end) for band in ends.values() for pair in band for end in pair)
+    most = next((each for each in RANGES if each > far), 100)
+
+    def place(level: float, off: float) -> str:
+        return f"{LEFT + WIDE * level:.1f},{TALL / 2 * (1 - 100 * off / most):.1f}"
+
     ticks = [
-        f'<text x="{SIDE * t:.0f}" y="{SIDE + 14}" text-anchor="{anchor}">{t:g}</text>'
-        for t, anchor in ((0, "start"), (0.5, "middle"), (0.9, "middle"))
+        *(
+            f'<text x="{LEFT + WIDE * t}" y="{TALL + 14}" text-anchor="middle">{100 * t:.0f} %</text>'
+            for t in (0.1, 0.5, 0.9)
+        ),
+        *(
+            f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{value}</text>'
+            for y, value in ((10, f"+{most}"), (TALL / 2, 0), (TALL - 10, f"-{most}"))
+        ),
     ]
     parts = [
         f'<g font-size="11" fill="currentColor" opacity=".7">{"".join(ticks)}</g>',
-        f'<g stroke="currentColor" fill="none" opacity=".5"><rect width="{SIDE}" height="{SIDE}"/>'
-        f'<path d="M0 {SIDE}L{SIDE} 0" stroke-dasharray="4 4"/></g>',
+        f'<g stroke="currentColor" fill="none" opacity=".5"><rect x="{LEFT}" width="{WIDE}" height="{TALL}"/>'
+        f'<path d="M{place(0, 0)}L{place(1, 0)}" stroke-dasharray="4 4"/></g>',
     ]
     for i, ((name, curve), colour) in enumerate(zip(curves.items(), COLOURS, strict=False)):
-        both = list(zip(curve.levels, curve.coverage, curve.error, strict=True))
-        above = [(level, min(1.0, share + 2 * error)) for level, share, error in both]
-        below = [(level, max(0.0, share - 2 * error)) for level, share, error in both]
-        middle = [(0.0, 0.0), *((level, share) for level, share, _ in both), (1.0, 1.0)]
+        above = [place(t, high) for t, (_, high) in zip(curve.levels, ends[name], strict=True)]
+        below = [place(t, low) for t, (low, _) in zip(curve.levels, ends[name], strict=True)]
+        middle = [place(0, 0), *(place(t, s - t) for t, s, _ in _points(curve)), place(1, 0)]
         parts += [
-            f'<polygon points="{_points([*above, *below[::-1]])}" fill="{colour}" opacity=".25"/>',
-            f'<polyline points="{_points(middle)}" fill="none" stroke="{colour}" stroke-width="2"/>',
-            f'<text x="10" y="{20 + 18 * i}" font-size="13" fill="{colour}">{escape(name)}</text>',
+            f'<polygon points="{" ".join([*above, *below[::-1]])}" fill="{colour}" opacity=".25"/>',
+            f'<polyline points="{" ".join(middle)}" fill="none" stroke="{colour}" stroke-width="2"/>',
+            f'<text x="{LEFT + 10}" y="{20 + 18 * i}" font-size="13" fill="{colour}">{escape(name)}</text>',
         ]
     about = "; ".join(f"{name}: 90 % intervals hold {c.stated(0.9)}" for name, c in curves.items())
-    return _svg(SIDE, SIDE + 18, about, parts)
+    return _svg(LEFT + WIDE + 4, TALL + 18, about, parts)
 
 
-def _points(places: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{SIDE * x:.1f},{SIDE * (1 - y):.1f}" for x, y in places)
+def _points(curve: Curve) -> list[tuple[float, float, float]]:
+    """Credibility, coverage and its error."""
+    return list(zip(curve.levels, curve.coverage, curve.error, strict=True))
 
 
 def _box(x: float, y: float, width: float, height: float, fill: str, opacity: float) -> str:

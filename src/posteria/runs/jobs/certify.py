@@ -22,6 +22,7 @@ from ...diffusion.denoiser import Denoiser, Label
 from ...diffusion.schedule import Karras
 from ...likelihood import GaussianLikelihood
 from ...modalities import Degradation, Modality, modality_of
+from ...operators import Inpainting
 from ...priors.load import card_of, origin_of
 from ...samplers import Unconditional
 from ...target import Posterior
@@ -279,13 +280,34 @@ class Certification(Job):
             "seeds": np.array(self.design.seeds(0, self.design.simulations)),
         }
 
+    def _seen(self) -> dict[str, Tensor]:
+        """The first measurements as signals, for a page; empty where they are of another kind."""
+        y, operator = expect(self.y, Tensor, by=self)[:SHOWN], self.degradation.operator
+        if isinstance(operator, Inpainting):
+            return {"measured": shown(operator.adjoint(y.to(operator.domain.device)).cpu())}
+        given, seen = operator.domain.shape, operator.codomain.shape
+        if len(seen) != len(given) or seen[0] != given[0]:
+            return {}
+        for axis, (whole, part) in enumerate(zip(given, seen, strict=True), 1):
+            y = y.repeat_interleave(whole // part, axis) if whole % part == 0 else y
+        return {"measured": shown(y)}
+
     @override
     def page(self, drawn: Mapping[str, Drawn], results: Results) -> Page:
         request, c = self.request, expect(results, Certified, by=self).certificate
         truths, x = (shown(each[:SHOWN]) for each in self._drawn(drawn))
-        rows = {"truth": truths, "sample": x[:, 0], "another": x[:, 1], "mean": x.mean(1)}
+        rows = {
+            "truth": truths,
+            **self._seen(),
+            "sample": x[:, 0],
+            "another": x[:, 1],
+            "mean": x.mean(1),
+        }
         options = ", ".join(f"{name} {value}" for name, value in request.options.items())
-        about = "The first truths of the prior, two samples of the posterior of each, and the mean of its samples."
+        about = (
+            "The first truths of the prior, their measurements where these are such signals too, two samples of each "
+            f"posterior, and the mean of all {c.samples}."
+        )
         label = "" if request.label is None else f" with label {request.label}"
         return Page(
             title=self.title,
@@ -305,13 +327,15 @@ class Certification(Job):
             },
             code=[request.sampler],
             sections={
-                "Coverage: share of central intervals that hold the truth, against their credibility": [
+                "Coverage: share of central intervals that hold the truth, less their credibility": [
                     Plot(
                         coverage(c.curves),
-                        "Below the diagonal intervals are too narrow, above it too wide; bands: two standard errors.",
+                        "In percentage points, against the credibility. Below 0 intervals are too narrow, above it too "
+                        "wide; bands: two standard errors.",
                     )
                 ],
-                "Ranks: flat where samples are exact, high ends where they are too near to each other": [
+                "Ranks: within the grey where samples are exact, high ends where they are too near to each other; "
+                "orange: rejected": [
                     Plot(
                         histogram(s, c.samples, c.level),
                         f"{s.name}: shift {s.shift:+.2f}, width {s.width:.2f}, p {min(s.adjusted):.2g}",
