@@ -16,14 +16,16 @@ from typing import Any
 
 import torch
 
+from certificates import KEPT as CERTIFICATES
 from lib import budgeted, measure, seeds_of
+from lib.show import at_budget, exact_mean
 from lib.table import Table
 from posteria.analytic.low_rank_posterior import PPCAPosterior
 from posteria.core.errors import expect
 from posteria.metrics import AgainstExact
 from posteria.problems.pictures import NOISE, PICTURES, pictures_exact
 from posteria.samplers import POSTERIOR_SAMPLERS
-from report import DOCS, RESULTS, TOGETHER, marked
+from report import DOCS, RESULTS, TOGETHER, by_problem, marked, read
 
 KEPT = RESULTS / "pictures.jsonl"
 TASKS = ("box", "half", "random5", "sr4", "blur")
@@ -45,6 +47,10 @@ COLUMNS = {
     "log_evidence_error": "error of log p(y)",
 }
 Row = dict[str, Any]
+# Tasks of certificates by their names here.
+PLAIN = {"inpaint": "box", "sr": "sr4"}
+# Evaluations and vjps at which samplers are compared in few dimensions.
+FEW = 2000
 # What a row is of.
 KEYS = ("truth", "task", "sampler", "budget", "n", "std")
 # A sampler is certified on a task if, in the mean of the truths, it is within these.
@@ -159,7 +165,7 @@ def tables(kept: list[Row]) -> list[Table]:
     details = [
         Table(
             f"{task}: {ABOUT[task]}",
-            ["sampler", *COLUMNS.values(), "evaluations + vjps"],
+            ["sampler", *COLUMNS.values(), "evaluations + vjps", "truths"],
             [
                 _detail(name, of(kept, name, task))
                 for name in order
@@ -171,22 +177,61 @@ def tables(kept: list[Row]) -> list[Table]:
     return [summary, *details]
 
 
-def sizes(kept: list[Row]) -> Table:
-    """On which pictures each sampler is certified, and on which not, with its distance and variance."""
-    lines = []
-    for name in ordered(kept):
-        if name not in POSTERIOR_SAMPLERS:
-            continue
+def few() -> dict[str, list[str]]:
+    """The problems of 2 to 80 dimensions on which each sampler that was drawn is certified."""
+    good: dict[str, list[str]] = {}
+    for problem, part in by_problem(read(RESULTS)["exact"]).items():
+        means = {metric: at_budget(part, metric, FEW) for metric in COLUMNS}
+        floor = exact_mean(part, "mode_weight_error").value
+        for name in means["ratio"]:
+            row = {metric: found[name].value for metric, found in means.items() if name in found}
+            # A law without separate modes has no weights of them.
+            modes = {} if "mode_weight_error" in row else {"mode_weight_error": 0.0}
+            fits = certified([row | modes | {"floor_weights": 0.0 if modes else floor}])
+            good.setdefault(name, []).extend([problem] if fits else [])
+    return good
+
+
+def network() -> dict[str, list[str]]:
+    """The tasks on which no projection of a sampler's certificate on the network of digits rejects."""
+    good: dict[str, list[str]] = {}
+    names = {kind.__name__: name for name, kind in POSTERIOR_SAMPLERS.items()}
+    for each in json.loads(CERTIFICATES.read_text()):
+        plan, found = each["plan"], each["certificate"]
+        if plan["prior"] == "digits":
+            p = [min(s["adjusted"]) for s in found["statistics"] if "projection" in s["name"]]
+            tasks = good.setdefault(names[plan["sampler"].partition("(")[0]], [])
+            task = f"{PLAIN[plan['task']]} ({found['simulations']})"
+            tasks += [task] if min(p) >= found["level"] else []
+    return good
+
+
+def sizes(kept: list[Row], whole: list[Row]) -> Table:
+    """At which size and on what each sampler is certified, and on what not, with its distance and variance."""
+    small, net, lines = few(), network(), []
+    # Whole populations have a row of their own, with what was drawn of them alone.
+    title = f"tempered, {POPULATIONS[1]} particles, {POPULATIONS[0]}"
+    large = [(name, name, kept) for name in POSTERIOR_SAMPLERS] + [(title, "tempered", whole)]
+    for title, name, rows in large:
         good: list[str] = []
         bad: list[str] = []
-        for task in TASKS:
-            found = of(kept, name, task)
-            ratio, variance = (mean(found, metric) for metric in ("ratio", "variance_ratio"))
-            if not math.isnan(ratio):
-                (good if certified(found) else bad).append(f"{task} {ratio:.2f} ({variance:.2f})")
-        if good or bad:
-            lines.append([name, ", ".join(good) or "-", ", ".join(bad) or "-"])
-    return Table("", ["sampler", "certified", "not certified"], lines)
+        for task in PICTURES:
+            found = of(rows, name, task)
+            if any("ratio" in row for row in found):
+                ratio, variance = (mean(found, metric) for metric in ("ratio", "variance_ratio"))
+                text = f"{task} {_shown(ratio)} ({_shown(variance)})"
+                (good if certified(found) else bad).append(text)
+        seen = bool(good or bad)
+        cells = (small.get(title), good if seen else None, bad if seen else None, net.get(title))
+        if any(cell is not None for cell in cells):
+            lines.append([title, *("" if c is None else ", ".join(c) or "none" for c in cells)])
+    head = [
+        "sampler",
+        f"2 to 80 dimensions, {FEW}",
+        f"784 pixels, {ALL[0]}: certified",
+        "784 pixels: not certified",
+    ]
+    return Table("", [*head, "the network, 100: projections pass (simulations)"], lines)
 
 
 def populations(kept: list[Row]) -> Table:
@@ -198,7 +243,7 @@ def populations(kept: list[Row]) -> Table:
         for name in ordered(kept) if truths else []:
             found = [row for row in of(here, name, task) if row["truth"] in truths]
             if found:
-                lines.append([task, f"{std:g}", *_detail(name, found), str(len(found))])
+                lines.append([task, f"{std:g}", *_detail(name, found)])
     head = ["task", "noise", "sampler", *COLUMNS.values(), "evaluations + vjps", "truths"]
     return Table("", head, lines)
 
@@ -210,7 +255,7 @@ def page() -> None:
     parts = {
         "tempered": populations(whole).markdown(),
         "pictures": "\n\n".join(table.markdown() for table in tables(kept)),
-        "sizes": sizes(kept).markdown(),
+        "sizes": sizes(kept, [row for row in whole if row["std"] == USUAL]).markdown(),
     }
     for name in ("pictures.md", "samplers.md"):
         path = DOCS / name
@@ -228,6 +273,7 @@ def _detail(name: str, found: list[Row]) -> list[str]:
         name,
         *map(_shown, values),
         "-" if math.isnan(cost[0]) else f"{cost[0]:.0f} + {cost[1]:.0f}",
+        str(len(found)),
     ]
 
 
