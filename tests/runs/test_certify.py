@@ -16,9 +16,12 @@ import posteria as po
 from common.command import posteria as run_posteria
 from posteria.certification.certificate import Certificate
 from posteria.core.record import from_json
+from posteria.modalities import MODALITIES
 from posteria.modalities.image.pixels import grid, to_bytes
+from posteria.modalities.image.tasks import TASKS
 from posteria.runs import engine
 from posteria.runs.jobs import certify
+from posteria.runs.request import Certify, Restore
 
 Command = Callable[..., int]
 QUICK = ["--sampler", "dps", "--steps", "3", "--truth-steps", "2", "--sigma", "0.1"]
@@ -240,3 +243,14 @@ def test_wrong_input_ends_in_one_sentence(
     error = capsys.readouterr().err
     assert sentence in error and error.startswith("posteria: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_certificate_is_of_the_same_power_and_the_same_usual_noise() -> None:
+    # Catches: what is certified of p(x | c) said of a run with p(x | c)^3; a certificate of JPEG files at the noise of
+    # other tasks, which none of the runs has.
+    shared: dict[str, Any] = {"prior": "digits", "task": "jpeg", "label": 3, "sampler": "dps"}
+    told = Certify(**shared).posterior()
+    assert told == Restore(**shared).posterior() != Restore(**shared, weight=3.0).posterior()
+    quick: dict[str, Any] = {"options": {"quality": 10}, "simulations": 10, "samples": 4}
+    of_job = certify.prepare(Certify(**shared, **quick)).request.sigma
+    assert of_job == TASKS["jpeg"].sigma != MODALITIES["image"].sigma

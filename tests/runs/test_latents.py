@@ -84,7 +84,8 @@ def test_texts(tmp_path: Path) -> None:
     given: dict[str, Any] = {"prior": name, "prompt": "a cat", "steps": 2, "samples": 1}
     restored = {}
     for negative, weight in ((None, 1.0), (None, 3.0), ("dog", 3.0)):
-        request = Restore(**given, input=picture(tmp_path), negative=negative, weight=weight)
+        own = {"input": picture(tmp_path), "task": "inpaint", "options": {"mask": "box"}}
+        request = Restore(**given, **own, negative=negative, weight=weight)
         job = prepare(request)
         store = Store(tmp_path / f"restored-{negative}-{weight}")
         run(job, store)

@@ -8,6 +8,7 @@ from .base import (
     Signal as Signal,
     Sound as Sound,
 )
+from .given import Given as Given, Wanted as Wanted
 from .registry import (
     MODALITIES as MODALITIES,
     modality_of as modality_of,

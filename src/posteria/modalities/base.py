@@ -305,6 +305,10 @@ class Modality(abc.ABC):
             raise unknown("task", name, self.tasks)
         return self.tasks[name]
 
+    def usual(self, task: str, given: str) -> float:
+        """The usual standard deviation of the noise of a task, in data units; for `given` see `task`."""
+        return self.task(task, given).sigma or self.sigma
+
     def metrics(self, truth: Tensor, samples: Tensor) -> dict[str, Tensor]:
         """The registered metrics of samples `[n, *event]` against a truth `[*event]`, each `[n]`."""
         return {

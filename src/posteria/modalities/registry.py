@@ -20,13 +20,13 @@ def one_input(folder: Path, prior: str | None) -> bool:
     return modality is not None and modality.of(card_of(str(prior))).is_one(folder)
 
 
-def modality_of(space: Space, prior: str, card: Card) -> Modality:
+def modality_of(space: Space | None, prior: str, card: Card) -> Modality:
     """The modality that the card of a prior names, of the rate, units and names that it states.
 
     What the numbers of a prior mean is never guessed from their shape.
 
     Args:
-        space: Of the prior's samples.
+        space: Of the prior's samples; None before it is loaded.
         prior: The prior's name.
         card: Of the prior.
 
@@ -36,10 +36,11 @@ def modality_of(space: Space, prior: str, card: Card) -> Modality:
     """
     named = MODALITIES.get(card.modality)
     modality = None if named is None else named.of(card)
-    if modality is not None and modality.suits(space):
+    if modality is not None and (space is None or modality.suits(space)):
         return modality
     known = "; ".join(f"{name}: {modality.about}" for name, modality in MODALITIES.items())
+    shape = card.shape if space is None else space.shape
     raise CapabilityError(
-        f"The prior {prior!r} draws events of shape {space.shape}, which the modality {card.modality!r} does not read "
+        f"The prior {prior!r} draws events of shape {shape}, which the modality {card.modality!r} does not read "
         f'({known}). If they are of another, its folder says so in card.toml: modality = "ecg".'
     )

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from ..core.errors import InputError
 from ..core.record import as_json
+from .usual import DEMONSTRATION, GENERAL, LEFT_OUT, PHOTOGRAPHS, PRIORS, SAMPLERS
 
 # Seeds are below it.
 SEEDS = 2**32
@@ -18,33 +19,6 @@ AUTO = "auto"
 USUAL: Literal["usual"] = "usual"
 # Options of tasks that may name a file.
 FILES = ("mask", "kernel")
-# What `posteria restore` shows where it is given nothing to restore, and the prior of what it is given.
-PHOTOGRAPHS = "photo"
-DEMONSTRATION = {"prior": PHOTOGRAPHS, "task": "sr"}
-# Priors of other files than pictures.
-PRIORS = {
-    **dict.fromkeys((".hea", ".edf"), "ecg"),
-    **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"), "stems"),
-}
-# The sampler where none is named, of some priors, and of all others.
-# Of photographs: its error is the least of those in docs/photographs.md, or nearly, and its spread is nearest to that;
-# none was found for the modulus of a Fourier transform.
-# Of ECGs: it was the nearest to a posterior that is known, and of clipped leads as near as the general one at a
-# fourteenth of its evaluations.
-GENERAL = "mgdm"
-SAMPLERS: dict[str, dict[str, Any]] = {
-    PHOTOGRAPHS: {"sampler": "mmps", "settings": {"iterations": "2"}, "steps": 32},
-    "ecg": {"sampler": "daps", "steps": 100},
-    # The general one leaves the range of pictures in a hole (docs/satellite.md).
-    "satellite": {"sampler": "daps", "steps": 100},
-    # The nearest to songs that nobody was trained on (docs/music.md).
-    "stems": {"sampler": "ddrm", "steps": 100},
-}
-LEFT_OUT = {
-    PHOTOGRAPHS: {"phase"},
-    # What is not linear.
-    "stems": {"declip"},
-}
 # Draws from the conditional law with which rules are compared, by the name beside theirs.
 REFERENCE = "reference"
 
@@ -117,6 +91,11 @@ class Request:
             raise InputError(
                 f"A seed is an integer from 0 to below 2^32; these are {self.seed} to {last}."
             )
+
+    @property
+    def power(self) -> float:
+        """The power of the condition in what is sampled."""
+        return 1.0
 
     @property
     def seeds(self) -> range:
@@ -237,7 +216,8 @@ class Measured(Request):
         """What a certificate is of: prior, measurement, noise and sampler."""
         names = ("size", "label", "prompt", "negative", "fast", "options", "sigma", "sampler")
         law, hashes = self.law(), {k: v for k, v in self.hashes.items() if k != "input"}
-        return {**{name: law[name] for name in names}, "task": self.task, "hashes": hashes}
+        told = {"task": self.task, "power": self.power, "hashes": hashes}
+        return {**{name: law[name] for name in names}, **told}
 
     @override
     def repeated(self, folder: Path) -> Self:
@@ -278,13 +258,20 @@ class Restore(Measured):
             raise InputError("--weight is the power of a --label or a --prompt; give one.")
         existing([self.input, self.certificate])
 
+    @property
+    @override
+    def power(self) -> float:
+        return self.weight
+
     def named(self) -> Self:
-        """The request with what its prior and its task are where it names none; a task is not guessed for an input."""
+        """The request with its prior, task and sampler where it names none; a task is not guessed for an input."""
         kind = PRIORS.get(Path(self.input or "").suffix.lower(), PHOTOGRAPHS)
         named = replace(self, prior=self.prior or kind)
         if self.input is None:
             task = DEMONSTRATION["task"] if named.prior == DEMONSTRATION["prior"] else ""
             named = replace(named, task=self.task or task, simulate=True)
+        if named.simulate:
+            named.expect_level()
         if named.sampler:
             return named
         usual = SAMPLERS.get(named.prior)

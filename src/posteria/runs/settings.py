@@ -1,6 +1,7 @@
 """From words to samplers."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
@@ -18,7 +19,9 @@ from ..guidance import RULES
 from ..guidance.tilted.linear_ag import LinearAG
 from ..likelihood import FunctionLikelihood
 from ..priors import Prompt, faster, load_prior
+from ..priors.card import Card
 from ..priors.fast import WAYS
+from ..priors.load import Origin, origin_of
 from ..priors.local import Windowed
 from ..samplers import (
     POSTERIOR_SAMPLERS,
@@ -36,6 +39,7 @@ from ..samplers.base import Sampler
 from ..target import Posterior, Tilted
 from .request import AUTO, Measured, Request
 from .results import plural
+from .scales import recall
 
 S = TypeVar("S", bound=Sampler[Any])
 Chosen = tuple[PosteriorSampler[Any], str | None]
@@ -73,16 +77,39 @@ def condition_of(request: Request) -> Condition | None:
     return None if request.label is None else Label(request.label)
 
 
-def prior_of(request: Request) -> Conditional:
-    """The prior of a request, on its device and at its size.
+def member_of(request: Request, card: Card) -> tuple[Denoiser, Origin]:
+    """The prior of a request under its condition, told the scale that an earlier run measured, and what it is made of.
 
     Raises:
-        InputError: If there is none, or its widest layers alone need more memory than there is.
+        InputError: See `prior_of`.
+    """
+    prior, origin, condition = prior_of(request, card), origin_of(card), condition_of(request)
+    member: Denoiser = prior
+    if condition is not None:
+        one = request.power == 1
+        member = prior.given(condition) if one else Tilted(prior, condition, request.power)
+    recall(member, request, origin)
+    return member, origin
+
+
+def prior_of(request: Request, card: Card) -> Conditional:
+    """The prior of a request, on its device and at its size.
+
+    Args:
+        request: Which names it.
+        card: Of the prior.
+
+    Raises:
+        InputError: If there is none, or its samples or its widest layers alone need more memory than there is.
     """
     device = checked_device(request.device)
+    at_once = min(request.chunk or request.batch, len(request.drawn_seeds))
+    if request.size is not None:
+        # The iterate, the estimate and the noise; before anything of that size is made.
+        shape = (*(card.shape[:1] or (3,)), *request.size)
+        expect_memory(at_once, shape, 3 * 4 * at_once * math.prod(shape), device)
     null = None if request.negative is None else Prompt(request.negative)
     prior = load_prior(request.prior, device=device, size=request.size, null=null)
-    at_once = min(request.chunk or request.batch, len(request.drawn_seeds))
     module, space = getattr(prior, "module", None), prior.space
     # One that is evaluated in windows holds no layer of the whole picture.
     whole = isinstance(module, nn.Module) and not isinstance(module, Windowed)
@@ -146,19 +173,18 @@ def sampler_of(request: Measured) -> Callable[[Posterior], Chosen]:
     Raises:
         InputError: At once, for an unknown name, or a value that does not suit it.
     """
-    budget = request.budget
-    if request.sampler == AUTO:
+    auto, budget = request.sampler == AUTO, request.budget
+    asked = (request.sampler, request.preset, request.steps, request.settings)
+    named = None if auto else choose_sampler(*asked)
 
-        def chosen(target: Posterior) -> Chosen:
+    def chosen(target: Posterior) -> Chosen:
+        if named is None:
             most = 1000 if budget is None else budget
             choice = choose(target, most, samples=request.samples)
             return choice.sampler, choice.why
+        return named if budget is None else at_budget(named, target, budget), None
 
-        return chosen
-    named = choose_sampler(request.sampler, request.preset, request.steps, request.settings)
-    if budget is None:
-        return lambda target: (named, None)
-    return lambda target: (at_budget(named, target, budget), None)
+    return chosen
 
 
 def _with_steps(sampler: S, steps: int | None, changes: Mapping[str, Any]) -> S:

@@ -18,12 +18,12 @@ from ...certification.simulate import Design, check_numbers, concluded
 from ...core.errors import InputError, expect
 from ...core.meter import Meter
 from ...core.record import from_json
-from ...diffusion.denoiser import Denoiser, Label
 from ...diffusion.schedule import Karras
+from ...latent import signals_of
 from ...likelihood import GaussianLikelihood
 from ...modalities import Degradation, Modality, modality_of
 from ...operators import Inpainting
-from ...priors.load import card_of, origin_of
+from ...priors.load import card_of
 from ...samplers import Unconditional
 from ...target import Posterior
 from ..engine import Drawn, Method
@@ -31,8 +31,7 @@ from ..job import First, Job, read_record, repeat as repeat_of, run
 from ..report import Page, Plot
 from ..request import USUAL, Certify, Restore
 from ..results import Results, count, divergence, duration, shown
-from ..scales import recall
-from ..settings import prior_of, sampler_of
+from ..settings import member_of, sampler_of
 from ..store import Store, hashes_of
 
 __all__ = ["Certification", "Certified", "Request", "prepare", "repeat", "run"]
@@ -360,22 +359,20 @@ def prepare(request: Certify) -> Certification:
     request.check()
     check_numbers(request.simulations, request.samples)
     named = sampler_of(request)
-    prior = prior_of(request)
-    origin = origin_of(card_of(request.prior))
-    modality = modality_of(prior.space, request.prior, origin.card)
+    prior, origin = member_of(request, card_of(request.prior))
+    modality = modality_of(signals_of(prior), request.prior, origin.card)
     shape = prior.space.shape
     seed = request.data_seed or 0
     degradation = modality.degradation(request.task, shape, request.options, seed=seed)
-    member: Denoiser = prior if request.label is None else prior.given(Label(request.label))
-    recall(member, request, origin)
-    std = modality.sigma if request.sigma == USUAL else float(request.sigma or 0)
+    usual = modality.usual(request.task, "the signal")
+    std = usual if request.sigma == USUAL else float(request.sigma or 0)
     likelihood = GaussianLikelihood(degradation.operator, std=std)
     greys = GREYS if modality.name == "image" else 0
     # A measurement of nothing is enough to see whether a sampler suits.
-    sampler, why = named(Posterior(member, likelihood, degradation.operator(prior.space.zeros())))
+    sampler, why = named(Posterior(prior, likelihood, degradation.operator(prior.space.zeros())))
     design = Design(
         sampler=sampler,
-        prior=member,
+        prior=prior,
         likelihood=likelihood,
         simulations=request.simulations,
         samples=request.samples,

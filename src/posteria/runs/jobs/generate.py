@@ -179,8 +179,8 @@ def prepare(request: Generate) -> Generation:
     else:
         samplers = choose_rules(request.rules, request.solver, request.steps, request.settings)
         samplers |= {REFERENCE: CONDITIONAL} if reference else {}
-    prior = prior_of(request)
-    origin = origin_of(card_of(request.prior))
+    card = card_of(request.prior)
+    prior, origin = prior_of(request, card), origin_of(card)
     target = Tilted(prior, _condition(request, prior), request.weight)
     names = _models(request, samplers)
     models = Models(names, target, request.size)

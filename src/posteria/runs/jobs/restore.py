@@ -14,33 +14,30 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core.errors import InputError, expect
-from ...core.rng import Rng
 from ...core.space import AT_ONCE, few
-from ...diffusion.denoiser import Denoiser
-from ...latent import signals_of, undecoded
+from ...latent import undecoded
 from ...likelihood import GaussianLikelihood
 from ...modalities import (
-    MODALITIES,
     Degradation,
     Figure,
+    Given,
     Modality,
     Outcome,
     Signal,
     Source,
+    Wanted,
     modality_of,
 )
-from ...modalities.arrays import is_array
 from ...operators import Operator
 from ...priors.card import Card
-from ...priors.load import card_of, origin_of
-from ...target import Posterior, Tilted
+from ...priors.load import card_of
+from ...target import Posterior
 from ..engine import Drawn, Method
 from ..job import Job, repeat as repeat_of, run
 from ..report import Page
-from ..request import USUAL, Restore
+from ..request import Restore
 from ..results import Results, divergence, plural, shown, usable
-from ..scales import recall
-from ..settings import checked_device, condition_of, expect_memory, prior_of, sampler_of
+from ..settings import member_of, sampler_of
 from ..store import hashes_of
 from .certify import stated
 from .forecast import forecast_of
@@ -48,8 +45,6 @@ from .restored import Restored
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
 
-# A noise level by which the range of a measurement is judged before its own is estimated.
-LIKELY = 0.1
 Request = Restore
 repeat = partial(repeat_of, Restore)
 
@@ -239,53 +234,59 @@ def prepare(request: Restore) -> Restoration:
     """
     request.check()
     asked, request = request, request.named()
-    if request.simulate:
-        request.expect_level()
     named, card = sampler_of(request), card_of(request.prior)
-    path = Path(request.input) if request.input is not None else _example(card)
-    if request.input is None and not request.task:
-        usual = MODALITIES.get(card.modality, MODALITIES["image"]).tasks
-        request = replace(request, task=next(iter(usual)))
-    request = _sized(request, path, card)
-    prior = prior_of(request)
-    signals = signals_of(prior)
-    modality = modality_of(signals, request.prior, card)
-    if request.sigma == USUAL:
-        rounded = modality.task(request.task, path.name).sigma
-        request = replace(request, sigma=rounded or modality.sigma)
-    given = _read(request, path, modality, signals.shape)
-    condition = condition_of(request)
-    member: Denoiser = prior
-    if condition is not None:
-        one = request.weight == 1
-        member = prior.given(condition) if one else Tilted(prior, condition, request.weight)
-    origin = origin_of(card)
-    recall(member, request, origin)
+    wanted = _wanted(request, card)
+    if card.reader == "local":
+        request = _sized(request, request.size or wanted.size, card)
+    member, origin = member_of(request, card)
+    seed = request.seed if request.data_seed is None else request.data_seed
+    given = replace(wanted, card=origin.card).read(member, request.sigma, seed)
     target = Posterior(member, given.likelihood, given.y)
     sampler, why = named(target)
     sampler.check(target, request.seeds)
+    degradation, path = given.degradation, str(wanted.source.path)
     # What no option names was in the input itself.
-    files = {name: request.options.get(name, str(path)) for name in given.degradation.arrays}
+    files = {name: request.options.get(name, path) for name in degradation.arrays}
     settled = replace(
-        request,
-        input=str(path),
-        options={**given.degradation.options, **files},
-        data_seed=given.seed,
+        request.settled(sampler),
+        input=path,
+        task=wanted.task,
+        options={**degradation.options, **files},
+        data_seed=seed,
         sigma=float(given.likelihood.std),
-    )
-    settled = settled.settled(sampler).identified({**given.hashes(), "prior": origin.weights})
-    said = [_statement(asked, settled, given, modality), *given.signal.said]
-    said += given.degradation.said
+    ).identified({**hashes_of(given.read), "prior": origin.weights})
+    said = [_statement(asked, settled, given), *given.signal.said, *degradation.said]
     said += [f"Sampler: {why}."] if why else []
     method = {"samples": Method(sampler, target, request.seeds)}
     return Restoration(
-        settled, method, modality, given.degradation, given.truth, given.signal, said
+        settled, method, given.modality, degradation, given.truth, given.signal, said
     )
 
 
-def _statement(asked: Restore, settled: Restore, given: "_Given", modality: Modality) -> str:
+def _wanted(request: Restore, card: Card) -> Wanted:
+    """What is read: the input, or as a demonstration the example of a prior."""
+    if request.input is None and not card.examples:
+        raise InputError(f"The prior {card.name!r} ships with no example; name a file to restore.")
+    path = card.examples[0] if request.input is None else Path(request.input)
+    source = Source(path, fit=request.fit, simulate=request.simulate)
+    task = request.task
+    if request.input is None and not task:
+        task = next(iter(modality_of(None, request.prior, card).tasks))
+    return Wanted(card, request.prior, source, task, request.options)
+
+
+def _sized(request: Restore, size: tuple[int, ...] | None, card: Card) -> Restore:
+    """The request with the size of its signal, of which large ones are drawn one by one."""
+    if size is None:
+        return request
+    few_enough = max(1, AT_ONCE // math.prod((*(card.shape[:1] or (3,)), *size)))
+    chunk = request.chunk or (few_enough if few_enough < request.batch else None)
+    return replace(request, size=size, chunk=chunk)
+
+
+def _statement(asked: Restore, settled: Restore, given: Given) -> str:
     """What the measurement is."""
-    name = given.signal.name
+    name, modality = given.signal.name, given.modality
     options = ", ".join(f"{key} {value}" for key, value in settled.options.items())
     task = f"{settled.task} ({options})" if options else settled.task
     estimate = "" if asked.sigma else ", as estimated from it"
@@ -301,83 +302,3 @@ def _statement(asked: Restore, settled: Restore, given: "_Given", modality: Moda
         f"{name} is taken as the measurement: {how}. "
         f"To degrade a clean {modality.noun} first, add --simulate."
     )
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What was read and measured.
-
-    Args:
-        signal: The input.
-        degradation: How it was measured.
-        likelihood: With its noise.
-        y: The measurement.
-        truth: What it was simulated from.
-        seed: Of the noise and of what the task drew.
-        std: Of the noise of the file, which may be in several entries of `y`.
-    """
-
-    seed: int
-    signal: Signal
-    degradation: Degradation
-    likelihood: GaussianLikelihood
-    y: Tensor
-    truth: Tensor | None
-    std: float
-
-    def hashes(self) -> dict[str, str]:
-        """Of what was read."""
-        read = {"input": self.y if self.truth is None else self.truth, **self.degradation.arrays}
-        return hashes_of(read)
-
-
-def _sized(request: Restore, path: Path, card: Card) -> Restore:
-    """The request with the size of its signal, if its prior takes any and it says none."""
-    size = request.size
-    modality = MODALITIES.get(card.modality)
-    if card.reader != "local" or modality is None:
-        return request
-    modality = modality.of(card)
-    task = modality.task(request.task, path.name)
-    size = size or modality.size_of(path, task, request.options, request.simulate)
-    if size is None:
-        return request
-    # Large signals are drawn one by one.
-    shape = (*(card.shape[:1] or (3,)), *size)
-    few_enough = max(1, AT_ONCE // math.prod(shape))
-    chunk = request.chunk or (few_enough if few_enough < request.batch else None)
-    # The iterate, the estimate and the noise; before anything of that size is made.
-    at_once = min(chunk or request.batch, request.samples)
-    needed = 3 * 4 * at_once * math.prod(shape)
-    expect_memory(at_once, shape, needed, checked_device(request.device))
-    return replace(request, size=size, chunk=chunk)
-
-
-def _read(request: Restore, path: Path, modality: Modality, shape: tuple[int, ...]) -> _Given:
-    """What is given."""
-    modality.task(request.task, path.name)
-    seed = request.seed if request.data_seed is None else request.data_seed
-    read = partial(modality.read, path, shape, taker=f"the prior {request.prior!r} takes")
-    source = Source(path, fit=request.fit and not is_array(path), simulate=request.simulate)
-    degradation = modality.degradation(
-        request.task, shape, request.options, seed=seed, source=source
-    )
-    operator, std = degradation.operator, float(request.sigma or LIKELY)
-    if request.simulate:
-        likelihood = GaussianLikelihood(operator, std=std)
-        signal = read(fit=source.fit)
-        y = likelihood.sample(signal.x[None], Rng([seed], stream=1))[0]
-        return _Given(seed, signal, degradation, likelihood, y, signal.x, std)
-    taker = f"the task {request.task!r} on the prior {request.prior!r} measures"
-    signal = modality.read_measurement(path, degradation, taker=taker, std=std, fit=request.fit)
-    if request.sigma is None:
-        std = modality.estimated(signal.x, degradation)
-    signal, each = modality.independent(signal, degradation, std, seed)
-    likelihood = GaussianLikelihood(operator, std=each)
-    return _Given(seed, signal, degradation, likelihood, signal.x, None, std)
-
-
-def _example(card: Card) -> Path:
-    if not card.examples:
-        raise InputError(f"The prior {card.name!r} ships with no example; name a file to restore.")
-    return card.examples[0]
