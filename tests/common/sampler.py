@@ -67,6 +67,12 @@ def few(kind: type[po.samplers.Sampler[Any]]) -> po.samplers.Sampler[Any]:
 SMALL = {name: few(kind) for name, kind in po.samplers.POSTERIOR_SAMPLERS.items()} | TOLD
 
 
+def noisy() -> po.Posterior:
+    """The example's prior seen through noise alone, for a method that takes nothing else."""
+    likelihood = po.GaussianLikelihood(po.operators.Identity((2, 3)), std=0.3)
+    return po.Posterior(example_posterior().prior, likelihood, normal(2, 3, seed=2))
+
+
 def inpainting() -> po.Posterior:
     """The example with half of the entries seen, for a method that fills holes only."""
     linear = example_posterior()
@@ -79,10 +85,19 @@ TARGETS = {
     "linear": example_posterior(),
     "nonlinear": example_posterior("nonlinear"),
     "holes": inpainting(),
+    "noise": noisy(),
 }
 
 
+def suiting(name: str) -> str:
+    """The first kind of target that a sampler takes."""
+    return next(kind for kind, target in TARGETS.items() if takes(name, target))
+
+
 def takes(name: str, target: po.Posterior) -> bool:
+    # The others are asked for more by the others.
+    if target is TARGETS["noise"] and name != "reverse":
+        return False
     try:
         SMALL[name].check(target, [0])
     except po.CapabilityError:

@@ -32,7 +32,7 @@ def test_the_page_runs_its_own_script_only(
     # Catches: a name that becomes markup; a script that the policy of the page does not allow.
     name = "<img src=x onerror=alert(1)>'.png"
     (tmp_path / name).write_bytes(DIGIT.read_bytes())
-    words = [tmp_path / name, "--task", "denoise", "--prior", "digits", *QUICK]
+    words = [tmp_path / name, "--task", "denoise", "--sigma", 0.1, "--prior", "digits", *QUICK]
     page = run(tmp_path / "run", monkeypatch, *words)
     assert "<img src=x" not in page and "&lt;img src=x" in page
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)

@@ -1,10 +1,17 @@
 """From words to a sampler."""
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+import torch
 
 import posteria as po
+from common.sampler import TARGETS
+from posteria.runs.jobs.restore import prepare
 from posteria.runs.request import Restore
-from posteria.runs.settings import choose_sampler
+from posteria.runs.settings import choose_sampler, sampler_of
 
 
 def test_settings_are_values_of_the_sampler() -> None:
@@ -54,3 +61,38 @@ def test_what_is_not_named_is_that_of_photographs() -> None:
     assert (shown.prior, shown.task, shown.simulate) == ("photo", "sr", True)
     # It is the first one of the kind of data.
     assert Restore(prior="digits").named().task == ""
+
+
+def test_what_is_only_noisy_is_drawn_exactly_where_nothing_else_is_asked_for() -> None:
+    # Catches: a sampler or settings of one's own that are replaced, steps or a budget that are forgotten, the usual
+    # settings of photographs handed on, a hole that is taken for noise.
+    exact = po.samplers.ReverseDiffusion()
+
+    def taken(target: str = "noise", **asked: Any) -> object:
+        request = Restore(input="a.png", task="denoise", **asked)
+        return sampler_of(request.named(), request)(TARGETS[target])[0]
+
+    assert taken() == exact
+    assert taken(steps=7) == exact.with_steps(7)
+    assert taken(budget=40) == exact.with_steps(40)
+    assert taken(sampler="ddrm") == po.samplers.DDRM()
+    assert taken(settings={"iterations": "3"}) == po.MMPS(iterations=3)
+    assert taken("linear") == po.MMPS(iterations=2).with_steps(32)
+
+
+def test_a_noise_that_is_the_task_is_estimated(tmp_path: Path) -> None:
+    # Catches: the usual level of other tasks, which is a guess where noise is all there is to remove.
+    x = 0.2 * torch.randn(3, 40, 40, generator=torch.Generator().manual_seed(5))
+    np.save(tmp_path / "y.npy", x.numpy())
+    asked: dict[str, Any] = {
+        "input": str(tmp_path / "y.npy"),
+        "prior": "photo-bf",
+        "size": (40, 40),
+    }
+    found = {
+        task: prepare(Restore(task=task, **asked)).request.sigma for task in ("denoise", "blur")
+    }
+    assert found == {"denoise": pytest.approx(0.2, rel=0.1), "blur": 0.05}
+    assert prepare(Restore(task="denoise", simulate=True, **asked)).request.sigma == pytest.approx(
+        0.05
+    )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from common.command import DIGIT, QUICK, SIMULATED, files, posteria
 
-WORDS = ["--prior", "digits", "--task", "denoise", *QUICK]
+WORDS = ["--prior", "digits", "--task", "denoise", "--sigma", 0.1, *QUICK]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import posteria as po
 from common.sampler import (
     SMALL,
     TARGETS,
+    suiting,
     takes,
 )
 from helpers import F64, gaussian, linear_posterior, mixture, normal
@@ -67,7 +68,7 @@ class Opaque(po.Denoiser):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_prior_without_a_derivative(name: str) -> None:
     # Catches: a missing derivative that counts as 0, and an advice that does not help.
-    kind = "holes" if name == "repaint" else "linear"
+    kind = suiting(name)
     opaque = replace(TARGETS[kind], prior=Opaque(TARGETS[kind].prior))
     try:
         drawn = SMALL[name].sample(opaque, range(3))
@@ -81,7 +82,7 @@ def test_a_prior_without_a_derivative(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_samples_are_the_same_inside_inference_mode(name: str) -> None:
     # Catches: gradients that are 0 there, so that the prior comes out.
-    target = TARGETS["holes" if name == "repaint" else "linear"]
+    target = TARGETS[suiting(name)]
     with torch.inference_mode():
         inside = SMALL[name].sample(target, range(3))
     assert torch.equal(inside, SMALL[name].sample(target, range(3)))
@@ -153,7 +154,10 @@ def test_one_measurement_a_sample(name: str) -> None:
     if name == "repaint":
         holes = po.operators.Inpainting(torch.tensor([True, False, True, False]), (4,))
         one = po.Posterior(prior, po.GaussianLikelihood(holes, std=0.5), normal(2))
-    ys = normal(3, 2, seed=5)
+    if name == "reverse":
+        noise = po.GaussianLikelihood(po.operators.Identity((4,)), std=0.5)
+        one = po.Posterior(prior, noise, normal(4))
+    ys = normal(3, *one.y.shape, seed=5)
     many = po.Posterior(prior, one.likelihood, ys)
     together = sampler.sample(many, seeds=[4, 5, 6])
     for i in range(3):
@@ -162,7 +166,7 @@ def test_one_measurement_a_sample(name: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (1, 3, 4), (2, 2, 2, 2)])
-@pytest.mark.parametrize("name", [name for name in SMALL if name != "repaint"])
+@pytest.mark.parametrize("name", [name for name in SMALL if takes(name, TARGETS["linear"])])
 def test_any_event_shape(name: str, shape: tuple[int, ...]) -> None:
     # Catches: [batch, channels, height, width] written into a sampler: the flattened problem must
     # give the same samples.

@@ -32,6 +32,7 @@ class Given:
         y: The measurement.
         truth: What it was simulated from.
         std: Of the noise of the file, which may be in several entries of `y`.
+        estimated: Whether that was estimated.
     """
 
     modality: Modality
@@ -41,6 +42,7 @@ class Given:
     y: Tensor
     truth: Tensor | None
     std: float
+    estimated: bool
 
     @property
     def read(self) -> dict[str, Tensor]:
@@ -79,7 +81,8 @@ class Wanted:
 
         Args:
             prior: Which draws such signals, or latents of them.
-            sigma: Standard deviation of the noise; `usual`: see `Modality.usual`; None: estimated from the measurement.
+            sigma: Standard deviation of the noise; None: estimated from the measurement; `usual`: see `Modality.usual`,
+                but estimated from a measurement that is noisy and nothing else.
             seed: Of simulated noise and of what the task draws.
 
         Raises:
@@ -88,8 +91,10 @@ class Wanted:
         """
         space, source = signals_of(prior), self.source
         modality = modality_of(space, self.prior, self.card)
-        path, usual = source.path, modality.usual(self.task, source.path.name)
-        sigma = usual if sigma == "usual" else sigma
+        path = source.path
+        if sigma == "usual":
+            noisy = modality.task(self.task, path.name).noisy and not source.simulate
+            sigma = None if noisy else modality.usual(self.task, path.name)
         std, fit = float(sigma or LIKELY), source.fit and not is_array(path)
         degradation = modality.degradation(
             self.task, space.shape, self.options, seed=seed, source=replace(source, fit=fit)
@@ -100,11 +105,13 @@ class Wanted:
             taker = f"the prior {self.prior!r} takes"
             signal = modality.read(path, space.shape, taker=taker, fit=fit)
             y = likelihood.sample(signal.x[None], Rng([seed], stream=1))[0]
-            return Given(modality, signal, degradation, likelihood, y, signal.x, std)
+            return Given(modality, signal, degradation, likelihood, y, signal.x, std, False)
         taker = f"the task {self.task!r} on the prior {self.prior!r} measures"
         signal = modality.read_measurement(path, degradation, taker=taker, std=std, fit=source.fit)
         if sigma is None:
+            GaussianLikelihood(operator, std=std).check(signal.x)
             std = modality.estimated(signal.x, degradation)
         signal, each = modality.independent(signal, degradation, std, seed)
         likelihood = GaussianLikelihood(operator, std=each)
-        return Given(modality, signal, degradation, likelihood, signal.x, None, std)
+        y = signal.x
+        return Given(modality, signal, degradation, likelihood, y, None, std, sigma is None)

@@ -81,6 +81,7 @@ class Task:
             kind can hold it.
         enlarges: Name of the option by which a signal is larger than its measurement.
         sigma: The usual noise beside what the task itself loses, in data units; None: that of the kind of data.
+        noisy: Whether the noise is all there is to the task, so that it is estimated where it is not told.
     """
 
     about: str
@@ -89,6 +90,7 @@ class Task:
     alike: bool = True
     enlarges: str | None = None
     sigma: float | None = None
+    noisy: bool = False
 
 
 @dataclass(frozen=True)

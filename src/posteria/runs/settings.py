@@ -29,6 +29,7 @@ from ..samplers import (
     TILTED_SAMPLERS,
     Guided,
     PosteriorSampler,
+    ReverseDiffusion,
     TiltedGibbs,
     at_budget,
     choose,
@@ -36,6 +37,7 @@ from ..samplers import (
     rebuild_sampler,
 )
 from ..samplers.base import Sampler
+from ..samplers.choose import EXACT, noisy_only
 from ..target import Posterior, Tilted
 from .request import AUTO, Measured, Request
 from .results import plural
@@ -167,22 +169,31 @@ def choose_sampler(
     return _with_steps(sampler, steps, changes)
 
 
-def sampler_of(request: Measured) -> Callable[[Posterior], Chosen]:
+def sampler_of(request: Measured, asked: Measured | None = None) -> Callable[[Posterior], Chosen]:
     """Gives the sampler that a request names, or lets choose, for a target, and why it was chosen.
+
+    Args:
+        request: With the usual sampler where none was asked for.
+        asked: As it was given. Where it says nothing of the sampler but its steps, a signal that is noisy and nothing
+            else is drawn exactly.
 
     Raises:
         InputError: At once, for an unknown name, or a value that does not suit it.
     """
     auto, budget = request.sampler == AUTO, request.budget
-    asked = (request.sampler, request.preset, request.steps, request.settings)
-    named = None if auto else choose_sampler(*asked)
+    words = (request.sampler, request.preset, request.steps, request.settings)
+    named = None if auto else choose_sampler(*words)
+    free = asked is not None and not (asked.sampler or asked.preset or asked.settings)
 
     def chosen(target: Posterior) -> Chosen:
         if named is None:
             most = 1000 if budget is None else budget
             choice = choose(target, most, samples=request.samples)
             return choice.sampler, choice.why
-        return named if budget is None else at_budget(named, target, budget), None
+        sampler, why = named, None
+        if asked is not None and free and noisy_only(target):
+            sampler, why = _with_steps(ReverseDiffusion(), asked.steps, {}), EXACT
+        return sampler if budget is None else at_budget(sampler, target, budget), why
 
     return chosen
 

@@ -27,6 +27,7 @@ from .projection.ddrm import DDRM as DDRM
 from .projection.msdm import MSDM as MSDM
 from .projection.repaint import RePaint as RePaint
 from .projection.resample import ReSample as ReSample
+from .projection.reverse import ReverseDiffusion as ReverseDiffusion
 from .projection.score_sde import ScoreSDE as ScoreSDE
 from .projection.sda import SDA as SDA
 from .registry import (

@@ -22,6 +22,7 @@ from ..operators import LinearOperator, SVDOperator
 from ..target import Posterior
 from .budget import at_budget
 from .posterior import PosteriorSampler
+from .projection.reverse import ReverseDiffusion
 from .registry import POSTERIOR_SAMPLERS
 
 # The least budget that is advised on.
@@ -44,6 +45,8 @@ STRAIGHT = 1e-3
 UNKNOWN = 6.0
 # Particles of a population for each sample that is taken of it.
 WHOLE = 32
+# Why a reverse run is taken.
+EXACT = "reverse takes the noisy signal for a state of the diffusion, and draws what it was before; nothing is approximated"
 # Targets that a reason names.
 NAMED = 3
 # The least likeness at which they are named.
@@ -116,6 +119,9 @@ def choose(
     expect(target, Posterior, by="choose")
     if budget < LEAST:
         raise InputError(f"A budget is at least {LEAST} evaluations per sample; {budget} is not.")
+    if noisy_only(target):
+        exact = at_budget(ReverseDiffusion(), target, budget)
+        return Choice(exact, f"{EXACT} ({budget} evaluations a sample)")
     known, measured = features(target), table()
     column = str(min(measured.budgets, key=lambda tried: abs(math.log(tried / budget))))
     like, passed = likeness(known), ""
@@ -136,6 +142,14 @@ def choose(
     raise CapabilityError(
         f"No sampler draws from {target.likelihood!r} with {budget} evaluations; give it more."
     )
+
+
+def noisy_only(target: Posterior) -> bool:
+    """Whether the measurement is the signal itself in white noise, of which `ReverseDiffusion` draws exactly."""
+    with suppress(CapabilityError):
+        ReverseDiffusion().check(target, (0,))
+        return True
+    return False
 
 
 def features(target: Posterior) -> dict[str, Any]:

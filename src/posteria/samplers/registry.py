@@ -24,6 +24,7 @@ from .projection.ddrm import DDRM
 from .projection.msdm import MSDM
 from .projection.repaint import RePaint
 from .projection.resample import ReSample
+from .projection.reverse import ReverseDiffusion
 from .projection.score_sde import ScoreSDE
 from .projection.sda import SDA
 from .ruled import DPS, LGD, MMPS, TMPD, PiGDM
@@ -57,6 +58,7 @@ POSTERIOR_SAMPLERS: dict[str, type[PosteriorSampler[Any]]] = {
     "ddnm": DDNM,
     "repaint": RePaint,
     "resample": ReSample,
+    "reverse": ReverseDiffusion,
     "score_sde": ScoreSDE,
     "msdm": MSDM,
     "tds": TDS,

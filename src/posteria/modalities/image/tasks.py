@@ -158,5 +158,5 @@ TASKS: dict[str, Task] = {
     ),
     "phase": Task("modulus of the oversampled Fourier transform", PhaseRetrieval, alike=False),
     "grey": Task("the colours are lost", _grey),
-    "denoise": Task("noise only", Identity),
+    "denoise": Task("noise only", Identity, noisy=True),
 }

@@ -234,7 +234,7 @@ def prepare(request: Restore) -> Restoration:
     """
     request.check()
     asked, request = request, request.named()
-    named, card = sampler_of(request), card_of(request.prior)
+    named, card = sampler_of(request, asked), card_of(request.prior)
     wanted = _wanted(request, card)
     if card.reader == "local":
         request = _sized(request, request.size or wanted.size, card)
@@ -289,7 +289,7 @@ def _statement(asked: Restore, settled: Restore, given: Given) -> str:
     name, modality = given.signal.name, given.modality
     options = ", ".join(f"{key} {value}" for key, value in settled.options.items())
     task = f"{settled.task} ({options})" if options else settled.task
-    estimate = "" if asked.sigma else ", as estimated from it"
+    estimate = ", as estimated from it" if given.estimated else ""
     how = f"{task}, with noise of standard deviation {modality.noise(given.std)}{estimate}"
     if asked.input is None:
         return (
