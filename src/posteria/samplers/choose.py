@@ -46,7 +46,7 @@ UNKNOWN = 6.0
 # Particles of a population for each sample that is taken of it.
 WHOLE = 32
 # Why a reverse run is taken.
-EXACT = "reverse takes the noisy signal for a state of the diffusion, and draws what it was before; nothing is approximated"
+EXACT = "a noisy signal is a state of the diffusion, and reverse draws what it was before: nothing is approximated"
 # Targets that a reason names.
 NAMED = 3
 # The least likeness at which they are named.
