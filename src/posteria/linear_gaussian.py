@@ -1,7 +1,7 @@
 """What methods for linear measurements with Gaussian noise share."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -9,13 +9,11 @@ from torch import Tensor
 
 from .core.errors import CapabilityError, expect
 from .core.rng import Rng
-from .core.space import Space
-from .diffusion.denoiser import Denoiser
 from .likelihood import GaussianLikelihood
 from .operators import Identity, Matrix
 from .operators.base import LinearOperator, Operator, SVDOperator
 from .operators.cells import Cells, InNoise, StandIn
-from .target import Observed, Posterior
+from .target import Observed, OfPrior, Posterior
 
 Op = TypeVar("Op", bound=Operator)
 # Most entries of a signal and of a measurement for which an operator is decomposed.
@@ -54,35 +52,25 @@ class Spectral(NamedTuple):
         return torch.nn.functional.pad(coefficients, (0, len(self.s) - rank))
 
 
-class Narrowed(NamedTuple, Generic[Op]):
+@dataclass(frozen=True, eq=False)
+class Narrowed(OfPrior, Generic[Op]):
     """A posterior with Gaussian noise and a kind of operator, narrowed once a run."""
 
-    prior: Denoiser
     operator: Op
     std: float | Tensor
     y: Tensor
-
-    @property
-    def space(self) -> Space:
-        """Space of the samples."""
-        return self.prior.space
 
 
 GaussianProblem = Narrowed[Operator]
 LinearProblem = Narrowed[LinearOperator]
 
 
-class SpectralProblem(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class SpectralProblem(OfPrior):
     """A posterior with a known decomposition and one level of Gaussian noise, narrowed once a run."""
 
-    prior: Denoiser
     measurement: Spectral
     y: Tensor
-
-    @property
-    def space(self) -> Space:
-        """Space of the samples."""
-        return self.prior.space
 
 
 def gaussian_problem(target: Posterior, by: object) -> GaussianProblem:

@@ -46,7 +46,19 @@ class Observed(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Posterior:
+class OfPrior:
+    """What has a prior, whose signals are sampled."""
+
+    prior: Denoiser
+
+    @property
+    def space(self) -> Space:
+        """Space of the samples."""
+        return self.prior.space
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior(OfPrior):
     """p(x) p(y | x): what is known of a signal after a measurement.
 
     Where the prior is one of latents (`posteria.latent.Latent`), an operator of signals measures what they are decoded
@@ -63,7 +75,6 @@ class Posterior:
         InputError: If `y` holds values that cannot be measured, such as NaN.
     """
 
-    prior: Denoiser
     likelihood: Likelihood
     y: Tensor
 
@@ -88,11 +99,6 @@ class Posterior:
 
     def __repr__(self) -> str:
         return f"Posterior({self.prior!r}, {self.likelihood!r}, y={brief(self.y)})"
-
-    @property
-    def space(self) -> Space:
-        """Space of the samples."""
-        return self.prior.space
 
     def check_seeds(self, n: int) -> None:
         """Raise `ShapeError` unless `y` is one measurement for all or one for each of `n` samples."""

@@ -321,7 +321,7 @@ def test_what_two_levels_refuse() -> None:
     target = cfgig_toy(1.0).target
     with pytest.raises(po.InputError, match=r"TwoLevel needs a weight above 1; weight=1\."):
         TwoLevel().check(target)
-    with pytest.raises(po.InputError, match=r"weight=0\.5"):
+    with pytest.raises(po.InputError, match=r"above 1; 0\.5 is not"):
         TwoLevel(0.5)
     with pytest.raises(po.InputError, match="delta"):
         TwoLevel(delta=0.0)

@@ -61,18 +61,6 @@ def _projections(space: Space, likelihood: Likelihood) -> Function:
     return lambda x, y: space.flatten(x).double() @ axes.to(x.device)
 
 
-def _mean(space: Space, likelihood: Likelihood) -> Function:
-    return lambda x, y: space.flatten(x).double().mean(-1)
-
-
-def _fit(space: Space, likelihood: Likelihood) -> Function:
-    return lambda x, y: likelihood.log_prob(y, x)
-
-
-def _distance(space: Space, likelihood: Likelihood) -> Function:
-    return lambda x, y: space.norm(x.double() - x.double().mean(0)).flatten()
-
-
 def _depth(space: Space, likelihood: Likelihood) -> Function:
     """How far out a signal is in the order of each entry, in the mean over entries."""
 
@@ -89,13 +77,21 @@ def _depth(space: Space, likelihood: Likelihood) -> Function:
 STATISTICS: dict[str, tuple[Kind, Callable[[Space, Likelihood], Function], str]] = {
     "entries": ("value", _entries, f"{ENTRIES} entries, such as pixels"),
     "projections": ("value", _projections, f"{PROJECTIONS} random projections"),
-    "mean": ("value", _mean, "the mean over entries"),
+    "mean": (
+        "value",
+        lambda space, _: lambda x, y: space.flatten(x).double().mean(-1),
+        "the mean over entries",
+    ),
     "log-likelihood": (
         "fit",
-        _fit,
+        lambda _, likelihood: lambda x, y: likelihood.log_prob(y, x),
         "log p(y | x), which also sees samples that ignore the measurement",
     ),
-    "distance": ("distance", _distance, "the distance from the mean of truth and samples"),
+    "distance": (
+        "distance",
+        lambda space, _: lambda x, y: space.norm(x.double() - x.double().mean(0)).flatten(),
+        "the distance from the mean of truth and samples",
+    ),
     "depth": (
         "distance",
         _depth,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from numbers import Integral
-from typing import Any, SupportsFloat
+from typing import Any, Literal, SupportsFloat, get_args, get_origin
 
 from torch import Tensor
 from typing_extensions import override
@@ -34,6 +34,12 @@ def _limits(kind: type) -> list[tuple[str, str, bool, bool]]:
         f.name: getattr(f.type, "__args__", (f.type,)) for f in fields(kind) if f.name in ranges
     }
     return [(k, ranges[k], type(None) in t, int in t and float not in t) for k, t in types.items()]
+
+
+@lru_cache(maxsize=256)
+def _choices(kind: type) -> list[tuple[str, tuple[Any, ...]]]:
+    """Of each setting that is one of a few words: its name, and these."""
+    return [(f.name, get_args(f.type)) for f in fields(kind) if get_origin(f.type) is Literal]
 
 
 @lru_cache(maxsize=256)
@@ -127,6 +133,10 @@ class Settings(abc.ABCMeta):
             left_out = name not in given or (given[name] is None and optional)
             if not (left_out or hasattr(given[name], "as_rule")):
                 expect(given[name], kind, by=cls.__name__)
+        for name, options in _choices(cls) if is_dataclass(cls) else ():
+            if given.get(name, options[0]) not in options:
+                words = " or ".join(map(repr, options))
+                raise InputError(f"{name} of {cls.__name__} is {words}; {given[name]!r} is not.")
         for name, interval, optional, whole in _limits(cls) if is_dataclass(cls) else ():
             if name not in given or ((value := given[name]) is None and optional):
                 continue

@@ -66,6 +66,21 @@ class Space:
         """Euclidean norm over the event axes, which stay as axes of length one."""
         return self.dot(x, x).sqrt()
 
+    def unit(self, x: Tensor) -> Tensor:
+        """`x` at length 1; 0 has no direction and stays."""
+        norm = self.norm(x)
+        return x / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+
+    def within(self, x: Tensor, most: float) -> Tensor:
+        """`x`, shortened to the length `most` where it is longer."""
+        norm = self.norm(x)
+        return x * (most / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1)
+
+    def share(self, x: Tensor, onto: Tensor) -> Tensor:
+        """How many times `onto` the part of `x` along it is, `<x, onto> / |onto|^2`; 0 where `onto` is 0."""
+        square = self.dot(onto, onto)
+        return torch.where(square > 0, self.dot(x, onto) / torch.where(square > 0, square, 1), 0)
+
     def per_sample(self, value: float | Tensor) -> float | Tensor:
         """A float, or a tensor `[*batch]` with an axis of length one for each event axis."""
         if isinstance(value, Tensor) and value.ndim > 0:

@@ -1,7 +1,7 @@
 """A rule of a tilted law inside a rule of a posterior: guided restoration."""
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 from typing_extensions import override
@@ -10,6 +10,7 @@ from ..core import linalg
 from ..core.errors import CapabilityError, expect
 from ..core.level import Level
 from ..core.linalg import LinearMap
+from ..core.space import Space
 from ..diffusion.denoiser import Denoiser
 from ..target import Posterior, Tilted
 from .base import Estimate, LikelihoodRule, Memory, Rule, StepInfo, TiltedRule
@@ -44,7 +45,6 @@ class Nested(Rule):
 
     @override
     def arrange(self, target: Posterior) -> Any:
-        # What the outer rule works with, and the law that the inner one stands in for.
         return _Arranged(self.likelihood.arrange(target), expect(target.prior, Tilted, by=self))
 
     @override
@@ -57,21 +57,20 @@ class Nested(Rule):
     def __call__(self, target: "_Arranged", x: Tensor, info: StepInfo, memory: Memory) -> Estimate:
         inner, outer = (_part(memory, name) for name in ("inner", "outer"))
         prior = _Inner(self.prior, target.law, info, inner)
-        estimate = self.likelihood(target.with_prior(prior), x, info, outer)
+        estimate = self.likelihood(replace(target.problem, prior=prior), x, info, outer)
         return estimate._replace(memory=_joined(prior.memory, estimate.memory))
 
 
-class _Arranged:
-    """A target as `Nested` sees it: as the outer rule has arranged it, and the prior."""
+class _Arranged(NamedTuple):
+    """A target as `Nested` sees it: as the outer rule has arranged it, and the law that the inner one stands in for."""
 
-    def __init__(self, problem: Any, law: Tilted) -> None:
-        self.problem, self.law, self.space = problem, law, law.space
+    problem: Any
+    law: Tilted
 
-    def with_prior(self, prior: Denoiser) -> Any:
-        """The outer rule's problem with another denoiser in the prior's place."""
-        if isinstance(self.problem, Posterior):
-            return replace(self.problem, prior=prior)
-        return self.problem._replace(prior=prior)
+    @property
+    def space(self) -> Space:
+        """Space of the samples."""
+        return self.law.space
 
 
 class _Inner(Denoiser):

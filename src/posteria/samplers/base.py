@@ -80,6 +80,8 @@ class Sampler(Generic[S], metaclass=Settings):
     schedule: Schedule = field(default_factory=Table)
     state_type: ClassVar[type[State]] = State
     needs: ClassVar[str] = "a prior"
+    # Evaluations and vjps of a step for each particle, where all steps cost the same.
+    each: ClassVar[int] = 0
 
     @abc.abstractmethod
     def check(self, target: Any, seeds: Sequence[int]) -> Space:
@@ -103,10 +105,12 @@ class Sampler(Generic[S], metaclass=Settings):
         Raises:
             CapabilityError: If the sampler does not declare its cost.
         """
-        raise CapabilityError(
-            f"{type(self).__name__} does not declare its cost, so that a budget cannot choose its steps: give it a "
-            "method `evaluations(target)`, or set its steps."
-        )
+        if not self.each:
+            raise CapabilityError(
+                f"{type(self).__name__} does not declare its cost, so that a budget cannot choose its steps: give it "
+                "`each` or a method `evaluations(target)`, or set its steps."
+            )
+        return self.shared * self.each * self.schedule.steps
 
     def iterate(
         self, target: Any, seeds: Seeds, resume: tuple[S, Tensor] | None = None

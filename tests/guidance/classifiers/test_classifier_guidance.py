@@ -159,7 +159,10 @@ def test_a_classifier_gives_a_logit_a_class() -> None:
 
 def test_fields_are_checked() -> None:
     makes: list[tuple[Callable[[], object], str]] = [
-        (lambda: ClassifierGuidance(base="both"), "base is"),  # type: ignore[arg-type]
+        (
+            lambda: ClassifierGuidance(base="both"),
+            "base of ClassifierGuidance is 'unconditional' or",
+        ),  # type: ignore[arg-type]
         (lambda: EluCD(t2=-0.1), "t2"),
         (lambda: EluCD(gamma=math.inf), "gamma"),
         (lambda: EluCD(-1.0), "weight"),

@@ -40,9 +40,6 @@ class ClassifierGuidance(Pointwise):
     base: Base = "unconditional"
     needs: ClassVar[str] = "a classifier of noisy signals"
 
-    def __post_init__(self) -> None:
-        check_base(self.base)
-
     @classmethod
     def presets(cls) -> dict[str, Self]:
         """The scales of the official code for ImageNet at five sizes; the classifiers are not included."""
@@ -85,14 +82,6 @@ class FirstOrder(GuidedDenoiser):
             f"The denoiser of {type(self.rule).__name__} has no vjp, which needs second derivatives of "
             "its classifier; use a sampler that needs none, such as DiffPIR, or another rule."
         )
-
-
-def check_base(base: str) -> None:
-    """Raise `InputError` unless it is a `Base`."""
-    require(
-        base in {"unconditional", "conditional"},
-        f"The base is 'unconditional' or 'conditional'; {base!r} is not.",
-    )
 
 
 def label_known_to(

@@ -14,7 +14,7 @@ from ...core.errors import require
 from ...target import Tilted
 from ..base import Estimate, Memory, StepInfo, TiltedRule
 from .classifier import Classifier
-from .classifier_guidance import Base, check_base, guided_member, label_known_to
+from .classifier_guidance import Base, guided_member, label_known_to
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,6 @@ class EluCD(TiltedRule):
     base: Base = "unconditional"
     needs: ClassVar[str] = "a classifier"
     limits: ClassVar = {"t1": "[0, inf)", "t2": "[0, inf)", "gamma": "[0, inf)"}
-
-    def __post_init__(self) -> None:
-        check_base(self.base)
 
     @classmethod
     def presets(cls) -> dict[str, Self]:

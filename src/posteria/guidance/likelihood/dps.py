@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -50,10 +49,7 @@ class DPS(LikelihoodRule):
         x0, denoiser_vjp = target.prior.vjp_once(x, sigma)
         ax0, operator_vjp = operator.vjp(x0)
 
-        residual = weighted(target.y - ax0, std)
-        norm = operator.codomain.norm(residual)
-        # A residual of exactly 0 has no direction; the push is then 0 and not nan.
-        direction = residual.div_(norm.clamp(min=torch.finfo(norm.dtype).tiny))
+        direction = operator.codomain.unit(weighted(target.y - ax0, std))
         descent = denoiser_vjp(operator_vjp(weighted(direction, std)))
 
         # The iterate of the paper is x / sqrt(1 + sigma^2): its step picks up both factors.

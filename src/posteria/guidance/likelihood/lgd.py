@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -43,7 +42,6 @@ class LGD(LikelihoodRule):
         cloud = r * rng.normal(target.space, self.points)
         moved = sigma**2 * denoiser_vjp(smoothed_score(target, x0, cloud))
         if self.reach is not None:
-            space = target.space
-            length = space.norm(moved).clamp(min=torch.finfo(moved.dtype).tiny)
-            moved = moved * (self.reach * r * math.sqrt(space.size) / length).clamp(max=1)
+            most = self.reach * r * math.sqrt(target.space.size)
+            moved = target.space.within(moved, most)
         return Estimate(x0 + moved, memory)

@@ -2,38 +2,30 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
 from ...core import linalg
 from ...core.errors import CapabilityError, expect
-from ...core.space import Space
-from ...diffusion.denoiser import Denoiser
 from ...latent import Decoder, decoder_of, undecoded
 from ...likelihood import GaussianLikelihood
 from ...operators.base import LinearOperator
-from ...target import Posterior
+from ...target import OfPrior, Posterior
 from ..base import Estimate, LikelihoodRule, Memory, StepInfo
 from .dps import weighted
 
 
-class LatentProblem(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LatentProblem(OfPrior):
     """A posterior of latents with a linear measurement of what they decode to, narrowed once a run."""
 
-    prior: Denoiser
     decoder: Decoder
     operator: LinearOperator
     std: float | Tensor
     y: Tensor
     seen: Tensor
-
-    @property
-    def space(self) -> Space:
-        """Of the latents."""
-        return self.prior.space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +85,10 @@ class PSLD(LikelihoodRule):
         glued = signal + target.seen - operator.pinv(operator(signal))
         back, encoder_vjp = linalg.vjp(decoder.encoded, glued, "This encoder")
 
-        gap = _direction(decoder.domain, z - back)
+        gap = decoder.domain.unit(z - back)
         pull = encoder_vjp(gap)
         pull = pull - operator.pinv(operator(pull))
-        direction = weighted(_direction(operator.codomain, residual), target.std)
+        direction = weighted(operator.codomain.unit(residual), target.std)
         toward = operator.adjoint(direction)
         descent = denoiser_vjp(
             decoder_vjp(self.omega * toward + self.gamma * pull) - self.gamma * gap
@@ -105,9 +97,3 @@ class PSLD(LikelihoodRule):
         return Estimate(
             z, memory, math.sqrt((1 + info.sigma**2) * (1 + info.sigma_next**2)) * descent
         )
-
-
-def _direction(space: Space, v: Tensor) -> Tensor:
-    """Of length 1; 0 has none and stays."""
-    norm = space.norm(v)
-    return v / norm.clamp(min=torch.finfo(norm.dtype).tiny)

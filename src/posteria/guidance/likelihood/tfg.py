@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -90,9 +89,9 @@ class TFG(LikelihoodRule):
         """A move of the estimate, shortened if it goes beyond the reach."""
         if self.reach is None:
             return move
-        most = self.reach * sigma / math.hypot(1, sigma) * math.sqrt(space.size)
-        length = space.norm(move).clamp(min=torch.finfo(move.dtype).tiny)
-        return move * (most / length).clamp(max=1)
+        return space.within(
+            move, self.reach * sigma / math.hypot(1, sigma) * math.sqrt(space.size)
+        )
 
     def cloud(self, target: Posterior, info: StepInfo) -> Tensor | None:
         """The noise on x_0, `[n, points, *event]`; None for none."""

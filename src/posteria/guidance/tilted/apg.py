@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.space import Space
 from ...target import Tilted
 from ..base import Estimate, Memory, StepInfo, TiltedRule
 
@@ -60,12 +59,5 @@ class APG(TiltedRule):
             memory = {**memory, "push": push}
         if self.radius is not None:
             push = push * (self.radius / space.norm(push).clamp(min=self.radius))
-        along = _projection(space, push, given)
+        along = space.share(push, given) * given
         return Estimate(given + (weight - 1) * (push - (1 - self.eta) * along), memory)
-
-
-def _projection(space: Space, v: Tensor, onto: Tensor) -> Tensor:
-    """The part of `v` along `onto`, each sample by itself; 0 where `onto` is 0."""
-    square = space.dot(onto, onto)
-    share = torch.where(square > 0, space.dot(v, onto) / torch.where(square > 0, square, 1), 0)
-    return share * onto

@@ -29,16 +29,13 @@ class TwoLevel(Pointwise):
     """
 
     delta: float = 0.1
-    limits: ClassVar = {"delta": "(0, inf)"}
-
-    def __post_init__(self) -> None:
-        if self.weight is not None:
-            require(self.weight > 1, _above_one(self.weight))
+    limits: ClassVar = {"weight": "(1, inf)", "delta": "(0, inf)"}
 
     @override
     def check_tilted(self, target: Tilted) -> None:
         super().check_tilted(target)
-        require(self.strength(target) > 1, _above_one(self.strength(target)))
+        weight = self.strength(target)
+        require(weight > 1, f"TwoLevel needs a weight above 1; weight={weight:g}. CFG takes any.")
 
     @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -46,7 +43,3 @@ class TwoLevel(Pointwise):
         given = target.conditional(x, sigma * math.sqrt(weight / (1 + self.delta)))
         free = target.unconditional(x, sigma * math.sqrt((weight - 1) / self.delta))
         return free.lerp(given, 1 + self.delta)
-
-
-def _above_one(weight: float) -> str:
-    return f"TwoLevel needs a weight above 1; weight={weight:g}. CFG takes any."

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -46,8 +45,5 @@ class ZeroStar(TiltedRule):
         if weight == 1:
             return Estimate(x0, memory)
         given, free = x0 - z, target.unconditional(x, info.sigma) - z
-        square = space.dot(free, free)
-        share = torch.where(
-            square > 0, space.dot(given, free) / torch.where(square > 0, square, 1), 0
-        )
-        return Estimate(z + (share * free).lerp(given, weight), memory)
+        fitted = space.share(given, free) * free
+        return Estimate(z + fitted.lerp(given, weight), memory)

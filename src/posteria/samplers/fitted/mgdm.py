@@ -178,7 +178,9 @@ class MGDM(PosteriorSampler[State]):
         """The earlier time of a step."""
         levels = levels_of(self.schedule)
         upper = self.schedule.time(levels[count + 2])
-        return self._above_zero(self.index.draw(upper, count / len(levels), rng))
+        # The level 0 has no likelihood of a noisy signal; the lowest one above it has.
+        floor = self.schedule.time(self.schedule.lowest)
+        return at_least(self.index.draw(upper, count / len(levels), rng), floor)
 
     def _run(self, time: Level) -> list[Level]:
         """The levels of a run from a time to a clean signal, without the 0 at its end."""
@@ -223,11 +225,6 @@ class MGDM(PosteriorSampler[State]):
             x0 = run_to_clean(target.prior, space, x_tau, self._run(time), rng, self.eta)
             x = bridge_step(space, x_tau, x_last, (tau, sigma_next, sigma), rng)
         return State(x=x, x0=x0, sigma=sigma, count=count)
-
-    def _above_zero(self, time: Level) -> Level:
-        """The level 0 has no likelihood of a noisy signal; the lowest one above it has."""
-        floor = self.schedule.time(self.schedule.lowest)
-        return at_least(time, floor)
 
     def _reference(
         self, space: Space, x: Tensor, x0: Tensor, levels: tuple[float, Level]

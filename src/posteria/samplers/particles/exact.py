@@ -20,6 +20,7 @@ from ...target import Observed, Posterior
 from .population import (
     ParticleState,
     PopulationSampler,
+    equal,
     explained,
     finish,
     log_prob,
@@ -27,7 +28,7 @@ from .population import (
     select,
     take,
 )
-from .resolution import measure
+from .resolution import measure, nonlinear
 from .twist import (
     Dense,
     Isotropic,
@@ -123,10 +124,6 @@ class Exact(PopulationSampler[ExactState]):
         twist, steps = self.twist(target), self.schedule.steps
         return self.particles * (steps * (1 + twist.vjps(target)) + 1 + twist.last(target))
 
-    def _dense(self, target: Observed) -> bool:
-        """Whether x_0 is drawn with its whole covariance, so that levels may end where x pins it."""
-        return isinstance(self.twist(target), Dense) and _is_linear(target)
-
     def _schedule(self, prior_std: float) -> Schedule:
         """The schedule; one between two levels goes down to the scale of the prior."""
         if not isinstance(self.schedule, RangeSchedule):
@@ -134,16 +131,15 @@ class Exact(PopulationSampler[ExactState]):
         lowest = min(self.schedule.sigma_min, prior_std / BELOW)
         return replace(self.schedule, sigma_min=lowest)
 
-    def _curved(self, target: Observed) -> bool:
-        """Whether levels end where x_0 is pinned, which Jacobians tell."""
-        return isinstance(self.schedule, RangeSchedule) and self.pinned < 1 and self._dense(target)
-
     @override
     def init(self, target: Observed, rng: Rng) -> ExactState:
         draws = prior_draws(target.prior, DRAWS)
         mean, variance = draws.mean(0), max(float(draws.var(0).mean()), LEAST**2)
         schedule = self._schedule(math.sqrt(variance))
-        levels, curved = levels_of(schedule), self._curved(target)
+        levels = levels_of(schedule)
+        # Whether x_0 is drawn with its whole covariance, so that levels end where x pins it, which Jacobians tell.
+        whole = isinstance(self.twist(target), Dense) and nonlinear(target) is None
+        curved = isinstance(self.schedule, RangeSchedule) and self.pinned < 1 and whole
         resolution = measure(target, draws, levels[:-1], curved)
         left = float(resolution.variance[0, -1]) / variance
         require(
@@ -158,13 +154,9 @@ class Exact(PopulationSampler[ExactState]):
         x = mean + math.hypot(levels[0], math.sqrt(variance)) * rng.normal(
             target.space, self.particles
         )
-        zeros = torch.zeros(len(rng), self.particles, dtype=torch.float64, device=x.device)
         moments, bias = resolution.at(levels[:-1])
         return ExactState(
-            x=x,
-            x0=x,
-            log_weight=zeros,
-            log_evidence=zeros[:, 0],
+            **equal(x),
             levels=torch.tensor(levels, dtype=torch.float64),
             # On the CPU as the levels are: each step reads its own.
             variance=moments.cpu(),
@@ -233,11 +225,3 @@ def _ended(
     x = value.x0 + signal_times(target, at, move)[0]
     log_weight = state.log_weight - value.log_value - debt + log_prob(target, x)
     return replace(state, x=x, x0=x, log_weight=log_weight)
-
-
-def _is_linear(target: Observed) -> bool:
-    """Whether the measurement is linear with Gaussian noise."""
-    likelihood = target.likelihood
-    return isinstance(likelihood, GaussianLikelihood) and isinstance(
-        likelihood.operator, LinearOperator
-    )

@@ -19,7 +19,16 @@ from ...diffusion.kernel import bridge
 from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...likelihood import FunctionLikelihood
 from ...target import Observed, Posterior
-from .population import ParticleState, PopulationSampler, finish, log_prob, paired, select, take
+from .population import (
+    ParticleState,
+    PopulationSampler,
+    equal,
+    finish,
+    log_prob,
+    paired,
+    select,
+    take,
+)
 
 # An intermediate reward below this counts as this, so that a particle whose estimate is impossible
 # (log f = -inf) may still be redeemed; potentials may be anything finite.
@@ -154,6 +163,7 @@ class FK(PopulationSampler[FKState]):
     proposal: Denoiser | None = None
     state_type: ClassVar[type[State]] = FKState
     needs: ClassVar[str] = "any likelihood, differentiable or not"
+    each: ClassVar[int] = 1
     limits: ClassVar = {"every": "[1, inf)"}
 
     def __post_init__(self) -> None:
@@ -194,22 +204,12 @@ class FK(PopulationSampler[FKState]):
         return sum(map(self.looks_at, range(self.schedule.steps)))
 
     @override
-    def evaluations(self, target: Posterior) -> int:
-        return self.particles * self.schedule.steps
-
-    @override
     def init(self, target: Observed, rng: Rng) -> FKState:
         sigma = levels_of(self.schedule)[0]
         x = sigma * paired(target.space.zeros(len(rng), self.particles), rng)
-        zeros = torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device)
-        state = FKState(
-            x=x,
-            x0=target.prior(x, sigma),
-            log_weight=zeros,
-            log_evidence=zeros[:, 0],
-            kept=zeros + self.potential.start,
-            spent=zeros,
-        )
+        begun = equal(x) | {"x0": target.prior(x, sigma)}
+        zeros = begun["log_weight"]
+        state = FKState(**begun, kept=zeros + self.potential.start, spent=zeros)
         return self._weighed(target, state)
 
     @override

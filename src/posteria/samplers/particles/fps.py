@@ -14,7 +14,7 @@ from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...linear_gaussian import spectral
 from ...target import Observed, Posterior
 from .filtering import Coordinates, coordinates, draw_given, log_normal
-from .population import ParticleState, PopulationSampler, finish, select, take
+from .population import ParticleState, PopulationSampler, equal, finish, select, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class FPS(PopulationSampler[FilterState]):
     )
     as_published: tuple[str, ...] = ()
     switches: ClassVar = {"repeated": ("repeated", True)}
+    each: ClassVar[int] = 1
     state_type: ClassVar[type[State]] = FilterState
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
 
@@ -88,10 +89,6 @@ class FPS(PopulationSampler[FilterState]):
         return seen._replace(noise=start, anchor=start), seen.noise**2
 
     @override
-    def evaluations(self, target: Posterior) -> int:
-        return self.particles * self.schedule.steps
-
-    @override
     def init(self, target: Observed, rng: Rng) -> FilterState:
         seen, extra = self._seen(target)
         sigma = levels_of(self.schedule)[0]
@@ -102,13 +99,7 @@ class FPS(PopulationSampler[FilterState]):
         noise = extra - spread.clamp(max=0)
         x = seen.operator.v(draw_given(origin, sigma**2, path, noise, active, rng))
         evidence = log_normal(path, 0.0, sigma**2 + noise, active) - density + seen.log_constant
-        return FilterState(
-            x=x,
-            x0=x,
-            log_weight=torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device),
-            log_evidence=evidence[:, 0],
-            path=path,
-        )
+        return FilterState(**equal(x, evidence[:, 0]), path=path)
 
     @override
     def step(

@@ -16,7 +16,7 @@ from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...linear_gaussian import spectral
 from ...target import Observed, Posterior
 from .filtering import Coordinates, coordinates, draw_given, log_normal
-from .population import ParticleState, PopulationSampler, finish, select, take
+from .population import ParticleState, PopulationSampler, equal, finish, select, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,7 @@ class MCGDiff(PopulationSampler[ConditionedState]):
     kappa: float = 0.0
     as_published: tuple[str, ...] = ()
     switches: ClassVar = {"terminal": ("terminal", True)}
+    each: ClassVar[int] = 1
     limits: ClassVar = {"kappa": "[0, 1)"}
     state_type: ClassVar[type[State]] = ConditionedState
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
@@ -98,10 +99,6 @@ class MCGDiff(PopulationSampler[ConditionedState]):
         return sigma**2 - seen.anchor**2 + met
 
     @override
-    def evaluations(self, target: Posterior) -> int:
-        return self.particles * self.schedule.steps
-
-    @override
     def init(self, target: Observed, rng: Rng) -> ConditionedState:
         seen = coordinates(target, self.schedule, by=self)
         sigma = levels_of(self.schedule)[0]
@@ -110,13 +107,9 @@ class MCGDiff(PopulationSampler[ConditionedState]):
         z = draw_given(origin, sigma**2, seen.y, variance, active, rng)
         x = seen.operator.v(z)
         evidence = seen.log_constant + log_normal(seen.y, 0.0, sigma**2 + variance, active)
-        return ConditionedState(
-            x=x,
-            x0=x,
-            log_weight=torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device),
-            log_evidence=evidence.expand(x.shape[:2])[:, 0].clone(),
-            log_potential=log_normal(seen.y, z, variance, seen.anchor == sigma),
-        )
+        potential = log_normal(seen.y, z, variance, seen.anchor == sigma)
+        evidence = evidence.expand(x.shape[:2])[:, 0]
+        return ConditionedState(**equal(x, evidence), log_potential=potential)
 
     @override
     def step(

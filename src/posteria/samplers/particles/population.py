@@ -13,11 +13,9 @@ from typing_extensions import override
 
 from ...core.errors import InputError, require
 from ...core.rng import Rng
-from ...core.space import Space
 from ...core.state import State
-from ...diffusion.denoiser import Denoiser
 from ...likelihood import Likelihood
-from ...target import Observed, Posterior
+from ...target import Observed, OfPrior, Posterior
 from ..base import Sampler
 from ..diagnostics import EXCLUDED
 from ..guided import TiltedSampler
@@ -49,20 +47,21 @@ POWERS, BITS = 6, 10
 P = TypeVar("P", bound=ParticleState)
 
 
-class Populations(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Populations(OfPrior):
     """A posterior as particles see it.
 
     Several measurements have an axis of populations and one of length 1 for particles.
     """
 
-    prior: Denoiser
     likelihood: Likelihood
     y: Tensor
 
-    @property
-    def space(self) -> Space:
-        """Space of the samples."""
-        return self.prior.space
+
+def equal(x: Tensor, log_evidence: Tensor | float = 0.0) -> dict[str, Any]:
+    """What a state of equally weighted particles begins with: their estimates, weights and log-evidence."""
+    zeros = torch.zeros(x.shape[:2], dtype=torch.float64, device=x.device)
+    return {"x": x, "x0": x, "log_weight": zeros, "log_evidence": zeros[:, 0] + log_evidence}
 
 
 class Assignment(NamedTuple):

@@ -63,7 +63,7 @@ def places(levels: Sequence[float]) -> np.ndarray:
 
 def measure(target: Observed, draws: Tensor, levels: Sequence[float], curved: bool) -> Resolution:
     """What D misses of draws `[draws, *event]`, and A(D) of their measurements, `once`; `curved` takes Jacobians."""
-    sigmas, operator = places(levels), _nonlinear(target)
+    sigmas, operator = places(levels), nonlinear(target)
     name = tuple(sigmas.tolist()), curved, None if operator is None else weakref.ref(operator)
     return once(
         target.prior, name, lambda: _measure(target.prior, draws, sigmas, curved, operator)
@@ -90,7 +90,7 @@ def _measure(
     return Resolution(np.log(sigmas), variance, bias, np.array(least))
 
 
-def _nonlinear(target: Observed) -> Operator | None:
+def nonlinear(target: Observed) -> Operator | None:
     """The operator, if it is none that is linear and has Gaussian noise."""
     likelihood = target.likelihood
     if not isinstance(likelihood, GaussianLikelihood):

@@ -14,7 +14,7 @@ from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
 from ...likelihood import GaussianLikelihood, PoissonLikelihood
 from ...linear_gaussian import Linear, innovation
 from ...operators.base import LinearOperator, Operator
-from ...target import Observed, Posterior
+from ...target import Observed
 from .population import ParticleState, PopulationSampler, finish, log_prob, score, select, take
 
 
@@ -62,6 +62,7 @@ class TDS(PopulationSampler[TDSState]):
     )
     prior_std: float | None = None
     state_type: ClassVar[type[State]] = TDSState
+    each: ClassVar[int] = 2
     limits: ClassVar = {"prior_std": "(0, inf)"}
 
     @classmethod
@@ -70,10 +71,6 @@ class TDS(PopulationSampler[TDSState]):
         return {
             "images": cls(schedule=Table(steps=100), particles=4, threshold=1.0, prior_std=1.0)
         }
-
-    @override
-    def evaluations(self, target: Posterior) -> int:
-        return self.particles * 2 * self.schedule.steps
 
     @override
     def init(self, target: Observed, rng: Rng) -> TDSState:

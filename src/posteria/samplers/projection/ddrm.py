@@ -39,6 +39,7 @@ class DDRM(PosteriorSampler[State]):
     eta_b: float = 1.0
     eta_c: float = 0.85
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
+    each: ClassVar[int] = 1
     limits: ClassVar = {"eta": "[0, 1]", "eta_b": "[0, 1]", "eta_c": "[0, 1]"}
 
     @classmethod
@@ -56,10 +57,6 @@ class DDRM(PosteriorSampler[State]):
     @override
     def narrow(self, posterior: Posterior) -> SpectralProblem:
         return spectral_problem(posterior, by=self)
-
-    @override
-    def evaluations(self, target: Posterior) -> int:
-        return self.schedule.steps
 
     @override
     def init(self, target: SpectralProblem, rng: Rng) -> State:

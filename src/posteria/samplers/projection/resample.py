@@ -50,6 +50,7 @@ class ReSample(PosteriorSampler[State]):
     inner: int = 200
     lr: float = 0.01
     needs: ClassVar[str] = "Gaussian noise"
+    each: ClassVar[int] = 1
     limits: ClassVar = {
         "every": "[1, inf)",
         "begin": "[0, 1]",
@@ -63,10 +64,6 @@ class ReSample(PosteriorSampler[State]):
     def narrow(self, posterior: Posterior) -> Posterior:
         expect(posterior.likelihood, GaussianLikelihood, by=self)
         return posterior
-
-    @override
-    def evaluations(self, target: Posterior) -> int:
-        return self.schedule.steps
 
     @override
     def step(

@@ -56,6 +56,7 @@ class DiffPIR(PosteriorSampler[State]):
     inner: int = 3
     iterations: int = 100
     needs: ClassVar[str] = "Gaussian noise"
+    each: ClassVar[int] = 1
     limits: ClassVar = {
         "weight": "(0, inf)",
         "zeta": "[0, 1]",
@@ -89,10 +90,6 @@ class DiffPIR(PosteriorSampler[State]):
     @override
     def narrow(self, posterior: Posterior) -> GaussianProblem:
         return cell_problem(posterior, by=self)
-
-    @override
-    def evaluations(self, target: Posterior) -> int:
-        return self.schedule.steps
 
     @override
     def step(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import expect, require, unknown
+from ...core.errors import expect, unknown
 from ...core.level import Level, like, spread
 from ...core.linalg import outside_inference
 from ...core.rng import Rng
@@ -83,6 +83,7 @@ class REDDiff(PosteriorSampler[REDDiffState]):
     averaged: bool = False
     pinv: bool = False
     state_type: ClassVar[type[State]] = REDDiffState
+    each: ClassVar[int] = 1
     limits: ClassVar = {
         "lr": "(0, inf)",
         "beta2": "[0, 1)",
@@ -92,10 +93,6 @@ class REDDiff(PosteriorSampler[REDDiffState]):
     }
 
     def __post_init__(self) -> None:
-        require(
-            self.order in {"descending", "random"},
-            f"order is 'descending' or 'random'; {self.order!r} is neither.",
-        )
         if self.weighting not in WEIGHTINGS:
             raise unknown("weighting", self.weighting, WEIGHTINGS)
 
@@ -127,10 +124,6 @@ class REDDiff(PosteriorSampler[REDDiffState]):
         if self.pinv:
             linear(posterior, by=self)
         return posterior
-
-    @override
-    def evaluations(self, target: Posterior) -> int:
-        return self.schedule.steps
 
     @override
     def init(self, target: Posterior, rng: Rng) -> REDDiffState:

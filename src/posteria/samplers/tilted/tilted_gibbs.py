@@ -16,7 +16,15 @@ from ...core.state import State
 from ...diffusion.schedule import Karras, LogLinear, RangeSchedule, Schedule, levels_of
 from ...diffusion.solver import Heun
 from ...target import Tilted
-from ..particles.population import ParticleState, TiltedPopulation, finish, paired, select, take
+from ..particles.population import (
+    ParticleState,
+    TiltedPopulation,
+    equal,
+    finish,
+    paired,
+    select,
+    take,
+)
 from .path_kernels import kernels
 
 # A threshold below which every effective size is.
@@ -143,17 +151,10 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
     @override
     def init(self, target: Tilted, rng: Rng) -> TiltedState:
         x = levels_of(self.schedule)[0] * rng.normal(target.space, self.particles)
-        zeros = torch.zeros(len(rng), self.particles, dtype=torch.float64, device=x.device)
-        return TiltedState(
-            x=x,
-            x0=x,
-            log_weight=zeros,
-            log_evidence=zeros[:, 0],
-            log_ratio=zeros,
-            path=x.new_zeros(0),
-            log_odds=zeros,
-            accepted=zeros,
-        )
+        begun = equal(x)
+        zeros = begun["log_weight"]
+        rest = {"log_ratio": zeros, "log_odds": zeros, "accepted": zeros}
+        return TiltedState(**begun, **rest, path=x.new_zeros(0))
 
     @override
     def step(

@@ -2,15 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ....core.rng import Rng
-from ....core.space import Space
-from ....diffusion.denoiser import Denoiser
 from ....operators.base import SVDOperator
+from ....target import OfPrior
 from ..population import ParticleState
 
 # Share of fresh noise in a z that lies opposite to the one before.
@@ -34,7 +32,8 @@ class TemperedState(ParticleState):
     reach: float
 
 
-class Tempering(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Tempering(OfPrior):
     """A linear measurement of populations in the basis of its operator, `A = U diag(s) V^T`.
 
     Attributes:
@@ -46,17 +45,11 @@ class Tempering(NamedTuple):
         constant: Log-density of what y has outside of the range of A, `[populations or 1]`.
     """
 
-    prior: Denoiser
     operator: SVDOperator
     y: Tensor
     s: Tensor
     std: float
     constant: Tensor
-
-    @property
-    def space(self) -> Space:
-        """Space of the samples."""
-        return self.prior.space
 
     @property
     def floor(self) -> float:

@@ -20,7 +20,7 @@ from ....linear_gaussian import LARGEST_DENSE, decomposed, linear, several
 from ....operators.base import SVDOperator
 from ....target import Posterior
 from ..filtering import log_normal
-from ..population import PopulationSampler, explained, finish, select
+from ..population import PopulationSampler, equal, explained, finish, select
 from .measurement import TemperedState, Tempering
 from .reflection import descend, ladder, over, reach
 
@@ -167,14 +167,10 @@ class Tempered(PopulationSampler[TemperedState]):
             x = begin + math.hypot(highest, wide) * rng.normal(space, self.particles)
             parts.append(self._run(problem, x, levels, rng))
         x = torch.cat(parts, 1)
-        zeros = torch.zeros(x.shape[:2], dtype=torch.float64, device=device)
-        noise = rng.normal_like(zeros.new_empty(populations, 1, len(problem.s)))
+        noise = rng.normal_like(top.new_empty(populations, 1, len(problem.s)))
         state = TemperedState(
-            x=x,
-            x0=x,
-            log_weight=zeros,
-            log_evidence=zeros[:, 0] + problem.constant,
-            tau=torch.full_like(zeros[:, 0], math.inf),
+            **equal(x, problem.constant),
+            tau=torch.full_like(top[:, 0], math.inf),
             noise=problem.quiet(noise, x),
             reach=reached,
         )
