@@ -1,12 +1,15 @@
 """What is seen of ECGs at 100 Hz, and linear and Gaussian estimates of the rest."""
 
-import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ecgs import DOWER, LEADS, Records
+from posteria.modalities import MODALITIES
+from posteria.operators import Inpainting, Operator
 
 TIME, STD = 1000, 0.05
 SHAPE = (len(LEADS), TIME)
@@ -15,12 +18,48 @@ BASELINES = ("ridge", "dipole", "interpolation", "gaussian process")
 TWELVE = torch.zeros(12, 8)
 TWELVE[:6, :2] = torch.tensor([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]])
 TWELVE[6:, 2:] = torch.eye(6)
+# Where an amplifier of `clip` ends, in mV.
+LIMIT = 0.5
 
 
-def _leads(*names: str) -> Tensor:
-    mask = torch.zeros(SHAPE, dtype=torch.bool)
-    mask[[LEADS.index(name) for name in names]] = True
-    return mask
+@dataclass(frozen=True)
+class Seen:
+    """What a task sees of a record, before noise of `STD` is added, and which entries `[8, time]` it lists."""
+
+    about: str
+    operator: Operator
+    mask: Tensor
+    gap: tuple[int, int] | None = None
+
+    @property
+    def by_lead(self) -> bool:
+        """Whether leads are seen as a whole or not at all, under white noise."""
+        return bool((self.mask.all(1) | ~self.mask.any(1)).all()) and not self.mask.all()
+
+    def missing(self, x: Tensor) -> Tensor:
+        """Entries of the twelve leads that cannot be read off what is seen of a record; all, if there are none."""
+        seen = self.mask if self.linear else x.abs() < LIMIT
+        return TWELVE.abs() @ (~seen).float() > 0 if not seen.all() else torch.ones(12, TIME) > 0
+
+    @property
+    def linear(self) -> bool:
+        """Whether nothing is clipped."""
+        return isinstance(self.operator, Inpainting)
+
+    def of(self, x: Tensor, noise: Tensor) -> Tensor:
+        """The measurement of a record, both `[8, time]`."""
+        seen: Tensor = self.operator(x)
+        return seen + STD * noise[self.mask].reshape(seen.shape)
+
+
+def _task(about: str, name: str, **options: Any) -> Seen:
+    operator = MODALITIES["ecg"].degradation(name, SHAPE, options).operator
+    every = torch.ones(SHAPE, dtype=torch.bool)
+    return Seen(about, operator, operator.mask if isinstance(operator, Inpainting) else every)
+
+
+def _part(about: str, mask: Tensor, gap: tuple[int, int] | None = None) -> Seen:
+    return Seen(about, Inpainting(mask), mask, gap)
 
 
 def _gap() -> Tensor:
@@ -37,14 +76,27 @@ def _blocks() -> Tensor:
     return mask
 
 
-# What is seen.
-TASKS: dict[str, tuple[str, Tensor]] = {
-    "I": ("lead I seen, the others missing", _leads("I")),
-    "I, II": ("leads I and II seen", _leads("I", "II")),
-    "I, II, V2": ("leads I, II and V2 seen", _leads("I", "II", "V2")),
-    "gap": ("2.5 s missing in all leads", _gap()),
-    "blocks": ("half of each lead missing, in blocks at different times", _blocks()),
-    "noise": ("all seen", torch.ones(SHAPE, dtype=torch.bool)),
+TASKS = {
+    "I": _task("lead I seen, the others missing", "leads", keep="I"),
+    "I, II": _task("leads I and II seen", "leads", keep="I,II"),
+    "I, II, V2": _task("leads I, II and V2 seen", "leads", keep="I,II,V2"),
+    "gap": _part("2.5 s missing in all leads", _gap(), (400, 649)),
+    "blocks": _part("half of each lead missing, in blocks at different times", _blocks()),
+    "noise": _task("all seen", "noise"),
+    "wander": _task(
+        "all seen, the baseline wandering by 0.2 mV and muscles of 0.1 mV",
+        "noise",
+        wander=4.0,
+        muscle=2.0,
+    ),
+    "bedside": _task(
+        "leads I, II and V5 seen but for 2.5 s, the baseline wandering by 0.2 mV",
+        "bedside",
+        keep="I,II,V5",
+        mask="block",
+        wander=4.0,
+    ),
+    "clip": _task(f"clipped at {LIMIT} mV", "clip", limit=LIMIT),
 }
 
 
@@ -61,46 +113,51 @@ class Baselines:
         # Of lead a later than b by t, whose lags are weighed so that it is a covariance.
         self.lags = torch.fft.irfft(spectra, 2 * TIME, dim=0)
 
-    def covariance(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Between entries of flattened signals, of a stationary process."""
-        (a, s), (b, t) = ((i // TIME, i % TIME) for i in (rows[:, None], columns[None]))
-        out: Tensor = self.lags[(s - t) % (2 * TIME), a, b]
-        return out
+    @staticmethod
+    def suits(method: str, task: str) -> bool:
+        """Whether an estimate says anything of a task."""
+        seen = TASKS[task]
+        if method == "gaussian process":
+            return seen.linear
+        return seen.by_lead if method != "interpolation" else task in {"gap", "blocks", "clip"}
 
     def process(self, task: str) -> tuple[Tensor, Tensor]:
         """Gain and standard deviation of the exact posterior of a stationary Gaussian process, of all entries."""
-        if task in self.processes:
-            return self.processes[task]
-        seen, every = TASKS[task][1].flatten().nonzero()[:, 0], torch.arange(math.prod(SHAPE))
-        inner = self.covariance(seen, seen) + STD**2 * torch.eye(len(seen))
-        root = torch.linalg.cholesky(inner)
-        half = torch.linalg.solve_triangular(root, self.covariance(seen, every), upper=False)
-        variance = self.lags[0].diagonal().repeat_interleave(TIME) - half.square().sum(0)
-        gain = torch.linalg.solve_triangular(root.mT, half, upper=True).mT
-        self.processes[task] = gain, variance.clamp(min=1e-12).sqrt()
+        if task not in self.processes:
+            seen = TASKS[task].operator
+            time = torch.arange(TIME)
+            # Of entry (a, s) with every other, a lead at a time.
+            rows = [self.lags[time[:, None] - time, a].mT for a in range(len(LEADS))]
+            between = torch.cat([seen(row) for row in rows])
+            inner = seen(between.mT.reshape(-1, *SHAPE)) + STD**2 * torch.eye(between.shape[1])
+            root = torch.linalg.cholesky(inner)
+            half = torch.linalg.solve_triangular(root, between.mT, upper=False)
+            variance = self.lags[0].diagonal().repeat_interleave(TIME) - half.square().sum(0)
+            gain = torch.linalg.solve_triangular(root.mT, half, upper=True).mT
+            # One at a time: they have up to half a gigabyte.
+            self.processes = {task: (gain, variance.clamp(min=1e-12).sqrt())}
         return self.processes[task]
 
-    def __call__(self, method: str, task: str, y: Tensor) -> tuple[Tensor, Tensor | None] | None:
-        """An estimate of the whole and its standard deviation, if it has one; None where it says nothing."""
-        mask, mean = TASKS[task][1], self.mean[:, None]
-        filled = torch.zeros(SHAPE, dtype=torch.double)
-        filled[mask] = y.double()
-        by_lead = bool((mask.all(1) | ~mask.any(1)).all()) and not mask.all()
-        seen = mask[:, 0]
+    def __call__(self, method: str, task: str, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        """An estimate of the whole and its standard deviation, if it has one."""
+        mean, mask = self.mean[:, None], TASKS[task].mask
         if method == "gaussian process":
             gain, std = self.process(task)
-            return (gain @ (filled - mean)[mask]).reshape(SHAPE) + mean, std.reshape(SHAPE)
-        if method == "ridge" and by_lead:
+            off = y.double() - TASKS[task].operator(mean.expand(SHAPE))
+            return (gain @ off).reshape(SHAPE) + mean, std.reshape(SHAPE)
+        filled, seen = torch.zeros(SHAPE, dtype=torch.double), mask[:, 0]
+        filled[mask] = y.double().flatten()
+        if method == "ridge":
             now = self.lags[0]
             noisy = now[seen][:, seen] + STD**2 * torch.eye(int(seen.sum()))
             gain = torch.linalg.solve(noisy, now[seen]).mT
             std = (now - gain @ now[seen]).diagonal().sqrt()
             return gain @ (filled - mean)[seen] + mean, std[:, None].expand(SHAPE)
-        if method == "dipole" and by_lead:
+        if method == "dipole":
             lead_field = DOWER.double()
             return lead_field @ torch.linalg.pinv(lead_field[seen]) @ filled[seen], None
-        if method == "interpolation" and not by_lead and not mask.all():
-            pairs, times = zip(mask, filled, strict=True), np.arange(TIME)
-            rows = [np.interp(times, row.nonzero()[:, 0], x[row]) for row, x in pairs]
-            return torch.from_numpy(np.stack(rows)), None
-        return None
+        if not TASKS[task].linear:
+            return filled, None
+        pairs, times = zip(mask, filled, strict=True), np.arange(TIME)
+        rows = [np.interp(times, row.nonzero()[:, 0], x[row]) for row, x in pairs]
+        return torch.from_numpy(np.stack(rows)), None

@@ -8,10 +8,9 @@ python benchmarks/music.py page
 """
 
 import argparse
-import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -22,8 +21,9 @@ from torch import Tensor
 
 import posteria as po
 from lib import budgeted, measure, seeds_of
+from lib.kept import Cell, Row, draw, rows
 from lib.stems import BASELINES, LENGTH, RATE, STEMS, by_masks, gaussian_stems, held_out, slakh
-from lib.table import Table, error_of
+from lib.table import Table, average, costs, paired
 from posteria.metrics import si_sdr
 from posteria.metrics.distribution import mean_error, variance_ratio
 from posteria.operators import ChannelSum
@@ -34,12 +34,12 @@ from report import DOCS, RESULTS, marked
 KEPT = RESULTS / "music.jsonl"
 # In units of the prior: 40 dB below a mixture.
 STD = 0.01
-# Evaluations and vjps a sample, and samples: the truth is between the least and the largest of three half of the time.
+# Evaluations and vjps a sample, and samples; `MANY` are also drawn with more and shorter ones, whose mean is nearer.
 BUDGET, SAMPLES = 100, 3
+MANY, SHORT, NUMBER = ("ddrm", "msdm"), 50, 12
 # With the paper's sweeps, inner steps and points MGDM costs so much; it is drawn last.
 PUBLISHED, PAID = "mgdm, audio", 3469
 LEVELS = po.Karras(steps=100, sigma_min=0.01, sigma_max=20.0)
-Row = dict[str, Any]
 
 
 def samplers() -> dict[str, Sampler[Any]]:
@@ -119,38 +119,45 @@ def drawn(sampler: Sampler[Any], law: Any, truth: Tensor, n: int, seed: int) -> 
     return scores(draws.samples, truth) | cost | {"note": repr(sampler)}
 
 
-def separate(
-    tracks: dict[str, Tensor], songs: Path, name: str
-) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+def cell(study: str, track: str, method: str, run: Callable[[], Row]) -> Cell:
+    """A row that is to be drawn."""
+    return {"study": study, "track": track, "method": method}, run
+
+
+def separate(study: str, tracks: dict[str, Tensor], songs: Path, name: str) -> Iterator[Cell]:
     """Every method on every track, track by track, and what is dear at the end."""
     for dear in (False, True):
         for seed, (track, truth) in enumerate(tracks.items()):
             for method in () if dear else BASELINES:
-                yield track, method, partial(_masked, method, truth, songs)
+                yield cell(study, track, method, partial(_masked, method, truth, songs))
             for method, sampler in samplers().items():
                 if (method == PUBLISHED) == dear:
-                    budget = PAID if dear else BUDGET
-                    yield track, method, partial(_separate, sampler, name, truth, seed, budget)
+                    spent = (PAID, 1) if dear else (BUDGET, SAMPLES)
+                    run = partial(_separate, sampler, name, truth, seed, *spent)
+                    yield cell(study, track, method, run)
+                    if method in MANY:
+                        run = partial(_separate, sampler, name, truth, seed, SHORT, NUMBER)
+                        yield cell(study, track, f"{method}, {NUMBER} samples", run)
 
 
 def _masked(method: str, truth: Tensor, songs: Path) -> Row:
     return scores(by_masks(method, truth, songs)[None], truth)
 
 
-def _separate(sampler: Any, name: str, truth: Tensor, seed: int, budget: int) -> Row:
+def _separate(sampler: Any, name: str, truth: Tensor, seed: int, budget: int, n: int) -> Row:
     law = prior(name)
     try:
         sampler = at_budget(sampler, target_of(law, truth, seed), budget)
     except po.PosteriaError as error:
         return {"note": str(error)}
-    return drawn(sampler, law, truth, SAMPLES if budget == BUDGET else 1, seed)
+    return drawn(sampler, law, truth, n, seed)
 
 
 # Of a sweep: inner steps and points of the run to the clean signal. Of an excerpt: the first second.
 SWEEPS, INNER, POINTS, PART = (1, 2, 4, 6, 8), 3, 5, 11_264
 
 
-def sweeps(tracks: dict[str, Tensor], name: str) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+def sweeps(tracks: dict[str, Tensor], name: str) -> Iterator[Cell]:
     """MGDM with R sweeps, and with one sweep whose further inner steps cost as much."""
     once = replace(
         po.MGDM.published("audio"),
@@ -168,11 +175,8 @@ def sweeps(tracks: dict[str, Tensor], name: str) -> Iterator[tuple[str, str, Cal
             }
             for method, sampler in both.items():
                 if count > 1 or method == "1 sweeps":
-                    yield (
-                        track,
-                        method,
-                        partial(drawn, sampler, prior(name, PART), truth[:, :PART], 1, seed),
-                    )
+                    run = partial(drawn, sampler, prior(name, PART), truth[:, :PART], 1, seed)
+                    yield cell("sweeps", track, method, run)
 
 
 def against_wiener(sampler: Sampler[Any], n: int, track: int) -> Row:
@@ -197,7 +201,7 @@ def against_wiener(sampler: Sampler[Any], n: int, track: int) -> Row:
     }
 
 
-def exact(tracks: int) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+def exact(tracks: int) -> Iterator[Cell]:
     """Every sampler against Wiener's filter, at 200 evaluations and 64 samples."""
     law = gaussian_stems()
     target = target_of(law, law.mean, 0)
@@ -207,38 +211,12 @@ def exact(tracks: int) -> Iterator[tuple[str, str, Callable[[], Row]]]:
                 run = partial(against_wiener, at_budget(sampler, target, 200), 64, track)
             except po.PosteriaError as error:
                 run = partial(dict, note=str(error))
-            yield str(track), method, run
+            yield cell("exact", str(track), method, run)
         for method in ("tempered", "fps"):
             population = budgeted(method, target, 200)
             if not isinstance(population, str):
-                yield str(track), method, partial(against_wiener, population, 64, track)
-
-
-def rows(path: Path) -> list[Row]:
-    """What is kept."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def draw(
-    kept: Path,
-    study: str,
-    cells: Iterator[tuple[str, str, Callable[[], Row]]],
-    methods: Sequence[str],
-) -> None:
-    """Draw what is not kept yet; of these methods, or of all if there are none."""
-    done = {(row["study"], row["track"], row["method"]) for row in rows(kept)}
-    for track, method, run in cells:
-        if (study, track, method) not in done and (not methods or method in methods):
-            row = {"study": study, "track": track, "method": method} | run()
-            with kept.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(
-                study,
-                track,
-                method,
-                row.get("mean", row.get("mean_error", row.get("note"))),
-                flush=True,
-            )
+                run = partial(against_wiener, population, 64, track)
+                yield cell("exact", str(track), method, run)
 
 
 def of(kept: list[Row], study: str, key: str) -> dict[str, dict[str, Row]]:
@@ -250,60 +228,32 @@ def of(kept: list[Row], study: str, key: str) -> dict[str, dict[str, Row]]:
     return found
 
 
-def _over(by: dict[str, Row], value: Callable[[Row], float | None], digits: int = 1) -> str:
-    values = [v for row in by.values() if (v := value(row)) is not None]
-    if len(values) < 2:
-        return "-" if not values else f"{values[0]:.{digits}f}"
-    return f"{statistics.fmean(values):.{digits}f} ± {error_of(values):.{digits}f}"
-
-
-def _gain(row: Row, key: str = "mean") -> float | None:
-    return statistics.fmean(row[key].values()) if row.get(key) else None
-
-
-def _stem(stem: str, row: Row) -> float | None:
-    return row["mean"].get(stem)  # type: ignore[no-any-return]
+def _gains(by: dict[str, Row], key: str = "mean") -> dict[str, float]:
+    return {
+        track: statistics.fmean(row[key].values()) for track, row in by.items() if row.get(key)
+    }
 
 
 def separations(kept: list[Row], study: str) -> str:
     """SI-SDR improvements and what samples say of themselves."""
     found = of(kept, study, "mean")
-    order = sorted(
-        found, key=lambda m: -statistics.fmean(_gain(r) or 0.0 for r in found[m].values())
-    )
-    wiener = found.get(BASELINES[1], {})
-
-    def beside(row: Row) -> float | None:
-        other = wiener.get(row["track"])
-        return (_gain(row) or 0.0) - (_gain(other) or 0.0) if other else None
-
-    lines = [
-        [
+    order = sorted(found, key=lambda m: -statistics.fmean(_gains(found[m]).values()))
+    wiener, lines = _gains(found.get(BASELINES[1], {})), []
+    for method in order:
+        by, each = found[method], list(found[method].values())
+        lines.append([
             method,
-            str(len(found[method])),
-            *(_over(found[method], partial(_stem, stem)) for stem in STEMS),
-            _over(found[method], _gain),
-            _over(found[method], beside),
-            _over(found[method], lambda row: _gain(row, "sample")),
-            _over(found[method], lambda row: row.get("covered"), 2),
-            _over(found[method], lambda row: row.get("spread"), 2),
-            _over(found[method], lambda row: row["residual"], 0),
-            _over(found[method], lambda row: row.get("seconds")),
-        ]
-        for method in order
-    ]
-    header = [
-        "method",
-        "excerpts",
-        *STEMS,
-        "all",
-        "over Wiener",
-        "a sample",
-        "covered",
-        "spread / error",
-        "residual, dB",
-        "seconds",
-    ]
+            str(len(by)),
+            *(average(row["mean"].get(stem) for row in each) for stem in STEMS),
+            average(_gains(by).values()),
+            paired(_gains(by), wiener),
+            average(_gains(by, "sample").values()),
+            *(average((row.get(key) for row in each), 2) for key in ("covered", "spread")),
+            average((row["residual"] for row in each), 0),
+            average(row.get("seconds") for row in each),
+        ])
+    header = ["method", "excerpts", *STEMS, "all", "over Wiener", "a sample", "covered"]
+    header += ["spread / error", "residual, dB", "seconds"]
     return Table("", header, lines).markdown()
 
 
@@ -315,30 +265,13 @@ def curve(kept: list[Row]) -> str:
     lines = []
     for count in SWEEPS:
         many, one = found.get(f"{count} sweeps", {}), found.get(f"1 sweep for {count}", {})
-        gaps = {
-            t: {"gap": (_gain(many[t]) or 0.0) - (_gain(one[t]) or 0.0)} for t in many if t in one
-        }
-        spent = [
-            f"{r['evaluations']:.0f} + {r['vjps']:.0f}" for r in (*many.values(), *one.values())
-        ]
-        cost = " and ".join(dict.fromkeys(spent))
-        lines.append([
-            str(count),
-            cost,
-            _over(many, _gain),
-            _over(one, _gain),
-            _over(gaps, lambda row: row["gap"]),
-        ])
-    header = [
-        "sweeps R",
-        "evaluations + vjps",
-        "R sweeps",
-        "one sweep, more inner steps",
-        "difference",
-    ]
-    return Table(
-        f"{len(tracks)} excerpt{'s' * (len(tracks) != 1)}, one sample each", header, lines
-    ).markdown()
+        spent = [costs(r["evaluations"], r["vjps"]) for r in (*many.values(), *one.values())]
+        cost, ours, theirs = " and ".join(dict.fromkeys(spent)), _gains(many), _gains(one)
+        both = (average(each.values()) for each in (ours, theirs))
+        lines.append([str(count), cost, *both, paired(ours, theirs)])
+    header = ["sweeps R", "evaluations + vjps", "R sweeps", "one sweep, more inner steps"]
+    title = f"{len(tracks)} excerpt{'s' * (len(tracks) != 1)}, one sample each"
+    return Table(title, [*header, "difference"], lines).markdown()
 
 
 def known(kept: list[Row]) -> str:
@@ -365,25 +298,28 @@ def main() -> None:
     parser.add_argument("--songs", type=Path, help="folder that training/songs.py wrote")
     parser.add_argument("--slakh", type=Path, help="folder with a track of Slakh2100")
     parser.add_argument("--prior", default="stems")
-    parser.add_argument("--kept", type=Path, default=KEPT)
     parser.add_argument("--tracks", type=int, default=4)
     parser.add_argument("--methods", nargs="+", default=[])
     options = parser.parse_args()
     torch.set_num_threads(1)
     what, name = options.what, options.prior
     if what == "page":
-        kept, path = rows(options.kept), DOCS / "music.md"
+        kept, path = rows(KEPT), DOCS / "music.md"
         parts = {study: separations(kept, study) for study in ("separate", "slakh")}
         parts |= {"sweeps": curve(kept), "exact-stems": known(kept)}
         path.write_text(marked(path.read_text(), parts))
         return
     if what == "exact":
-        draw(options.kept, what, exact(options.tracks), options.methods)
-        return
-    found = slakh(options.slakh) if what == "slakh" else held_out(options.songs)
-    tracks = {k: x for k, x in list(found.items())[: options.tracks] if len(sounding(x)) > 1}
-    cells = sweeps(tracks, name) if what == "sweeps" else separate(tracks, options.songs, name)
-    draw(options.kept, what, cells, options.methods)
+        cells = exact(options.tracks)
+    else:
+        found = slakh(options.slakh) if what == "slakh" else held_out(options.songs)
+        tracks = {k: x for k, x in list(found.items())[: options.tracks] if len(sounding(x)) > 1}
+        cells = (
+            sweeps(tracks, name)
+            if what == "sweeps"
+            else separate(what, tracks, options.songs, name)
+        )
+    draw(KEPT, cells, "mean_error" if what == "exact" else "mean", options.methods)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ The folder `training` is to be on PYTHONPATH: the recipe says which patients it 
 """
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from beats import axis, beats, found
+from beats import axis, beats, found, rate, width
 from ecgs import LEADS, Records, real
 from leads import BASELINES, SHAPE, STD, TASKS, TIME, TWELVE, Baselines
+from lib.kept import Cell, Row, draw, rows
 from lib.measure import measure
-from lib.table import Table
+from lib.table import Table, paired
 from posteria.metrics.calibration import crps, interval_coverage
 from posteria.metrics.distribution import mean_error, variance_ratio
 from posteria.samplers.budget import at_budget
@@ -32,8 +32,8 @@ from report import DOCS, RESULTS, marked
 
 KEPT = RESULTS / "ecg.jsonl"
 SAMPLES, BUDGET = 10, 100
-Row = dict[str, Any]
-OTHERS = ("daps", "diffpir", "ddrm", "tempered", "pigdm", "red_diff", "dps", "mmps")
+SOURCES = ("LUDB", "Challenge")
+OTHERS = ("daps", "diffpir", "ddrm", "tempered", "pigdm", "red_diff", "dps", "mmps", "repaint")
 SAMPLERS: dict[str, Any] = {
     "mgdm": po.MGDM(),
     "mgps": po.MGPS(),
@@ -53,9 +53,8 @@ def prior(name: str) -> po.Network:
 
 
 def scores(task: str, x: Tensor, mean: Tensor, samples: Tensor | None) -> Row:
-    """Of twelve leads, in mV, over the entries that were not seen (of `noise`: over all)."""
-    mask = TASKS[task][1]
-    missing = (TWELVE.abs() @ (~mask).float() > 0) if not mask.all() else torch.ones(12, TIME) > 0
+    """Of twelve leads, in mV, over the entries that were not seen (over all, if there are none)."""
+    missing = TASKS[task].missing(x)
     truth, mean = TWELVE @ x, TWELVE @ mean.float()
     error = (mean - truth)[missing]
     row = {"mae": float(error.abs().mean()), "rmse": float(error.square().mean().sqrt())}
@@ -70,10 +69,19 @@ def scores(task: str, x: Tensor, mean: Tensor, samples: Tensor | None) -> Row:
         row["sample_mae"] = float(off.abs().mean())
         row["coverage"] = interval_coverage(drawn[:, missing], truth[missing])
         row["crps"] = float(crps(drawn[:, missing], truth[missing]).mean())
-    if task == "gap" and samples is not None:
-        gap = (~mask[0]).nonzero()[[0, -1], 0].tolist()
-        row["f1"] = statistics.fmean(found(beats(x), beats(each), gap) for each in samples)
     return row
+
+
+def of_beats(task: str, x: Tensor, drawn: Tensor) -> Row:
+    """What records `[n, 8, time]` say of the beats, in the mean: of a gap, of those in it and a second to each side."""
+    first, last = TASKS[task].gap or (0, TIME - 1)
+    near = max(first - 100, 0), min(last + 100, TIME - 1)
+    true, kept = beats(x), [(each, beats(each)) for each in drawn.float()]
+    return {
+        "f1": statistics.fmean(found(true, at, (first, last)) for _, at in kept),
+        "rr": statistics.fmean(abs(rate(at, near) - rate(true, near)) for _, at in kept),
+        "qrs": statistics.fmean(abs(width(r, at, near) - width(x, true, near)) for r, at in kept),
+    }
 
 
 def patients(records: list[Records], count: int) -> Iterator[tuple[str, str, int, Tensor]]:
@@ -87,62 +95,42 @@ def patients(records: list[Records], count: int) -> Iterator[tuple[str, str, int
 def measured(task: str, source: str, i: int, x: Tensor) -> Tensor:
     """What is seen of a record, with noise that every method gets alike."""
     generator = torch.Generator().manual_seed(1000 * len(source) + i)
-    noise = torch.randn(SHAPE, generator=generator)
-    return (x + STD * noise)[TASKS[task][1]]
+    return TASKS[task].of(x, torch.randn(SHAPE, generator=generator))
 
 
-def draw(name: str, data: Path, count: int, tasks: list[str], methods: list[str]) -> None:
-    """Draw what is not kept yet, for so many patients of a source; baselines for all of them."""
+def study(
+    name: str, data: Path, count: int, tasks: list[str], methods: list[str]
+) -> Iterator[Cell]:
+    """So many patients of a source by each sampler, and all of them by the baselines."""
     records = real(data)
     fitted = Baselines(records)
-    done = {
-        tuple(row[key] for key in ("task", "method", "source", "patient"))
-        for row in rows("patients")
-    }
     for method in methods:
         for task in tasks:
-            number = 1000 if method in BASELINES else count
-            for source, rhythm, i, x in patients(records, number):
-                if (task, method, source, i) in done:
-                    continue
+            if method in BASELINES and not fitted.suits(method, task):
+                continue
+            every = patients(records, 1000 if method in BASELINES else count)
+            for source, rhythm, i, x in every:
                 y = measured(task, source, i, x)
-                row: Row | None
-                if method in BASELINES:
-                    row = _by_hand(fitted, method, task, x, y)
-                else:
-                    row = _sampled(name, method, task, x, y)
-                if row is None:
-                    break
                 key = {"study": "patients", "task": task, "method": method, "source": source}
-                keep(key | {"patient": i, "rhythm": rhythm} | row)
+                by = partial(_by_hand, fitted) if method in BASELINES else partial(_sampled, name)
+                yield key | {"patient": i, "rhythm": rhythm}, partial(by, method, task, x, y)
 
 
-def keep(row: Row) -> None:
-    """Add a row to what is kept."""
-    with KEPT.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    print(*(row.get(k) for k in ("task", "method", "source", "patient", "mae", "coverage")), flush=True)  # fmt: skip
-
-
-def _by_hand(fitted: Baselines, method: str, task: str, x: Tensor, y: Tensor) -> Row | None:
-    estimate = fitted(method, task, y)
-    if estimate is None:
-        return None
-    mean, std = estimate
+def _by_hand(fitted: Baselines, method: str, task: str, x: Tensor, y: Tensor) -> Row:
+    mean, std = fitted(method, task, y)
     drawn = None
     if std is not None:
-        # Entry by entry: no metric looks at several at once, but for beats.
+        # Entry by entry: no metric of these looks at several at once.
         drawn = mean + std * torch.randn(
             SAMPLES, *SHAPE, generator=torch.Generator().manual_seed(0)
         )
     # Of a Gaussian law the mean is the median.
     row = scores(task, x, mean, drawn)
-    row["median_mae"] = row["mae"]
-    return {key: value for key, value in row.items() if key != "f1"}
+    return row | {"median_mae": row["mae"]} | of_beats(task, x, mean[None])
 
 
 def _sampled(name: str, method: str, task: str, x: Tensor, y: Tensor) -> Row:
-    operator = po.operators.Inpainting(TASKS[task][1])
+    operator = TASKS[task].operator
     target = po.Posterior(prior(name), po.GaussianLikelihood(operator, STD), y)
     try:
         sampler = _settled(method, target)
@@ -152,7 +140,8 @@ def _sampled(name: str, method: str, task: str, x: Tensor, y: Tensor) -> Row:
     row = scores(task, x, drawn.samples.mean(0), drawn.samples)
     cost = {"evaluations": drawn.evaluations, "vjps": drawn.vjps}
     residual = ((operator(drawn.samples) - y) / STD).square().mean().sqrt()
-    return row | cost | {"residual": float(residual), "note": repr(sampler)}
+    row |= of_beats(task, x, drawn.samples) | cost
+    return row | {"residual": float(residual), "note": repr(sampler)}
 
 
 def _settled(method: str, target: po.Posterior) -> Any:
@@ -164,39 +153,33 @@ def _settled(method: str, target: po.Posterior) -> Any:
 WINDOW, PROBLEMS, DRAWS = 128, 4, 64
 
 
-def exact(data: Path, methods: list[str]) -> None:
+def exact(data: Path) -> Iterator[Cell]:
     """Samplers against the exact posterior of a Gaussian prior fitted to windows of the training part."""
     x = torch.cat([each.train for each in real(data)])
     windows = x.unfold(2, WINDOW, 16).permute(0, 2, 1, 3).reshape(-1, len(LEADS) * WINDOW).double()
     mean, covariance = windows.mean(0), torch.cov(windows.T)
     # Directions that the records do not have are as wide as a microvolt.
     covariance += 1e-6 * torch.eye(len(mean))
-    done = {(row["task"], row["method"], row["patient"]) for row in rows("exact")}
     gaussian = po.analytic.Gaussian(mean.float(), covariance.float())
     for problem in range(PROBLEMS):
         truth = gaussian.sample(1, torch.Generator().manual_seed(problem))
         for task in ("I", "gap"):
-            mask = TASKS[task][1][:, 400 - WINDOW // 2 : 400 + WINDOW // 2].reshape(-1)
+            mask = TASKS[task].mask[:, 400 - WINDOW // 2 : 400 + WINDOW // 2].reshape(-1)
             likelihood = po.GaussianLikelihood(po.operators.Inpainting(mask), STD)
             y = likelihood.sample(truth, po.Rng([problem], stream=1))[0]
             law = gaussian.posterior(likelihood, y)
             target = po.Posterior(gaussian, likelihood, y)
-            for method in methods:
-                if (task, method, problem) in done:
-                    continue
-                drawn = measure(_settled(method, target), target, range(DRAWS)).samples
+            for method in SAMPLERS:
                 key = {"study": "exact", "task": task, "method": method, "patient": problem}
-                error, variance = (
-                    mean_error(drawn, law.mean, law.std),
-                    variance_ratio(drawn, law.std),
-                )
-                keep(key | {"error": error, "variance": variance})
+                yield key, partial(_against, method, target, law)
 
 
-def rows(study: str) -> list[Row]:
-    """What is kept of a study."""
-    kept = [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
-    return [row for row in kept if row["study"] == study]
+def _against(method: str, target: po.Posterior, law: po.analytic.Gaussian) -> Row:
+    x = measure(_settled(method, target), target, range(DRAWS)).samples
+    return {
+        "error": mean_error(x, law.mean, law.std),
+        "variance": variance_ratio(x, law.std),
+    }
 
 
 COLUMNS = {
@@ -209,6 +192,8 @@ COLUMNS = {
     "correlation": ("correlation", 2),
     "axis": ("axis, degrees", 0),
     "f1": ("F1 of beats", 2),
+    "rr": ("RR, ms", 0),
+    "qrs": ("QRS, ms", 0),
 }
 
 
@@ -222,71 +207,75 @@ def interval(values: list[float], digits: int) -> str:
     return f"{statistics.fmean(values):.{digits}f} ± {half:.{digits}f}"
 
 
-def of_patients(kept: list[Row], task: str, source: str) -> str:
-    """A table of what was drawn for the same patients by every method."""
-    found: dict[str, dict[int, Row]] = {}
+def by_method(kept: list[Row], task: str) -> dict[str, dict[tuple[str, int], Row]]:
+    """Rows of a task by method and patient; of less than four patients a method says nothing."""
+    found: dict[str, dict[tuple[str, int], Row]] = {}
     for row in kept:
-        if (row["task"], row["source"]) == (task, source) and "mae" in row:
-            found.setdefault(row["method"], {})[row["patient"]] = row
-    if not found:
-        return ""
-    # A method that was stopped after less than four patients is left out.
-    found = {method: of for method, of in found.items() if len(of) > 3}
-    drawn = [set(of) for method, of in found.items() if method not in BASELINES]
-    if not drawn:
-        return ""
-    common = sorted(set.intersection(*drawn))
-    columns = [key for key in COLUMNS if key != "f1" or task == "gap"]
+        if row["task"] == task and "mae" in row:
+            found.setdefault(row["method"], {})[row["source"], row["patient"]] = row
+    order = (m for m in (*BASELINES, *SAMPLERS) if len(found.get(m, ())) > 3)
+    return {method: found[method] for method in order}
+
+
+def differences(kept: list[Row]) -> str:
+    """Each sampler less the usual estimate of a task, over the same patients of both sources."""
     lines = []
-    for method in (*BASELINES, *SAMPLERS):
-        if method in found:
-            of = [found[method][i] for i in common]
-            cells = (interval([r[k] for r in of if k in r], COLUMNS[k][1]) for k in columns)
-            cost = f"{of[0]['evaluations']:.0f} + {of[0]['vjps']:.0f}" if "vjps" in of[0] else ""
-            lines.append([method, *cells, cost])
-    header = ["method", *(COLUMNS[k][0] for k in columns), "evaluations + vjps"]
-    about = TASKS[task][0]
-    title = f"{about[0].upper()}{about[1:]}: {source}, {len(common)} patients"
-    return Table(title, header, lines).markdown(4)
+    for task, seen in TASKS.items():
+        found = by_method(kept, task)
+        usual = next((m for m in ("ridge", "gaussian process", "interpolation") if m in found), "")
+        for method in (m for m in found if m in SAMPLERS):
+            both = found[method].keys() & found[usual].keys()
+            cells = []
+            for key in ("mae", "crps", "coverage", "rr", "qrs"):
+                ours, theirs = (
+                    {i: found[m][i][key] for i in both if key in found[m][i]}
+                    for m in (method, usual)
+                )
+                digits = COLUMNS[key][1]
+                cells.append(f"{statistics.fmean(ours.values()):.{digits}f}" if ours else "-")
+                if key in ("mae", "crps"):
+                    cells.append(paired(ours, theirs, digits))
+            lines.append([seen.about, method, str(len(both)), usual, *cells])
+    header = ["task", "method", "patients", "against", "MAE", "less its", "CRPS", "less its"]
+    return Table("", [*header, "90 % coverage", "RR, ms", "QRS, ms"], lines).markdown()
 
 
-def all_held_out(kept: list[Row]) -> str:
-    """MAE and coverage of what was drawn for every held-out patient."""
-    lines, shown = [], ("mae", "median_mae", "rmse", "coverage", "crps")
-    for task in TASKS:
-        for source in ("LUDB", "Challenge"):
-            ours = [r for r in kept if (r["task"], r["source"]) == (task, source) and "mae" in r]
-            methods = dict.fromkeys(r["method"] for r in ours)
-            most = max((r["patient"] for r in ours), default=0)
-            for method in methods:
-                of = [r for r in ours if r["method"] == method]
-                if len(of) == most + 1 > 2:
-                    cells = [interval([r[k] for r in of if k in r], COLUMNS[k][1]) for k in shown]
-                    lines.append([task, f"{source} ({len(of)})", method, *cells])
-    return Table(
-        "", ["seen", "patients", "method", *(COLUMNS[k][0] for k in shown)], lines
-    ).markdown()
+def of_patients(kept: list[Row], task: str, source: str) -> str:
+    """A table of what was drawn of a source, each method for the first of its patients."""
+    found = {
+        method: [row for (where, _), row in of.items() if where == source]
+        for method, of in by_method(kept, task).items()
+    }
+    if not any(found.get(method) for method in SAMPLERS):
+        return ""
+    lines = []
+    for method, of in found.items():
+        cells = (interval([r[k] for r in of if k in r], d) for k, (_, d) in COLUMNS.items())
+        cost = f"{of[0]['evaluations']:.0f} + {of[0]['vjps']:.0f}" if "vjps" in of[0] else ""
+        lines.append([method, str(len(of)), *cells, cost])
+    header = ["method", "patients", *(name for name, _ in COLUMNS.values()), "evaluations + vjps"]
+    about = TASKS[task].about
+    return Table(f"{about[0].upper()}{about[1:]}: {source}", header, lines).markdown(4)
 
 
 def of_gaussian(kept: list[Row]) -> str:
     """Samplers against the exact posterior."""
     lines = []
     for method in SAMPLERS:
-        cells = []
-        for task, key in ((t, k) for t in ("I", "gap") for k in ("error", "variance")):
-            cells.append(
-                interval([r[key] for r in kept if (r["method"], r["task"]) == (method, task)], 2)
-            )
-        if any(cell != "-" for cell in cells):
+        ours = [row for row in kept if row["method"] == method]
+        cells = [
+            interval([row[key] for row in ours if row["task"] == task], 2)
+            for task in ("I", "gap")
+            for key in ("error", "variance")
+        ]
+        if ours:
             lines.append([method, *cells])
     header = [
-        "method",
-        "I: error of the mean",
-        "variance / exact",
-        "gap: error of the mean",
-        "variance / exact",
+        f"{task}: {what}"
+        for task in ("I", "gap")
+        for what in ("error of the mean", "variance / exact")
     ]
-    return Table("", header, lines).markdown()
+    return Table("", ["method", *header], lines).markdown()
 
 
 def main() -> None:
@@ -301,20 +290,20 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.what == "draw":
-        draw(options.prior, options.data, options.patients, options.tasks, options.methods)
-    elif options.what == "exact":
-        exact(options.data, [m for m in options.methods if m in SAMPLERS])
-    else:
-        kept = rows("patients")
-        tables = (
-            of_patients(kept, task, each) for task in TASKS for each in ("LUDB", "Challenge")
+        cells = study(
+            options.prior, options.data, options.patients, options.tasks, options.methods
         )
+        draw(KEPT, cells, "mae")
+    elif options.what == "exact":
+        draw(KEPT, exact(options.data), "error", options.methods)
+    else:
+        kept, path = rows(KEPT, "patients"), DOCS / "ecg.md"
+        tables = (of_patients(kept, task, source) for task in TASKS for source in SOURCES)
         parts = {
+            "differences": differences(kept),
             "samplers": "\n\n".join(filter(None, tables)),
-            "held-out": all_held_out(kept),
-            "exact": of_gaussian(rows("exact")),
+            "exact": of_gaussian(rows(KEPT, "exact")),
         }
-        path = DOCS / "ecg.md"
         path.write_text(marked(path.read_text(), parts))
 
 

@@ -32,6 +32,13 @@ def found(truth: NDArray[np.int64], drawn: NDArray[np.int64], within: Sequence[i
     return 2 * hits / max(len(truth) + len(drawn), 1)
 
 
+def rate(at: NDArray[np.int64], within: Sequence[int]) -> float:
+    """The mean RR interval of the beats in a part of a record in ms: its whole length, if there are less than two."""
+    first, last = within
+    at = at[(at >= first) & (at <= last)]
+    return 10.0 * float(np.diff(at).mean() if len(at) > 1 else last - first)
+
+
 def axis(limbs: Tensor) -> float:
     """The electrical axis in degrees, of the areas of I and II, `[2, time]`, around each second's largest slope."""
     slope = limbs.diff(dim=1).abs().sum(0)
@@ -41,6 +48,12 @@ def axis(limbs: Tensor) -> float:
     areas = [(limbs - level)[:, max(p - 5, 0) : p + 6].sum(1) for p in at]
     one, two = torch.stack(areas).sum(0).tolist()
     return math.degrees(math.atan2((2 * two - one) / math.sqrt(3), one))
+
+
+def width(x: Tensor, at: NDArray[np.int64], within: Sequence[int]) -> float:
+    """The median width of the beats in a part of a record in ms, 0 if there are none."""
+    found = widths(x, at[(at >= within[0]) & (at <= within[1])])
+    return 1000.0 * float(np.median(found)) if found else 0.0
 
 
 def widths(x: Tensor, at: NDArray[np.int64]) -> list[float]:

@@ -2,8 +2,9 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,19 @@ class Table:
 def error_of(values: Sequence[float]) -> float:
     """The standard error of a mean."""
     return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def average(values: Iterable[float | None], digits: int = 1) -> str:
+    """Mean and standard error of what is there; a dash if nothing is, and one value alone."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return "-" if not known else f"{known[0]:.{digits}f}"
+    return f"{statistics.fmean(known):.{digits}f} ± {error_of(known):.{digits}f}"
+
+
+def paired(ours: Mapping[Any, float], theirs: Mapping[Any, float], digits: int = 1) -> str:
+    """Ours less theirs over what both were drawn for, with the standard error of these differences."""
+    return average((value - theirs[key] for key, value in ours.items() if key in theirs), digits)
 
 
 def with_error(values: Sequence[float], digits: int) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from beats import axis, beats, found
+from beats import axis, beats, found, rate, width
 from ecgs import DOWER, _records, moved, placed, turned
 
 
@@ -68,3 +68,15 @@ def test_beats_and_the_axis_of_a_record_made_by_hand() -> None:
     assert np.abs(at - centres.numpy()).max() <= 2
     assert abs(found(at, at[1:], (0, 999)) - 20 / 21) < 1e-9
     assert abs(axis(x[:2]) - 50) < 3
+
+
+def test_intervals_and_widths_are_of_the_beats_in_a_part() -> None:
+    # Catches: beats outside the part, an interval over its edge, a rate where milliseconds are meant.
+    at = np.array([100, 180, 300, 700])
+    assert [round(rate(at, part)) for part in ((90, 310), (290, 310))] == [1000, 200]
+    x = torch.zeros(8, 1000)
+    for centre, length in ((180, 4), (300, 8), (700, 16)):
+        x[:, centre - length // 2 : centre + length // 2] = torch.arange(1.0, length + 1)
+    # Down again in one step, which is as long as the ramp is high: its steps are a fifth of that, or less.
+    parts = ((690, 710), (170, 190), (800, 900))
+    assert [round(width(x, at, part)) for part in parts] == [10, 50, 0]
