@@ -104,6 +104,8 @@ def wrong(tmp_path: Path) -> list[tuple[str, Any]]:
             "Nothing is clipped at a level of 0.9",
             read("two", task="declip", stereo="left", level="0.9"),
         ),
+        ("cutoff takes a finite number", read("two", task="bandwidth", cutoff="nan")),
+        ("short.wav has one channel, which differs from no other", read("short", stereo="side")),
         ("Say by --kernel", read("two", task="reverb")),
         (
             "two.wav has 2 channels; to simulate, the prior 'stems' takes 4 stems",

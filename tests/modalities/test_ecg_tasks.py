@@ -205,6 +205,12 @@ def test_leads_that_follow_are_no_measurements(tmp_path: Path) -> None:
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "lead": ("leads", {"keep": "I,VII"}, "There is no lead 'VII'"),
     "twice": ("leads", {"keep": "I,DI"}, "The lead I is named twice"),
+    "none": ("leads", {"keep": ","}, "',' names no lead; name some"),
+    "not a number": (
+        "gap",
+        {"seconds": "nan"},
+        "seconds takes a finite number, such as 2.5; not nan",
+    ),
     "mask": ("gap", {"mask": "blocks"}, "Did you mean 'block'"),
     "long": ("gap", {"seconds": 1.0}, r"less than the 0\.12 seconds of the signal; 1 is not"),
     "share": ("gap", {"mask": "random", "share": 0.0}, "above 0 and at most 1; 0 is not"),

@@ -1,5 +1,6 @@
 """Kinds of measurement, their options, and what is made of the options that were given."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class Option:
         """The given value, or the one that a text stands for.
 
         Raises:
-            InputError: If it has another type than the default.
+            InputError: If it has another type than the default, or is a number that is not finite.
         """
         kind = type(self.default)
         if isinstance(given, Tensor) and self.file:
@@ -65,6 +66,10 @@ class Option:
         if isinstance(given, bool) or type(value) is not kind:
             raise InputError(
                 f"{name} takes {kind.__name__}, such as {self.default!r}; {given!r} is not one."
+            )
+        if kind is float and not math.isfinite(value):
+            raise InputError(
+                f"{name} takes a finite number, such as {self.default!r}; not {given}."
             )
         return value
 

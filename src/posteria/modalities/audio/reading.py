@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.errors import InputError, unknown
+from ...core.errors import InputError, require, unknown
 from .recording import CLIPPED, Recording, held
 from .tasks import STEREO
 
@@ -20,13 +20,17 @@ def channel_of(recording: Recording, stereo: str) -> np.ndarray:
     """What is read of a recording, `[frames]`, of which 1 is full scale.
 
     Raises:
-        InputError: If it has another number of channels than 1 or 2.
+        InputError: If it has another number of channels than 1 or 2, or one and their difference is asked for.
     """
     x = recording.floats
-    if x.shape[1] == 1:
-        return np.asarray(x[:, 0])
     if stereo not in STEREO:
         raise unknown("way to read two channels", stereo, STEREO)
+    if x.shape[1] == 1:
+        require(
+            stereo != "side",
+            f"{recording.path.name} has one channel, which differs from no other; leave --stereo side out.",
+        )
+        return np.asarray(x[:, 0])
     if x.shape[1] != 2:
         raise InputError(
             f"{recording.path.name} has {x.shape[1]} channels; a measurement has one or two. Stems of a clean song are "

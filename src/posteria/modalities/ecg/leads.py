@@ -55,10 +55,12 @@ def leads_of(text: str) -> list[str]:
     """The leads that a list such as `I,II,v1` names, in the order of the twelve.
 
     Raises:
-        InputError: If one is none of the twelve, or stands there twice.
+        InputError: If one is none of the twelve, or stands there twice, or there are commas alone.
     """
     found = list[str]()
-    for name in filter(None, re.split(r"[\s,;]+", text)):
+    names = list(filter(None, re.split(r"[\s,;]+", text)))
+    require(bool(names) or not text, f"{text!r} names no lead; name some, such as I,II.")
+    for name in names:
         lead = lead_of(name)
         if lead is None:
             raise unknown("lead", name, TWELVE)
