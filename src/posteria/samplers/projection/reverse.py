@@ -1,5 +1,6 @@
 """ReverseDiffusion: what is nothing but noisy is where a diffusion is, at its own level."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
@@ -22,6 +23,8 @@ from ..posterior import PosteriorSampler
 ALIKE = 1e-5
 # The lowest level over the highest, at most: what is lost below it is a thousandth of the variance of the noise.
 LOWEST = 0.03
+# Of random numbers.
+STREAM = 3
 
 
 class Noisy(NamedTuple):
@@ -84,6 +87,11 @@ class ReverseDiffusion(PosteriorSampler[State]):
                 f"{operator!r} has singular values from {low:.4g} to {high:.4g}. DDRM takes any of them."
             )
         return high
+
+    @override
+    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Noisy, Rng]:
+        # A stream of its own: a y that a user drew with the generator of a seed would share its noise with that sample.
+        return self.narrow(target), Rng(seeds, target.space.device, stream=STREAM)
 
     @override
     def evaluations(self, target: Posterior) -> int:
