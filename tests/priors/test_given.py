@@ -132,7 +132,6 @@ def wan() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def audioldm2() -> tuple[dict[str, Any], dict[str, Any]]:
-    pytest.importorskip("transformers")
     network = diffusers.AudioLDM2UNet2DConditionModel(
         block_out_channels=(8, 16),
         layers_per_block=1,

@@ -8,6 +8,7 @@ from typing import Any
 
 import diffusers
 import pytest
+import soundfile
 import torch
 from torch import Tensor, nn
 
@@ -139,8 +140,7 @@ def test_the_card_of_a_folder_with_a_vocoder(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_small_one_from_its_folder_to_a_file(tmp_path: Path) -> None:
     # Catches: parts that are not loaded from their files, and sound that is not written.
-    pytest.importorskip("transformers")
-    soundfile = pytest.importorskip("soundfile")
+    pytest.importorskip("transformers", minversion="5.0.0")
     from common.audioldm import audioldm
     from posteria.runs.jobs.generate import prepare, run
     from posteria.runs.request import Generate
