@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import posteria as po
 from helpers import F64, gaussian
 from posteria.core.errors import ReadingWarning
 from posteria.diffusion import Parametrisation, Units, misfits
-from posteria.diffusion.reading import LEFT, noise_left
+from posteria.diffusion.betas import ScaledLinearBetas
+from posteria.diffusion.reading import LEFT, noise_left, parametrisation_of
 from posteria.modalities import MODALITIES
 from posteria.priors import SHIPPED
 from posteria.testing import check_prior
@@ -94,6 +96,19 @@ def test_noise_that_is_left_in_noise() -> None:
     assert noise_left(misread(prior, low)) is None
 
 
+def test_levels_that_a_network_does_not_know_are_warned_of() -> None:
+    # Catches: a run that starts far above the noise of a network's training without a word, also behind other priors.
+    network = misread(po.load_prior("digits"), po.diffusion.Epsilon(ScaledLinearBetas()))
+    sampler = po.Unconditional(schedule=po.Karras(steps=2))
+    for prior in (network, po.Tilted(network, po.Label(1), 2.0), po.diffusion.Counted(network)):
+        with pytest.warns(
+            RuntimeWarning, match=r"knows noise up to 14\.61, and the schedule starts"
+        ):
+            next(sampler.iterate(prior, seeds=1))
+    assert parametrisation_of(gaussian()) is None
+    next(po.Unconditional(schedule=po.Karras(steps=2, sigma_max=14.6)).iterate(network, 1))
+
+
 def test_a_prior_that_leaves_noise_is_doubted(tmp_path: Any) -> None:
     # Catches: a network of another scheduler, or without its weights, that is used without a word.
     shipped = SHIPPED["digits"].folder
@@ -102,9 +117,14 @@ def test_a_prior_that_leaves_noise_is_doubted(tmp_path: Any) -> None:
         for path in (shipped / part).iterdir():
             (tmp_path / part / path.name).write_bytes(path.read_bytes())
     (tmp_path / "posteria.json").write_bytes((shipped / "posteria.json").read_bytes())
-    po.load_prior(str(tmp_path))
+    x = torch.zeros(1, 1, 28, 28)
+    po.load_prior(str(tmp_path))(x, 1.0)
     table = {"_class_name": "DDPMScheduler", "beta_schedule": "linear", "beta_start": 1e-4}
     table |= {"beta_end": 0.02, "num_train_timesteps": 1000}
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(table))
+    prior = po.load_prior(str(tmp_path))
     with pytest.warns(ReadingWarning, match=r"leaves 1\.\d+ of pure noise"):
-        po.load_prior(str(tmp_path))
+        prior.given(po.Label(1)).vjp(x, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prior(x, 1.0)

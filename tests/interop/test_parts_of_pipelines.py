@@ -232,7 +232,7 @@ def refused() -> Iterator[tuple[str, Callable[[], object], str]]:
     yield (
         "range",
         lambda: sample_pipeline(part(), sampler=po.Unconditional(), seeds=[0]),
-        "knows noise up to 14.61 and the schedule starts at 80",
+        "knows noise up to 14.61, and the schedule starts at 80",
     )
     yield "levels", lambda: GivenLevels(above=(1.0, 2.0)), "decreasing"
 

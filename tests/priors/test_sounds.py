@@ -118,7 +118,9 @@ def test_a_length_is_in_samples_of_sound() -> None:
     pipe.language_model = None
     with pytest.raises(po.CapabilityError, match=r"is given Given\(...\), the arguments"):
         from_diffusers(pipe).given(Prompt("rain"))
-    with pytest.raises(po.CapabilityError, match="passes to it, or a Prompt; Label"):
+    with pytest.raises(
+        po.CapabilityError, match=r"Prompt\('...'\), or Given\(...\); it cannot be given Label"
+    ):
         from_diffusers(pipeline()).given(po.Label(1))
 
 

@@ -10,7 +10,7 @@ from common.command import files, posteria
 from posteria.priors import SHIPPED
 
 WRONG = {
-    "--n 2": "Say what to draw with --label: the prior 'digits' knows 0 to 9.",
+    "--n 2": "Say what to draw from the prior 'digits' with --label: it knows 0 to 9",
     "--label 10": "from 0 to 9; 10 is not",
     "--label -1": "from 0 to 9; -1 is not",
     "--label 3 --weight -1": "a number of at least 0; -1.0 is not",
@@ -18,6 +18,7 @@ WRONG = {
     "--label 3 --prior photo --size 64x64": "The prior 'photo' knows no labels, so that there is nothing to guide",
     "--label 3 --prior digit": "no prior 'digit'; there are",
     "--label 3 --prior blind": "This network has no unconditional branch",
+    "--label 3 --rule unconditional": "draws from the prior itself: without --label",
     "--label 3 --rule cgf": "There is no rule 'cgf'; there are cfg,",
     "--label 3 --compare cfg,cfg": "The rule 'cfg' was named twice",
     "--label 3 --compare cfg,": "There is no rule ''",

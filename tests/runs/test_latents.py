@@ -3,15 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import posteria as po
-from common.diffusers_models import clip
-from common.pipelines import SD, kl, parts_of, save, text_unet
+from common.pipelines import parts_of, save
+from common.text_pipelines import stable_diffusion
 from posteria.priors import Latent, Prompt
 from posteria.runs.jobs.generate import prepare as prepare_draws
 from posteria.runs.jobs.restore import prepare, run
@@ -60,23 +59,6 @@ def test_latents_are_kept_beside_the_pixels(tmp_path: Path) -> None:
     assert more["samples"].shape == (3, 3, 16, 16)
 
 
-def stable_diffusion(folder: Path) -> str:
-    """A small Stable Diffusion with a text encoder of letters, as its pipeline saves it."""
-    encoder, _, tokenizer = clip()
-    pipeline = diffusers.StableDiffusionPipeline(
-        kl(),
-        encoder,
-        tokenizer,
-        text_unet(),
-        diffusers.DDIMScheduler(**SD, clip_sample=False),
-        None,
-        None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder)
-    return f"diffusers:{folder}"
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_texts(tmp_path: Path) -> None:
     # Catches: a text that does not reach the network, a negative one that stands for nothing.
@@ -98,9 +80,31 @@ def test_texts(tmp_path: Path) -> None:
         np.testing.assert_allclose(restored[negative, weight], want.numpy(), rtol=1e-3, atol=1e-3)
     assert len({each.tobytes() for each in restored.values()}) == 3
     drawn = prepare_draws(Generate(**given, negative="dog"))
+    highest = po.schedules.ScaledLinearBetas().sigmas[-1]
+    assert drawn.methods["cfg"].sampler.schedule.levels()[0] == pytest.approx(highest)
+    table = job.methods["samples"].sampler.schedule
+    assert table == po.schedules.Table(steps=2, betas=po.schedules.ScaledLinearBetas())
+    with pytest.raises(po.InputError, match=r"noise up to 14\.61, and the schedule starts at 80"):
+        prepare_draws(Generate(**given, settings={"schedule": "Karras(steps=2)"}))
     run(drawn, Store(tmp_path / "drawn"))
     assert arrays(tmp_path / "drawn")["samples"].shape == (1, 3, 16, 16)
     assert drawn.title.startswith("the text 'a cat' of diffusers:")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_prior_itself(tmp_path: Path) -> None:
+    # Catches: a prior without classes from which nothing can be drawn, and a text that is asked for in vain.
+    name = str(save(tmp_path / "ldm", parts_of("ldm")))
+    job = prepare_draws(Generate(prior=name, steps=3, samples=2))
+    run(job, Store(tmp_path / "drawn"))
+    want = po.Unconditional(schedule=po.Karras(steps=3)).sample(po.load_prior(name), seeds=2)
+    np.testing.assert_array_equal(arrays(tmp_path / "drawn")["latents"], want.numpy())
+    assert job.title == f"samples of {name}, unconditional"
+    with pytest.raises(po.CapabilityError, match="nothing to guide it by"):
+        prepare_draws(Generate(prior=name, rules=("apg",)))
+    texts = stable_diffusion(tmp_path / "sd")
+    with pytest.raises(po.InputError, match="with --prompt; --rule unconditional draws without"):
+        prepare_draws(Generate(prior=texts))
 
 
 def test_requests_that_are_refused() -> None:

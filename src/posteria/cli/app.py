@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ app = typer.Typer(
 def run() -> None:
     """Run the command line."""
     wait_briefly()
+    # A sentence, as an error is one, and not the place in the code that gives it.
+    warnings.formatwarning = lambda message, *_, **__: f"posteria: {message}\n"
     app(prog_name="posteria")
 
 

@@ -34,6 +34,11 @@ class Parametrisation(abc.ABC):
     def time(self, sigma: Level) -> Level:
         """The number that the network is given for the noise level."""
 
+    @property
+    def highest(self) -> float:
+        """The highest level that the network was trained at, as far as the parametrisation knows one."""
+        return math.inf
+
 
 @dataclass(frozen=True)
 class Discrete(Parametrisation):
@@ -51,6 +56,11 @@ class Discrete(Parametrisation):
     betas: Betas = field(default_factory=LinearBetas)
     shift: int = 0
     whole: bool = False
+
+    @property
+    @override
+    def highest(self) -> float:
+        return self.betas.sigmas[-1]
 
     @override
     def time(self, sigma: Level) -> Level:
@@ -201,6 +211,7 @@ class Network(Conditional):
 
     Attributes:
         multiple: Of what height and width of a picture are multiples, if any such size will do; 0 if not.
+        doubt: Called with the network once, before its first evaluation.
 
     Raises:
         InputError: If the module is on another device than the space. When it is evaluated: if it is
@@ -211,6 +222,7 @@ class Network(Conditional):
     """
 
     multiple: int = 0
+    doubt: "Callable[[Network], None] | None" = None
 
     def __init__(
         self,
@@ -298,6 +310,9 @@ class Network(Conditional):
     def _levels(self, x: Tensor, sigma: Level) -> tuple[Level, tuple[Level, ...]]:
         """The level in double precision, and `scale`, `skip` and `out` for `x`."""
         self.unconditional()
+        if self.doubt is not None:
+            doubt, self.doubt = self.doubt, None
+            doubt(self)
         if not isinstance(sigma, Tensor):
             return sigma, self.parametrisation.coefficients(sigma)
         sigma = sigma.double()

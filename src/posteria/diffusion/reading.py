@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.errors import CapabilityError, require
 from .denoiser import Denoiser, Label
-from .network import Discrete, Network
+from .network import Network, Parametrisation
 from .units import Units
 
 # Levels in units of the spread of the data.
@@ -58,7 +58,7 @@ def noise_left(prior: Denoiser) -> float | None:
     if not isinstance(network, Network):
         return None
     reading, space = network.parametrisation, network.space
-    known = reading.betas.sigmas[-1] if isinstance(reading, Discrete) else HIGHEST
+    known = min(reading.highest, HIGHEST)
     if known < 10:
         return None
     if network.multiple:
@@ -72,5 +72,26 @@ def noise_left(prior: Denoiser) -> float | None:
     except CapabilityError:
         member = network.given(Label(0))
     noise = torch.randn(1, *network.space.shape, generator=torch.Generator().manual_seed(0))
-    noise, sigma = noise.to(space.device, space.dtype), min(known, HIGHEST)
-    return float(member(sigma * noise, sigma).square().mean().sqrt()) / sigma
+    noise = noise.to(space.device, space.dtype)
+    return float(member(known * noise, known).square().mean().sqrt()) / known
+
+
+def parametrisation_of(prior: Denoiser) -> Parametrisation | None:
+    """How the network of a prior, of a tilted law or of a prior of latents is read; None where there is none."""
+    inner = prior.base
+    while isinstance(within := getattr(inner, "prior", None), Denoiser):
+        inner = within.base
+    reading = getattr(inner, "parametrisation", None)
+    return reading if isinstance(reading, Parametrisation) else None
+
+
+def beyond(start: float, prior: Denoiser) -> str:
+    """A sentence on a first level above all that a prior's network was trained at; empty where it is within them."""
+    reading = parametrisation_of(prior)
+    known = math.inf if reading is None else reading.highest
+    if start <= 1.01 * known:
+        return ""
+    return (
+        f"The network knows noise up to {known:.4g}, and the schedule starts at {start:.4g}: take one such as "
+        f"Karras(sigma_max={known:.4g})."
+    )

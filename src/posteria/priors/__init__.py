@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from .fast import faster as faster
     from .load import card_of as card_of, load_prior as load_prior, prior_sha256 as prior_sha256
     from .pipeline.draw import decode as decode, sample_pipeline as sample_pipeline
-    from .pipeline.given import Given as Given
+    from .pipeline.given import (
+        Embeddings as Embeddings,
+        Given as Given,
+        Prompt as Prompt,
+        reads_texts as reads_texts,
+    )
     from .pipeline.reading import from_diffusers as from_diffusers
     from .pipeline.schedules import GivenLevels as GivenLevels, schedule_of as schedule_of
-    from .pipeline.texts import Embeddings as Embeddings, Prompt as Prompt
     from .readers import READERS as READERS, Reader as Reader
 else:
     __getattr__ = later(
@@ -30,10 +34,9 @@ else:
             ".fast": "faster",
             ".load": "card_of load_prior prior_sha256",
             ".pipeline.draw": "decode sample_pipeline",
-            ".pipeline.given": "Given",
+            ".pipeline.given": "Embeddings Given Prompt reads_texts",
             ".pipeline.reading": "from_diffusers",
             ".pipeline.schedules": "GivenLevels schedule_of",
-            ".pipeline.texts": "Embeddings Prompt",
             ".readers": "READERS Reader",
         },
     )

@@ -15,7 +15,6 @@ from ..core.errors import CapabilityError, require
 from ..diffusion.denoiser import Around, Conditional, Denoiser
 from ..diffusion.network import WHAT, Network, tensor_of
 from .pipeline.given import GivenPrior
-from .pipeline.texts import TextPrior
 
 P = TypeVar("P", bound=Denoiser)
 # The ways of `faster`, by name.
@@ -64,7 +63,7 @@ def _faster(prior: P, ways: tuple[str, ...]) -> P:
     changed: Any = copy.copy(prior)
     if isinstance(prior, Around):
         changed.prior, changed._members = _faster(prior.prior, ways), {}
-    elif isinstance(prior, TextPrior | GivenPrior):
+    elif isinstance(prior, GivenPrior):
         _check(prior, prior.network, ways)
         changed.known, changed.wrap = {}, lambda module: Fast(module, ways)
     elif isinstance(prior, Network):

@@ -15,6 +15,7 @@ from ..diffusion.reading import LEFT, noise_left
 from ..diffusion.units import Units
 from ..latent import Latent
 from .card import PUBLISHED, SHIPPED, Card, Data, check_hash, files_sha256, read_card
+from .pipeline.given import GivenPrior
 from .pipeline.reading import with_null
 from .readers.folder import CHECKPOINTS, read_json, weight_files
 from .readers.pipeline import contents_of
@@ -59,7 +60,8 @@ def load_prior(
             kept: several times less memory for a third more time, and the same numbers.
 
     Warns:
-        ReadingWarning: If it leaves noise in pure noise, so that it is either not trained or misread.
+        ReadingWarning: At its first evaluation, if it leaves noise in pure noise, so that it is either not trained or
+            misread.
 
     Raises:
         InputError: If there is no such prior or device, or its files are missing, damaged or not the
@@ -82,8 +84,10 @@ def load_prior(
     if checkpoint:
         _checkpoint(prior)
     prior.about = str(card)
-    if card.where != "package":
-        _doubt(prior, card)
+    inner: Any = prior.prior if isinstance(prior, Latent) else prior
+    inner = inner.prior if isinstance(inner, Units) else inner
+    if card.where != "package" and isinstance(inner, Network | GivenPrior):
+        inner.doubt = _Doubt(card.name)
     if shift:
         _shift(prior, shift)
     # Of the weights of the card, and of no others.
@@ -237,17 +241,28 @@ def _checkpoint(prior: Conditional) -> None:
         part.enable_gradient_checkpointing()
 
 
-def _doubt(prior: Conditional, card: Card) -> None:
-    """Warn of a prior that leaves noise in noise, by one evaluation at the least size that its network takes."""
-    left = noise_left(prior.prior if isinstance(prior, Latent) else prior)
-    if left is not None and not left < LEFT:
-        warnings.warn(
-            f"{card.name} leaves {left:.2f} of pure noise, where a denoiser leaves about 0.01: either its network is "
-            "not trained, or it predicts something else than its scheduler says. "
-            "posteria.testing.check_prior(prior, examples) tells more.",
-            ReadingWarning,
-            stacklevel=3,
-        )
+class _Doubt:
+    """Warns of a prior that leaves noise in noise, once, by one evaluation at the least size that its network takes.
+
+    It waits for the first evaluation of a member: a prior may have none without a condition, and to look takes several
+    times as long as to load.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, self.done = name, False
+
+    def __call__(self, network: Network) -> None:
+        if self.done:
+            return
+        self.done, left = True, noise_left(network)
+        if left is not None and not left < LEFT:
+            warnings.warn(
+                f"{self.name} leaves {left:.2f} of pure noise, where a denoiser leaves about 0.01: either its network "
+                "is not trained, or it predicts something else than its scheduler says. "
+                "posteria.testing.check_prior(prior, examples) tells more.",
+                ReadingWarning,
+                stacklevel=4,
+            )
 
 
 def _shift(prior: Conditional, shift: int) -> None:

@@ -13,7 +13,7 @@ from .request import Request
 from .results import Results
 
 # The one convention, as it is written into every output.
-CONVENTION = "x = x_0 + sigma * noise; noise levels in data units, pictures in [-1, 1]"
+CONVENTION = "x = x_0 + sigma * noise; noise levels in data units (of pictures, in [-1, 1])"
 
 
 T = TypeVar("T")

@@ -21,6 +21,8 @@ USUAL: Literal["usual"] = "usual"
 FILES = ("mask", "kernel")
 # Draws from the conditional law with which rules are compared, by the name beside theirs.
 REFERENCE = "reference"
+# In place of a rule: draws from the prior itself.
+UNCONDITIONAL = "unconditional"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,10 +330,10 @@ class Certify(Measured):
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Request):
-    """To draw from p(x | label)^weight p(x)^(1 - weight); see `posteria generate --help`.
+    """To draw from p(x | label)^weight p(x)^(1 - weight), or from the prior; see `posteria generate --help`.
 
     Args:
-        rules: Names of rules or samplers.
+        rules: Names of rules or samplers, or `unconditional`.
         weight: The power of the label.
         solver: Name of a solver; by default what suits the rule.
         weak: Name of a weaker prior, for rules that push away from one.
@@ -376,4 +378,4 @@ class Generate(Request):
     def title(self) -> str:
         """The run in a few words."""
         what = self.rules[0] if len(self.rules) == 1 else f"{len(self.rules)} rules"
-        return f"{self.given} of {self.prior}, {what}"
+        return f"{self.given or 'samples'} of {self.prior}, {what}"

@@ -13,7 +13,9 @@ from ..core.errors import CapabilityError, InputError, require, unknown
 from ..core.meter import memory_of
 from ..core.record import alternatives, described, suits
 from ..diffusion.denoiser import Condition, Conditional, Denoiser, Label
-from ..diffusion.schedule import levels_of
+from ..diffusion.network import Discrete
+from ..diffusion.reading import beyond, parametrisation_of
+from ..diffusion.schedule import RangeSchedule, Table, levels_of
 from ..diffusion.solver import SOLVERS, Heun
 from ..guidance import RULES
 from ..guidance.tilted.linear_ag import LinearAG
@@ -31,6 +33,7 @@ from ..samplers import (
     PosteriorSampler,
     ReverseDiffusion,
     TiltedGibbs,
+    Unconditional,
     at_budget,
     choose,
     rebuild_part,
@@ -39,7 +42,7 @@ from ..samplers import (
 from ..samplers.base import Sampler
 from ..samplers.choose import EXACT, noisy_only
 from ..target import Posterior, Tilted
-from .request import AUTO, Measured, Request
+from .request import AUTO, UNCONDITIONAL, Measured, Request
 from .results import plural
 from .scales import recall
 
@@ -184,18 +187,44 @@ def sampler_of(request: Measured, asked: Measured | None = None) -> Callable[[Po
     words = (request.sampler, request.preset, request.steps, request.settings)
     named = None if auto else choose_sampler(*words)
     free = asked is not None and not (asked.sampler or asked.preset or asked.settings)
+    set_ = "(" in request.sampler or "schedule" in request.settings
 
     def chosen(target: Posterior) -> Chosen:
         if named is None:
             most = 1000 if budget is None else budget
             choice = choose(target, most, samples=request.samples)
-            return choice.sampler, choice.why
+            return within(choice.sampler, target.prior), choice.why
         sampler, why = named, None
         if asked is not None and free and noisy_only(target):
             sampler, why = _with_steps(ReverseDiffusion(), asked.steps, {}), EXACT
+        sampler = within(sampler, target.prior, set_)
         return sampler if budget is None else at_budget(sampler, target, budget), why
 
     return chosen
+
+
+def within(sampler: S, prior: Denoiser, set_: bool = False) -> S:
+    """The sampler with its levels cut to those that the prior's network knows.
+
+    Args:
+        sampler: Any.
+        prior: What it draws from, or its prior.
+        set_: Whether somebody set the schedule, and did not leave it open.
+
+    Raises:
+        InputError: If somebody did, or it is of a kind that cannot be cut.
+    """
+    above = beyond(levels_of(sampler.schedule)[0], prior)
+    if not above:
+        return sampler
+    schedule, reading = sampler.schedule, parametrisation_of(prior)
+    if not set_ and isinstance(reading, Discrete) and isinstance(schedule, Table):
+        schedule = dataclasses.replace(schedule, betas=reading.betas)
+    elif not set_ and reading is not None and isinstance(schedule, RangeSchedule):
+        schedule = dataclasses.replace(schedule, sigma_max=reading.highest)
+    else:
+        raise InputError(above)
+    return dataclasses.replace(sampler, schedule=schedule)
 
 
 def _with_steps(sampler: S, steps: int | None, changes: Mapping[str, Any]) -> S:
@@ -286,11 +315,13 @@ def choose_rule(
     Raises:
         InputError: For an unknown name, or a value that does not suit it.
     """
-    if name not in RULES and name not in SAMPLERS:
-        raise unknown("rule", name, [*RULES, *TILTED_SAMPLERS, *by_classifier()])
+    if name not in RULES and name not in {*SAMPLERS, UNCONDITIONAL}:
+        raise unknown("rule", name, [*RULES, *TILTED_SAMPLERS, *by_classifier(), UNCONDITIONAL])
     if name in RULES:
         rule = RULES[name]()
         sampler: Sampler[Any] = Guided(rule=rule, solver=rule.suited)
+    elif name == UNCONDITIONAL:
+        sampler = Unconditional()
     else:
         sampler = FOR_NETWORKS.get(name, SAMPLERS[name]())
     changes: dict[str, Any] = {}

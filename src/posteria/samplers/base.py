@@ -18,6 +18,7 @@ from ..core.rng import Rng, Seeds, listed
 from ..core.settings import Settings
 from ..core.space import Space
 from ..core.state import State
+from ..diffusion.reading import beyond
 from ..diffusion.schedule import Schedule, Table, levels_of
 from ..target import metered
 from .diagnostics import Diagnostics, diagnose
@@ -132,6 +133,9 @@ class Sampler(Generic[S], metaclass=Settings):
         seeds = listed(seeds)
         with linalg.outside_inference(), torch.no_grad():
             self.check(target, seeds)
+            above = beyond(levels_of(self.schedule)[0], getattr(target, "prior", target))
+            if above:
+                warnings.warn(above, RuntimeWarning, stacklevel=4)
             target, rng = self.arrange(target, seeds)
             if resume is None:
                 state = self.init(target, rng)

@@ -1,6 +1,5 @@
 """Images of pipelines of diffusers by the samplers of posteria."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,15 +8,14 @@ from torch import Tensor
 
 from ...core.errors import require
 from ...diffusion.denoiser import Condition, Denoiser, Label
-from ...diffusion.network import Discrete, Parametrisation
+from ...diffusion.reading import beyond
 from ...diffusion.schedule import levels_of
 from ...samplers.base import Sampler
 from ...target import Tilted
 from .autoencoder import unscaled
+from .given import Prompt
 from .parts import Parts
 from .reading import from_diffusers
-from .schedulers import reading_of
-from .texts import Prompt
 
 
 def sample_pipeline(
@@ -54,7 +52,8 @@ def sample_pipeline(
         InputError: If the schedule starts above the noise that the network knows.
     """
     prior = from_diffusers(pipeline, size=size, null=null)
-    _check_range(sampler, reading_of(Parts(pipeline).scheduler))
+    above = beyond(levels_of(sampler.schedule)[0], prior)
+    require(not above, f"{above[:-1]}, or schedule_of(pipeline.scheduler, steps).")
     target: Denoiser = prior
     if prompt is not None:
         condition = Prompt(prompt) if isinstance(prompt, str) else prompt
@@ -89,14 +88,3 @@ def decode(pipeline: Any, x: Tensor) -> Tensor:
             x = vae.to(dtype).decode(latents, return_dict=False)[0].to(x)
         vae.to(own)
     return (x / 2 + 0.5).clamp(0, 1)
-
-
-def _check_range(sampler: Sampler[Any], reading: Parametrisation) -> None:
-    """Raise `InputError` for a schedule above the noise of a network's training."""
-    highest = levels_of(sampler.schedule)[0]
-    known = reading.betas.sigmas[-1] if isinstance(reading, Discrete) else math.inf
-    require(
-        highest <= 1.01 * known,
-        f"This network knows noise up to {known:.4g} and the schedule starts at {highest:.4g}; "
-        f"take schedule_of(pipeline.scheduler, steps) or Karras(sigma_max={known:.4g}).",
-    )

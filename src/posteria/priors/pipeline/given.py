@@ -1,6 +1,7 @@
 """Networks that are given what their pipeline would make of a text, a time of day, or anything else."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,26 +12,38 @@ from ...core.modules import device_of, dtype_of
 from ...core.space import Space
 from ...diffusion.denoiser import Condition, Denoiser, Members
 from ...diffusion.network import Network, Parametrisation
-from .texts import Prompt
 
-# Networks whose time is their scheduler's timestep, and how many axes a sample has. Others divide the time
-# (Flux, QwenImage, Chroma), turn it round (Lumina, AuraFlow) or pack their samples, and are refused.
-NETWORKS = {
-    "UNet1DModel": 2,
-    "SD3Transformer2DModel": 3,
-    "PixArtTransformer2DModel": 3,
-    "AudioLDM2UNet2DConditionModel": 3,
-    "StableAudioDiTModel": 2,
-    "WanTransformer3DModel": 4,
-}
+
+@dataclass(frozen=True)
+class Prompt(Condition):
+    """A text."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings(Condition):
+    """A text as a network in the layout of Stable Diffusion or Stable Diffusion XL sees it.
+
+    Args:
+        tokens: `[length, channels]`, a pipeline's `prompt_embeds` of one prompt.
+        pooled: `[channels]`, its `pooled_prompt_embeds`, for networks of the layout of Stable Diffusion XL.
+    """
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+
+    # It is itself alone: tensors are not compared.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 class Given(Condition):
     """What a network is given beside a signal and a level.
 
     Args:
-        arguments: By the names of its arguments, such as `encoder_hidden_states`: a tensor is that of one
-            sample, without an axis for the batch; anything else is handed on as it is.
+        arguments: By the names of its arguments, such as `encoder_hidden_states`: a tensor, or one in a dictionary, is
+            that of one sample, without an axis for the batch; anything else is handed on as it is.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -38,7 +51,6 @@ class Given(Condition):
 
     arguments: Mapping[str, Any]
 
-    # It is itself alone: tensors are not compared.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -50,14 +62,15 @@ class Given(Condition):
 class GivenPrior(Members):
     """A network of diffusers, called as `(sample, timestep, **arguments)`.
 
-    Without a `null` it is given nothing for no condition, or the empty text.
+    Without a `null` it is given nothing for no condition, or what its pipeline makes of no text.
 
     Args:
         network: The network.
         space: Of its samples.
         reading: What it predicts.
         null: What stands for no condition.
-        texts: Makes of a text what it is given, where that is understood.
+        texts: Makes of a text, or of None, what the network is given, where that is understood.
+        multiple: See `Network`.
     """
 
     def __init__(
@@ -66,33 +79,43 @@ class GivenPrior(Members):
         space: Space,
         reading: Parametrisation,
         null: Condition | None,
-        texts: Callable[[str], Given] | None = None,
+        texts: Callable[[Condition | None], Given] | None = None,
+        multiple: int = 0,
     ) -> None:
-        self.network, self.space = network, space
-        self._reading, self._texts = reading, texts
-        self.null = Prompt("") if null is None and texts else null
-        self.known: dict[Condition, Denoiser] = {}
+        self.network, self.space, self.null, self.texts = network, space, null, texts
+        self.parametrisation, self._multiple = reading, multiple
+        self.known: dict[Condition | None, Denoiser] = {}
         self.wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+        # Of its members; see `Network`.
+        self.doubt: Callable[[Network], None] | None = None
 
     @override
     def given(self, condition: Condition) -> Denoiser:
-        if condition not in self.known:
-            reads = isinstance(condition, Prompt) and self._texts is not None
-            seen = self._texts(condition.text) if reads else condition  # type: ignore[attr-defined,misc]
-            if not isinstance(seen, Given):
-                raise CapabilityError(
-                    "This network is given Given(...), the arguments that its pipeline passes to it"
-                    f"{', or a Prompt' if self._texts else ''}; {condition!r} is not."
-                )
-            module = _Call(self.network, seen.arguments)
-            self.known[condition] = Network(self.wrap(module), self.space, self._reading)
-        return self.known[condition]
+        return self._member(condition)
 
     @override
     def unconditional(self) -> Denoiser:
-        if self.null is None:
-            self.null = Given()
-        return self.given(self.null)
+        return self._member(self.null)
+
+    def _member(self, condition: Condition | None) -> Denoiser:
+        if condition not in self.known:
+            module = self.wrap(_Call(self.network, self._seen(condition).arguments))
+            member = Network(module, self.space, self.parametrisation)
+            member.multiple, member.doubt = self._multiple, self.doubt
+            self.known[condition] = member
+        return self.known[condition]
+
+    def _seen(self, condition: Condition | None) -> Given:
+        if isinstance(condition, Given):
+            return condition
+        if self.texts is not None:
+            return self.texts(condition)
+        if condition is None:
+            return Given()
+        raise CapabilityError(
+            "This network is given Given(...), the arguments that its pipeline passes to it; it cannot be given "
+            f"{condition!r}."
+        )
 
 
 class _Call(nn.Module):
@@ -102,17 +125,26 @@ class _Call(nn.Module):
         super().__init__()
         self.network = network
         dtype, device = dtype_of(network), device_of(network)
-        self.arguments = {
-            key: value.to(device, dtype if value.is_floating_point() else None)
-            if isinstance(value, Tensor)
-            else value
-            for key, value in arguments.items()
-        }
+
+        def placed(value: Tensor) -> Tensor:
+            return value.to(device, dtype if value.is_floating_point() else None)
+
+        self.arguments = _each(arguments, placed)
 
     def forward(self, x: Tensor, time: Tensor) -> Any:
         """The network's output, with a `sample` or as a tuple."""
-        given = {
-            key: value.expand(len(x), *value.shape) if isinstance(value, Tensor) else value
-            for key, value in self.arguments.items()
-        }
+        given = _each(self.arguments, lambda value: value.expand(len(x), *value.shape))
         return self.network(x, timestep=time, return_dict=False, **given)
+
+
+def reads_texts(prior: Denoiser) -> bool:
+    """Whether a prior is given texts, as `Prompt` or `Embeddings`."""
+    base = prior.base
+    return isinstance(base, GivenPrior) and base.texts is not None
+
+
+def _each(arguments: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same arguments with every tensor changed, also within dictionaries."""
+    if isinstance(arguments, Mapping):
+        return {key: _each(value, change) for key, value in arguments.items()}
+    return change(arguments) if isinstance(arguments, Tensor) else arguments

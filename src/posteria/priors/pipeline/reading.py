@@ -8,14 +8,26 @@ from ...diffusion.denoiser import Condition, Conditional, Label
 from ...diffusion.network import Network
 from ...latent import Latent
 from .autoencoder import read_decoder
-from .given import NETWORKS, GivenPrior
+from .given import GivenPrior
 from .parts import Parts
 from .schedulers import WAY_OUT, reading_of
-from .sounds import latents_of, texts_of
-from .texts import TextPrior
+from .sounds import latents_of
+from .texts import texts_of
 from .unet import check_unet, in_units, whole
 
-READ = ("UNet2DModel", "DiTTransformer2DModel", "UNet2DConditionModel", *NETWORKS)
+# Networks that are given more than a class and whose time is their scheduler's timestep, and how many axes a sample
+# has. Others divide the time (Flux, QwenImage, Chroma), turn it round (Lumina, AuraFlow) or pack their samples, and are
+# refused.
+NETWORKS = {
+    "UNet2DConditionModel": 3,
+    "UNet1DModel": 2,
+    "SD3Transformer2DModel": 3,
+    "PixArtTransformer2DModel": 3,
+    "AudioLDM2UNet2DConditionModel": 3,
+    "StableAudioDiTModel": 2,
+    "WanTransformer3DModel": 4,
+}
+READ = ("UNet2DModel", "DiTTransformer2DModel", *NETWORKS)
 WHY = {
     "FluxTransformer2DModel": ": it packs its latents, divides its time by 1000, and its published weights are "
     "distilled with guidance, so that it has neither an unconditional member nor the denoiser that guidance needs",
@@ -31,10 +43,10 @@ def from_diffusers(
 ) -> Conditional:
     """The network of a pipeline as a prior: of signals, or a `Latent` of the latents of its autoencoder.
 
-    Reads models with `UNet2DModel` (classes or nothing), `DiTTransformer2DModel` (classes),
-    `UNet2DConditionModel` in the layouts of Stable Diffusion 1, 2 and XL (texts), and `NETWORKS`, which
-    are given what their pipeline passes to them, `Given(encoder_hidden_states=...)` (docs/priors.md). The
-    network is neither copied nor changed, and computes where its hooks bring its weights.
+    Reads models with `UNet2DModel` (classes or nothing), `DiTTransformer2DModel` (classes), and `NETWORKS`: texts
+    in the layouts of Stable Diffusion 1, 2, XL and 3, PixArt and AudioLDM 2, and whatever their pipeline passes to
+    them, `Given(encoder_hidden_states=...)` (docs/priors.md). The network is neither copied nor changed, and computes
+    where its hooks bring its weights; text encoders are on its device only while they read.
 
     Args:
         pipeline: A pipeline, or a dictionary of its parts: `unet` or `transformer`, `scheduler`, and
@@ -76,10 +88,11 @@ def _network(
         if parts.vocoder is not None and shape is None:
             size, shape = None, latents_of(parts, None if size is None else size[0])
         space = parts.space(size, shape, NETWORKS[name])
-        return GivenPrior(network, space, reading, null, texts_of(parts))
+        widths = network.config.get("block_out_channels")
+        free = widths is not None and name.endswith("UNet2DConditionModel")
+        multiple = 1 << (len(widths) - 1) if free else 0
+        return GivenPrior(network, space, reading, null, texts_of(parts, space), multiple)
     space = parts.space(size, shape)
-    if name == "UNet2DConditionModel":
-        return TextPrior(parts, space, reading, null)
     label = None if null is None else _label(null)
     if name == "DiTTransformer2DModel":
         classes = int(network.config.num_embeds_ada_norm)
@@ -114,7 +127,7 @@ def with_null(prior: Conditional, null: Condition) -> Conditional:
     """
     if isinstance(prior, Latent) and isinstance(prior.prior, Conditional):
         return Latent(with_null(prior.prior, null), prior.decoder)
-    if not isinstance(prior, TextPrior | GivenPrior):
+    if not isinstance(prior, GivenPrior):
         raise CapabilityError(
             f"Only a network of texts, or that is Given something, can be without a condition by {null!r}; this is "
             f"{prior!r}."

@@ -1,41 +1,12 @@
-"""Pipelines of texts to sound, in the layout of AudioLDM 2: what they make of a text, and the size of their latents."""
+"""The size of latents of sound, and what a vocoder makes of spectrograms, as in AudioLDM 2."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...core.errors import CapabilityError, require
-from .given import Given
 from .parts import Parts
-
-NETWORK = "AudioLDM2UNet2DConditionModel"
-
-
-def texts_of(parts: Parts) -> Callable[[str], Given] | None:
-    """What makes of a text what the network is given; None for another network, or without text encoders.
-
-    A text is read alone: beside a negative one the pipeline fills both up to one length, which moves the places of
-    its language model.
-    """
-    encode = getattr(parts.pipeline, "encode_prompt", None)
-    readers = ("text_encoder", "text_encoder_2", "language_model", "projection_model")
-    lacking = any(getattr(parts.pipeline, name, None) is None for name in readers)
-    if parts.name != NETWORK or encode is None or lacking:
-        return None
-
-    @torch.no_grad()
-    def read(text: str) -> Given:
-        tokens, mask, generated = encode(text, parts.pipeline.device, 1, False)
-        return Given(
-            encoder_hidden_states=generated[0],
-            encoder_hidden_states_1=tokens[0],
-            encoder_attention_mask_1=mask[0],
-        )
-
-    return read
 
 
 def latents_of(parts: Parts, length: int | None) -> tuple[int, ...]:

@@ -1,149 +1,236 @@
-"""Networks that are given texts."""
+"""What the pipelines of diffusers make of texts, as what their networks are given."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from typing_extensions import override
+from torch import nn
 
 from ...core.errors import CapabilityError, InputError, ShapeError
-from ...core.modules import device_of, dtype_of
+from ...core.modules import device_of
 from ...core.space import Space
-from ...diffusion.denoiser import Condition, Denoiser, Members
-from ...diffusion.network import Network, Parametrisation
+from ...diffusion.denoiser import Condition
+from .given import Embeddings, Given, Prompt
 from .parts import Parts
 
+# What encodes texts, and what splits them, by the names of these parts in a pipeline.
+ENCODERS = (
+    "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
+    "projection_model",
+    "language_model",
+)
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
-@dataclass(frozen=True)
-class Prompt(Condition):
-    """A text."""
 
-    text: str
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings(Condition):
-    """A text as the network sees it.
+class Texts:
+    """Makes of a condition what a network is given.
 
     Args:
-        tokens: `[length, channels]`, a pipeline's `prompt_embeds` of one prompt.
-        pooled: `[channels]`, its `pooled_prompt_embeds`, for networks of the layout of Stable Diffusion XL.
+        parts: Of the pipeline.
+        space: Of the network's samples.
+
+    Raises:
+        CapabilityError: If the network needs more than a noise level and a text. When it is asked: for another
+            condition, and without text encoders.
+        ShapeError: When it is asked: if embeddings do not fit.
     """
 
-    tokens: Tensor
-    pooled: Tensor | None = None
+    def __init__(self, parts: Parts, space: Space) -> None:
+        self.parts, self.space = parts, space
+        self.plain = parts.name == STABLE
+        if self.plain:
+            _check_layout(parts.network)
 
-    # Without these two all of them would be equal, because a condition has no fields.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    def __call__(self, condition: Condition | None) -> Given:
+        """What stands for a condition; None is the lack of one."""
+        if self.plain and isinstance(condition, Embeddings):
+            return _embedded(self.parts, self.space, condition)
+        if condition is not None and not isinstance(condition, Prompt):
+            also = " or Embeddings(...)" if self.plain else ", or Given(...)"
+            raise CapabilityError(
+                f"This network is given a text, Prompt('...'){also}; it cannot be given {condition!r}."
+            )
+        if not reads(self.parts):
+            raise CapabilityError(
+                "There is no text encoder here (those of a folder need transformers: pip install transformers); give "
+                "Embeddings(tokens, pooled) in place of texts, and null=Embeddings(...)."
+            )
+        text = None if condition is None else condition.text
+        _doubt_length(self.parts.pipeline, text or "")
+        with torch.no_grad(), quiet(), _lent(self.parts.pipeline, torch.device(self.space.device)):
+            return LAYOUTS[self.parts.name][0](self.parts, self.space, text)
 
 
-class TextPrior(Members):
-    """A network that is given texts, in the layout of Stable Diffusion or Stable Diffusion XL.
+def texts_of(parts: Parts, space: Space) -> Texts | None:
+    """What reads texts for a network; None where nothing does, and where it is not understood."""
+    return Texts(parts, space) if parts.name == STABLE or reads(parts) else None
 
-    Without a `null`, no text is what the pipeline makes of none.
+
+def reads(parts: Parts) -> bool:
+    """Whether there is what its pipeline reads texts with."""
+    if parts.name not in LAYOUTS or getattr(parts.pipeline, "encode_prompt", None) is None:
+        return False
+    there = {name for name in ENCODERS if getattr(parts.pipeline, name, None) is not None}
+    _, needed = LAYOUTS[parts.name]
+    return there >= needed if parts.name != STABLE else bool(there)
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Where diffusers and transformers say nothing of parts whose classes they cannot check, and show no bars."""
+    from diffusers.utils import logging
+
+    loggers = [logging]
+    if find_spec("transformers"):
+        from transformers.utils import logging as others
+
+        loggers.append(others)
+    levels = [each.get_verbosity() for each in loggers]
+    for each in loggers:
+        each.set_verbosity_error()
+        each.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.set_verbosity(level)
+            each.enable_progress_bar()
+
+
+@contextmanager
+def _lent(pipeline: Any, device: torch.device) -> Generator[None]:
+    """Where the text encoders are on the device; those that lie elsewhere take none of its memory before and after."""
+    found = [getattr(pipeline, name, None) for name in ENCODERS]
+    away = [
+        (module, home)
+        for module in found
+        if isinstance(module, nn.Module) and not hasattr(module, "_hf_hook")
+        if (home := device_of(module)) not in {None, device}
+    ]
+    try:
+        for module, _ in away:
+            module.to(device)
+        yield
+    finally:
+        for module, home in away:
+            module.to(home)
+
+
+def _doubt_length(pipeline: Any, text: str) -> None:
+    """Warn of a text that is cut off."""
+    for name in TOKENIZERS:
+        tokenizer = getattr(pipeline, name, None)
+        most = getattr(tokenizer, "model_max_length", None)
+        if most is None or not callable(tokenizer):
+            continue
+        length = len(tokenizer(text, verbose=False)["input_ids"])
+        if length > most:
+            warnings.warn(
+                f"The text {text!r} has {length} tokens, of which this model reads {most}: its end is cut off.",
+                stacklevel=6,
+            )
+            return
+
+
+def _stable_diffusion(parts: Parts, space: Space, text: str | None) -> Given:
+    """Of Stable Diffusion, whose lack of a text is what stands beside one; and of XL, which may make zeros of it."""
+    found = parts.pipeline.encode_prompt(
+        prompt=text or "",
+        device=space.device,
+        num_images_per_prompt=1,
+        do_classifier_free_guidance=text is None,
+    )
+    # With and without, in turn; then the same of the pooled ones.
+    place = 1 if text is None else 0
+    pooled = found[place + 2][0] if len(found) > 2 else None
+    return _embedded(parts, space, Embeddings(found[place][0], pooled))
+
+
+def _embedded(parts: Parts, space: Space, seen: Embeddings) -> Given:
+    config = parts.network.config
+    tokens = seen.tokens.reshape(-1, seen.tokens.shape[-1])
+    width = config.cross_attention_dim
+    if isinstance(width, int) and tokens.shape[-1] != width:
+        raise ShapeError(
+            f"This network is given tokens of {width} channels; these have {tokens.shape[-1]}."
+        )
+    if config.addition_embed_type != "text_time":
+        return Given(encoder_hidden_states=tokens)
+    if seen.pooled is None:
+        raise InputError(
+            "This network is also given a pooled embedding: Embeddings(tokens, pooled)."
+        )
+    # Size and crop, as the pipeline of Stable Diffusion XL gives them to its network.
+    height, width = (side * parts.factor for side in space.shape[1:])
+    ids, pooled = torch.tensor([height, width, 0, 0, height, width]), seen.pooled.flatten()
+    given = config.addition_time_embed_dim * len(ids) + len(pooled)
+    wanted = parts.network.add_embedding.linear_1.in_features
+    if given != wanted:
+        raise CapabilityError(
+            f"This network is conditioned on {wanted} numbers beside the text; the layout of Stable "
+            f"Diffusion XL with this pooled embedding has {given}."
+        )
+    added = {"text_embeds": pooled, "time_ids": ids.float()}
+    return Given(encoder_hidden_states=tokens, added_cond_kwargs=added)
+
+
+def _stable_diffusion_3(parts: Parts, space: Space, text: str | None) -> Given:
+    tokens, _, pooled, _ = parts.pipeline.encode_prompt(
+        prompt=text or "",
+        prompt_2=None,
+        prompt_3=None,
+        device=space.device,
+        do_classifier_free_guidance=False,
+    )
+    return Given(encoder_hidden_states=tokens[0], pooled_projections=pooled[0])
+
+
+def _pixart(parts: Parts, space: Space, text: str | None) -> Given:
+    """Of PixArt-alpha, which is also told size and aspect where it was trained at 1024 pixels."""
+    tokens, mask, *_ = parts.pipeline.encode_prompt(
+        text or "", do_classifier_free_guidance=False, device=space.device
+    )
+    height, width = (float(side * parts.factor) for side in space.shape[1:])
+    told = parts.network.config.sample_size == 128
+    added = {
+        "resolution": torch.tensor([height, width]) if told else None,
+        "aspect_ratio": torch.tensor([height / width]) if told else None,
+    }
+    return Given(
+        encoder_hidden_states=tokens[0], encoder_attention_mask=mask[0], added_cond_kwargs=added
+    )
+
+
+def _audioldm2(parts: Parts, space: Space, text: str | None) -> Given:
+    """Of AudioLDM 2.
+
+    A text is read alone: beside a negative one its pipeline fills both up to one length, which moves the places of its
+    language model.
     """
-
-    def __init__(
-        self, parts: Parts, space: Space, reading: Parametrisation, null: Condition | None
-    ) -> None:
-        _check_layout(parts.network)
-        self.space = space
-        self.network = parts.network
-        self._parts = parts
-        self._reading = reading
-        self.null = null
-        self.known: dict[Condition | None, Denoiser] = {}
-        self.wrap: Callable[[nn.Module], nn.Module] = lambda module: module
-
-    @override
-    def given(self, condition: Condition) -> Denoiser:
-        if not isinstance(condition, Prompt | Embeddings):
-            raise CapabilityError(
-                f"This network is given a text, Prompt('...') or Embeddings(...); it cannot be given {condition!r}."
-            )
-        return self._member(condition)
-
-    @override
-    def unconditional(self) -> Denoiser:
-        return self._member(None) if self.null is None else self.given(self.null)
-
-    def _member(self, condition: Prompt | Embeddings | None) -> Denoiser:
-        if condition not in self.known:
-            seen = condition if isinstance(condition, Embeddings) else self._encode(condition)
-            module = _Texts(self._parts.network, seen, self._time_ids())
-            self.known[condition] = Network(self.wrap(module), self.space, self._reading)
-        return self.known[condition]
-
-    def _encode(self, prompt: Prompt | None) -> Embeddings:
-        """A prompt as the network sees it; None is the lack of one."""
-        pipeline = self._parts.pipeline
-        encode = getattr(pipeline, "encode_prompt", None)
-        encoders = (getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2"))
-        if encode is None or all(encoder is None for encoder in encoders):
-            raise CapabilityError(
-                "There is no text encoder here; give Embeddings(tokens, pooled) in place of texts, and "
-                "null=Embeddings(...)."
-            )
-        text = "" if prompt is None else prompt.text
-        with torch.no_grad():
-            found = encode(
-                prompt=text,
-                device=self.space.device,
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=prompt is None,
-            )
-        # With and without, in turn; then the same of the pooled ones.
-        place = 1 if prompt is None else 0
-        return Embeddings(found[place][0], found[place + 2][0] if len(found) > 2 else None)
-
-    def _time_ids(self) -> tuple[int, ...]:
-        """Size and crop, as the pipeline of Stable Diffusion XL gives them to its network."""
-        height, width = (side * self._parts.factor for side in self.space.shape[1:])
-        return (height, width, 0, 0, height, width)
+    tokens, mask, generated = parts.pipeline.encode_prompt(text or "", space.device, 1, False)
+    return Given(
+        encoder_hidden_states=generated[0],
+        encoder_hidden_states_1=tokens[0],
+        encoder_attention_mask_1=mask[0],
+    )
 
 
-class _Texts(nn.Module):
-    """A U-Net that is given one text."""
-
-    def __init__(self, unet: Any, seen: Embeddings, time_ids: tuple[int, ...]) -> None:
-        super().__init__()
-        self.unet = unet
-        device, dtype = device_of(unet), dtype_of(unet)
-        self.tokens = seen.tokens.to(device, dtype).reshape(-1, seen.tokens.shape[-1])
-        width = unet.config.cross_attention_dim
-        if isinstance(width, int) and self.tokens.shape[-1] != width:
-            raise ShapeError(
-                f"This network is given tokens of {width} channels; these have {self.tokens.shape[-1]}."
-            )
-        self.pooled = self.time_ids = None
-        if unet.config.addition_embed_type == "text_time":
-            if seen.pooled is None:
-                raise InputError(
-                    "This network is also given a pooled embedding: Embeddings(tokens, pooled)."
-                )
-            self.pooled = seen.pooled.to(device, dtype).flatten()
-            self.time_ids = torch.tensor(time_ids).to(device, dtype)
-            given = unet.config.addition_time_embed_dim * len(time_ids) + len(self.pooled)
-            wanted = unet.add_embedding.linear_1.in_features
-            if given != wanted:
-                raise CapabilityError(
-                    f"This network is conditioned on {wanted} numbers beside the text; the layout of Stable "
-                    f"Diffusion XL with this pooled embedding has {given}."
-                )
-
-    def forward(self, x: Tensor, time: Tensor) -> Any:
-        """The network's output, with a `sample`."""
-        n, added = len(x), None
-        if self.pooled is not None and self.time_ids is not None:
-            added = {
-                "text_embeds": self.pooled.expand(n, -1),
-                "time_ids": self.time_ids.expand(n, -1),
-            }
-        tokens = self.tokens.expand(n, -1, -1)
-        return self.unet(x, time, encoder_hidden_states=tokens, added_cond_kwargs=added)
+STABLE = "UNet2DConditionModel"
+Layout = tuple[Callable[[Parts, Space, str | None], Given], set[str]]
+# By the class of the network: what reads a text, and the encoders without which it cannot.
+LAYOUTS: dict[str, Layout] = {
+    STABLE: (_stable_diffusion, set()),
+    "AudioLDM2UNet2DConditionModel": (_audioldm2, {*ENCODERS} - {"text_encoder_3"}),
+    "SD3Transformer2DModel": (_stable_diffusion_3, {"text_encoder", "text_encoder_2"}),
+    "PixArtTransformer2DModel": (_pixart, {"text_encoder"}),
+}
 
 
 def _check_layout(unet: Any) -> None:

@@ -1,8 +1,5 @@
 """Latent models in diffusers' format: a folder with a network, its scheduler, an autoencoder, and what reads texts."""
 
-import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +11,7 @@ from ...core.errors import CapabilityError, InputError, require
 from ...diffusion.denoiser import Conditional
 from ..pipeline.reading import check_kind, from_diffusers
 from ..pipeline.schedulers import reading_of
+from ..pipeline.texts import quiet
 from .folder import load_part, parts_of, read_json
 
 NETWORKS = ("unet", "transformer")
@@ -49,8 +47,9 @@ def read_pipeline(
     if any((files / name).is_dir() for name in ("text_encoder", "text_encoder_2")) and find_spec(
         "transformers"
     ):
-        parts["texts"] = _texts(files, parts, dtype, device)
-        parts["vocoder"] = getattr(parts["texts"], "vocoder", None)
+        parts["texts"] = _texts(files, parts, dtype)
+        vocoder = getattr(parts["texts"], "vocoder", None)
+        parts["vocoder"] = None if vocoder is None else vocoder.to(device)
     elif (files / "vocoder").is_dir():
         raise CapabilityError(
             f"{files} makes sound by a vocoder, for which transformers is needed: pip install transformers."
@@ -103,55 +102,37 @@ def contents_of(files: Path) -> Contents:
     return contents
 
 
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Where diffusers and transformers say nothing of parts whose classes they cannot check, and show no bars."""
-    from diffusers.utils import logging
-    from transformers.utils import logging as others
-
-    levels = [each.get_verbosity() for each in (logging, others)]
-    for each in (logging, others):
-        each.set_verbosity_error()
-        each.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for each, level in zip((logging, others), levels, strict=True):
-            each.set_verbosity(level)
-            each.enable_progress_bar()
-
-
-def _texts(
-    files: Path, parts: dict[str, Any], dtype: torch.dtype, device: torch.device | str
-) -> Any:
-    """The pipeline, whose parts are those that were loaded, for what it makes of texts."""
+def _texts(files: Path, parts: dict[str, Any], dtype: torch.dtype) -> Any:
+    """The pipeline, whose parts are those that were loaded, for what it makes of texts; its encoders are on the CPU."""
     import diffusers
 
-    index = read_json(files / "model_index.json")
-    kind = getattr(diffusers, str(index.get("_class_name")), None)
-    if kind is None:
-        raise CapabilityError(
-            f"diffusers has no pipeline {index.get('_class_name')!r}, which {files} names."
-        )
-    scheduler = getattr(diffusers, parts["scheduler"]["_class_name"]).from_config(
-        parts["scheduler"]
-    )
-    given = {
-        "unet": parts.get("unet"),
-        "transformer": parts.get("transformer"),
-        "vae": parts.get("vae"),
+    path = files / "model_index.json"
+    require(path.exists(), f"{files} lacks a part: there is no model_index.json.")
+    index = read_json(path)
+    given: dict[str, Any] = {
+        name: parts.get(name) for name in ("unet", "transformer", "vae") if name in index
     }
     none = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
-    given = {name: part for name, part in given.items() if name in index}
-    given |= {name: None for name in none if name in index and name not in given}
+    given |= {name: None for name in none if name in index}
+    for name in parts_of(files) - {*given, *NETWORKS, *AUTOENCODERS, "scheduler"}:
+        require(
+            any((files / name).glob("*")),
+            f"{files} lacks a part: there is no {name}, which its model_index.json names.",
+        )
     try:
-        with _quiet():
-            pipeline = kind.from_pretrained(
-                files, **given, scheduler=scheduler, torch_dtype=dtype, local_files_only=True
+        with quiet():
+            kind = getattr(diffusers, str(index.get("_class_name")))
+            scheduler = getattr(diffusers, parts["scheduler"]["_class_name"])
+            return kind.from_pretrained(
+                files,
+                **given,
+                scheduler=scheduler.from_config(parts["scheduler"]),
+                torch_dtype=dtype,
+                local_files_only=True,
             )
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"The text encoders of {files} cannot be loaded: {reason}") from error
-    return pipeline.to(device)
+    # Which kinds the libraries of the parts raise is their own affair.
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise InputError(
+            f"The text encoders of {files}, a {index.get('_class_name')}, cannot be loaded: {reason}"
+        ) from error

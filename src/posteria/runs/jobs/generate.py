@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from ...core.errors import CapabilityError, InputError
-from ...diffusion.denoiser import Condition, Conditional
+from ...core.errors import CapabilityError, InputError, expect, require
+from ...diffusion.denoiser import Condition, Conditional, Denoiser
 from ...guidance import CFG
 from ...guidance.classifiers.classifier import CleanClassifier
 from ...guidance.classifiers.classifier_guidance import classified
 from ...latent import signals_of
 from ...modalities import Figure, Modality, modality_of
-from ...priors import Prompt
+from ...priors import Prompt, reads_texts
 from ...priors.classifier import CLASSIFIERS
 from ...priors.load import card_of, origin_of
 from ...samplers import Guided, PosteriorSampler, rebuild_sampler
@@ -25,9 +25,9 @@ from ...target import Posterior, Tilted
 from ..engine import Drawn, Method
 from ..job import First, Job, repeat as repeat_of, run
 from ..report import Page
-from ..request import REFERENCE, Generate
+from ..request import REFERENCE, UNCONDITIONAL, Generate
 from ..results import Results, divergence, plural, shown
-from ..settings import check, choose_rules, condition_of, fitted, prior_of, unfitted
+from ..settings import check, choose_rules, condition_of, fitted, prior_of, unfitted, within
 from ..store import Store
 from .models import MODELS, Models, load_judge, wants
 from .scores import Generated, Scores, levels_in_words, score
@@ -141,11 +141,14 @@ class Generation(Job):
                 self.modality.sheet(file, x, f"{name}: {plural(min(len(x), SHOWN), 'sample')}")
             )
         several = ", of each rule on the same seeds" if len(request.rules) > 1 else ""
+        power = (
+            f" of {request.given} raised to the power {request.weight}, p(x | c)^w p(x)^(1 - w),"
+        )
         return Page(
             title=self.title,
             intro=[
-                f"{plural(request.samples, 'sample')} of {request.given} raised to the power {request.weight}, "
-                f"p(x | c)^w p(x)^(1 - w), from the prior {request.prior}{several}.",
+                f"{plural(request.samples, 'sample')}{power if request.given else ''} from the prior "
+                f"{request.prior}{several}.",
             ],
             figures=figures,
             facts={
@@ -171,17 +174,23 @@ def prepare(request: Generate) -> Generation:
         PosteriaError: With a sentence on what is wrong and what to do.
     """
     request.check()
+    words = (request.solver, request.steps, request.settings)
+    rebuilt = {name: rebuild_sampler(text) for name, text in request.samplers.items()}
+    samplers = rebuilt or choose_rules(request.rules, *words)
+    card = card_of(request.prior)
+    prior, origin = prior_of(request, card), origin_of(card)
+    condition = _condition(request, prior)
+    if condition is None and request.rules != (UNCONDITIONAL,):
+        request = replace(request, rules=(UNCONDITIONAL,))
+        samplers = choose_rules(request.rules, *words)
     reference = request.reference
     if reference is None:
         reference = request.samples if len(request.rules) > 1 else 0
-    if request.samplers:
-        samplers = {name: rebuild_sampler(text) for name, text in request.samplers.items()}
-    else:
-        samplers = choose_rules(request.rules, request.solver, request.steps, request.settings)
+    if not rebuilt:
         samplers |= {REFERENCE: CONDITIONAL} if reference else {}
-    card = card_of(request.prior)
-    prior, origin = prior_of(request, card), origin_of(card)
-    target = Tilted(prior, _condition(request, prior), request.weight)
+        set_ = any(key.rpartition(".")[2] == "schedule" for key in request.settings)
+        samplers = {name: within(each, prior, set_) for name, each in samplers.items()}
+    target = prior if condition is None else Tilted(prior, condition, request.weight)
     names = _models(request, samplers)
     models = Models(names, target, request.size)
     judge = _classifier(request)
@@ -227,7 +236,7 @@ def _check(method: Method, models: Models) -> None:
         ) from error
 
 
-def _target_of(sampler: Sampler[Any], target: Tilted, models: Models) -> Tilted | Posterior:
+def _target_of(sampler: Sampler[Any], target: Denoiser, models: Models) -> Denoiser | Posterior:
     """What a sampler draws from; a sampler of posteriors takes the classifier's word for the label."""
     if not isinstance(sampler, PosteriorSampler):
         return target
@@ -235,29 +244,37 @@ def _target_of(sampler: Sampler[Any], target: Tilted, models: Models) -> Tilted 
         raise CapabilityError(
             f"{type(sampler).__name__} is guided by a classifier of clean pictures; name one with --classifier."
         )
-    return classified(target, models.classifier)
+    return classified(expect(target, Tilted, by=sampler), models.classifier)
 
 
-def _condition(request: Request, prior: Conditional) -> Condition:
-    """The class or the text; a prior without any has nothing to be guided by."""
-    condition = condition_of(request)
+def _condition(request: Request, prior: Conditional) -> Condition | None:
+    """The class or the text; None where the prior itself is drawn from."""
+    condition, rules = condition_of(request), request.rules
+    if UNCONDITIONAL in rules:
+        require(
+            condition is None and len(rules) == 1,
+            "The rule unconditional draws from the prior itself: without --label, --prompt and other rules.",
+        )
+        return None
     if isinstance(condition, Prompt):
         return condition
-    if not prior.labels:
+    if not prior.labels and (condition is not None or rules != Generate.rules):
         raise CapabilityError(
             f"The prior {request.prior!r} knows no labels, so that there is nothing to guide it by; choose one that "
             "does (`posteria list priors`), or give one of texts a --prompt."
         )
-    if condition is None:
+    if condition is None and (prior.labels or reads_texts(prior)):
+        known = f"--label: it knows 0 to {prior.labels - 1}" if prior.labels else "--prompt"
         raise InputError(
-            f"Say what to draw with --label: the prior {request.prior!r} knows 0 to {prior.labels - 1}."
+            f"Say what to draw from the prior {request.prior!r} with {known}; --rule unconditional draws without."
         )
     return condition
 
 
 def _classifier(request: Request) -> str | None:
     """The name of the classifier: the one asked for, or the one that ships for this prior."""
-    if request.classifier is not None or request.prior not in CLASSIFIERS or request.size:
+    ours = request.prior in CLASSIFIERS and request.label is not None and not request.size
+    if request.classifier is not None or not ours:
         return request.classifier
     return request.prior
 

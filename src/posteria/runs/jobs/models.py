@@ -9,7 +9,7 @@ from torch import Tensor
 from ...core.errors import expect, require, unknown
 from ...core.meter import Meter
 from ...core.space import Space
-from ...diffusion.denoiser import Counted, Label
+from ...diffusion.denoiser import Counted, Denoiser, Label
 from ...guidance.classifiers.classifier import CleanClassifier
 from ...priors import load_prior, prior_sha256
 from ...priors.classifier import CLASSIFIERS, load_classifier
@@ -55,7 +55,7 @@ class Models:
 
     Args:
         names: By what they are for: names of priors, or of a shipped classifier.
-        target: The tilted law.
+        target: The tilted law, or the prior itself.
         size: Height and width, or the length of a signal, if not those that the priors were trained at.
 
     Attributes:
@@ -66,7 +66,7 @@ class Models:
     """
 
     def __init__(
-        self, names: Mapping[str, str], target: Tilted, size: tuple[int, ...] | None = None
+        self, names: Mapping[str, str], target: Denoiser, size: tuple[int, ...] | None = None
     ) -> None:
         self.target = target
         self.sha256 = {model: sha256_of(model, name) for model, name in names.items()}
@@ -89,11 +89,12 @@ class Models:
 
     def _evaluator(self, classifier: CleanClassifier) -> Callable[[Tensor, float], Tensor]:
         """The log-probability of the label at a noisy signal, by what the prior without the label makes of it."""
-        label = expect(self.target.condition, Label, by="An evaluator").label
+        target = expect(self.target, Tilted, by="An evaluator")
+        label = expect(target.condition, Label, by="An evaluator").label
 
         def score(x: Tensor, sigma: float) -> Tensor:
             if sigma > 0:
-                x = Counted(self.target.unconditional, self.meter)(x, sigma)
+                x = Counted(target.unconditional, self.meter)(x, sigma)
             return classifier.log_prob(label, x)
 
         return score
