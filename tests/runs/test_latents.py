@@ -39,7 +39,7 @@ def test_latents_are_kept_beside_the_pixels(tmp_path: Path) -> None:
         "task": "sr",
         "simulate": True,
         "options": {"factor": 2},
-        "steps": 2,
+        "steps": 3,
     }
     results, _ = run(prepare(Restore(**given, samples=2)), Store(tmp_path / "run"))
     found = arrays(tmp_path / "run")
@@ -63,7 +63,7 @@ def test_latents_are_kept_beside_the_pixels(tmp_path: Path) -> None:
 def test_texts(tmp_path: Path) -> None:
     # Catches: a text that does not reach the network, a negative one that stands for nothing.
     name = stable_diffusion(tmp_path / "sd")
-    given: dict[str, Any] = {"prior": name, "prompt": "a cat", "steps": 2, "samples": 1}
+    given: dict[str, Any] = {"prior": name, "prompt": "a cat", "steps": 3, "samples": 1}
     restored = {}
     for negative, weight in ((None, 1.0), (None, 3.0), ("dog", 3.0)):
         own = {"input": picture(tmp_path), "task": "inpaint", "options": {"mask": "box"}}
@@ -83,7 +83,7 @@ def test_texts(tmp_path: Path) -> None:
     highest = po.schedules.ScaledLinearBetas().sigmas[-1]
     assert drawn.methods["cfg"].sampler.schedule.levels()[0] == pytest.approx(highest)
     table = job.methods["samples"].sampler.schedule
-    assert table == po.schedules.Table(steps=2, betas=po.schedules.ScaledLinearBetas())
+    assert table == po.schedules.Table(steps=3, betas=po.schedules.ScaledLinearBetas())
     with pytest.raises(po.InputError, match=r"noise up to 14\.61, and the schedule starts at 80"):
         prepare_draws(Generate(**given, settings={"schedule": "Karras(steps=2)"}))
     run(drawn, Store(tmp_path / "drawn"))

@@ -34,11 +34,6 @@ class Parametrisation(abc.ABC):
     def time(self, sigma: Level) -> Level:
         """The number that the network is given for the noise level."""
 
-    @property
-    def highest(self) -> float:
-        """The highest level that the network was trained at, as far as the parametrisation knows one."""
-        return math.inf
-
 
 @dataclass(frozen=True)
 class Discrete(Parametrisation):
@@ -56,11 +51,6 @@ class Discrete(Parametrisation):
     betas: Betas = field(default_factory=LinearBetas)
     shift: int = 0
     whole: bool = False
-
-    @property
-    @override
-    def highest(self) -> float:
-        return self.betas.sigmas[-1]
 
     @override
     def time(self, sigma: Level) -> Level:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.errors import CapabilityError, require
 from .denoiser import Denoiser, Label
-from .network import Network, Parametrisation
+from .network import Discrete, Network, Parametrisation
 from .units import Units
 
 # Levels in units of the spread of the data.
@@ -58,7 +58,7 @@ def noise_left(prior: Denoiser) -> float | None:
     if not isinstance(network, Network):
         return None
     reading, space = network.parametrisation, network.space
-    known = min(reading.highest, HIGHEST)
+    known = min(highest(reading), HIGHEST)
     if known < 10:
         return None
     if network.multiple:
@@ -85,10 +85,14 @@ def parametrisation_of(prior: Denoiser) -> Parametrisation | None:
     return reading if isinstance(reading, Parametrisation) else None
 
 
+def highest(reading: Parametrisation | None) -> float:
+    """The highest level that a network was trained at; infinite where its reading does not say."""
+    return reading.betas.sigmas[-1] if isinstance(reading, Discrete) else math.inf
+
+
 def beyond(start: float, prior: Denoiser) -> str:
     """A sentence on a first level above all that a prior's network was trained at; empty where it is within them."""
-    reading = parametrisation_of(prior)
-    known = math.inf if reading is None else reading.highest
+    known = highest(parametrisation_of(prior))
     if start <= 1.01 * known:
         return ""
     return (

@@ -14,7 +14,7 @@ from ..core.meter import memory_of
 from ..core.record import alternatives, described, suits
 from ..diffusion.denoiser import Condition, Conditional, Denoiser, Label
 from ..diffusion.network import Discrete
-from ..diffusion.reading import beyond, parametrisation_of
+from ..diffusion.reading import beyond, highest, parametrisation_of
 from ..diffusion.schedule import RangeSchedule, Table, levels_of
 from ..diffusion.solver import SOLVERS, Heun
 from ..guidance import RULES
@@ -220,8 +220,8 @@ def within(sampler: S, prior: Denoiser, set_: bool = False) -> S:
     schedule, reading = sampler.schedule, parametrisation_of(prior)
     if not set_ and isinstance(reading, Discrete) and isinstance(schedule, Table):
         schedule = dataclasses.replace(schedule, betas=reading.betas)
-    elif not set_ and reading is not None and isinstance(schedule, RangeSchedule):
-        schedule = dataclasses.replace(schedule, sigma_max=reading.highest)
+    elif not set_ and isinstance(schedule, RangeSchedule):
+        schedule = dataclasses.replace(schedule, sigma_max=highest(reading))
     else:
         raise InputError(above)
     return dataclasses.replace(sampler, schedule=schedule)
