@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from diffusers import (
@@ -117,7 +118,6 @@ def test_old_names_work_for_one_version(name: str) -> None:
 
 def test_offloaded_weights() -> None:
     # Catches: the space of a network whose weights lie on "meta" between its calls.
-    accelerate = pytest.importorskip("accelerate")
     parts = {"unet": pixels(), "scheduler": ddim()}
     x = normal(2, 2, 8, 8).float()
     want, pull = from_diffusers(parts).vjp(x, 1.0)

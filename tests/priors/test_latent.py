@@ -1,7 +1,6 @@
 """Models of latents: what is loaded against E[x_0 | x] made by hand, and posteriors of what is decoded."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +15,7 @@ from posteria.latent import decoder_of, measured
 from posteria.priors import Decoder, Embeddings, Latent, from_diffusers
 from posteria.testing import check_operator
 
-FAMILIES = ["ldm", "sd", "sd-v", "sdxl", "dit"]
 TOKENS, POOLED = normal(7, 8, seed=1).float(), normal(8, seed=3).float()
-
-
-def asked(family: str, network: Any, x: Tensor, time: Tensor) -> Tensor:
-    """What a family's pipeline asks of its network, for one condition."""
-    if family == "ldm":
-        return network(x, time).sample
-    if family == "dit":
-        return network(x, time, torch.full((len(x),), 7)).sample[:, :4]
-    added = None
-    if family == "sdxl":
-        ids = torch.tensor([16.0, 16, 0, 0, 16, 16]).expand(len(x), -1)
-        added = {"text_embeds": POOLED.expand(len(x), -1), "time_ids": ids}
-    tokens = TOKENS.expand(len(x), -1, -1)
-    return network(x, time, encoder_hidden_states=tokens, added_cond_kwargs=added).sample
-
-
-CONDITIONS: dict[str, Any] = {
-    "sd": Embeddings(TOKENS),
-    "sd-v": Embeddings(TOKENS),
-    "sdxl": Embeddings(TOKENS, POOLED),
-    "dit": po.Label(7),
-}
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_folder_is_its_denoiser_and_its_decoder(family: str, tmp_path: Path) -> None:
-    # Catches: a table or prediction of another kind, latents in other units, a network of latents run on pixels.
-    parts = parts_of(family)
-    prior = po.load_prior(str(save(tmp_path, parts)))
-    assert isinstance(prior, Latent)
-    network, scheduler = parts.get("unet") or parts["transformer"], parts["scheduler"]
-    channels = 3 if family == "ldm" else 4
-    assert prior.space.shape == (channels, 8, 8)
-    member = prior.given(CONDITIONS[family]) if family in CONDITIONS else prior
-    x = normal(2, channels, 8, 8, seed=2).float()
-    for step in (5, 400, 990):
-        abar = float(scheduler.alphas_cumprod[step])
-        alpha, sigma = math.sqrt(abar), math.sqrt((1 - abar) / abar)
-        with torch.no_grad():
-            output = asked(
-                family, network, alpha * x * math.hypot(1, sigma), torch.full((2,), step)
-            )
-            noisy = x * math.hypot(1, sigma)
-            if family == "sd-v":
-                want = alpha * (alpha * noisy) - math.sqrt(1 - abar) * output
-            else:
-                want = noisy - sigma * output
-            ours = member(noisy, sigma)
-        assert (ours - want).abs().max() < 2e-3 * want.abs().max()
-    check_decoder(prior, parts.get("vae") or parts["vqvae"], x)
 
 
 def check_decoder(prior: Latent, autoencoder: Any, z: Tensor) -> None:

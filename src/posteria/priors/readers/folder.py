@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...core.errors import InputError, require
+from ...core.errors import CapabilityError, InputError, require
 
 # Shards are numbered before or after the variant, according to the version of diffusers.
 WEIGHTS = re.compile(
@@ -116,15 +116,21 @@ def load_part(place: Path, kind: str, dtype: torch.dtype, **changes: Any) -> nn.
 
     Raises:
         InputError: If there are no such weights, or they are damaged or others.
+        CapabilityError: If accelerate is needed for them and is not there.
     """
     paths, variant = weights_in(place)
     import diffusers
     from diffusers.utils import is_accelerate_available
     from safetensors import SafetensorError
 
+    network = getattr(diffusers, kind)
+    if network._keep_in_fp32_modules and not is_accelerate_available():
+        raise CapabilityError(
+            f"diffusers reads the weights of a {kind} by accelerate, which is not there: pip install accelerate."
+        )
     try:
         # It renames what older versions have named otherwise, and reads pickles without running code.
-        module, found = getattr(diffusers, kind).from_pretrained(
+        module, found = network.from_pretrained(
             place,
             torch_dtype=dtype,
             variant=variant,
