@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 import posteria as po
+from lib.kept import keep, rows
 from lib.measure import seeds_of
+from lib.study import RESULTS
 from lib.table import Table
 from lib.targets import Cell, cells
 from posteria.analytic.low_rank_posterior import PPCAPosterior
@@ -33,7 +35,7 @@ BUDGETS = (50, 200)
 HOPELESS = 2.5
 # A point and draws that take y for exact are no samples of these posteriors.
 LEFT_OUT = {"red_diff", "repaint"}
-RESULTS = Path(__file__).parent / "results" / "advice.jsonl"
+KEPT = RESULTS / "advice.jsonl"
 SHIPPED = Path(po.__file__).parent / "samplers" / "advice.json"
 
 
@@ -86,8 +88,7 @@ def row(cell: Cell, budget: int, name: str, seed: int = 0) -> dict[str, Any]:
 
 def _measure(path: Path) -> None:
     """Append the rows that a file lacks."""
-    rows = _read(path) if path.exists() else []
-    found = {(row["cell"], row["budget"], row["sampler"]): row for row in rows}
+    found = {tuple(row[name] for name in KEYS): row for row in rows(path)}
     names = [name for name in POSTERIOR_SAMPLERS if name not in LEFT_OUT]
     # What takes long comes last.
     order = sorted(
@@ -102,8 +103,7 @@ def _measure(path: Path) -> None:
                 why = _hopeless(earlier[name], min(ratios, default=math.inf))
                 mine = {**dict(zip(KEYS, key, strict=True)), "why": why}
                 found[key] = mine if why else row(cell, budget, name)
-                with path.open("a") as file:
-                    file.write(json.dumps(_short(found[key])) + "\n")
+                keep(path, _short(found[key]))
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
@@ -121,10 +121,6 @@ def _hopeless(earlier: dict[str, Any], nearest: float) -> str:
 
 FARTHER = "times the nearest"
 KEYS = ("cell", "budget", "sampler")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _shipped(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -234,13 +230,13 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("run", "table"))
-    parser.add_argument("--rows", type=Path, default=RESULTS)
+    parser.add_argument("--rows", type=Path, default=KEPT)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.part == "run":
         _measure(given.rows)
     else:
-        _write(_shipped(_read(given.rows)))
+        _write(_shipped(rows(given.rows)))
 
 
 if __name__ == "__main__":

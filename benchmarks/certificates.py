@@ -14,16 +14,15 @@ from typing import Any
 
 import torch
 
+from lib.study import RESULTS, write_parts
 from lib.table import Table
 from posteria.certification.certificate import Curve
 from posteria.core.errors import PosteriaError
 from posteria.runs.jobs.certify import prepare, run
 from posteria.runs.request import Certify
 from posteria.runs.store import Store
-from report import marked
 
-HERE = Path(__file__).parent
-PAGE, KEPT = HERE.parent / "docs" / "certify.md", HERE / "results" / "certificates.json"
+KEPT = RESULTS / "certificates.json"
 TASKS: dict[str, dict[str, Any]] = {"sr": {"factor": 4}, "inpaint": {"mask": "box"}}
 WORDS = {"sr": "averages of 4 x 4 pixels", "inpaint": "a box is missing"}
 SAMPLERS = ("mmps", "daps", "mgdm", "pigdm", "dps")
@@ -127,8 +126,7 @@ def main() -> None:
         return
     if given.out.exists():
         KEPT.write_text(json.dumps(gathered(given.out)) + "\n")
-    parts = {"certificates": table(json.loads(KEPT.read_text()))}
-    PAGE.write_text(marked(PAGE.read_text(), parts))
+    write_parts("certify.md", {"certificates": table(json.loads(KEPT.read_text()))})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ import posteria as po
 from lib import budgeted, measure, seeds_of
 from lib.kept import Cell, Row, draw, rows
 from lib.stems import BASELINES, LENGTH, RATE, STEMS, by_masks, gaussian_stems, held_out, slakh
+from lib.study import RESULTS, prior, write_parts
 from lib.table import Table, average, costs, paired
 from posteria.metrics import si_sdr
 from posteria.metrics.distribution import mean_error, variance_ratio
 from posteria.operators import ChannelSum
 from posteria.samplers.base import Sampler
 from posteria.samplers.budget import at_budget
-from report import DOCS, RESULTS, marked
 
 KEPT = RESULTS / "music.jsonl"
 # In units of the prior: 40 dB below a mixture.
@@ -52,15 +52,6 @@ def samplers() -> dict[str, Sampler[Any]]:
     found["msdm, dirac"] = own.MSDM.published("dirac")
     found["msdm, gaussian"] = own.MSDM.published("gaussian")
     return {name: replace(sampler, schedule=LEVELS) for name, sampler in found.items()}
-
-
-@cache
-def prior(name: str, size: int = LENGTH) -> po.Network:
-    """The prior; in half precision where that is fast."""
-    dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-    loaded = po.load_prior(name, dtype=dtype, size=size)
-    assert isinstance(loaded, po.Network)
-    return loaded
 
 
 def target_of(law: Any, truth: Tensor, seed: int) -> po.Posterior:
@@ -145,7 +136,7 @@ def _masked(method: str, truth: Tensor, songs: Path) -> Row:
 
 
 def _separate(sampler: Any, name: str, truth: Tensor, seed: int, budget: int, n: int) -> Row:
-    law = prior(name)
+    law = prior(name, LENGTH)
     try:
         sampler = at_budget(sampler, target_of(law, truth, seed), budget)
     except po.PosteriaError as error:
@@ -304,10 +295,10 @@ def main() -> None:
     torch.set_num_threads(1)
     what, name = options.what, options.prior
     if what == "page":
-        kept, path = rows(KEPT), DOCS / "music.md"
+        kept = rows(KEPT)
         parts = {study: separations(kept, study) for study in ("separate", "slakh")}
         parts |= {"sweeps": curve(kept), "exact-stems": known(kept)}
-        path.write_text(marked(path.read_text(), parts))
+        write_parts("music.md", parts)
         return
     if what == "exact":
         cells = exact(options.tracks)

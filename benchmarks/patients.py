@@ -11,7 +11,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from ecgs import LEADS, Records, real
 from leads import BASELINES, SHAPE, STD, TASKS, TIME, TWELVE, Baselines
 from lib.kept import Cell, Row, draw, rows
 from lib.measure import measure
+from lib.study import RESULTS, prior, write_parts
 from lib.table import Table, paired
 from posteria.metrics.calibration import crps, interval_coverage
 from posteria.metrics.distribution import mean_error, variance_ratio
 from posteria.samplers.budget import at_budget
-from report import DOCS, RESULTS, marked
 
 KEPT = RESULTS / "ecg.jsonl"
 SAMPLES, BUDGET = 10, 100
@@ -41,15 +41,6 @@ SAMPLERS: dict[str, Any] = {
     "ddnm": po.samplers.DDNM(travel=10),
     "mgps, ecg": po.MGPS.published("ecg"),
 }
-
-
-@cache
-def prior(name: str) -> po.Network:
-    """The prior, in half precision where that is fast."""
-    dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-    loaded = po.load_prior(name, size=TIME, dtype=dtype)
-    assert isinstance(loaded, po.Network)
-    return loaded
 
 
 def scores(task: str, x: Tensor, mean: Tensor, samples: Tensor | None) -> Row:
@@ -131,7 +122,7 @@ def _by_hand(fitted: Baselines, method: str, task: str, x: Tensor, y: Tensor) ->
 
 def _sampled(name: str, method: str, task: str, x: Tensor, y: Tensor) -> Row:
     operator = TASKS[task].operator
-    target = po.Posterior(prior(name), po.GaussianLikelihood(operator, STD), y)
+    target = po.Posterior(prior(name, TIME), po.GaussianLikelihood(operator, STD), y)
     try:
         sampler = _settled(method, target)
         drawn = measure(sampler, target, range(SAMPLES))
@@ -297,14 +288,14 @@ def main() -> None:
     elif options.what == "exact":
         draw(KEPT, exact(options.data), "error", options.methods)
     else:
-        kept, path = rows(KEPT, "patients"), DOCS / "ecg.md"
+        kept = rows(KEPT, "patients")
         tables = (of_patients(kept, task, source) for task in TASKS for source in SOURCES)
         parts = {
             "differences": differences(kept),
             "samplers": "\n\n".join(filter(None, tables)),
             "exact": of_gaussian(rows(KEPT, "exact")),
         }
-        path.write_text(marked(path.read_text(), parts))
+        write_parts("ecg.md", parts)
 
 
 if __name__ == "__main__":

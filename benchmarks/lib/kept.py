@@ -1,6 +1,7 @@
 """Rows of a study in a file, one JSON object a line, to which a run adds what is not there yet."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ def rows(path: Path, study: str | None = None) -> list[Row]:
     return [row for row in found if study in (None, row["study"])]
 
 
+def keep(path: Path, row: Row) -> None:
+    """Add a row, without what is no number."""
+    known = {k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))}
+    with path.open("a") as file:
+        file.write(json.dumps(known) + "\n")
+
+
 def draw(path: Path, cells: Iterable[Cell], shown: str, methods: Sequence[str] = ()) -> None:
     """Draw what is not kept yet; of these methods, or of all if there are none. What is shown is printed."""
     kept = rows(path)
@@ -25,6 +33,5 @@ def draw(path: Path, cells: Iterable[Cell], shown: str, methods: Sequence[str] =
         ):
             continue
         row = key | run()
-        with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        keep(path, row)
         print(*key.values(), row.get(shown, row.get("note")), flush=True)

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from figure import curves
 from lib.show import Frame
 from lib.table import Table
-from pictures import ALL, at, rows, tables
+from pictures import KEPT, compared, tables
 from report import (
     BUDGETS,
     answer,
@@ -107,7 +107,7 @@ def landing(results: Path, links: Iterable[Mapping[str, str]] = ()) -> str:
 
     `links` are other pages: `page`, `title` and `data` of each.
     """
-    frames, kept = read(results), results / "pictures.jsonl"
+    frames, kept = read(results), compared(results / KEPT.name)
     tilts = [make(frames["guidance"]) for make in (tilted, varied) if "guidance" in frames]
     versions = (f"{name} {importlib.metadata.version(name)}" for name in ("posteria", "benchopt"))
     pages = Environment(
@@ -117,7 +117,7 @@ def landing(results: Path, links: Iterable[Mapping[str, str]] = ()) -> str:
     return pages.get_template("landing.html").render(
         links=list(links),
         exact=of_exact(frames["exact"]) if "exact" in frames else None,
-        at_size=tables(at(rows(kept), ALL)) if kept.exists() else [],
+        at_size=tables(kept) if kept else [],
         images=of_pictures(frames),
         guidance=[table for table in tilts if table.rows],
         runs=runs(frames),

@@ -99,7 +99,7 @@ def test_the_page_says_who_is_certified(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "certificates.json").write_text(json.dumps(certificates))
     monkeypatch.setattr(pictures, "CERTIFICATES", tmp_path / "certificates.json")
     monkeypatch.setattr(pictures, "KEPT", tmp_path / "rows.jsonl")
-    monkeypatch.setattr(pictures, "DOCS", tmp_path)
+    monkeypatch.setattr("lib.study.DOCS", tmp_path)
     pictures.page()
     text = (tmp_path / "pictures.md").read_text()
     assert "| mmps | **1.10** |" in text and "| sda | 1.40 |" in text

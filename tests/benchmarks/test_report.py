@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.study import marked
 from posteria.samplers import POSTERIOR_SAMPLERS
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ def test_the_documentation_has_the_tables_of_the_results() -> None:
     for name in parts:
         assert sum(f"<!-- {name} -->" in text for text in texts) == 1, name
     for text in texts:
-        assert report.marked(text, parts) == text
+        assert marked(text, parts) == text
 
 
 @needs_benchopt
@@ -137,11 +138,10 @@ def test_quality_and_diversity_are_of_the_largest_budget() -> None:
 
 @needs_benchopt
 def test_marks_are_filled_again_and_again() -> None:
-    report = importlib.import_module("report")
     text = "a\n<!-- best -->\nold\n<!-- /best -->\nb\n"
-    once = report.marked(text, {"best": r"new \1 text"})
+    once = marked(text, {"best": r"new \1 text"})
     assert once == "a\n<!-- best -->\n\nnew \\1 text\n\n<!-- /best -->\nb\n"
-    assert report.marked(once, {"best": r"new \1 text"}) == once
+    assert marked(once, {"best": r"new \1 text"}) == once
 
 
 @needs_benchopt
