@@ -14,7 +14,7 @@ Cell = tuple[Row, Callable[[], Row]]
 def rows(path: Path, study: str | None = None) -> list[Row]:
     """What is kept, of a study or of all."""
     found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [row for row in found if study in (None, row["study"])]
+    return [row for row in found if study in (None, row.get("study"))]
 
 
 def keep(path: Path, row: Row) -> None:

@@ -352,7 +352,7 @@ def test_options_of_tasks() -> None:
         ("sr", {"factor": True}, "factor takes int"),
         ("sr", {"factor": 2.5}, "factor takes int"),
         ("inpaint", {"mask": 3}, "mask takes str"),
-        ("blur", {"blur": float("inf")}, "width above 0 pixels"),
+        ("blur", {"blur": float("inf")}, "blur takes a finite number"),
     ):
         with pytest.raises(po.InputError, match=sentence):
             IMAGE.degradation(task, GREY, options)

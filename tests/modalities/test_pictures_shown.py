@@ -64,3 +64,10 @@ def test_every_task_has_figures(task: str, tmp_path: Path) -> None:
     assert {"truth.png", "mean.png", "std.png", "samples/3.png", "samples/5.png"} <= made.keys()
     # Catches: a picture that is resampled on its way.
     assert np.array_equal(pixels_of(made["samples/3.png"].content), to_bytes(truth))
+
+
+def test_a_mask_that_hides_nothing_leaves_a_spread_over_all_pixels() -> None:
+    # Catches: a run that fails after its samples were drawn, with a traceback, since no pixel is missing.
+    samples = torch.stack([torch.full(GREY, value) for value in (-0.1, 0.1)])
+    whole = po.operators.Inpainting(torch.ones(GREY[1:], dtype=torch.bool), GREY)
+    assert "over all pixels" in IMAGE.uncertainty(samples, whole)

@@ -304,7 +304,7 @@ def generate(
     """
     if rule is not None and compare is not None:
         raise InputError("Give --rule or --compare, not both.")
-    names = (compare or rule or "cfg").split(",")
+    names = next((given for given in (compare, rule) if given is not None), "cfg").split(",")
     request = o.request(Generate, context, rules=tuple(name.strip() for name in names))
     from ..runs.jobs.generate import prepare, repeat
 

@@ -209,6 +209,13 @@ def streams_of(device: torch.device) -> type[Philox] | type[Generators]:
     return Philox if device.type == "cuda" else Generators
 
 
+def checked(seed: int) -> int:
+    """A seed that PyTorch's generators tell from every other one; raise `InputError` for one out of range."""
+    if not 0 <= seed < SEED_LIMIT:
+        raise InputError(f"A seed is an integer from 0 to {SEED_LIMIT - 1}; {seed} is not.")
+    return seed
+
+
 class Rng:
     """Streams of random numbers, one for each seed.
 
@@ -232,10 +239,7 @@ class Rng:
         if not self.seeds:
             raise InputError("There are no seeds; give one integer for each sample.")
         for seed in self.seeds:
-            if not 0 <= seed < SEED_LIMIT:
-                raise InputError(
-                    f"A seed is an integer from 0 to {SEED_LIMIT - 1}; {seed} is not."
-                )
+            checked(seed)
         self._streams = streams_of(self.device)(self.seeds, stream, self.device)
         self.generator = self._streams.name
 

@@ -4,6 +4,7 @@ import abc
 import ast
 import inspect
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
@@ -168,8 +169,9 @@ def rebuild(text: str, kinds: Mapping[str, type]) -> Any:
             warnings.simplefilter("ignore", DeprecationWarning)
             return _build(ast.parse(text, mode="eval").body, kinds)
     except (SyntaxError, ValueError, TypeError) as error:
+        why = re.split(r" on line | \(<unknown>", str(error))[0].rstrip(".")
         raise InputError(
-            f"{text[:60]!r} does not describe an object of posteria: {error}."
+            f"{text[:60]!r} does not describe an object of posteria: {why}."
         ) from error
 
 

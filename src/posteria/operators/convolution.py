@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError
 from ..core.linalg import LinearMap
+from ..core.rng import checked
 from ..core.space import Space, finite
 from .base import LinearComposed, LinearOperator, SVDOperator, picture_shape, typical
 from .pixel import SuperResolution
@@ -49,7 +50,7 @@ def motion_kernel(size: int, seed: int, intensity: float = 0.5) -> Tensor:
             f"A motion kernel needs an odd size above 1 and intensity in [0, 1]; got {size} and {intensity}."
         )
     steps = 16 * size
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(checked(seed))
     noise = torch.randn(steps, dtype=torch.float64, generator=generator)
     angle = 2 * math.pi * torch.rand((), dtype=torch.float64, generator=generator)
     heading = angle + intensity * 8 / math.sqrt(steps) * noise.cumsum(0)

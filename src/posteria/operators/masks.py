@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InputError
+from ..core.rng import checked
 
 # The papers' geometry at 256 pixels: a missing box of 150 from 50 on, and a seen square of 78 from
 # 89 on.
@@ -39,7 +40,7 @@ def random_mask(height: int, width: int, share: float, seed: int) -> Tensor:
     """A random `share` of the pixels is seen, rounded to a whole number of them, drawn once from `seed`."""
     if not 0 < share <= 1:
         raise InputError(f"The share of seen pixels is above 0 and at most 1; {share} is not.")
-    order = torch.randperm(height * width, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(height * width, generator=torch.Generator().manual_seed(checked(seed)))
     mask = torch.zeros(height * width, dtype=torch.bool)
     mask[order[: max(1, round(share * height * width))]] = True
     return mask.reshape(height, width)

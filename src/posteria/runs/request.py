@@ -188,6 +188,10 @@ class Measured(Request):
             raise InputError(
                 f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {self.sigma} is not."
             )
+        if self.data_seed is not None and not 0 <= self.data_seed < SEEDS:
+            raise InputError(
+                f"--data-seed is an integer from 0 to below 2^32; {self.data_seed} is not."
+            )
         if self.budget is not None and self.steps is not None:
             raise InputError("Give --steps or --budget, not both: a budget sets the steps.")
         if self.sampler == AUTO and (self.preset or self.steps or self.settings):

@@ -256,15 +256,18 @@ def setting(owner: Any, name: str, key: str, text: str) -> Any:
         raise unknown(f"setting of {name}", key, known)
     hint = get_type_hints(type(owner))[key]
     kinds = alternatives(hint)
+    value: Any = text
+    fault: InputError | None = None
     try:
         value = rebuild_part(text)
-    except InputError:
-        value = text
+    except InputError as error:
+        fault = error
     if float in kinds and type(value) is int:
         value = float(value)
     if not any(suits(value, kind) for kind in kinds):
+        why = f" {fault}" if fault and "(" in text else ""
         raise InputError(
-            f"{key} takes {described(hint)}, such as {getattr(owner, key)!r}; {text!r} is not one."
+            f"{key} takes {described(hint)}, such as {getattr(owner, key)!r}; {text!r} is not one.{why}"
         )
     return value
 

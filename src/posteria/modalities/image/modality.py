@@ -220,6 +220,7 @@ class Image(Modality):
     @override
     def uncertainty(self, samples: Tensor, operator: Operator) -> str:
         hole, std = hole_of(operator), samples.clamp(-1, 1).std(0)
+        hole = hole if hole is not None and hole.any() else None
         values = std if hole is None else std[:, hole]
         where = (
             "over all pixels" if hole is None else f"over the {values.shape[-1]} missing pixels"

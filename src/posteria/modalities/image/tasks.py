@@ -92,23 +92,32 @@ def _inpaint(shape: Shape, mask: str | Tensor, share: float = 1, seed: int = 0) 
     return Inpainting(masks[mask](height, width), shape)
 
 
-def _width(blur: float) -> float:
-    if not 0 < blur < math.inf:
-        raise InputError(f"A blur needs a width above 0 pixels; {blur} is not.")
-    return blur
+def _within(shape: Shape, width: float, what: str) -> float:
+    if not 0 < width <= max(shape[-2:]):
+        raise InputError(
+            f"{what} above 0 pixels and at most that of the picture, {max(shape[-2:])}; {width} is not."
+        )
+    return width
 
 
 def _kernel(
-    kernel: str | Tensor, blur: float = 1, length: float = 1, angle: float = 0, seed: int = 0
+    shape: Shape,
+    kernel: str | Tensor,
+    blur: float = 1,
+    length: float = 1,
+    angle: float = 0,
+    seed: int = 0,
 ) -> Tensor:
     if isinstance(kernel, Tensor):
         return kernel
+    if kernel in {"gaussian", "shake"}:
+        blur = _within(shape, blur, "A blur needs a width")
     if kernel == "gaussian":
-        return gaussian_kernel(2 * math.ceil(3 * _width(blur)) + 1, blur)
+        return gaussian_kernel(2 * math.ceil(3 * blur) + 1, blur)
     if kernel == "shake":
-        return motion_kernel(2 * math.ceil(2 * _width(blur)) + 1, seed)
+        return motion_kernel(2 * math.ceil(2 * blur) + 1, seed)
     if kernel == "motion":
-        return line_kernel(length, angle)
+        return line_kernel(_within(shape, length, "A motion needs a length"), angle)
     raise unknown("kernel", kernel, ["gaussian", "motion", "shake", "FILE"])
 
 
@@ -139,12 +148,12 @@ TASKS: dict[str, Task] = {
     "sr": Task("it is too small", _smaller, ("factor", "by"), enlarges="factor"),
     "blur": Task(
         "it is blurred: a Gaussian, a motion, a shake of the hand, or a kernel of one's own",
-        lambda shape, **options: Blur(_kernel(**options), shape),
+        lambda shape, **options: Blur(_kernel(shape, **options), shape),
         ("kernel", "blur", "length", "angle", "seed"),
     ),
     "nonlinear-blur": Task(
         "blur of light, before the camera compresses it",
-        lambda shape, **options: NonlinearBlur(_kernel(**options), shape),
+        lambda shape, **options: NonlinearBlur(_kernel(shape, **options), shape),
         ("kernel", "blur", "length", "angle", "seed"),
     ),
     # Rounding hides all noise but its own.
