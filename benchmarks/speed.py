@@ -57,8 +57,10 @@ class Lean:
         """E[x_0 | x], `[n, *event]`."""
         reading: Any = self.network.parametrisation
         scale, skip, out = reading.coefficients(sigma)
-        seen = torch.full((len(x),), reading.time(sigma))
-        x0: Tensor = skip * x + out * self.network.module(scale * x, seen)
+        given = [torch.full((len(x),), reading.time(sigma))]
+        if self.network.labels:
+            given.append(torch.full((len(x),), self.network.label or 0))
+        x0: Tensor = skip * x + out * self.network.module(scale * x, *given)
         return x0
 
 
