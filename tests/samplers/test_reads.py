@@ -23,7 +23,7 @@ READS = {
     "ag": "rows that are done are not evaluated",
     "gfcg": "a network is called for each label that occurs",
     "classifier": "an exact mixture is made for each level, and checks itself",
-    "dynamic": "an exact mixture is made for each level, and checks itself",
+    "dynamic": "a score that is nan is an error",
 }
 ASKS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.equal}
 

@@ -83,15 +83,25 @@ def vjp(
         NoDerivativeError: If the output is not connected to `x`; from the map if other inputs hide it.
         CapabilityError: If `f` holds tensors that autograd cannot use.
     """
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return vjp(f, x, what)
     keep = not ONCE.get()
-    with outside_inference(), torch.enable_grad(), called_once(False):
-        x, y = _graph(f, x, what)
+    token = None if keep else ONCE.set(False)
+    try:
+        with torch.enable_grad():
+            x, y = _graph(f, x, what)
+    finally:
+        if token is not None:
+            ONCE.reset(token)
     if not y.requires_grad:
         raise NoDerivativeError(what)
 
     def pullback(v: Tensor) -> Tensor:
-        with outside_inference():
-            return gradient(y, x, v, what, keep=keep)
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):
+                return gradient(y, x, v, what, keep=keep)
+        return gradient(y, x, v, what, keep=keep)
 
     return y.detach(), pullback
 

@@ -5,6 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
@@ -84,13 +85,18 @@ class Sampler(Generic[S], metaclass=Settings):
     # Evaluations and vjps of a step for each particle, where all steps cost the same.
     each: ClassVar[int] = 0
 
+    @cached_property
+    def levels(self) -> tuple[float, ...]:
+        """The noise levels, the last of which is 0."""
+        return levels_of(self.schedule)
+
     @abc.abstractmethod
     def check(self, target: Any, seeds: Sequence[int]) -> Space:
         """The space of the samples; raises before any work if the sampler cannot draw from `target`."""
 
     def init(self, target: Any, rng: Rng) -> S:
         """The state at the highest level, where the iterate is noise."""
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
+        x = self.levels[0] * rng.normal(target.space)
         state: Any = self.state_type(x=x, x0=x)
         return cast(S, state)
 
@@ -149,7 +155,7 @@ class Sampler(Generic[S], metaclass=Settings):
 
     def moves(self) -> list[tuple[float, float]]:
         """The steps, each from one level to the next."""
-        return list(pairwise(levels_of(self.schedule)))
+        return list(pairwise(self.levels))
 
     def sample(self, target: Any, seeds: Seeds) -> Tensor:
         """Draws, `[len(seeds), *event]`; an integer n stands for the seeds 0, ..., n - 1.
@@ -190,9 +196,8 @@ class Sampler(Generic[S], metaclass=Settings):
     def _sound(self, target: Any, x: Tensor) -> Tensor:
         """The draws, with a warning where they have left every scale behind."""
         known = getattr(target, "prior", target).base.scale
-        if known is None:
-            most = FAR_UNKNOWN * levels_of(self.schedule)[0]
-        else:
+        most = FAR_UNKNOWN * self.levels[0]
+        if known is not None:
             most = float(known.mean.abs().max()) + FAR * known.std
         reached = float(x.abs().max()) if x.numel() else 0.0
         if not reached <= most:

@@ -11,7 +11,7 @@ from ..core.errors import expect
 from ..core.rng import Rng
 from ..core.space import Space
 from ..core.state import State
-from ..diffusion.schedule import Karras, Schedule, levels_of
+from ..diffusion.schedule import Karras, Schedule
 from ..diffusion.solver import Heun, Solver
 from ..guidance.base import LikelihoodRule, Memory, Rule, StepInfo
 from ..guidance.tilted.cfg import CFG
@@ -97,14 +97,14 @@ class Guided(Sampler[GuidedState]):
 
     @override
     def init(self, target: Any, rng: Rng) -> GuidedState:
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
+        x = self.levels[0] * rng.normal(target.space)
         return GuidedState(x=x, x0=x, memory=self.rule.init(target, x))
 
     @override
     def step(
         self, target: Any, state: GuidedState, sigma: float, sigma_next: float, rng: Rng
     ) -> GuidedState:
-        levels = levels_of(self.schedule)
+        levels = self.levels
         return guided_step(self.rule, self.solver, target, state, (sigma, sigma_next), levels, rng)
 
 

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from ..core.errors import require
 from ..core.rng import Rng
-from ..diffusion.schedule import Schedule, Table, levels_of
+from ..diffusion.schedule import Schedule, Table
 from ..guidance import likelihood as rules
 from ..guidance.base import LikelihoodRule
 from ..guidance.likelihood.strength import Bayes, Even, Faded, Fixed, Increasing, Strength
@@ -73,7 +73,7 @@ class TFG(RuledSampler):
     @override
     def evaluations(self, target: Posterior) -> int:
         low, high = self.between or (0.0, math.inf)
-        repeated = sum(low <= sigma <= high for sigma in levels_of(self.schedule)[:-1])
+        repeated = sum(low <= sigma <= high for sigma in self.levels[:-1])
         times = self.schedule.steps + repeated * (self.repeats - 1)
         return times * self.rule.evaluations(target)
 

@@ -15,7 +15,7 @@ from ...core.space import Space
 from ...core.state import State
 from ...diffusion.kernel import bridge
 from ...diffusion.scale import ScaledState, measured_std
-from ...diffusion.schedule import Schedule, Table, levels_of
+from ...diffusion.schedule import Schedule, Table
 from ...likelihood import GaussianLikelihood
 from ...linear_gaussian import LinearProblem, linear_problem
 from ...target import Posterior
@@ -105,18 +105,18 @@ class DCPS(PosteriorSampler[ScaledState]):
     def _of_step(self, count: int) -> int:
         """Evaluations and vjps of a step above the lowest level."""
         tau, begins = self._block(count)
-        jumps = levels_of(self.schedule)[count + 1] > tau
+        jumps = self.levels[count + 1] > tau
         return 1 + 2 * self.langevin * begins + 2 * self.inner * jumps
 
     def _block(self, count: int) -> tuple[float, bool]:
         """The level at which the block of a step ends, and whether it begins with the step."""
         # Where blocks end, as indices of levels; 0 is where the first begins.
         ends = [self.schedule.steps * k // self.blocks for k in range(self.blocks + 1)]
-        return levels_of(self.schedule)[min(end for end in ends if end > count)], count in ends
+        return self.levels[min(end for end in ends if end > count)], count in ends
 
     @override
     def init(self, target: LinearProblem, rng: Rng) -> ScaledState:
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
+        x = self.levels[0] * rng.normal(target.space)
         return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
     @override

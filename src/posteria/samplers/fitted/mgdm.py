@@ -15,7 +15,7 @@ from ...core.space import Space
 from ...core.state import State
 from ...diffusion.betas import KarrasBetas, ScaledLinearBetas
 from ...diffusion.kernel import bridge, bridge_step, run_to_clean
-from ...diffusion.schedule import Schedule, Table, levels_of
+from ...diffusion.schedule import Schedule, Table
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 from .gaussian_vi import InnerSteps, Normal, fit, through
@@ -176,7 +176,7 @@ class MGDM(PosteriorSampler[State]):
 
     def _time(self, count: int, rng: Rng) -> Level:
         """The earlier time of a step."""
-        levels = levels_of(self.schedule)
+        levels = self.levels
         upper = self.schedule.time(levels[count + 2])
         # The level 0 has no likelihood of a noisy signal; the lowest one above it has.
         floor = self.schedule.time(self.schedule.lowest)
@@ -191,7 +191,7 @@ class MGDM(PosteriorSampler[State]):
 
     @override
     def init(self, target: Posterior, rng: Rng) -> State:
-        sigma = levels_of(self.schedule)[0]
+        sigma = self.levels[0]
         x = sigma * rng.normal(target.space)
         return State(x=x, x0=target.prior(x, sigma))
 

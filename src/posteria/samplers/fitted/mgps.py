@@ -13,7 +13,7 @@ from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.betas import ScaledLinearBetas
 from ...diffusion.kernel import bridge, bridge_step
-from ...diffusion.schedule import Schedule, Table, levels_of
+from ...diffusion.schedule import Schedule, Table
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 from .gaussian_vi import InnerSteps, Normal, fit, through
@@ -104,7 +104,7 @@ class MGPS(PosteriorSampler[State]):
 
     def _settings(self, count: int) -> tuple[int, bool, float]:
         """Optimiser steps of a step, whether it is warm, and its midpoint."""
-        schedule, (sigma, sigma_next) = self.schedule, levels_of(self.schedule)[count : count + 2]
+        schedule, (sigma, sigma_next) = self.schedule, self.levels[count : count + 2]
         warm = self.warm is not None and schedule.time(sigma) >= self.warm
         alpha = 1.0 if schedule.time(sigma_next) <= self.full_below else self.alpha
         steps = self.inner(schedule.steps - count, schedule.steps)
@@ -112,7 +112,7 @@ class MGPS(PosteriorSampler[State]):
 
     @override
     def init(self, target: Posterior, rng: Rng) -> State:
-        sigma = levels_of(self.schedule)[0]
+        sigma = self.levels[0]
         x = sigma * rng.normal(target.space)
         return State(x=x, x0=target.prior(x, sigma))
 

@@ -16,7 +16,7 @@ from ...core.settings import Settings
 from ...core.state import State
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.kernel import bridge
-from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
+from ...diffusion.schedule import LogLinear, Schedule, Table
 from ...likelihood import FunctionLikelihood
 from ...target import Observed, Posterior
 from .population import (
@@ -205,7 +205,7 @@ class FK(PopulationSampler[FKState]):
 
     @override
     def init(self, target: Observed, rng: Rng) -> FKState:
-        sigma = levels_of(self.schedule)[0]
+        sigma = self.levels[0]
         x = sigma * paired(target.space.zeros(len(rng), self.particles), rng)
         begun = equal(x) | {"x0": target.prior(x, sigma)}
         zeros = begun["log_weight"]

@@ -10,7 +10,7 @@ from typing_extensions import override
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import bridge
-from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
+from ...diffusion.schedule import LogLinear, Schedule, Table
 from ...linear_gaussian import spectral
 from ...target import Observed, Posterior
 from .filtering import Coordinates, coordinates, draw_given, log_normal
@@ -91,7 +91,7 @@ class FPS(PopulationSampler[FilterState]):
     @override
     def init(self, target: Observed, rng: Rng) -> FilterState:
         seen, extra = self._seen(target)
-        sigma = levels_of(self.schedule)[0]
+        sigma = self.levels[0]
         active = seen.anchor <= sigma
         spread = sigma**2 - seen.noise**2
         origin = target.space.flatten(target.space.zeros(len(rng), self.particles))

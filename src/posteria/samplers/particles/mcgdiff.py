@@ -12,7 +12,7 @@ from ...core.errors import require
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import bridge
-from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
+from ...diffusion.schedule import LogLinear, Schedule, Table
 from ...linear_gaussian import spectral
 from ...target import Observed, Posterior
 from .filtering import Coordinates, coordinates, draw_given, log_normal
@@ -101,7 +101,7 @@ class MCGDiff(PopulationSampler[ConditionedState]):
     @override
     def init(self, target: Observed, rng: Rng) -> ConditionedState:
         seen = coordinates(target, self.schedule, by=self)
-        sigma = levels_of(self.schedule)[0]
+        sigma = self.levels[0]
         active, variance = seen.anchor <= sigma, self._variance(seen, sigma)
         origin = target.space.flatten(target.space.zeros(len(rng), self.particles))
         z = draw_given(origin, sigma**2, seen.y, variance, active, rng)

@@ -107,6 +107,15 @@ class ParticleSampler(Sampler[P], Generic[P]):
 
     @override
     def draws(self, target: Any, state: P, seeds: Sequence[int]) -> Tensor:
+        # Not in a step, because a look stops an accelerator. Where all weights were 0 so is the evidence, and where one
+        # was nan so is the effective size.
+        lost = state.log_evidence == -math.inf
+        lost = lost if state.ess is None else lost | state.ess.isnan()
+        require(
+            not bool(lost.any()),
+            "No particle of a population can be drawn: all have the weight 0, as where a reward or a likelihood "
+            "excludes them, or one has a weight that is nan. Take more particles, or look at the likelihood.",
+        )
         assigned = self.assign(target, seeds)
         return state.x[assigned.population, assigned.particle]
 
@@ -281,18 +290,7 @@ def select(
 
 
 def finish(state: P, rng: Rng) -> P:
-    """Equally weighted particles in a random order, so that any few of them are draws as good as any other.
-
-    Raises:
-        InputError: If all weights of a population are 0, or one is nan.
-    """
-    # Once a run, because a look stops an accelerator; until then such a population keeps its weights.
-    least = state.log_weight.amax(-1).min()
-    require(
-        bool(least > -math.inf),
-        "No particle of a population can be drawn: all have the weight 0, as where a reward or a likelihood excludes "
-        "them, or one has a weight that is nan. Take more particles, or look at the likelihood.",
-    )
+    """Equally weighted particles in a random order, so that any few of them are draws as good as any other."""
     log_evidence = state.log_evidence + log_mean(state.log_weight)
     _, ancestors = _resample(state, rng)
     ancestors = ancestors.gather(-1, rng.permutation(ancestors.shape[-1]))

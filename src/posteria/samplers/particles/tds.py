@@ -10,7 +10,7 @@ from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import bridge
 from ...diffusion.scale import measured_std
-from ...diffusion.schedule import LogLinear, Schedule, Table, levels_of
+from ...diffusion.schedule import LogLinear, Schedule, Table
 from ...likelihood import GaussianLikelihood, PoissonLikelihood
 from ...linear_gaussian import Linear, innovation
 from ...operators.base import LinearOperator, Operator
@@ -74,7 +74,7 @@ class TDS(PopulationSampler[TDSState]):
 
     @override
     def init(self, target: Observed, rng: Rng) -> TDSState:
-        sigma = levels_of(self.schedule)[0]
+        sigma = self.levels[0]
         x = sigma * rng.normal(target.space, self.particles)
         gaussian = _gaussian(target) is not None
         prior_std = measured_std(target.prior, self.prior_std) if gaussian else 0.0

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from ...core.rng import Rng
 from ...core.state import State
-from ...diffusion.schedule import Karras, Schedule, Table, levels_of
+from ...diffusion.schedule import Karras, Schedule, Table
 from ...linear_gaussian import Spectral, SpectralProblem, spectral_problem
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -61,7 +61,7 @@ class DDRM(PosteriorSampler[State]):
     @override
     def init(self, target: SpectralProblem, rng: Rng) -> State:
         measurement = target.measurement
-        sigma = levels_of(self.schedule)[0]
+        sigma = self.levels[0]
         noise = target.space.flatten(rng.normal(target.space))
         _, value, level = _clear(measurement, target.y, sigma)
         x = measurement.operator.v(value + (sigma**2 - level**2).sqrt() * noise)

@@ -13,7 +13,7 @@ from ...core.errors import expect
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import reverse_step
-from ...diffusion.schedule import Karras, Schedule, Table, levels_of
+from ...diffusion.schedule import Karras, Schedule, Table
 from ...likelihood import GaussianLikelihood
 from ...operators.pixel import Inpainting
 from ...target import Posterior
@@ -75,7 +75,7 @@ class RePaint(PosteriorSampler[State]):
         x, x0 = self._down(target, state.x, sigma, sigma_next, rng)
         count = state.count + 1
         if sigma_next > 0 and self._jumps(count):
-            stretch = levels_of(self.schedule)[count - self.jump : count + 1]
+            stretch = self.levels[count - self.jump : count + 1]
             climb = math.sqrt(stretch[0] ** 2 - sigma_next**2)
             for _ in range(self.repeats - 1):
                 x = x + climb * rng.normal_like(x)

@@ -11,7 +11,7 @@ from typing_extensions import override
 from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.betas import CosineBetas
-from ...diffusion.schedule import Karras, Schedule, Table, levels_of
+from ...diffusion.schedule import Karras, Schedule, Table
 from ...linear_gaussian import GaussianProblem, gaussian_problem
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -90,7 +90,7 @@ class SDA(PosteriorSampler[SDAState]):
 
     @override
     def init(self, target: GaussianProblem, rng: Rng) -> SDAState:
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
+        x = self.levels[0] * rng.normal(target.space)
         return SDAState(x=x, x0=x, energy=torch.ones_like(target.space.sum(x)))
 
     @override

@@ -14,7 +14,7 @@ from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import reverse_step
 from ...diffusion.scale import ScaledState, measured_std, spread_given
-from ...diffusion.schedule import Karras, LogLinear, Schedule, levels_of
+from ...diffusion.schedule import Karras, LogLinear, Schedule
 from ...likelihood import GaussianLikelihood
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -114,7 +114,7 @@ class DAPS(PosteriorSampler[ScaledState]):
 
     @override
     def init(self, target: Posterior, rng: Rng) -> ScaledState:
-        x = levels_of(self.schedule)[0] * rng.normal(target.space)
+        x = self.levels[0] * rng.normal(target.space)
         return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
 
     @override

@@ -12,7 +12,7 @@ from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import reverse_step
 from ...diffusion.scale import ScaledState, measured_std, spread_given
-from ...diffusion.schedule import Karras, LogLinear, Schedule, levels_of
+from ...diffusion.schedule import Karras, LogLinear, Schedule
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 from .langevin import Langevin, draw_near
@@ -80,7 +80,7 @@ class PnPDM(PosteriorSampler[ScaledState]):
 
     @override
     def evaluations(self, target: Posterior) -> int:
-        levels = levels_of(self.schedule)[:-1]
+        levels = self.levels[:-1]
         runs = [len(self._levels(rho)) - 1 for rho in levels]
         return sum(runs) + (self.last - 1) * runs[-1]
 

@@ -167,7 +167,7 @@ class REDDiff(PosteriorSampler[REDDiffState]):
         """The level of a step, and what the pull to the denoised signal is multiplied by."""
         weights = (self.weighting, self.weight, std)
         if self.order == "descending":
-            place = levels_of(self.schedule).index(sigma)
+            place = self.levels.index(sigma)
             return sigma, _factors(self.schedule, *weights)[place]
         levels, factors = _table(rng.device, self.schedule, *weights)
         index = (rng.uniform() * len(factors)).long()

@@ -13,7 +13,7 @@ from typing_extensions import override
 from ...core.errors import require
 from ...core.rng import Rng
 from ...core.state import State
-from ...diffusion.schedule import Karras, LogLinear, RangeSchedule, Schedule, levels_of
+from ...diffusion.schedule import Karras, LogLinear, RangeSchedule, Schedule
 from ...diffusion.solver import Heun
 from ...target import Tilted
 from ..particles.population import (
@@ -98,7 +98,7 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
     }
 
     def __post_init__(self) -> None:
-        levels = levels_of(self.schedule)
+        levels = self.levels
         require(
             levels[-2] < self.sigma_star <= levels[0],
             f"sigma_star is a level of the schedule, from {levels[-2]:g} to {levels[0]:g}; {self.sigma_star:g} is not.",
@@ -127,7 +127,7 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
 
     @override
     def moves(self) -> list[tuple[float, float]]:
-        first = list(pairwise(levels_of(self.schedule)))
+        first = list(pairwise(self.levels))
         return first + self.rounds * list(pairwise(self._round()))
 
     def _round(self) -> Sequence[float]:
@@ -150,7 +150,7 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
 
     @override
     def init(self, target: Tilted, rng: Rng) -> TiltedState:
-        x = levels_of(self.schedule)[0] * rng.normal(target.space, self.particles)
+        x = self.levels[0] * rng.normal(target.space, self.particles)
         begun = equal(x)
         zeros = begun["log_weight"]
         rest = {"log_ratio": zeros, "log_odds": zeros, "accepted": zeros}
