@@ -29,6 +29,7 @@ TOLD: dict[str, po.samplers.Sampler[Any]] = {
         schedule=po.Karras(steps=6), particles=16, points=3
     ),
     "mmps": po.samplers.SAMPLERS["mmps"](schedule=TEN),
+    "mmps gmres": po.samplers.SAMPLERS["mmps"](schedule=TEN, solver="gmres"),
     "pigdm": po.samplers.SAMPLERS["pigdm"](schedule=TEN),
     "tmpd": po.samplers.SAMPLERS["tmpd"](schedule=TEN),
     "lgd": po.samplers.SAMPLERS["lgd"](schedule=TEN, points=8),

@@ -42,8 +42,8 @@ def test_values_of_another_kind_are_refused(text: str) -> None:
 def test_what_is_not_named_is_that_of_photographs() -> None:
     # Catches: steps, a budget or settings of one's own that a default replaces; a default that reaches other priors.
     few = Restore(input="a.png", task="sr").named()
-    assert (few.prior, few.sampler, few.steps) == ("photo", "mmps", 32)
-    assert few.settings == {"iterations": "2"}
+    assert (few.prior, few.sampler, few.steps) == ("photo", "mmps", 16)
+    assert few.settings == {"solver": "'gmres'"}
     for own in ({"steps": 0}, {"budget": 50}, {"settings": {"eta": "0.0"}}):
         named = Restore(input="a.png", task="sr", **own).named()
         assert named.sampler == "mmps" and {**vars(named), **own} == vars(named)
@@ -77,7 +77,7 @@ def test_what_is_only_noisy_is_drawn_exactly_where_nothing_else_is_asked_for() -
     assert taken(budget=40) == exact.with_steps(40)
     assert taken(sampler="ddrm") == po.samplers.DDRM()
     assert taken(settings={"iterations": "3"}) == po.MMPS(iterations=3)
-    assert taken("linear") == po.MMPS(iterations=2).with_steps(32)
+    assert taken("linear") == po.MMPS(solver="gmres").with_steps(16)
 
 
 def test_a_noise_that_is_the_task_is_estimated(tmp_path: Path) -> None:

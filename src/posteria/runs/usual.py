@@ -11,13 +11,13 @@ PRIORS = {
     **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"), "stems"),
 }
 # The sampler where none is named, of some priors, and of all others.
-# Of photographs: its error is the least of those in docs/photographs.md, or nearly, and its spread is nearest to that;
+# Of photographs: its error is the least of those in docs/photographs.md, or nearly, and its spread is near to that;
 # none was found for the modulus of a Fourier transform.
 # Of ECGs: it was the nearest to a posterior that is known, and of clipped leads as near as the general one at a
 # fourteenth of its evaluations.
 GENERAL = "mgdm"
 SAMPLERS: dict[str, dict[str, Any]] = {
-    PHOTOGRAPHS: {"sampler": "mmps", "settings": {"iterations": "2"}, "steps": 32},
+    PHOTOGRAPHS: {"sampler": "mmps", "settings": {"solver": "'gmres'"}, "steps": 16},
     "ecg": {"sampler": "daps", "steps": 100},
     # The general one leaves the range of pictures in a hole (docs/satellite.md).
     "satellite": {"sampler": "daps", "steps": 100},

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from typing_extensions import override
 
@@ -101,12 +101,14 @@ class MMPS(RuledSampler):
     One evaluation and `iterations` vjps a step, but no more vjps than `y` has entries.
 
     Args:
-        iterations: Conjugate gradient iterations.
+        iterations: Products with the covariance a solve.
         tolerance: Relative residual at which a sample's solve ends.
+        solver: `cg`, the paper's conjugate gradients, or `gmres`, for a Jacobian that is not symmetric.
     """
 
     iterations: int = 5
     tolerance: float = 1e-6
+    solver: Literal["cg", "gmres"] = "cg"
 
     rule_type: ClassVar[type[LikelihoodRule]] = rules.MMPS
     needs: ClassVar[str] = rules.MMPS.needs
