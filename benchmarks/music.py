@@ -34,9 +34,9 @@ from posteria.samplers.budget import at_budget
 KEPT = RESULTS / "music.jsonl"
 # In units of the prior: 40 dB below a mixture.
 STD = 0.01
-# Evaluations and vjps a sample, and samples; `MANY` are also drawn with more and shorter ones, whose mean is nearer.
+# Evaluations and vjps a sample, and samples; means of these are also drawn of so many samples of each of these budgets.
 BUDGET, SAMPLES = 100, 3
-MANY, SHORT, NUMBER = ("ddrm", "msdm"), 50, 12
+MANY, NUMBER, SEVERAL = ("ddrm", "msdm"), 12, (50, 100)
 # With the paper's sweeps, inner steps and points MGDM costs so much; it is drawn last.
 PUBLISHED, PAID = "mgdm, audio", 3469
 LEVELS = po.Karras(steps=100, sigma_min=0.01, sigma_max=20.0)
@@ -126,9 +126,9 @@ def separate(study: str, tracks: dict[str, Tensor], songs: Path, name: str) -> I
                     spent = (PAID, 1) if dear else (BUDGET, SAMPLES)
                     run = partial(_separate, sampler, name, truth, seed, *spent)
                     yield cell(study, track, method, run)
-                    if method in MANY:
-                        run = partial(_separate, sampler, name, truth, seed, SHORT, NUMBER)
-                        yield cell(study, track, f"{method}, {NUMBER} samples", run)
+                    for budget in SEVERAL if method in MANY else ():
+                        run = partial(_separate, sampler, name, truth, seed, budget, NUMBER)
+                        yield cell(study, track, f"{method}, {NUMBER} of {budget}", run)
 
 
 def _masked(method: str, truth: Tensor, songs: Path) -> Row:

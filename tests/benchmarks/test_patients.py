@@ -53,7 +53,9 @@ def test_differences_are_of_the_patients_that_both_have(
     cells = [
         (
             {"study": "patients", "task": "I", "method": method, "source": s, "patient": i},
-            lambda value=value: dict.fromkeys(("mae", "crps", "coverage", "rr", "qrs"), value),
+            lambda value=value: dict.fromkeys(
+                ("mae", "median_mae", "crps", "coverage", "f1", "rr", "qrs"), value
+            ),
         )
         for method, shift in (("ridge", 0.0), ("daps", 0.5))
         for k, (s, i) in enumerate(names)
