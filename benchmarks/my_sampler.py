@@ -62,8 +62,4 @@ class Solver(BaseSolver):
         """The arguments of `Objective.evaluate_result`."""
         if self.samples is None:
             return {"samples": None}
-        return {
-            "samples": self.samples.numpy(),
-            "evaluations": self.steps,
-            "vjps": self.steps,
-        }
+        return {"samples": self.samples.numpy(), "evaluations": self.steps, "vjps": self.steps}

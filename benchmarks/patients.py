@@ -170,10 +170,7 @@ def exact(data: Path) -> Iterator[Cell]:
 
 def _against(method: str, target: po.Posterior, law: po.analytic.Gaussian) -> Row:
     x = measure(_settled(method, target), target, range(DRAWS)).samples
-    return {
-        "error": mean_error(x, law.mean, law.std),
-        "variance": variance_ratio(x, law.std),
-    }
+    return {"error": mean_error(x, law.mean, law.std), "variance": variance_ratio(x, law.std)}
 
 
 COLUMNS = {

@@ -25,9 +25,7 @@ import posteria as po
 from lib import measure
 from lib.table import Table, costs, error_of, with_error
 from posteria.metrics.calibration import sbc_ranks, uniformity
-from posteria.metrics.distribution import (
-    sliced_wasserstein,
-)
+from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import PROBLEMS, gmm25
 from posteria.samplers.base import Sampler
 

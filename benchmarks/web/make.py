@@ -25,10 +25,7 @@ PAGES = {
     "guidance": ("benchmark_guidance", "Tilted laws and guidance"),
 }
 # Views that say something of results with a number in a column only.
-NEEDS = {
-    "Gibbs sweeps": "objective_sweeps",
-    "Quality against diversity": "objective_precision",
-}
+NEEDS = {"Gibbs sweeps": "objective_sweeps", "Quality against diversity": "objective_precision"}
 
 
 def page(result: Path, site: Path) -> dict[str, str]:

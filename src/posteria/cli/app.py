@@ -87,8 +87,7 @@ def restore(
         ),
     ] = None,
     simulate: Annotated[
-        bool,
-        o.source("INPUT is clean: degrade it first, and compare the samples with it."),
+        bool, o.source("INPUT is clean: degrade it first, and compare the samples with it.")
     ] = False,
     fit: Annotated[bool, o.source("Crop, resize and convert the picture for the prior.")] = False,
     task: Annotated[

@@ -148,12 +148,7 @@ def _operators() -> Listing:
     return Listing("Operators", rows)
 
 
-LISTS = {
-    "priors": _priors,
-    "samplers": _samplers,
-    "rules": _rules,
-    "operators": _operators,
-}
+LISTS = {"priors": _priors, "samplers": _samplers, "rules": _rules, "operators": _operators}
 
 
 def _flag(option: str) -> str:

@@ -9,14 +9,5 @@ from .base import (
     Sound as Sound,
 )
 from .given import Given as Given, Wanted as Wanted
-from .registry import (
-    MODALITIES as MODALITIES,
-    modality_of as modality_of,
-    one_input as one_input,
-)
-from .tasks import (
-    Degradation as Degradation,
-    Option as Option,
-    Source as Source,
-    Task as Task,
-)
+from .registry import MODALITIES as MODALITIES, modality_of as modality_of, one_input as one_input
+from .tasks import Degradation as Degradation, Option as Option, Source as Source, Task as Task

@@ -185,7 +185,6 @@ class Modality(abc.ABC):
             InputError: As for `read`, or if the values are beyond what can be measured.
         """
 
-    @abc.abstractmethod
     def read_option(
         self,
         option: str,
@@ -202,7 +201,11 @@ class Modality(abc.ABC):
             shape: Of the signal.
             options: The other options of the task.
             source: What it goes with; if that is fitted to the shape, so is the option.
+
+        Raises:
+            InputError: If it is no such option, or the file cannot be read.
         """
+        raise unknown("option that is read from a file", option, ["none"])
 
     @abc.abstractmethod
     def write(

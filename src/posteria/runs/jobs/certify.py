@@ -314,7 +314,7 @@ class Certification(Job):
             intro=[
                 f"{c.simulations} truths were drawn from the prior {request.prior}{label}, measured "
                 f"({request.task}, noise {request.sigma:g}), and sampled {c.samples} times each. Among exact samples a "
-                "truth has each rank with the same probability, whatever is ranked.",
+                "truth has each rank with the same probability, whatever is ranked."
             ],
             figures=self.modality.compare("simulations", rows, about),
             facts={

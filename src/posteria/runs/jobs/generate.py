@@ -148,7 +148,7 @@ class Generation(Job):
             title=self.title,
             intro=[
                 f"{plural(request.samples, 'sample')}{power if request.given else ''} from the prior "
-                f"{request.prior}{several}.",
+                f"{request.prior}{several}."
             ],
             figures=figures,
             facts={
@@ -281,11 +281,7 @@ def _classifier(request: Request) -> str | None:
 
 def _models(request: Request, samplers: Mapping[str, Sampler[Any]]) -> dict[str, str]:
     """The names of the models that the samplers use."""
-    given = {
-        "weak": request.weak,
-        "tuned": request.tuned,
-        "classifier": _classifier(request),
-    }
+    given = {"weak": request.weak, "tuned": request.tuned, "classifier": _classifier(request)}
     wanted = {model for model in MODELS for sampler in samplers.values() if wants(sampler, model)}
     if any(isinstance(sampler, PosteriorSampler) for sampler in samplers.values()):
         wanted.add("classifier")
