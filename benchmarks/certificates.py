@@ -2,7 +2,8 @@
 
 - draw: simulations of every sampler on each task, a round after the other, so that all have about as many when it is
   stopped; it goes on where it was. 200 simulations take an hour a cell on a core, and minutes with `--device cuda`.
-- table: puts the table of the certificates that there are into docs/certify.md, and keeps them in benchmarks/results.
+- table: puts the table of the certificates that there are into docs/certify.md, and keeps them in benchmarks/results;
+  what is kept there and not in the folder stays.
 """
 
 import argparse
@@ -124,8 +125,10 @@ def main() -> None:
     if given.what == "draw":
         draw(given)
         return
-    if given.out.exists():
-        KEPT.write_text(json.dumps(gathered(given.out)) + "\n")
+    every = [*json.loads(KEPT.read_text()), *gathered(given.out)]
+    plans = [(each["plan"], each) for each in every]
+    known = {(p["prior"], p["task"], p["sampler"].partition("(")[0]): each for p, each in plans}
+    KEPT.write_text(json.dumps(list(known.values())) + "\n")
     write_parts("certify.md", {"certificates": table(json.loads(KEPT.read_text()))})
 
 
