@@ -10,9 +10,11 @@ import io
 import itertools
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +28,20 @@ from lib.kept import Cell, Row, draw, rows
 from lib.measure import measure
 from lib.study import RESULTS, prior, write_parts
 from lib.table import Table, error_of
+from posteria.diffusion import Counted
 from posteria.metrics.image import psnr, ssim
 from posteria.operators import (
     JPEG,
     Blur,
     Clip,
+    Identity,
     Inpainting,
     Quantization,
     SuperResolution,
     gaussian_kernel,
     random_mask,
 )
-from posteria.operators.base import Operator
+from posteria.operators.base import LinearOperator, Operator
 
 KEPT = RESULTS / "photographs.jsonl"
 SIDE = 256
@@ -149,14 +153,17 @@ TASKS: dict[str, tuple[str, float, Callable[[], Operator]]] = {
     "jpeg": ("JPEG of quality 10, as Pillow writes it", 2 / 255, lambda: JPEG(10, SHAPE)),
     "clip": ("1.5 times the contrast, clipped, noise 1 %", 0.02, lambda: Clip(SHAPE, 1.5)),
     "quantize": ("8 values a channel", 2 / 255, lambda: Quantization(3, SHAPE)),
+    "noise": ("noise of 20 of 255", 40 / 255, lambda: Identity(SHAPE)),
 }  # fmt: skip
 SAMPLERS: dict[str, tuple[str, Any]] = {
-    "mmps": ("photo", po.MMPS(iterations=2).with_steps(32)),
-    "mmps, photo-bf": ("photo-bf", po.MMPS(iterations=2).with_steps(32)),
+    "mmps": ("photo", po.MMPS(solver="gmres").with_steps(16)),
     "diffpir": ("photo", po.samplers.DiffPIR().with_steps(50)),
     "ddrm": ("photo", po.samplers.DDRM().with_steps(50)),
+    "reverse": ("photo", po.samplers.ReverseDiffusion()),
 }
-METHODS = (*SAMPLERS, "total variation", "by hand")
+# By deepinv with the same denoiser; the first gives one picture.
+PEERS = {"DPIR, deepinv": "DPIR", "DiffPIR, deepinv": "DiffPIR"}
+METHODS = (*SAMPLERS, *PEERS, "total variation", "by hand")
 SAMPLES = 2
 # Of the total variation: the best of .001, .002, .004, ... for two flowers of the training part.
 WEIGHTS = {
@@ -176,6 +183,11 @@ def restore(data: Path, pictures: int) -> Iterator[Cell]:
     for name, whole in itertools.islice(photographs(data).items(), pictures):
         x = whole[:, edge : edge + PART, edge : edge + PART].contiguous()
         for task, method in itertools.product(TASKS, METHODS):
+            # The one is for noise alone, and the others are looked at where their package is installed.
+            if (method == "reverse" and task != "noise") or (
+                method in PEERS and not find_spec("deepinv")
+            ):
+                continue
             key = {"study": "restore", "task": task, "method": method, "picture": name}
             yield key, partial(_restore, task, method, x)
 
@@ -204,8 +216,10 @@ def _restore(task: str, method: str, x: Tensor) -> Row:
         if task not in WEIGHTS:
             return {"note": "not linear"}
         return _scores(smooth(operator, y, by_hand(task, operator, y), WEIGHTS[task])[None], x)
-    name, sampler = SAMPLERS[method]
     likelihood = po.GaussianLikelihood(operator, std)
+    if method in PEERS:
+        return _peer(PEERS[method], likelihood, y, x)
+    name, sampler = SAMPLERS[method]
     target = po.Posterior(prior(name, (PART, PART)), likelihood, y)
     try:
         drawn = measure(sampler, target, range(SAMPLES))
@@ -229,6 +243,26 @@ def _restore(task: str, method: str, x: Tensor) -> Row:
         "note": repr(sampler),
     }
     return _scores(drawn.samples.clamp(-1, 1), x) | found | cost
+
+
+def _peer(method: str, likelihood: po.GaussianLikelihood, y: Tensor, x: Tensor) -> Row:
+    """What deepinv makes of a linear measurement with the same denoiser, in 50 steps where it is a sampler."""
+    if not isinstance(likelihood.operator, LinearOperator):
+        return {"note": "not linear"}
+    peers: Any = import_module("peers.deepinv_samplers")
+    counted, seeds = (
+        Counted(prior("photo", (PART, PART))),
+        range(1 if method == "DPIR" else SAMPLES),
+    )
+    target = po.Posterior(counted, likelihood, y)
+    started = time.perf_counter()
+    drawn = peers.sampler(method, target, counted, seeds, 50, peers.Units(-1.0, 2.0))().clamp(
+        -1, 1
+    )
+    spent = {"seconds": (time.perf_counter() - started) / len(seeds), "vjps": 0}
+    spent["evaluations"] = counted.meter.forward / len(seeds)
+    residual = likelihood.misfit(y, drawn).square().mean().sqrt()
+    return _scores(drawn, x) | {"residual": float(residual)} | spent
 
 
 def _scores(samples: Tensor, x: Tensor) -> Row:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from deepinv import physics, sampling  # type: ignore[import-not-found]
+from deepinv import optim, physics, sampling  # type: ignore[import-not-found]
 from deepinv.models import Denoiser  # type: ignore[import-not-found]
 from deepinv.optim.data_fidelity import L2  # type: ignore[import-not-found]
 from torch import Tensor
@@ -61,7 +61,8 @@ def sampler(
 ) -> Callable[[], Tensor]:
     """What draws samples `[n, *event]` by one of `COSTS`, or by `DDIM` from the prior, in so many steps.
 
-    `units` are those in which `DiffPIR` gets the problem; None looks at draws of the prior.
+    `units` are those in which `DiffPIR` gets the problem; None looks at draws of the prior. `DPIR` gives its one
+    estimate, in its own eight steps; it takes the operator for one of pictures between 0 and 1.
     """
     n, space = len(seeds), target.space
     likelihood = expect(target.likelihood, GaussianLikelihood, by="deepinv")
@@ -73,26 +74,28 @@ def sampler(
         units = Units(float(data.min()), float(data.max() - data.min()))
     denoiser = Exact(prior, units)
     shift = operator(torch.full(space.shape, units.low, dtype=space.dtype))
-    y = (target.y - shift).expand(n, *operator.codomain.shape)
+    # DPIR counts on the norm of the operator in pictures between 0 and 1; the others weigh it by the noise.
+    gain, over = (1.0, units.width) if method == "DPIR" else (units.width, 1.0)
+    y = ((target.y - shift) / over).expand(n, *operator.codomain.shape)
 
     def measure(u: Tensor, **kwargs: Any) -> Tensor:
-        return operator(u if units == PLAIN else units.width * u)
+        return operator(gain * u)
 
-    noise = physics.GaussianNoise(std)
+    noise = physics.GaussianNoise(std / over)
     if isinstance(operator, LinearOperator):
         adjoint = operator.adjoint
         world = physics.LinearPhysics(
-            A=measure,
-            A_adjoint=lambda v, **kwargs: (
-                adjoint(v) if units == PLAIN else units.width * adjoint(v)
-            ),
-            noise_model=noise,
+            A=measure, A_adjoint=lambda v, **kwargs: gain * adjoint(v), noise_model=noise
         )
     else:
         world = physics.Physics(A=measure, noise_model=noise)
     torch.manual_seed(seeds[0])
-    if method == "DiffPIR":
-        restore = sampling.DiffPIR(denoiser, L2(), sigma=std, max_iter=steps)
+    if method in {"DiffPIR", "DPIR"}:
+        restore = (
+            sampling.DiffPIR(denoiser, L2(), sigma=std, max_iter=steps)
+            if method == "DiffPIR"
+            else optim.DPIR(sigma=std / over, denoiser=denoiser)
+        )
 
         def restored() -> Tensor:
             pixels: Tensor = restore(y, world).to(space.dtype)
