@@ -1,5 +1,6 @@
 """Networks in half precision, compiled, as CUDA graphs: the same denoiser, and the same derivative, whenever asked."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,40 @@ def test_graphs_give_values_and_derivatives_in_any_order(graphs: list[fast.Repla
         for p in (quick, prior)
     ]
     torch.testing.assert_close(*drawn)
+
+
+def test_nothing_of_an_earlier_run_is_alive_where_a_graph_is_recorded(
+    graphs: list[fast.Replay],
+) -> None:
+    # Catches: the autograd graph of the run before, whose nodes belong to its stream: a recording that waits for
+    # another stream fails on a GPU.
+    alive: list[weakref.ref[Any]] = []
+
+    class Token:
+        pass
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.token = Token()
+            alive.append(weakref.ref(ctx.token))
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx: Any, v: Tensor) -> Tensor:
+            return 2 * v
+
+    def module(x: Tensor, time: Tensor) -> Tensor:
+        assert not [token for token in alive if token() is not None]
+        return Doubled.apply(x)
+
+    quick = faster(po.Network(module, po.Space(SHAPE), EDM(0.5)), graphs=True)
+    x = normal(2, *SHAPE).float()
+    for _ in range(2):
+        _, pull = quick.vjp(x, 1.0)
+        pull(x), pull(x)
+    assert len(graphs) == 1
+    assert len(alive) > 3
 
 
 def test_graphs_are_not_differentiated_twice(graphs: list[fast.Replay]) -> None:

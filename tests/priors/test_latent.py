@@ -91,6 +91,15 @@ def test_a_linear_decoder_gives_the_samples_of_the_plain_problem(name: str) -> N
     torch.testing.assert_close(found, want, rtol=1e-9, atol=1e-9)
 
 
+def test_a_sampler_that_needs_a_linear_operator_says_what_it_is_given() -> None:
+    inner = gaussian()
+    prior = Latent(inner, Hidden(inner.space, normal(6, 4, seed=5)))
+    likelihood = po.GaussianLikelihood(po.operators.Identity((6,)), 0.3)
+    target = po.Posterior(prior, likelihood, torch.zeros(6, dtype=F64))
+    with pytest.raises(po.CapabilityError, match=r"this is a Composed \(Identity @ Decoder\)"):
+        po.samplers.DDRM().sample(target, seeds=1)
+
+
 def test_a_log_density_of_signals() -> None:
     inner, matrix = gaussian(), normal(6, 4, seed=5)
     prior = Latent(inner, Hidden(inner.space, matrix))

@@ -307,6 +307,9 @@ def test_a_network_of_latents_is_not_one_of_pixels(part: str, tmp_path: Path) ->
 def test_names_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(po.InputError, match="no folder 'nobody/nothing'"):
         po.load_prior("diffusers:nobody/nothing")
+    for dtype in (torch.int32, "float16"):
+        with pytest.raises(po.InputError, match=r"dtype is one of floating point, .* is not"):
+            po.load_prior("digits", dtype=dtype)  # type: ignore[arg-type]
     with pytest.raises(po.InputError, match="Did you mean 'digits'"):
         po.load_prior("digit")
     checkpoint = tmp_path / "ffhq_10m.pt"

@@ -76,8 +76,10 @@ def expect(thing: object, kind: type[T], *, by: object) -> T:
 def _named(thing: object) -> str:
     if isinstance(thing, type):
         return f"the class {thing.__name__}: make one, {thing.__name__}(...)"
-    name = type(thing).__name__
-    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
+    name, label = type(thing).__name__, getattr(thing, "label", None)
+    # Of an operator that is made of others, such as what a prior of latents measures.
+    made = f" ({label})" if isinstance(label, str) and "@" in label else ""
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}{made}"
 
 
 def unknown(

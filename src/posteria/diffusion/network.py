@@ -244,9 +244,8 @@ class Network(Conditional):
     @override
     def given(self, condition: Condition) -> Denoiser:
         if not self.labels or not isinstance(condition, Label):
-            raise CapabilityError(
-                f"This network cannot be given {condition!r}; it knows no such condition."
-            )
+            known = f"Label(0) to Label({self.labels - 1})" if self.labels else "no conditions"
+            raise CapabilityError(f"This network cannot be given {condition!r}; it knows {known}.")
         label = condition.label
         if not 0 <= label < self.labels:
             raise InputError(

@@ -69,6 +69,10 @@ def load_prior(
         CapabilityError: If it is of a kind that no reader reads.
     """
     _check_device(device)
+    require(
+        isinstance(dtype, torch.dtype) and dtype.is_floating_point,
+        f"dtype is one of floating point, such as torch.float32 or torch.bfloat16; {dtype!r} is not.",
+    )
     card = card_of(name)
     files = _files(card)
     for expected in {sha256, card.sha256} - {None}:
