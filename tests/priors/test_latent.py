@@ -96,7 +96,7 @@ def test_a_sampler_that_needs_a_linear_operator_says_what_it_is_given() -> None:
     prior = Latent(inner, Hidden(inner.space, normal(6, 4, seed=5)))
     likelihood = po.GaussianLikelihood(po.operators.Identity((6,)), 0.3)
     target = po.Posterior(prior, likelihood, torch.zeros(6, dtype=F64))
-    with pytest.raises(po.CapabilityError, match=r"this is a Composed \(Identity @ Decoder\)"):
+    with pytest.raises(po.CapabilityError, match=r"this is a Composed \(Identity\(\) @ Decoder\)"):
         po.samplers.DDRM().sample(target, seeds=1)
 
 

@@ -89,7 +89,7 @@ def test_folders_that_lack_what_reads_texts(tmp_path: Path) -> None:
     stable_diffusion(tmp_path / "sd")
     for part, words in (
         ("tokenizer", "there is no tokenizer, which its model_index.json names"),
-        ("text_encoder/config.json", "of .*, a StableDiffusionPipeline, cannot be loaded: "),
+        ("text_encoder/config.json", r"of .* \(StableDiffusionPipeline\) cannot be loaded: "),
         (
             "text_encoder/model.safetensors",
             "cannot be loaded: Error no file named model.safetensors",

@@ -134,5 +134,5 @@ def _texts(files: Path, parts: dict[str, Any], dtype: torch.dtype) -> Any:
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
-            f"The text encoders of {files}, a {index.get('_class_name')}, cannot be loaded: {reason}"
+            f"The text encoders of {files} ({index.get('_class_name')}) cannot be loaded: {reason}"
         ) from error
