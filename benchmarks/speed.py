@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
+from lib.asked import asked, lowest
 from lib.table import Table
 from posteria.diffusion.network import EDM
 from posteria.operators import (
@@ -299,7 +300,22 @@ def main() -> None:
     grown = growth(min(rounds, 3), given.only) if "growth" in parts else ""
     if not given.only and len(parts) == 3:
         text = (Path(__file__).parent / "pages" / "speed.md").read_text()
+        both = ("azula", "deepinv")
+        rows = [
+            [
+                "lowest cell of reflected blurs",
+                "1.0",
+                lowest(without, "blur, reflected", "", both),
+            ],
+            *(
+                [f"{task}, {name}, azula", "1.0", lowest(without, task, name, ("azula",))]
+                for task in ("super-resolution 4", "inpainting")
+                for name in ("DPS", "PiGDM")
+            ),
+            *asked(alternate, rounds),
+        ]
         tables = {
+            "asked": Table("Asked and got", ["what", "asked", "got"], rows).markdown(2),
             "free": beside("A network that costs nothing, 3 x 64 x 64", without),
             "real": beside("A trained network, 3 x 64 x 64", real),
         }
