@@ -264,6 +264,9 @@ def test_a_mask_from_a_file(tmp_path: Path) -> None:
         po.InputError, match=r"has shape \(2, 400\); it holds 1 where I, II, V1 are seen"
     ):
         ECG.degradation("gap", (8, 400), {**options, "keep": "I,II,V1"}, source=source)
+    np.save(tmp_path / "mask.npy", 0.5 * mask)
+    with pytest.raises(po.InputError, match=r"mask\.npy has other values than 0 and 1"):
+        ECG.degradation("gap", (8, 400), options, source=source)
     with pytest.raises(
         po.InputError, match=r"rec\.hea lacks nothing: no NaN, and no lead that is flat"
     ):

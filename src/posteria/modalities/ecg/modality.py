@@ -104,14 +104,13 @@ class ECG(Modality):
             seen = ~missing.isnan()
         else:
             mask = read_array(path, "mask")
-            if not np.isin(mask, (0, 1)).all() or mask.shape not in {
-                (shape[1],),
-                (len(leads), shape[1]),
-            }:
-                raise InputError(
-                    f"The mask {path.name} has shape {mask.shape}; it holds 1 where {', '.join(leads)} are seen and 0 "
-                    f"elsewhere, {(len(leads), shape[1])} or {(shape[1],)} at {RATE:g} Hz."
-                )
+            shapes, binary = {(shape[1],), (len(leads), shape[1])}, np.isin(mask, (0, 1)).all()
+            wrong = f"shape {mask.shape}" if binary else "other values than 0 and 1"
+            require(
+                bool(binary) and mask.shape in shapes,
+                f"The mask {path.name} has {wrong}; it holds 1 where {', '.join(leads)} are seen and 0 elsewhere, "
+                f"{(len(leads), shape[1])} or {(shape[1],)} at {RATE:g} Hz.",
+            )
             seen = torch.from_numpy(mask.astype(bool)).expand(len(leads), shape[1]).clone()
         if seen.all():
             raise InputError(
