@@ -53,9 +53,10 @@ def test_a_request_to_restore_goes_straight_on(given: dict[str, object], real: b
         **given, **({"input": example, "task": "denoise", "sigma": 0.1} if real else {})
     )  # type: ignore[arg-type]
     rooms = way(lambda: restore.prepare(request))
-    # With the command line and the runs themselves.
+    # With the command line and the runs themselves. A demonstration looks at the sampler twice: by its name, before
+    # anything is loaded, and at the levels that the network knows.
     assert len({*rooms}) + 2 <= 7, rooms
-    assert len(rooms) - len({*rooms}) <= 4, rooms
+    assert len(rooms) - len({*rooms}) <= (4 if real else 5), rooms
 
 
 def test_so_does_one_to_certify() -> None:

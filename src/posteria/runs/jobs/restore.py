@@ -241,21 +241,23 @@ def prepare(request: Restore) -> Restoration:
     member, origin = member_of(request, card)
     seed = request.seed if request.data_seed is None else request.data_seed
     given = replace(wanted, card=origin.card).read(member, request.sigma, seed)
-    target = Posterior(member, given.likelihood, given.y)
-    sampler, why = named(target)
-    sampler.check(target, request.seeds)
     degradation, path = given.degradation, str(wanted.source.path)
     # What no option names was in the input itself.
     files = {name: request.options.get(name, path) for name in degradation.arrays}
-    settled = replace(
-        request.settled(sampler),
+    request = replace(
+        request,
         input=path,
         task=wanted.task,
         options={**degradation.options, **files},
         data_seed=seed,
         sigma=float(given.likelihood.std),
-    ).identified({**hashes_of(given.read), "prior": origin.weights})
-    said = [_statement(asked, settled, given), *given.signal.said, *degradation.said]
+    )
+    said = [_statement(asked, request, given), *given.signal.said, *degradation.said]
+    found = {**hashes_of(given.read), "prior": origin.weights}
+    target = Posterior(member, given.likelihood, given.y)
+    sampler, why = named(target)
+    sampler.check(target, request.seeds)
+    settled = request.settled(sampler).identified(found)
     said += [f"Sampler: {why}."] if why else []
     method = {"samples": Method(sampler, target, request.seeds)}
     return Restoration(
