@@ -41,6 +41,8 @@ ABOUT = {
 }
 # Evaluations and samples of the tables of all samplers, and of that of populations; the noise of the former.
 ALL, POPULATIONS, USUAL = (400, 32), (2000, 256), 0.1
+# Of noise alone, by a reverse run from the measurement.
+ALONE = (16, 256)
 COLUMNS = {
     "ratio": "distance / floor",
     "mean_error": "mean error (sd)",
@@ -222,12 +224,12 @@ def sizes(kept: list[Row], whole: list[Row]) -> Table:
     return Table("", [*head, "the network, 100: projections pass (simulations)"], lines)
 
 
-def populations(kept: list[Row]) -> Table:
-    """Whole populations on each task and noise where they were drawn, beside as many exact draws."""
+def beside(kept: list[Row], sampler: str) -> Table:
+    """What a sampler drew on each task and noise, beside as many exact draws."""
     lines = []
     for std, task in product(sorted(NOISE, key=lambda std: std != USUAL), PICTURES):
         here = [row for row in kept if row["std"] == std]
-        truths = {row["truth"] for row in of(here, "tempered", task)}
+        truths = {row["truth"] for row in of(here, sampler, task)}
         for name in ordered(kept) if truths else []:
             found = [row for row in of(here, name, task) if row["truth"] in truths]
             if found:
@@ -241,7 +243,8 @@ def page() -> None:
     whole = at(store.rows(KEPT), POPULATIONS)
     kept = compared(KEPT)
     parts = {
-        "tempered": populations(whole).markdown(),
+        "tempered": beside(whole, "tempered").markdown(),
+        "alone": beside(at(store.rows(KEPT), ALONE), "reverse").markdown(),
         "pictures": "\n\n".join(table.markdown() for table in tables(kept)),
         "sizes": sizes(kept, [row for row in whole if row["std"] == USUAL]).markdown(),
     }
