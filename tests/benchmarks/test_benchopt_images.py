@@ -79,7 +79,8 @@ def test_budgets_are_kept_on_pictures_and_populations_are_small(
         sampler = sampling.of_pictures(name)
         assert sampler.shared in {1, sampling.PARTICLES}
         chosen = budgeted(repr(sampler), sampling.alone(target), 250)
-        assert not isinstance(chosen, str), chosen
+        # What takes noise alone says so.
+        assert isinstance(chosen, str) == (name == "reverse"), chosen
     work = sampling.OfPictures(target, range(8, 8 + len(rows)), batch=2)
     for name in ("ddrm", "tds"):
         chosen = budgeted(repr(sampling.of_pictures(name)), sampling.alone(target), 16)

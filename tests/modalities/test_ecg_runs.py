@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """The command line in a folder with the tiny prior."""
     prior = write_prior(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("posteria.priors.load._doubt", lambda prior, card: None)
+    monkeypatch.setattr("posteria.priors.load._Doubt", lambda name: None)
 
     def restore(*words: object) -> int:
         own = () if "--record" in words else ("--prior", prior, *QUICK)

@@ -244,7 +244,7 @@ def test_strengths_keep_their_mean() -> None:
     # Catches: a division by the levels that nobody has said.
     with pytest.raises(po.InputError, match="Even shares its size out among all levels"):
         po.guidance.TFG(rho=Even(1.0), spread=0.0)(
-            example_posterior(), torch.zeros(1, 4, dtype=F64), StepInfo(2.0, 1.0, 0, 2), {}
+            example_posterior(), torch.zeros(1, 2, 3, dtype=F64), StepInfo(2.0, 1.0, 0, 2), {}
         )
     # Where steps are ancestral, `Decreasing` is Bayes' rule but for its size.
     ratio = [Decreasing(1.0).of_iterate(m) / Bayes(1.0).of_iterate(m) for m in moves]

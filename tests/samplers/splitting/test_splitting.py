@@ -274,7 +274,7 @@ def test_a_blur_is_solved_at_the_highest_level(name: str) -> None:
     target, truth = blurred(14, F64)
     arranged, _ = po.samplers.SAMPLERS[name]().arrange(target, [0])
     narrowed = isinstance(arranged, Narrowed)
-    known = Linear(*arranged[1:3]) if narrowed else linear(arranged, "This test")
+    known = Linear(arranged.operator, arranged.std) if narrowed else linear(arranged, "This test")
     mean = posterior_mean(known, arranged.y, 0.5 * truth, 157.0**2)
     assert (mean - solved(target, 0.5 * truth, 157.0)).square().mean().sqrt() < 1e-8 * 157.0
 
