@@ -140,3 +140,20 @@ def test_what_is_not_finite_is_counted_and_left_out() -> None:
     poisson = po.PoissonLikelihood(target.likelihood.operator, peak=4.0)  # type: ignore[attr-defined]
     counted = po.Posterior(target.prior, poisson, torch.ones(2, dtype=F64))
     assert diagnose(x, range(3), counted).residual is None
+
+
+def test_what_is_measured_by_a_network_leaves_no_graph() -> None:
+    # Catches: a decoder that is differentiated for nothing, whose memory it takes, and torch's warning of it.
+    seen = []
+    weight = torch.nn.Parameter(torch.ones((), dtype=F64))
+
+    def decode(x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.is_grad_enabled())
+        return weight * x
+
+    prior = gaussian(4)
+    operator = po.operators.Function(decode, prior.space)
+    target = po.Posterior(prior, po.GaussianLikelihood(operator, std=0.5), normal(4))
+    seen.clear()
+    found = diagnose(normal(3, 4, seed=2), range(3), target)
+    assert found.residual is not None and seen and not any(seen)

@@ -111,6 +111,7 @@ class Diagnostics:
         return "\n".join([*(f"{name}: {value}" for name, value in rows), *self.warnings()])
 
 
+@torch.no_grad()
 def diagnose(
     x: Tensor,
     seeds: Sequence[int],
