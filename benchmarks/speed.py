@@ -251,7 +251,8 @@ GROWTH: dict[str, tuple[Sequence[int], Callable[[int], Run]]] = {
     "measurements, MMPS, 1024 numbers": (MANY, lambda m: measured(MMPS, m)),
     "measurements, PiGDM, 1024 numbers": (MANY, lambda m: measured("PiGDM", m)),
     "measurements, exact, 80 numbers, 256 particles": (
-        (1, 2, 4, 8, 16, 32, 64),
+        # Of 64 no particle of so few is near the measurement, which is refused.
+        (1, 2, 4, 8, 16, 32),
         lambda m: exact(256, m, 80, 12),
     ),
     "particles, exact, 8 numbers": ((64, 256, 1024, 4096), lambda p: exact(p, 1)),
