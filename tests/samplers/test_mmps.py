@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 import torch
@@ -56,6 +57,10 @@ def test_defaults_of_mmps_are_exact_on_gaussians(problem: po.Posterior) -> None:
     assert 0.95 < (x.var(0) / std**2).mean() < 1.05
 
 
+Solve = Literal["cg", "gmres"]
+BOTH: tuple[tuple[Solve, int], ...] = (("cg", 5), ("gmres", 5), ("gmres", 9))
+
+
 class Turned(po.Denoiser):
     """A linear denoiser whose Jacobian is not symmetric, as that of a network."""
 
@@ -68,7 +73,9 @@ class Turned(po.Denoiser):
         return x @ self.matrix.to(x).mT
 
 
-def solved(prior: po.Denoiser, solver: str, iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
+def solved(
+    prior: po.Denoiser, solver: Solve, iterations: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Estimates of three samples, and what an exact solve gives."""
     a, y, x, sigma, std = (
         normal(5, 6, seed=2),
@@ -78,7 +85,7 @@ def solved(prior: po.Denoiser, solver: str, iterations: int) -> tuple[torch.Tens
         0.1,
     )
     target = po.Posterior(prior, po.GaussianLikelihood(po.operators.Matrix(a), std=std), y)
-    rule = MMPS(solver=solver, iterations=iterations)  # type: ignore[arg-type]
+    rule = MMPS(solver=solver, iterations=iterations)
     x0, pullback = prior.vjp(x, sigma)
     image = torch.stack([sigma**2 * pullback(row.expand(3, -1))[0] for row in a])
     whole = std**2 * torch.eye(5, dtype=F64) + a @ image.mT
@@ -99,7 +106,7 @@ def test_both_solvers_give_the_mean_of_a_gaussian() -> None:
     # Catches: directions that go on after the solve has ended, by rounding (more products than measurements).
     covariance = normal(6, 6, seed=7)
     prior = po.Gaussian(normal(6, seed=8), covariance @ covariance.mT)
-    for solver, iterations in (("cg", 5), ("gmres", 5), ("gmres", 9)):
+    for solver, iterations in BOTH:
         found, wanted = solved(prior, solver, iterations)
         assert torch.allclose(found, wanted, rtol=1e-6)
 

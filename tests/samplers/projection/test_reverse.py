@@ -88,6 +88,11 @@ def test_what_it_refuses() -> None:
     likelihood = po.GaussianLikelihood(po.operators.Inpainting(mask, (4,)), std=0.3)
     with pytest.raises(po.CapabilityError, match="needs the signal itself in white noise"):
         SAMPLER.sample(po.Posterior(prior, likelihood, normal(3, seed=1)), 2)
+    # Catches: a decomposition of each operator that is looked at.
+    few = po.operators.Matrix(normal(2, 4, seed=5))
+    with pytest.raises(po.CapabilityError, match="measures 2 of 4 numbers"):
+        SAMPLER.check(po.Posterior(prior, po.GaussianLikelihood(few, std=0.3), normal(2)), [0])
+    assert few._svd is None
     several = po.GaussianLikelihood(
         po.operators.Identity((4,)), std=torch.tensor([0.1, 0.1, 0.2, 0.1])
     )

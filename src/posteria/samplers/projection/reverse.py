@@ -79,7 +79,15 @@ class ReverseDiffusion(PosteriorSampler[State]):
 
     def _gain(self, posterior: Posterior) -> float:
         """The c of `A^T A = c^2 I`."""
-        operator, s, _ = spectral(posterior, by=self)
+        operator, _ = linear(posterior, by=self)
+        if operator.codomain.size < operator.domain.size:
+            # Before a decomposition, which is work.
+            raise CapabilityError(
+                "ReverseDiffusion needs the signal itself in white noise, such as a measurement by Identity; "
+                f"{operator!r} measures {operator.codomain.size} of {operator.domain.size} numbers. "
+                "DDRM takes any decomposed operator."
+            )
+        _, s, _ = spectral(posterior, by=self)
         low, high = float(s.min()), float(s.max())
         if not low > (1 - ALIKE) * high:
             raise CapabilityError(
