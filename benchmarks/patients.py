@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from leads import BASELINES, SHAPE, STD, TASKS, TIME, TWELVE, Baselines
 from lib.kept import Cell, Row, draw, rows
 from lib.measure import measure
 from lib.study import RESULTS, prior, write_parts
-from lib.table import Table, paired
+from lib.table import Table, average
 from posteria.metrics.calibration import crps, interval_coverage
 from posteria.metrics.distribution import mean_error, variance_ratio
 from posteria.samplers.budget import at_budget
@@ -43,6 +44,7 @@ SAMPLERS: dict[str, Any] = {
     # From a level that hides an ECG, and not from that for pictures.
     "mmps, 25 steps": po.MMPS(schedule=po.Karras(steps=25, sigma_min=0.02, sigma_max=3.0)),
     "mmps, 60 steps": po.MMPS(schedule=po.Karras(steps=60, sigma_min=0.03, sigma_max=3.0)),
+    "mmps, gmres": po.MMPS(solver="gmres", schedule=po.Karras(steps=25, sigma_min=0.02, sigma_max=3.0)),
 }
 
 
@@ -198,50 +200,43 @@ def interval(values: list[float], digits: int) -> str:
     return f"{statistics.fmean(values):.{digits}f} ± {half:.{digits}f}"
 
 
-def by_method(kept: list[Row], task: str) -> dict[str, dict[tuple[str, int], Row]]:
-    """Rows of a task by method and patient; of less than four patients a method says nothing."""
-    found: dict[str, dict[tuple[str, int], Row]] = {}
+def by_method(kept: list[Row], task: str, source: str) -> dict[str, dict[int, Row]]:
+    """Rows of a task and source by method and patient; of less than four patients a method says nothing."""
+    found: dict[str, dict[int, Row]] = {}
     for row in kept:
-        if row["task"] == task and "mae" in row:
-            found.setdefault(row["method"], {})[row["source"], row["patient"]] = row
-    order = (m for m in (*BASELINES, *SAMPLERS) if len(found.get(m, ())) > 3)
-    return {method: found[method] for method in order}
+        if row["task"] == task and row["source"] == source and "mae" in row:
+            found.setdefault(row["method"], {})[row["patient"]] = row
+    return {m: found[m] for m in (*BASELINES, *SAMPLERS) if len(found.get(m, ())) > 3}
 
 
 def differences(kept: list[Row]) -> str:
-    """Each sampler less the usual estimate of a task, over the same patients of both sources."""
+    """Each sampler less the usual estimate of a task, over the same patients of a source."""
     lines = []
-    for task, seen in TASKS.items():
-        found = by_method(kept, task)
+    for (task, seen), source in product(TASKS.items(), SOURCES):
+        found = by_method(kept, task, source)
         usual = next((m for m in ("ridge", "gaussian process", "interpolation") if m in found), "")
         for method in (m for m in found if m in SAMPLERS):
-            both = found[method].keys() & found[usual].keys()
+            both = [(row, found[usual][i]) for i, row in found[method].items() if i in found[usual]]
             cells = []
-            for key in ("mae", "median_mae", "crps", "coverage", "f1", "rr", "qrs"):
-                ours, theirs = (
-                    {i: found[m][i][key] for i in both if key in found[m][i]}
-                    for m in (method, usual)
-                )
-                digits = COLUMNS[key][1]
-                cells.append(f"{statistics.fmean(ours.values()):.{digits}f}" if ours else "-")
-                if key in ("mae", "median_mae", "crps"):
-                    cells.append(paired(ours, theirs, digits))
-            lines.append([seen.about, method, str(len(both)), usual, *cells])
-    header = ["task", "method", "patients", "against", "MAE", "less its", "MAE of the median"]
-    header += ["less its", "CRPS", "less its", "90 % coverage", "F1 of beats", "RR, ms", "QRS, ms"]
-    return Table("", header, lines).markdown()
+            for key in ("mae", "median_mae", "crps"):
+                pairs = [(ours[key], theirs[key]) for ours, theirs in both if key in theirs]
+                cells.append(average((ours - theirs for ours, theirs in pairs), 3))
+                if key == "median_mae":
+                    cells.append(str(sum(ours < theirs for ours, theirs in pairs)))
+            coverage = statistics.fmean(ours["coverage"] for ours, _ in both)
+            about = [f"{seen.about}: {source}", method, str(len(both)), usual]
+            lines.append([*about, *cells, f"{coverage:.2f}"])
+    header = ["task", "method", "patients", "less", "MAE", "MAE of the median", "nearer in"]
+    return Table("", [*header, "CRPS", "90 % coverage"], lines).markdown()
 
 
 def of_patients(kept: list[Row], task: str, source: str) -> str:
     """A table of what was drawn of a source, each method for the first of its patients."""
-    found = {
-        method: [row for (where, _), row in of.items() if where == source]
-        for method, of in by_method(kept, task).items()
-    }
-    if not any(found.get(method) for method in SAMPLERS):
+    found = {method: [*of.values()] for method, of in by_method(kept, task, source).items()}
+    if not found.keys() & SAMPLERS.keys():
         return ""
     lines = []
-    for method, of in ((method, of) for method, of in found.items() if of):
+    for method, of in found.items():
         cells = (interval([r[k] for r in of if k in r], d) for k, (_, d) in COLUMNS.items())
         cost = f"{of[0]['evaluations']:.0f} + {of[0]['vjps']:.0f}" if "vjps" in of[0] else ""
         lines.append([method, str(len(of)), *cells, cost])

@@ -49,7 +49,7 @@ def test_differences_are_of_the_patients_that_both_have(
     # Catches: a mean over easy patients beside one over all, a patient of one source taken for that of another.
     assert paired({1: 2.0, 2: 5.0, 3: 9.0}, {1: 1.0, 2: 2.0, 4: 0.0}) == "2.0 ± 1.0"
     kept = tmp_path / "kept.jsonl"
-    names = [(s, i) for s in ("LUDB", "Challenge") for i in range(4)]
+    names = [(s, i) for s in ("LUDB", "Challenge") for i in range(8)]
     cells = [
         (
             {"study": "patients", "task": "I", "method": method, "source": s, "patient": i},
@@ -59,12 +59,14 @@ def test_differences_are_of_the_patients_that_both_have(
         )
         for method, shift in (("ridge", 0.0), ("daps", 0.5))
         for k, (s, i) in enumerate(names)
-        if method == "ridge" or k > 2
+        if method == "ridge" or 2 < k < 13
         for value in [k + shift]
     ]
     draw(kept, cells[:5], "mae")
     draw(kept, cells, "mae")
     found = rows(kept, "patients")
     assert len(found) == len(cells)
-    line = patients.differences(found).splitlines()[-1]
-    assert "| daps | 5 | ridge | 5.500 | 0.500 ± 0.000 |" in line
+    of_both = patients.differences(found).splitlines()[-2:]
+    same = "| ridge | 0.500 ± 0.000 | 0.500 ± 0.000 | 0 | 0.500 ± 0.000 |"
+    assert f"LUDB | daps | 5 {same} 5.50 |" in of_both[0]
+    assert f"Challenge | daps | 5 {same} 10.50 |" in of_both[1]
