@@ -44,7 +44,9 @@ SAMPLERS: dict[str, Any] = {
     # From a level that hides an ECG, and not from that for pictures.
     "mmps, 25 steps": po.MMPS(schedule=po.Karras(steps=25, sigma_min=0.02, sigma_max=3.0)),
     "mmps, 60 steps": po.MMPS(schedule=po.Karras(steps=60, sigma_min=0.03, sigma_max=3.0)),
-    "mmps, gmres": po.MMPS(solver="gmres", schedule=po.Karras(steps=25, sigma_min=0.02, sigma_max=3.0)),
+    "mmps, gmres": po.MMPS(
+        solver="gmres", schedule=po.Karras(steps=25, sigma_min=0.02, sigma_max=3.0)
+    ),
 }
 
 
@@ -216,7 +218,9 @@ def differences(kept: list[Row]) -> str:
         found = by_method(kept, task, source)
         usual = next((m for m in ("ridge", "gaussian process", "interpolation") if m in found), "")
         for method in (m for m in found if m in SAMPLERS):
-            both = [(row, found[usual][i]) for i, row in found[method].items() if i in found[usual]]
+            both = [
+                (row, found[usual][i]) for i, row in found[method].items() if i in found[usual]
+            ]
             cells = []
             for key in ("mae", "median_mae", "crps"):
                 pairs = [(ours[key], theirs[key]) for ours, theirs in both if key in theirs]
