@@ -37,7 +37,7 @@ measure-photographs: .venv/ready
 	for study in denoise restore; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/photos.py $$study --data $(DATA) || exit 1; done
 	$(BIN)/python benchmarks/photos.py page
 
-# Draws what is in the tables of docs/music.md, and writes them; SONGS is a folder that training/songs.py wrote, SLAKH one
+# Draws what is in the tables of docs/music.md, and writes them; SONGS is a folder that training/data/songs.py wrote, SLAKH one
 # with the stems of a track of Slakh2100. Goes on where it was stopped. Hours.
 measure-music: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/music.py exact

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from lib.kept import keep, rows
 from lib.measure import seeds_of
-from lib.study import RESULTS
+from lib.study import RESULTS, keep, rows
 from lib.table import Table
 from lib.targets import Cell, cells
 from posteria.analytic.low_rank_posterior import PPCAPosterior

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ecgs import DOWER, LEADS, Records
+from data.ecgs import DOWER, LEADS, Records
 from posteria.modalities import MODALITIES
 from posteria.operators import Inpainting, Operator
 

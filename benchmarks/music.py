@@ -1,7 +1,7 @@
 """`stems` separates songs that nobody was trained on, beside baselines and exact answers: docs/music.md.
 
 python benchmarks/music.py exact                                  # stems of known spectra, where Wiener is exact
-python benchmarks/music.py separate --songs SONGS --tracks 50     # of training/songs.py; it goes on where it stopped
+python benchmarks/music.py separate --songs SONGS --tracks 50     # of training/data/songs.py; goes on where it stopped
 python benchmarks/music.py sweeps --songs SONGS --tracks 12
 python benchmarks/music.py slakh --songs SONGS --slakh DIR        # a folder with bass.wav, drums.wav, ...
 python benchmarks/music.py page
@@ -21,9 +21,8 @@ from torch import Tensor
 
 import posteria as po
 from lib import budgeted, measure, seeds_of
-from lib.kept import Cell, Row, draw, rows
 from lib.stems import BASELINES, LENGTH, RATE, STEMS, by_masks, gaussian_stems, held_out, slakh
-from lib.study import RESULTS, prior, write_parts
+from lib.study import RESULTS, Cell, Row, draw, prior, rows, write_parts
 from lib.table import Table, average, costs, paired
 from posteria.metrics import si_sdr
 from posteria.metrics.distribution import mean_error, variance_ratio
@@ -286,7 +285,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=["exact", "separate", "sweeps", "slakh", "page"])
-    parser.add_argument("--songs", type=Path, help="folder that training/songs.py wrote")
+    parser.add_argument("--songs", type=Path, help="folder that training/data/songs.py wrote")
     parser.add_argument("--slakh", type=Path, help="folder with a track of Slakh2100")
     parser.add_argument("--prior", default="stems")
     parser.add_argument("--tracks", type=int, default=4)

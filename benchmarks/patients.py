@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from beats import axis, beats, found, rate, width
-from ecgs import LEADS, Records, real
+from data.beats import axis, beats, found, rate, width
+from data.ecgs import LEADS, Records, real
 from leads import BASELINES, SHAPE, STD, TASKS, TIME, TWELVE, Baselines
-from lib.kept import Cell, Row, draw, rows
 from lib.measure import measure
-from lib.study import RESULTS, prior, write_parts
+from lib.study import RESULTS, Cell, Row, draw, prior, rows, write_parts
 from lib.table import Table, average
 from posteria.metrics.calibration import crps, interval_coverage
 from posteria.metrics.distribution import mean_error, variance_ratio

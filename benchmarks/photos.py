@@ -24,9 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 import posteria as po
-from lib.kept import Cell, Row, draw, rows
 from lib.measure import measure
-from lib.study import RESULTS, prior, write_parts
+from lib.study import RESULTS, Cell, Row, draw, prior, rows, write_parts
 from lib.table import Table, error_of
 from posteria.diffusion import Counted
 from posteria.metrics.image import psnr, ssim

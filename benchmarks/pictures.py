@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 
 from certificates import KEPT as CERTIFICATES
-from lib import budgeted, kept as store, measure, seeds_of
-from lib.kept import Cell, Row
+from lib import budgeted, measure, seeds_of, study as store
 from lib.show import at_budget, exact_mean
-from lib.study import RESULTS, write_parts
+from lib.study import RESULTS, Cell, Row, write_parts
 from lib.table import Table
 from posteria.analytic.low_rank_posterior import PPCAPosterior
 from posteria.core.errors import expect

@@ -323,7 +323,7 @@ def main() -> None:
         if write_parts(path.name, parts):
             print(path)
     if "exact" in frames:
-        from figure import curves
+        from lib.plots import curves
 
         curves(by_problem(frames["exact"])).savefig(DOCS / "benchmark.png", dpi=110)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import posteria as po
-from common.guidance_battery import SAMPLERS
+from common.guidance.battery import SAMPLERS
 from common.sampler import SMALL, TARGETS, takes
 from posteria.analytic import PPCAMixture
 from posteria.core.rng import Philox

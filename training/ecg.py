@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ecgs import CROPS, LEADS, ECGs
+from data.ecgs import CROPS, LEADS, ECGs
 from pieces import Draw, Measure, main
 from posteria.priors.local import LocalUNet
 from train import Recipe, denoise

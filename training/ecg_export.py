@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from beats import beats, widths
+from data.beats import beats, widths
+from data.ecgs import CROPS, GENERATED, LEADS, RATE, ECGs
 from ecg import BLOCKS, KERNEL, LEVELS, RECIPE, STRIDES, build
-from ecgs import CROPS, GENERATED, LEADS, RATE, ECGs
 from shipping import command, curve, read_log, write_network, write_page
 
 # What is drawn for the card, of the length of a record.
@@ -68,7 +68,7 @@ times of its own.
 PhysioNet/CinC Challenge 2021 (CC BY 4.0); and {generated} drawn by the generator deepfake-ecg 1.1.2 (MIT), which are \
 {share:.0%} of the examples. LICENCES.txt has all of them |
 | held out | every fifth record of each source, sorted by rhythm and shuffled within it with seed 0: 40 of LUDB, 14 of \
-the Challenge (`training/ecgs.py`) |
+the Challenge (`training/data/ecgs.py`) |
 | recipe | `training/ecg.py`: parts of {long} or {short} samples, their time faster or slower by up to a fifth, the \
 heart's dipole turned by 12 degrees, electrodes on the chest moved, gains changed; batches of {batch} |
 | training | {seen} examples, {minutes} minutes on {how}; it resumes |

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import posteria as po
-from data import DATA, Pictures
-from land import section
+from classifier import section
+from data.pictures import DATA, Pictures
 from posteria.diffusion.scale import prior_scale
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.modalities.image.pixels import grid, png, to_bytes

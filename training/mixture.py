@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from data import Pictures, digits
+from data.pictures import Pictures, digits
 from export import LICENCES, write_examples, write_hash
 from posteria.analytic import PPCAMixture
 from posteria.metrics.distribution import sliced_wasserstein

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from photographs import photographs
+from data.photographs import photographs
 from pieces import Draw, Measure, main
 from posteria.priors.local import LocalUNet
 from train import Recipe, denoise

@@ -5,8 +5,8 @@ Writes the average of the weights in half precision, its card with hash and trai
 
 import torch
 
+from data.photographs import photographs
 from photo import BLOCKS, LEVELS, RECIPE, SIDE, build
-from photographs import photographs
 from shipping import command, curve, read_log, write_network, write_page
 
 CARD = """name = "photo"

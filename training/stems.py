@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.songs import HELD_OUT, STEMS
 from pieces import Draw, Measure, main
 from posteria.priors.local import LocalUNet
-from songs import HELD_OUT, STEMS
 from train import Recipe, denoise
 
 RECIPE = Recipe(

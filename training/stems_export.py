@@ -5,8 +5,8 @@ Writes the average of the weights in half precision, its card with hash and trai
 
 import soundfile
 
+from data.songs import RATE, STEMS
 from shipping import command, curve, read_log, write_network, write_page
-from songs import RATE, STEMS
 from stems import BLOCKS, KERNEL, LENGTH, LEVELS, RECIPE, Songs, build
 
 # Of what is drawn where nothing is said, in samples: 2.23 s.
@@ -38,7 +38,7 @@ songs of any length are one signal.
 
 | | |
 |---|---|
-| data | {songs} songs ({hours:.1f} hours) that `training/songs.py` composed by a random rule of its own and \
+| data | {songs} songs ({hours:.1f} hours) that `training/data/songs.py` composed by a random rule of its own and \
 fluidsynth played with FluidR3 (Frank Wen, MIT: LICENSE.txt); {held} further songs, by seed, are held out |
 | values | ten times the waveform of full scale 1, so that the root mean square of a stem is about 0.5 and that of a \
 mixture 0.9; levels from 0.002 to 80 suit |

@@ -19,7 +19,7 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from data import DATA, Pictures
+from data.pictures import DATA, Pictures
 
 # Takes scaled pictures and `log(sigma) / 4` to the network's output.
 Denoise = Callable[[Tensor, Tensor], Tensor]

@@ -9,8 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lib import code_hash, seeds_of
-from lib.criterion import BudgetCriterion
-from lib.solver import Measured, spent
+from lib.solver import BudgetCriterion, Measured, spent
 from posteria.analytic import GaussianMixture
 from posteria.analytic.low_rank_posterior import PPCAPosterior
 from posteria.metrics import AgainstExact

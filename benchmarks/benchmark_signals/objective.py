@@ -9,8 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lib import code_hash, seeds_of
-from lib.criterion import BudgetCriterion
-from lib.solver import Measured, spent
+from lib.solver import BudgetCriterion, Measured, spent
 from posteria.metrics.audio import si_sdr_improvement
 from posteria.metrics.calibration import crps, interval_coverage
 from posteria.metrics.distribution import mean_error, variance_ratio

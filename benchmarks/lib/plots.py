@@ -1,12 +1,13 @@
-"""What the plots of the suites share; a frame is a pandas data frame of benchopt."""
+"""What the plots of the suites share, and the main figure; a frame is a pandas data frame of benchopt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from benchopt import BasePlot
+from matplotlib.figure import Figure
 from typing_extensions import override
 
-from .show import Frame, complete, curve, mean_of, short
+from .show import Frame, at_budget, complete, curve, mean_of, short
 
 GREY = (0.4, 0.4, 0.4, 1.0)
 
@@ -82,3 +83,63 @@ class Summary(BasePlot):
             "columns": ["method", *(self.columns[name] for name in known)],
             "default_order_column": min(1, len(known)),
         }
+
+
+# Samplers with a colour of their own; the others are grey.
+SHOWN = {
+    "exact": "#d1495b",
+    "tds": "#8f2d56",
+    "mgdm": "#1f78b4",
+    "mgps": "#33a02c",
+    "mmps": "#ff7f00",
+    "daps": "#6a3d9a",
+    "pigdm": "#b8860b",
+    "dps": "#000000",
+}
+
+
+def curves(parts: Mapping[str, Frame]) -> Figure:
+    """The main figure: distance over the floor (1: exact draws against exact draws) against the budget, by problem."""
+    columns = 2 if len(parts) in {2, 4} else 3
+    rows = -(-len(parts) // columns)
+    figure = Figure(figsize=(11, 3.1 * rows + 0.7), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for ax, (problem, part) in zip(axes, parts.items(), strict=False):
+        panel(ax, part)
+        ax.set_title(problem, fontsize=11)
+    for ax in axes[len(parts) :]:
+        ax.set_visible(False)
+    handles = {
+        line.get_label(): line
+        for ax in axes
+        for line in ax.lines
+        if line.get_label() in {*SHOWN, "floor", "others"}
+    }
+    names = [name for name in (*SHOWN, "others", "floor") if name in handles]
+    figure.legend(
+        [handles[name] for name in names], names, loc="outside upper center", ncols=len(names)
+    )
+    figure.supylabel("distance to the posterior / floor", fontsize=11)
+    figure.supxlabel("evaluations and vjps of the prior, per sample", fontsize=11)
+    return figure
+
+
+def panel(ax: Any, part: Frame) -> None:
+    """The curves of a problem."""
+    budgets = sorted({int(stop) for stop in part["stop_val"] if stop >= 100})
+    means = {budget: at_budget(part, "ratio", budget) for budget in budgets}
+    names = {name for column in means.values() for name in column}
+    for name in sorted(names, key=lambda name: name in SHOWN):
+        points = [(b, means[b][name].value) for b in budgets if name in means[b]]
+        known = name in SHOWN
+        ax.plot(
+            *zip(*points, strict=True),
+            color=SHOWN.get(name, "#bbbbbb"),
+            linewidth=1.8 if known else 0.8,
+            marker="o" if known else None,
+            markersize=3.5,
+            label=name if known else "others",
+        )
+    ax.axhline(1, color="#444444", linestyle="--", linewidth=1.2, label="floor")
+    ax.set(xscale="log", yscale="log")
+    ax.grid(alpha=0.25, which="major")

@@ -11,7 +11,7 @@ import posteria as po
 
 STEMS = ("bass", "drums", "guitar", "piano")
 RATE, LENGTH, GAIN = 11_025, 24_576, 10.0
-# Seeds of training/songs.py that nobody is trained on.
+# Seeds of training/data/songs.py that nobody is trained on.
 HELD_OUT = 1_000_000
 
 

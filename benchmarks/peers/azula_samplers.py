@@ -18,7 +18,7 @@ from azula.sample import DDIMSampler  # type: ignore[import-not-found]
 from torch import Tensor
 from typing_extensions import override
 
-from lib.peer import DATA, Peer, count_vjps
+from peers.peer import DATA, Peer, count_vjps
 from posteria import Posterior
 from posteria.diffusion import Counted
 

@@ -13,7 +13,7 @@ from deepinv.optim.data_fidelity import L2  # type: ignore[import-not-found]
 from torch import Tensor
 from typing_extensions import override
 
-from lib.peer import DATA, Peer, count_vjps
+from peers.peer import DATA, Peer, count_vjps
 from posteria import GaussianLikelihood, Posterior
 from posteria.core.errors import expect
 from posteria.diffusion import Counted

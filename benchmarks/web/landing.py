@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
 
-from figure import curves
+from lib.plots import curves
 from lib.show import Frame
 from lib.table import Table
 from pictures import KEPT, compared, tables

@@ -274,7 +274,7 @@ def test_pictures_are_compared_along_their_axes(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_benchopt
 def test_a_third_party_adds_one_file(tmp_path: Path) -> None:
-    solver = ROOT / "benchmarks" / "my_sampler.py"
+    solver = BENCHMARK / "examples" / "my_sampler.py"
     rows = Runner(tmp_path).run(
         *("-s", solver, "-s", "reference", "-n", "2"),
         *("-d", "toy[problem=[gaussian-half,radius]]", "-r", "2"),

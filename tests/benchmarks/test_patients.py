@@ -8,7 +8,7 @@ import torch
 import patients
 from helpers import normal
 from leads import SHAPE, TASKS, TWELVE, Baselines
-from lib.kept import draw, rows
+from lib.study import draw, rows
 from lib.table import paired
 
 

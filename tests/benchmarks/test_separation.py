@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from data.songs import BARS, SIXTEENTH, Song
 from helpers import normal
 from lib.stems import RATE, STEMS, factors, gaussian_stems, masked, stft
 from music import STD, against_wiener, gains, samplers, scores, target_of
 from posteria.samplers.budget import at_budget
-from songs import BARS, SIXTEENTH, Song
 
 
 def test_posterior_of_stems_of_known_spectra_is_wieners_filter() -> None:

@@ -1,5 +1,6 @@
 """What the tests of sampler share."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -66,6 +67,11 @@ def few(kind: type[po.samplers.Sampler[Any]]) -> po.samplers.Sampler[Any]:
 
 
 SMALL = {name: few(kind) for name, kind in po.samplers.POSTERIOR_SAMPLERS.items()} | TOLD
+
+
+def others(samplers: Mapping[str, po.samplers.Sampler[Any]]) -> list[str]:
+    """Those that are not in `SMALL`, all of which `test_sampler.py` puts through the battery."""
+    return [name for name, sampler in samplers.items() if sampler not in SMALL.values()]
 
 
 def noisy() -> po.Posterior:

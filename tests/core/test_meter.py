@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_battery import SAMPLERS as TILTED, TARGET
+from common.guidance.battery import SAMPLERS as TILTED, TARGET
 from common.sampler import SMALL, TARGETS, takes
 from helpers import F64, normal
 from posteria.core.meter import Cost, Meter, Watch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_adaptive import last, leaky, linear, sampler, sharp
+from common.guidance.adaptive import last, leaky, linear, sampler, sharp
 from helpers import F64, normal
 from posteria.diffusion.schedule import levels_of
 from posteria.guidance.base import StepInfo, TiltedRule

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_battery import LEVELS, RULES, SAMPLERS, TARGET
+from common.guidance.battery import LEVELS, RULES, SAMPLERS, TARGET
 from posteria.guidance.base import Estimate, Memory, StepInfo, TiltedRule
 from posteria.testing import check_guidance, check_sampler
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import posteria as po
-from common.guidance_linear import (
+from common.guidance.linear import (
     LABEL,
     MIXTURES,
     OTHERS,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import posteria as po
-from common.guidance_battery import RULES as TILTED_RULES
+from common.guidance.battery import RULES as TILTED_RULES
 from helpers import F64, linear_posterior, normal, random_covariance
 from posteria.guidance import LIKELIHOOD_RULES, RULES, Estimate, Memory, Nested, StepInfo
 from posteria.guidance.base import TiltedRule

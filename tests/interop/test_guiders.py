@@ -19,7 +19,7 @@ from diffusers.guiders import (
 from torch import Tensor, nn
 
 import posteria as po
-from common.diffusers_models import EPSILON, LEADING, QUIET, continued, ddim, flow
+from common.models.diffusers_models import EPSILON, LEADING, QUIET, continued, ddim, flow
 from helpers import normal
 from posteria.guidance.base import StepInfo, TiltedRule
 from posteria.guidance.models.autoguidance import AutoGuidance

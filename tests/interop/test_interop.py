@@ -19,7 +19,7 @@ from diffusers import (
 from torch import Tensor
 
 import posteria as po
-from common.diffusers_models import (
+from common.models.diffusers_models import (
     LEADING,
     NO_POOLED,
     NO_TOKENS,

@@ -16,7 +16,7 @@ from diffusers import (
 from torch import Tensor, nn
 
 import posteria as po
-from common.diffusers_models import (
+from common.models.diffusers_models import (
     EPSILON,
     LEADING,
     NO_POOLED,

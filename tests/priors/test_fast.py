@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import posteria as po
-from common.pipelines import parts_of
+from common.models.pipelines import parts_of
 from helpers import normal
 from posteria.diffusion import EDM, Units
 from posteria.diffusion.denoiser import Scale

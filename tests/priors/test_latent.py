@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.pipelines import parts_of, save
+from common.models.pipelines import parts_of, save
 from helpers import F64, gaussian, normal
 from posteria.latent import decoder_of, measured
 from posteria.priors import Decoder, Embeddings, Latent, from_diffusers

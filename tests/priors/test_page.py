@@ -8,11 +8,11 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, IPNDMScheduler
 
-from common.pipelines import parts_of, save
-from common.unets import save as save_unet, tiny
+from common.models.pipelines import parts_of, save
+from common.models.unets import save as save_unet, tiny
 from posteria.priors.readers.adm import LAYOUTS
+from priors.pipeline.test_given import dance, wan
 from priors.test_adm import TINY, made
-from priors.test_given import dance, wan
 
 PAGE = Path(__file__).parents[2] / "docs" / "priors.md"
 

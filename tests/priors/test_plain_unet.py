@@ -10,7 +10,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 import posteria as po
-from common.unets import save, tiny
+from common.models.unets import save, tiny
 from posteria.priors import SHIPPED
 from posteria.priors.plain_unet import UNet
 from posteria.priors.readers.pixel import Folded

@@ -18,7 +18,7 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 
 import posteria as po
-from common.unets import save, tiny
+from common.models.unets import save, tiny
 from posteria.priors import prior_sha256, schedule_of
 from posteria.testing import check_denoiser
 

@@ -12,8 +12,8 @@ from diffusers import (
 )
 
 import posteria as po
-from common.pipelines import parts_of, save as save_parts
-from common.unets import save, tiny
+from common.models.pipelines import parts_of, save as save_parts
+from common.models.unets import save, tiny
 from posteria.diffusion.scale import prior_scale
 from posteria.modalities import MODALITIES
 from posteria.priors import READERS, SHIPPED, Latent, card_of, prior_sha256

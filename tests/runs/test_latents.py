@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 import posteria as po
-from common.pipelines import parts_of, save
-from common.text_pipelines import stable_diffusion
+from common.models.pipelines import parts_of, save
+from common.models.text_pipelines import stable_diffusion
 from posteria.priors import Latent, Prompt
 from posteria.runs.jobs.generate import prepare as prepare_draws
 from posteria.runs.jobs.restore import prepare, run

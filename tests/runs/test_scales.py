@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.unets import save, tiny
+from common.models.unets import save, tiny
 from posteria.runs.jobs.restore import prepare, run
 from posteria.runs.request import Restore
 from posteria.runs.store import Store

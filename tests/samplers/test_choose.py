@@ -111,7 +111,7 @@ S = po.samplers
 SETTINGS = {
     **{f"{name} {n} steps": few(kind(), n) for name, kind in KINDS.items() for n in (5, 12)},
     **{
-        f"{name} {preset}": few(sampler, min(sampler.schedule.steps, 30))
+        f"{name} {preset}": few(sampler, min(sampler.schedule.steps, 17))
         for name, kind in KINDS.items()
         for preset, sampler in kind.presets().items()
     },

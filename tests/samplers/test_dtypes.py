@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import posteria as po
-from common.guidance_battery import LEVELS, RULES, SAMPLERS as TILTED, rules
+from common.guidance.battery import LEVELS, RULES, SAMPLERS as TILTED, rules
 from common.sampler import SMALL, TARGETS, takes
 from helpers import F64
 from posteria.core.rng import Generators
@@ -93,7 +93,10 @@ def swapped(target: po.Posterior, prior: po.Denoiser) -> po.Posterior:
     return po.Posterior(prior, target.likelihood, target.y)
 
 
-@pytest.mark.parametrize("prior", ["gaussian", "tied", "separate"])
+PRIORS = ["separate", "tied", "gaussian"]
+
+
+@pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("name", SMALL)
 def test_samplers_draw_the_same_in_float32(name: str, prior: str) -> None:
     # Catches: a level, a weight or a variance in another dtype than x, and a small difference of large
@@ -101,11 +104,13 @@ def test_samplers_draw_the_same_in_float32(name: str, prior: str) -> None:
     # One of each of 16 populations: what a rounding chooses in one moves all of its particles.
     size = getattr(SMALL[name], "particles", 0)
     seeds = range(0, 16 * size, size) if size else SEEDS
-    for target in posteriors(name):
-        single, double = (
-            SMALL[name].sample(swapped(target, exact(prior, dtype)), seeds) for dtype in (F32, F64)
-        )
-        same_law(single, double)
+    # Each kind of measurement with another prior.
+    targets = posteriors(name)
+    target = targets[PRIORS.index(prior) % len(targets)]
+    single, double = (
+        SMALL[name].sample(swapped(target, exact(prior, dtype)), seeds) for dtype in (F32, F64)
+    )
+    same_law(single, double)
 
 
 @pytest.mark.parametrize("name", [*SMALL, "mgdm gmm"])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_battery import LEVELS, RULES, SAMPLERS as TILTED, TARGET
+from common.guidance.battery import LEVELS, RULES, SAMPLERS as TILTED, TARGET
 from common.sampler import SMALL, TARGETS, TOLD, takes
 
 FILE = Path(__file__).parent / "golden.json"

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typing_extensions import override
 
 import posteria as po
-from common.guidance_battery import LEVELS, RULES, SAMPLERS as TILTED, TARGET
+from common.guidance.battery import LEVELS, RULES, SAMPLERS as TILTED, TARGET
 from common.sampler import SMALL, TARGETS, takes
 
 # Those that need it, with the reason.

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_gradient import (
+from common.guidance.gradient import (
     SHARES,
     TEN,
     bayes,
     everything,
     tilted,
 )
+from common.sampler import others
 from helpers import F64, gaussian, linear_posterior, mixture, normal
 from posteria.core.meter import Meter
 from posteria.core.rng import Rng
@@ -274,7 +275,7 @@ SMALL: dict[str, TFG] = {
 # The universal setting is for pictures, and leaves the scale of this law.
 @pytest.mark.filterwarnings("ignore:TFG diverged")
 @pytest.mark.parametrize("kind", ["linear", "nonlinear"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", others(SMALL))
 def test_battery(name: str, kind: str) -> None:
     check_sampler(SMALL[name], example_posterior(kind))
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from beats import axis, beats, found, rate, width
-from ecgs import DOWER, _records, moved, placed, turned
+from data.beats import axis, beats, found, rate, width
+from data.ecgs import DOWER, _records, moved, placed, turned
 
 
 def test_a_record_between_its_samples_is_a_cubic() -> None:

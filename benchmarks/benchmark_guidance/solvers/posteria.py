@@ -7,8 +7,7 @@ from benchmark_utils.tilts import Tilt
 from typing_extensions import override
 
 from lib import next_budget
-from lib.criterion import BudgetCriterion
-from lib.solver import Budgeted, nothing
+from lib.solver import BudgetCriterion, Budgeted, nothing
 from posteria.core.errors import PosteriaError
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import posteria as po
-from common.guidance_gradient import (
+from common.guidance.gradient import (
     STEPS,
     Linear,
     bayes,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_gradient import (
+from common.guidance.gradient import (
     STEPS,
     TEN,
     Linear,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_adaptive import Leaky, counted, last, leaky
+from common.guidance.adaptive import Leaky, counted, last, leaky
 from helpers import F64, normal
 from posteria.core.meter import Meter
 from posteria.guidance.classifiers.classifier import BayesClassifier, Classifier

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import posteria as po
-from common.guidance_linear import FINE, draw, iso, pair, slope, start
+from common.guidance.linear import FINE, draw, iso, pair, slope, start
 from helpers import mixture
 from posteria.guidance.models.autoguidance import AutoGuidance
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from common.guidance_gradient import (
+from common.guidance.gradient import (
     STEPS,
     Linear,
     bayes,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_adaptive import (
+from common.guidance.adaptive import (
     MANY,
     counted,
     last,

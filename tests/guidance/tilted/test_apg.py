@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_linear import LABEL, MIXTURES, SHORT, draw, iso, pair
+from common.guidance.linear import LABEL, MIXTURES, SHORT, draw, iso, pair
 from helpers import F64
 from posteria.guidance.base import StepInfo
 from posteria.guidance.tilted.apg import APG

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 import posteria as po
-from common.guidance_linear import LABEL, MIXTURES, draw, iso, pair
+from common.guidance.linear import LABEL, MIXTURES, draw, iso, pair
 from posteria.diffusion.kernel import bridge
 from posteria.diffusion.schedule import levels_of
 from posteria.guidance.base import StepInfo

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_adaptive import counted, last, leaky, sampler
+from common.guidance.adaptive import counted, last, leaky, sampler
 from helpers import F64, normal
 from posteria.diffusion.schedule import levels_of
 from posteria.guidance.base import StepInfo, TiltedRule

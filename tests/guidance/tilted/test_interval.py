@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_linear import LABEL, SHORT, draw, iso, pair, slope, start
+from common.guidance.linear import LABEL, SHORT, draw, iso, pair, slope, start
 from helpers import F64, mixture
 from posteria.diffusion.schedule import levels_of
 from posteria.guidance.tilted.interval import Interval

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_adaptive import MANY, last, linear, metered, rms, sampler, sharp
+from common.guidance.adaptive import MANY, last, linear, metered, rms, sampler, sharp
 from helpers import F64, normal
 from posteria.diffusion.kernel import reverse_step
 from posteria.diffusion.schedule import levels_of

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.guidance_linear import (
+from common.guidance.linear import (
     LABEL,
     MIXTURES,
     iso,

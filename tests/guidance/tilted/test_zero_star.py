@@ -6,7 +6,7 @@ import pytest
 from torch import Tensor
 
 import posteria as po
-from common.guidance_linear import LABEL, MIXTURES, draw, start
+from common.guidance.linear import LABEL, MIXTURES, draw, start
 from posteria.diffusion.schedule import levels_of
 from posteria.guidance.tilted.zero_star import ZeroStar
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import posteria as po
 from common.particles import last, own
+from common.sampler import others
 from helpers import F64, gaussian, linear_posterior, mixture, normal
 from posteria.core.rng import Rng
 from posteria.diffusion.scale import prior_scale
@@ -40,7 +41,7 @@ SMALL: dict[str, PopulationSampler[Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", others(SMALL))
 def test_battery(name: str) -> None:
     check_sampler(SMALL[name], example_posterior("linear"))
     if name.startswith("tds"):
@@ -79,7 +80,7 @@ def test_one_measurement_a_sample(name: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (1, 3, 2, 1)])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", others(SMALL))
 def test_any_event_shape(name: str, shape: tuple[int, ...]) -> None:
     # Catches: particles mistaken for an axis of the event, a sum that leaves an event axis out.
     means, eye = 2 * normal(2, 6), torch.eye(6, dtype=F64).expand(2, 6, 6)
@@ -200,15 +201,6 @@ def test_distance_on_a_mixture(name: str, most: float) -> None:
     assert sliced_wasserstein(x, exact) < most
 
 
-# Evaluations and vjps of a whole population.
-COST = {
-    (TDS, "images"): (4 * 100, 4 * 100),
-    (MCGDiff, "images"): (64 * 100, 0),
-    (MCGDiff, "gmm"): (128 * 100, 0),
-    (FPS, "images"): (5 * 999, 0),
-}
-
-
 def cost(sampler: po.samplers.Sampler[Any], seeds: range) -> tuple[float, float]:
     target = linear_posterior(gaussian(2))
     prior_scale(target.prior)
@@ -219,15 +211,7 @@ def cost(sampler: po.samplers.Sampler[Any], seeds: range) -> tuple[float, float]
     return whole.forward, whole.backward
 
 
-@pytest.mark.parametrize(("kind", "name"), COST, ids=str)
-def test_published_settings_cost_what_they_say(
-    kind: type[PopulationSampler[Any]], name: str
-) -> None:
-    assert cost(kind.published(name), range(1)) == COST[kind, name]
-
-
 def test_cost() -> None:
-    assert set(COST) == {(kind, name) for kind in (TDS, MCGDiff, FPS) for name in kind.presets()}
     # One evaluation a step and particle, whoever asks for how many.
     for seeds in (range(1), range(16), range(3, 40)):
         assert cost(SMALL["tds"], seeds) == (16 * 10, 16 * 10)

@@ -18,7 +18,6 @@ from posteria.metrics.distribution import (
 from posteria.problems.toy import PROBLEMS, gmm25
 from posteria.samplers.particles.exact import Exact
 from posteria.samplers.particles.twist import Dense, Isotropic, MonteCarlo, Scalar
-from posteria.testing import check_sampler, example_posterior
 
 SMALL = Exact(schedule=po.Karras(steps=8, sigma_min=0.05, sigma_max=50.0), particles=16)
 
@@ -27,19 +26,12 @@ def steps(n: int, **more: float) -> po.Karras:
     return po.Karras(steps=n, sigma_min=0.01, sigma_max=1000.0, **more)
 
 
-@pytest.mark.parametrize("dense", [0, 16], ids=["spread", "dense"])
-@pytest.mark.parametrize("kind", ["linear", "nonlinear"])
-def test_battery(kind: str, dense: int) -> None:
-    sampler = Exact(schedule=SMALL.schedule, particles=16, dense=dense)
-    check_sampler(sampler, example_posterior(kind))
-
-
 @pytest.mark.parametrize("name", ["gaussian-half", "gaussian-half-small", "gaussian-correlated"])
 def test_moments_on_gaussians_of_any_scale(name: str) -> None:
     # Catches: a reverse kernel without the variance of x_0 (6 % too narrow at 200 levels), a twist
     # that assumes unit variance, a start that is too narrow.
     problem = PROBLEMS[name](seed=1)
-    x = Exact().sample(problem.target, seeds=range(2048))
+    x = Exact().sample(problem.target, seeds=range(1024))
     exact = moments(problem.exact)
     assert mean_error(x, exact.mean, exact.std) < 0.05
     assert 0.95 < variance_ratio(x, exact.std) < 1.05
@@ -149,12 +141,12 @@ def test_every_direction_of_a_prior_of_several_scales(case: Any) -> None:
         po.Gaussian(prior.mean.to(dtype), prior.covariance.to(dtype)), likelihood, y
     )
     sampler = Exact(schedule=steps(400 if std < 0.05 else 200), dense=dense)
-    x = sampler.sample(target, range(3072)).double()
+    x = sampler.sample(target, range(2048)).double()
     values, vectors = torch.linalg.eigh(exact.covariance)
     z = ((x - exact.mean) @ vectors) / values.sqrt()
     # Of independent draws the least and largest of four are 0.98 and 1.02.
     assert z.std(0).min() > 0.95 and z.std(0).max() < 1.05
-    assert z.mean(0).abs().max() < 0.05
+    assert z.mean(0).abs().max() < 0.07
 
 
 @pytest.mark.parametrize("kind", ["nonlinear", "function"])
@@ -171,7 +163,7 @@ def test_a_tight_direction_beside_any_measurement(kind: str) -> None:
     }
     y = torch.tensor([0.5], dtype=F64)
     sampler = Exact(schedule=steps(80))
-    x = sampler.sample(po.Posterior(prior, likelihoods[kind], y), range(4096))
+    x = sampler.sample(po.Posterior(prior, likelihoods[kind], y), range(2048))
     assert (x[:, 1:].std(0) / prior.std[1:] - 1).abs().max() < 0.05
     if kind == "function":  # the posterior of the first entry is N(1/3, 1/3)
         assert abs(x[:, 0].mean() - 1 / 3) < 0.05 and abs(x[:, 0].std() * 3**0.5 - 1) < 0.05

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import override
 
+from lib.solver import Budgeted, nothing
 from posteria import GaussianLikelihood, Posterior
 from posteria.diffusion import Counted
 from posteria.operators import LinearOperator
 from posteria.problems.toy import Problem
-
-from .solver import Budgeted, nothing
 
 # Draws of the prior, which a user has besides its denoiser.
 DATA = 4096

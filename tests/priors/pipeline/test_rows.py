@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from common.pipelines import parts_of, save
-from common.text_pipelines import pixart, stable_diffusion_3
-from common.unets import save as save_unet, tiny
+from common.models.pipelines import parts_of, save
+from common.models.text_pipelines import pixart, stable_diffusion_3
+from common.models.unets import save as save_unet, tiny
 from helpers import normal
 from posteria.priors import Embeddings, Given, Latent
+from priors.pipeline.test_given import FAMILIES as GIVEN, clean, dance
 from priors.test_adm import TINY, made
-from priors.test_given import FAMILIES as GIVEN, clean, dance
 from priors.test_latent import check_decoder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-PAGE = Path(__file__).parents[2] / "docs" / "priors.md"
+PAGE = Path(__file__).parents[3] / "docs" / "priors.md"
 X = normal(2, 3, 8, 8, seed=1).float()
 Check = Callable[[Path], None]
 

@@ -1,4 +1,4 @@
-"""Songs of four stems, composed by a random rule and rendered: `python training/songs.py --out DIR`.
+"""Songs of four stems, composed by a random rule and rendered: `python training/data/songs.py --out DIR`.
 
 The rule knows keys, progressions of chords and a few ways in which each instrument plays; no pattern of anybody
 else is in it. Needs `fluidsynth` and the soundfont FluidR3 (Debian: fluidsynth, fluid-soundfont-gm; MIT), and

@@ -8,18 +8,17 @@ from torch import Tensor
 
 import posteria as po
 from common.moment_matching import SMALL, TEN, correlated, estimate, exact
+from common.sampler import others
 from helpers import F64, linear_posterior, mixture, normal
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import gmm25
 from posteria.samplers.ruled import LGD, MMPS, TMPD, PiGDM
 from posteria.testing import check_sampler, example_posterior
 
-KINDS = [(name, "linear") for name in SMALL] + [("mmps", "nonlinear"), ("lgd", "nonlinear")]
 
-
-@pytest.mark.parametrize(("name", "kind"), KINDS)
-def test_battery(name: str, kind: str) -> None:
-    check_sampler(SMALL[name], example_posterior(kind))
+@pytest.mark.parametrize("name", others(SMALL))
+def test_battery(name: str) -> None:
+    check_sampler(SMALL[name], example_posterior())
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.3, 2.0, 80.0])
@@ -165,14 +164,9 @@ def test_recorded_errors(name: str) -> None:
 COST: list[tuple[po.samplers.Sampler[Any], tuple[int, int]]] = [
     (MMPS(schedule=TEN), (10, 20)),
     (MMPS(schedule=TEN, iterations=1), (10, 10)),
-    (MMPS.published("paper"), (64, 64)),
     (PiGDM(schedule=TEN), (10 + 736, 10)),
-    (PiGDM.published("paper"), (999, 999)),
     (TMPD(schedule=TEN), (10, 20)),
-    (TMPD.published("paper"), (999, 1998)),
     (LGD(schedule=TEN, points=5), (10 + 736, 10)),
-    (LGD.published("mc10"), (999, 999)),
-    (LGD.published("mc100"), (999, 999)),
 ]
 
 

@@ -1,6 +1,6 @@
 """A sampler of your own in the benchmark, in one file; change `draw`.
 
-benchopt run $PWD/benchmarks/benchmark_exact -s $PWD/benchmarks/my_sampler.py -d "toy[problem=gmm25-8-1]"
+B=$PWD/benchmarks/benchmark_exact; benchopt run $B -s $B/examples/my_sampler.py -d "toy[problem=gmm25-8-1]"
 """
 
 from collections.abc import Sequence

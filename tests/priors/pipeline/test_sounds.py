@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import posteria as po
-from common.pipelines import drawn, kl
+from common.models.pipelines import drawn, kl
 from helpers import normal
 from posteria.priors import Latent, Prompt, from_diffusers
 from posteria.priors.load import card_of, load_prior
@@ -143,7 +143,7 @@ def test_the_card_of_a_folder_with_a_vocoder(tmp_path: Path) -> None:
 def test_a_small_one_from_its_folder_to_a_file(tmp_path: Path) -> None:
     # Catches: parts that are not loaded from their files, and sound that is not written.
     pytest.importorskip("transformers", minversion="5.0.0")
-    from common.audioldm import audioldm
+    from common.models.audioldm import audioldm
     from posteria.runs.jobs.generate import prepare, run
     from posteria.runs.request import Generate
     from posteria.runs.store import Store

@@ -24,7 +24,7 @@ from diffusers import (
 from torch import Tensor
 
 import posteria as po
-from common.pipelines import drawn, kl, save
+from common.models.pipelines import drawn, kl, save
 from helpers import normal
 from posteria.priors import Given, Latent, from_diffusers
 from posteria.testing import check_denoiser

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import posteria as po
-from common.text_pipelines import pixart, stable_diffusion, stable_diffusion_3
+from common.models.text_pipelines import pixart, stable_diffusion, stable_diffusion_3
 from helpers import normal
 from posteria.core.errors import ReadingWarning
 from posteria.priors import Given, Prompt, from_diffusers

@@ -1,0 +1,1 @@
+"""What the shipped priors are trained on, and what is held out."""
