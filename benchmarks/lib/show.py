@@ -127,13 +127,12 @@ def flat(rows: Frame, y: str, ends: Sequence[float]) -> dict[str, list[float]]:
 def at_budget(rows: Frame, metric: str, budget: int) -> dict[str, Mean]:
     """The mean of a metric of `METRICS` by sampler, of those that have it at a budget; rows of one problem."""
     column = f"objective_{metric}"
-    there = rows[
-        (rows["stop_val"] == budget) & (rows["sampling_strategy"].str.lower() != "run_once")
-    ]
+    curves = (rows["stop_val"] == budget) & (rows["sampling_strategy"].str.lower() != "run_once")
+    there = rows.loc[curves, ["solver_name", "idx_rep", column]].sort_values("idx_rep")
     return {
-        short(name): mean_of(group[column])
-        for name, group in there.sort_values("idx_rep").groupby("solver_name", sort=False)
-        if complete(group, column)
+        short(name): mean_of(values)
+        for name, values in there.groupby("solver_name", sort=False)[column]
+        if values.map(math.isfinite).all()
     }
 
 

@@ -81,8 +81,10 @@ def test_a_budget_is_kept_by_every_sampler_that_can_draw() -> None:
         if isinstance(chosen, str):
             assert chosen == refusal(sampler_named(name), problem.target)
             continue
-        draws = measure(chosen, problem.target, seeds_of(5))
-        assert draws.samples.shape == (512, 8)
+        # A population whole, and few samples where there is none.
+        seeds = seeds_of(5, max(chosen.shared, 16))
+        draws = measure(chosen, problem.target, seeds)
+        assert draws.samples.shape == (len(seeds), 8)
         assert 100 < draws.evaluations + draws.vjps <= 200
         spent += 1
     assert spent > 20
