@@ -163,7 +163,7 @@ def test_a_tight_direction_beside_any_measurement(kind: str) -> None:
     }
     y = torch.tensor([0.5], dtype=F64)
     sampler = Exact(schedule=steps(80))
-    x = sampler.sample(po.Posterior(prior, likelihoods[kind], y), range(2048))
+    x = sampler.sample(po.Posterior(prior, likelihoods[kind], y), range(4096))
     assert (x[:, 1:].std(0) / prior.std[1:] - 1).abs().max() < 0.05
     if kind == "function":  # the posterior of the first entry is N(1/3, 1/3)
         assert abs(x[:, 0].mean() - 1 / 3) < 0.05 and abs(x[:, 0].std() * 3**0.5 - 1) < 0.05
