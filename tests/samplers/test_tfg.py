@@ -375,6 +375,7 @@ def distance(sampler: TFG, target: po.Posterior, n: int = 500) -> float:
     return float(sliced_wasserstein(sampler.sample(target, range(n)), draws))
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize(
     ("name", "sampler", "low", "high"),
     [

@@ -39,6 +39,7 @@ def test_cfgpp_weights_are_the_published_ones() -> None:
     assert weights == pytest.approx([3.3, 5.85, 0.6], abs=0.02)
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_cfgpp_grows_with_the_number_of_steps() -> None:
     # What the documentation warns of: twice the steps are nearly twice the shift of the mean.
     family = pair(iso(1.0), iso(1.0, 1.5))

@@ -26,6 +26,7 @@ def test_adam_is_pytorch_s() -> None:
         assert torch.allclose(ours, theta.detach(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("sampled_kl", [False, True])
 def test_optimum_for_a_gaussian_potential(sampled_kl: bool) -> None:
     # Catches: a wrong sign or factor in either gradient. The optimum has the exact mean and

@@ -112,6 +112,7 @@ def moments(name: str, scale: float) -> tuple[float, float]:
     return error, (variance / std**2).mean().item()
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("scale", [1.0, 0.25])
 @pytest.mark.parametrize("name", BUDGET)
 def test_moments_on_a_gaussian(name: str, scale: float) -> None:
@@ -130,6 +131,7 @@ def distance(name: str) -> float:
     return total
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("name", MIXTURE)
 def test_distance_on_a_mixture(name: str) -> None:
     low, high = MIXTURE[name]

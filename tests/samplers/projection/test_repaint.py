@@ -64,6 +64,7 @@ def test_repaint_takes_the_measurement_for_exact() -> None:
     assert torch.equal(x[:, ::2], problem.y.expand(3, 2))
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_repaint_finds_the_modes_of_an_inpainted_mixture() -> None:
     # Little noise, so that taking it for none does no harm. Catches: jumps that change nothing
     # (without them the distance is 2.0).

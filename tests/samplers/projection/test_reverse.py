@@ -15,6 +15,7 @@ def noisy(prior: po.Denoiser, y: torch.Tensor, std: float) -> po.Posterior:
     return po.Posterior(prior, po.GaussianLikelihood(operator, std=std), y)
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("std", [0.02, 0.5, 30.0])
 def test_gaussian(std: float) -> None:
     """The mean and the covariance of a Gaussian posterior, whose axes are wider and narrower than the noise.
@@ -37,6 +38,7 @@ def test_gaussian(std: float) -> None:
     assert 0.93 < float(spread.min()) <= float(spread.max()) < 1.09
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_weights_of_modes() -> None:
     """Of two modes at 0 and 1 that y = 0.55 does not tell apart each has its exact weight.
 

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 import torch
 
 import posteria as po
@@ -66,6 +67,7 @@ def test_sda_corrector_is_its_algorithm() -> None:
     assert torch.allclose(mu * moved.x, theirs, atol=1e-10)
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_sda_does_not_diverge_where_the_published_step_does() -> None:
     # Little noise and few steps. Catches: a shift that is not cut (errors of 1e10 deviations).
     problem = general(0.005)
@@ -76,6 +78,7 @@ def test_sda_does_not_diverge_where_the_published_step_does() -> None:
     assert (problem.y - x @ problem.a.mT).abs().max() < 1
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_sda_keeps_its_variance_in_few_dimensions() -> None:
     # Catches: a Langevin step of the length of one score, which is sometimes nearly 0: without
     # memory the variance is several times too large.

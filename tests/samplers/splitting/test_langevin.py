@@ -14,6 +14,7 @@ from posteria.core.rng import Rng
 from posteria.samplers.splitting.langevin import Langevin, draw_near
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_langevin_on_a_gaussian() -> None:
     # Catches: a discretisation error of the variance (a third with plain steps of this size), a
     # step that is larger than the curvature allows.
@@ -27,6 +28,7 @@ def test_langevin_on_a_gaussian() -> None:
     assert_same_law(x, as_affine(prior.posterior(likelihood, target.y)), slack=0.03)
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("steps", [1, 3])
 def test_langevin_where_nothing_is_measured(steps: int) -> None:
     # Catches: a start at the mean, a first step that adds to the variance of the start.

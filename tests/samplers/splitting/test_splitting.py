@@ -98,6 +98,7 @@ MIXTURE = {
 }
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("name", BUDGET)
 def test_moments_on_a_gaussian(name: str) -> None:
     target = linear_posterior(gaussian())
@@ -111,6 +112,7 @@ def test_moments_on_a_gaussian(name: str) -> None:
     assert least <= ratio <= most
 
 
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("name", BUDGET)
 def test_distance_on_a_mixture(name: str) -> None:
     problem = gmm25(8, 4, 1)
