@@ -164,15 +164,13 @@ def ranking(means: Mapping[str, Mean], metric: Metric) -> list[str]:
     return sorted(known, key=lambda name: metric.loss(known[name].value))
 
 
-def table_of_best(means: Mapping[str, Mean], metric: Metric, *, ties: int = 2) -> str:
-    """The best, with its value, and up to `ties` of those whose mean cannot be told from it."""
+def table_of_best(means: Mapping[str, Mean], metric: Metric) -> str:
+    """The best, with its value, and up to two of those whose mean cannot be told from it."""
     order = ranking(means, metric)
     if not order:
         return "-"
     others = equals(means, metric)
-    named = ", ".join(others[:ties]) + (
-        f" and {len(others) - ties} more" if len(others) > ties else ""
-    )
+    named = ", ".join(others[:2]) + (f" and {len(others) - 2} more" if len(others) > 2 else "")
     return f"{order[0]} {means[order[0]]}" + (f" (also {named})" if others else "")
 
 

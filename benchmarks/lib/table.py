@@ -47,6 +47,6 @@ def with_error(values: Sequence[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f} +- {error_of(values):.{digits}f}"
 
 
-def costs(evaluations: float, vjps: float, unit: str = "") -> str:
+def costs(evaluations: float, vjps: float) -> str:
     """Evaluations, and vjps if there are any."""
-    return f"{evaluations:.0f}" + (f" + {vjps:.0f}{unit}" if vjps else "")
+    return f"{evaluations:.0f}" + (f" + {vjps:.0f}" if vjps else "")

@@ -19,7 +19,7 @@ from .likelihood import FunctionLikelihood, Likelihood
 
 
 def metered(target: Any, meter: Meter | None = None) -> tuple[Any, Meter]:
-    """The same target, a posterior, a tilted law or a prior, with a meter of what its prior is asked for."""
+    """The same target, a posterior, a tilted law or a prior, with a meter of its prior's evaluations."""
     whole = not isinstance(target, Posterior | Tilted)
     counted = Counted(target if whole else target.prior, meter)
     return counted if whole else replace(target, prior=counted), counted.meter

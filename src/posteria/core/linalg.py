@@ -30,11 +30,8 @@ class called_once:
     in the block.
     """
 
-    def __init__(self, value: bool = True) -> None:
-        self._value = value
-
     def __enter__(self) -> None:
-        self._token = ONCE.set(self._value)
+        self._token = ONCE.set(True)
 
     def __exit__(self, *_: object) -> None:
         ONCE.reset(self._token)

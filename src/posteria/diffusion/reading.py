@@ -52,7 +52,7 @@ def noise_left(prior: Denoiser) -> float | None:
     """The share of pure noise that a denoiser leaves in it at a level far above its data, by one evaluation.
 
     Near 0 for a denoiser; None if it knows no such level. Where the sides of its signals are free, they
-    are as small as they can be. A prior whose members all have a label is asked for the first.
+    are as small as they can be. A prior whose members all have a label is evaluated at the first.
     """
     network = prior.prior if isinstance(prior, Units) else prior
     if not isinstance(network, Network):

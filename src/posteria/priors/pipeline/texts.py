@@ -35,9 +35,9 @@ class Texts:
         space: Of the network's samples.
 
     Raises:
-        CapabilityError: If the network needs more than a noise level and a text. When it is asked: for another
+        CapabilityError: If the network needs more than a noise level and a text. When it is evaluated: of another
             condition, and without text encoders.
-        ShapeError: When it is asked: if embeddings do not fit.
+        ShapeError: When it is evaluated: if embeddings do not fit.
     """
 
     def __init__(self, parts: Parts, space: Space) -> None:

@@ -179,7 +179,7 @@ class Exact(PopulationSampler[ExactState]):
         value, at = value.of(ancestors), at._replace(x=state.x)
         last = None if sigma_next else twist.draw(target, value, at, rng)
         if last is not None:
-            # The twist is then the mean of p(y | x_0) over what is drawn: nothing is owed.
+            # The twist is then the mean of p(y | x_0) over what is drawn: no weight is left.
             known = state.log_evidence + twist.constant(target, at)
             state = replace(state, x=last, x0=last, log_evidence=known)
         elif sigma_next:
@@ -199,7 +199,7 @@ class Exact(PopulationSampler[ExactState]):
 def _moved(
     target: Observed, state: ExactState, value: TwistValue, drift: Tensor, at: Place, rng: Rng
 ) -> ExactState:
-    """The reverse kernel, pushed along the slope of the twist; the weights owe for the push.
+    """The reverse kernel, pushed along the slope of the twist and importance-weighted by target over proposal density.
 
     Short steps extrapolate the estimate of x_0 to their middle by its `drift` since the last level, which keeps
     the variance of every direction to second order (the SDE form of DPM-Solver++(2M)). Over a long one that
@@ -211,9 +211,9 @@ def _moved(
         root = math.sqrt(std**2 + (1 - weight) ** 2 * at.signal)
     elif at.sigma < state.sigma < math.inf:
         x0 = x0 + step / math.log(state.sigma / at.sigma) / 2 * drift
-    move, debt = propose(value, target.space, root, at.sigma, paired(x0, rng))
+    move, log_ratio = propose(value, target.space, root, at.sigma, paired(x0, rng))
     x = x0 + weight * (at.x - x0) + root * move
-    return replace(state, x=x, log_weight=state.log_weight - value.log_value - debt)
+    return replace(state, x=x, log_weight=state.log_weight - value.log_value - log_ratio)
 
 
 def _ended(
@@ -221,7 +221,7 @@ def _ended(
 ) -> ExactState:
     """x_0 given x, pushed along the slope of the twist, and weighted by its likelihood."""
     noise = paired(value.x0, rng)
-    move, debt = propose(value, target.space, math.sqrt(at.signal), at.sigma, noise)
+    move, log_ratio = propose(value, target.space, math.sqrt(at.signal), at.sigma, noise)
     x = value.x0 + signal_times(target, at, move)[0]
-    log_weight = state.log_weight - value.log_value - debt + log_prob(target, x)
+    log_weight = state.log_weight - value.log_value - log_ratio + log_prob(target, x)
     return replace(state, x=x, x0=x, log_weight=log_weight)

@@ -85,7 +85,7 @@ class Pair(NamedTuple):
         squares = squares - tilted.precision[..., None] * tilted.mean.square()
         return _total(logs, -squares, ~tilted.flat)
 
-    def owed(self, tilted: Mixed, weight: float, z: Tensor) -> Tensor:
+    def log_weight(self, tilted: Mixed, weight: float, z: Tensor) -> Tensor:
         """Log of `given^weight free^(1 - weight)` over the mixture's density at `z`, `[*batch]`."""
         logs = (1 - weight) * self.ratio.log() - tilted.precision.log()
         squares = weight * z.square() + (1 - weight) * self._distances(z)

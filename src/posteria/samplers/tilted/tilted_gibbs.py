@@ -177,15 +177,15 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
         pair = kernels(target, state.x, (sigma, sigma_next), (self.dense, self.probes), rng)
         before, after = self.power(target, sigma), self.power(target, sigma_next)
         tilted = pair.geometric(after)
-        # What is owed does not depend on where a particle goes (but in flat directions), so that
+        # The weight does not depend on where a particle goes (but in flat directions), so that
         # it is selected before it moves.
-        owed = pair.log_mass(tilted, after) + (after - before) * state.log_ratio
-        state = replace(state, x0=pair.x0(after), log_weight=state.log_weight + owed)
+        gained = pair.log_mass(tilted, after) + (after - before) * state.log_ratio
+        state = replace(state, x0=pair.x0(after), log_weight=state.log_weight + gained)
         state, ancestors = select(state, rng, self.threshold if sigma_next else ALWAYS)
         pair = pair.of(ancestors)
         tilted = pair.geometric(after)
         x, z = pair.draw(tilted, paired(tilted.mean, rng))
-        rest = pair.owed(tilted, after, z) - pair.log_mass(tilted, after)
+        rest = pair.log_weight(tilted, after, z) - pair.log_mass(tilted, after)
         log_ratio = take(state.log_ratio, ancestors) + pair.log_ratio(z)
         state = replace(state, x=x, log_weight=state.log_weight + rest, log_ratio=log_ratio)
         return state if sigma_next else finish(state, rng)
@@ -205,8 +205,8 @@ class TiltedGibbs(TiltedPopulation[TiltedState]):
             old = kernels(target, state.path[place], move, curvature, rng)
         tilted, kept = pair.geometric(after), state.path[place + 1]
         x, z = pair.draw(tilted, rng.normal_like(tilted.mean))
-        log_odds = state.log_odds + pair.owed(tilted, target.weight, z)
-        log_odds = log_odds - old.owed(old.geometric(after), target.weight, old.place(kept))
+        log_odds = state.log_odds + pair.log_weight(tilted, target.weight, z)
+        log_odds = log_odds - old.log_weight(old.geometric(after), target.weight, old.place(kept))
         if move[1]:
             return replace(state, x=x, x0=pair.x0(after), log_odds=log_odds)
         # A uniform draw for each particle from its population's stream.
