@@ -102,6 +102,9 @@ def test_the_order_follows_a_curve() -> None:
         assert ((steps > -0.02).all(-1) | (steps < 0.02).all(-1)).all()
     same = order(torch.ones(1, 7, 2, dtype=F64), torch.full((1, 7), -math.inf))
     assert torch.equal(same[0], torch.arange(7))
+    # Finite, but with squares that are not.
+    far = order(1e30 * normal(1, 7, 2, seed=4).float(), torch.zeros(1, 7))
+    assert torch.equal(far.sort().values[0], torch.arange(7))
 
 
 def test_paired_noise() -> None:

@@ -365,7 +365,8 @@ def order(x: Tensor, log_weight: Tensor) -> Tensor:
     plane = torch.cat(places, -1)
     plane = plane - plane.amin(1, keepdim=True)
     side = plane.amax((1, 2), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    i, j = (plane / side * (2**BITS - 1)).long().unbind(-1)
+    # Particles that have run away have no place.
+    i, j = (plane / side * (2**BITS - 1)).nan_to_num(0.0).long().unbind(-1)
     return hilbert(BITS, x.device)[i, j].sort(dim=-1, stable=True).indices
 
 
