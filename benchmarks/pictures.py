@@ -40,6 +40,8 @@ ABOUT = {
 }
 # Evaluations and samples of the tables of all samplers, and of that of populations; the noise of the former.
 ALL, POPULATIONS, USUAL = (400, 32), (2000, 256), 0.1
+# Of populations on what was not drawn with so many.
+HALF = (1000, 256)
 # Of noise alone, by a reverse run from the measurement.
 ALONE = (16, 256)
 COLUMNS = {
@@ -239,11 +241,20 @@ def beside(kept: list[Row], sampler: str) -> Table:
 
 def page() -> None:
     """Put the tables between their marks."""
-    whole = at(store.rows(KEPT), POPULATIONS)
+    every = store.rows(KEPT)
+    large = {
+        (row["task"], row["std"]) for row in at(every, POPULATIONS) if row["sampler"] == "tempered"
+    }
+    whole = [
+        row
+        for size in (POPULATIONS, HALF)
+        for row in at(every, size)
+        if ((row["task"], row["std"]) in large) == (size == POPULATIONS)
+    ]
     kept = compared(KEPT)
     parts = {
         "tempered": beside(whole, "tempered").markdown(),
-        "alone": beside(at(store.rows(KEPT), ALONE), "reverse").markdown(),
+        "alone": beside(at(every, ALONE), "reverse").markdown(),
         "pictures": "\n\n".join(table.markdown() for table in tables(kept)),
         "sizes": sizes(kept, [row for row in whole if row["std"] == USUAL]).markdown(),
     }

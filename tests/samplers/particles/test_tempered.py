@@ -113,6 +113,39 @@ def test_reflections_reach_as_far_as_a_law_is_symmetric() -> None:
         assert 0.05 * scale < reach(apart) < 0.45 * scale
 
 
+def test_moves_reach_all_modes_where_the_noise_allows_it() -> None:
+    # Catches: reflections alone where the measurement itself is noisier than they reach, which never leave a mode and
+    # whose errors add up.
+    means = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=F64)
+    prior = po.GaussianMixture(
+        torch.tensor([0.3, 0.7], dtype=F64), means, 0.01 * torch.eye(2, dtype=F64).expand(2, 2, 2)
+    )
+    target = po.Posterior(
+        prior, po.GaussianLikelihood(po.operators.Identity((2,)), 2.0), torch.zeros(2, dtype=F64)
+    )
+    n = 2000
+    sampler = Tempered(particles=n)
+    problem, rng = sampler.arrange(target, [0])
+    x = means[0] + 0.1 * normal(1, n, 2, seed=3)
+    zeros = torch.zeros(1, n, dtype=F64)
+    state = TemperedState(
+        x=x,
+        x0=x,
+        log_weight=zeros,
+        log_evidence=zeros[:, 0],
+        tau=zeros[:, 0],
+        noise=torch.zeros(1, 1, 2, dtype=F64),
+        reach=reach(prior),
+    )
+    for _ in range(6):
+        *_, moved = sampler._move(problem, state, rng)
+        state = replace(state, x=moved, count=state.count + 1)
+    right = moved[0, :, 0] > 0
+    assert abs(float(right.double().mean()) - 0.7) < 0.05
+    spread = (moved[0] - means[right.long()]).std(0)
+    assert (spread - 0.1).abs().max() < 0.02
+
+
 def test_the_way_down_keeps_a_wide_mode() -> None:
     # Catches: a measurement that stays as precise as it is while its stated noise is large: the narrow mode then
     # has all but e^-9 of the weight on the way, and the posterior's own mode is lost for good.

@@ -63,8 +63,9 @@ class Tempered(PopulationSampler[TemperedState]):
     symmetric, up to a level that is measured once a prior, it is drawn by reflections, `x <- 2 D(z) - x`: one
     evaluation each, no vjp, and exactly the mean and the covariance of x given z. Above that level a reverse run of
     `points` evaluations goes down to it, and x is then reflected about the run's last estimate, by what it is away from
-    its own at that level. After the first fifth the particles of the next level are taken from those after each
-    reflection of this one (waste-free: Dau and Chopin, 2022, arXiv:2011.02328).
+    its own at that level. Where the measurement itself is noisier than reflections reach, that is so down to tau = 0.
+    After the first fifth the particles of the next level are taken from those after each reflection of this one
+    (waste-free: Dau and Chopin, 2022, arXiv:2011.02328).
 
     A step costs a particle `points + reflections` evaluations and never a vjp. The number of steps is the budget: of
     `rest` of them all are at tau = 0. The `ess` of a run is the least of all its levels.
@@ -202,7 +203,9 @@ class Tempered(PopulationSampler[TemperedState]):
             return finish(state, rng)
         steps = self.schedule.steps
         left = steps - max(1, round(self.rest * steps)) - state.count + 1
-        return state if left <= 0 else self._temper(problem, _pooled(state, kept), left, rng)
+        return (
+            state if left <= 0 else self._temper(problem, _pooled(problem, state, kept), left, rng)
+        )
 
     def _move(self, problem: Tempering, state: TemperedState, rng: Rng) -> Iterator[Tensor]:
         """The particles after each evaluation of a step.
@@ -214,7 +217,7 @@ class Tempered(PopulationSampler[TemperedState]):
         x, tau, prior = state.x, state.tau, problem.prior
         y = problem.noised(state)
         variance = tau + RUN * problem.floor
-        wide = _wide(state)
+        wide = _wide(problem, state)
         most = (REFLECTED * (tau + problem.floor)).sqrt().clamp(max=state.reach)
         levels = ladder(variance.sqrt()[:, None], most[:, None], self.points)
         chosen = wide.reshape(-1, *(1,) * (x.ndim - 1))
@@ -336,19 +339,19 @@ class Tempered(PopulationSampler[TemperedState]):
         return math.ceil(math.pow(max(1.0, self._draws * FIRST), left))
 
 
-def _wide(state: TemperedState) -> Tensor:
-    """Which populations are above the reach of reflections, `[populations]`."""
-    return state.tau.sqrt() > state.reach
+def _wide(problem: Tempering, state: TemperedState) -> Tensor:
+    """Which populations are above the reach of reflections, `[populations]`; all are where even tau = 0 is."""
+    return state.tau.clamp(min=REFLECTED * problem.floor).sqrt() > state.reach
 
 
-def _pooled(state: TemperedState, kept: list[Tensor]) -> TemperedState:
+def _pooled(problem: Tempering, state: TemperedState, kept: list[Tensor]) -> TemperedState:
     """A state whose particles are those after every evaluation (waste-free, Dau and Chopin, 2022, arXiv:2011.02328).
 
     Of a step with a reverse run it is only the last ones.
     """
     moves, x = len(kept), torch.cat(kept, 1)
     counted = torch.ones(len(x), moves, dtype=torch.float64, device=x.device)
-    counted[:, :-1] = torch.where(_wide(state)[:, None], 0.0, counted[:, :-1])
+    counted[:, :-1] = torch.where(_wide(problem, state)[:, None], 0.0, counted[:, :-1])
     weight = (counted / counted.mean(-1, keepdim=True)).log()[..., None] + state.log_weight[
         :, None
     ]
