@@ -14,7 +14,7 @@ import posteria as po
 from common.guidance.battery import SAMPLERS as TILTED, TARGET
 from common.sampler import SMALL, TARGETS, takes
 from helpers import F64, normal
-from posteria.core.meter import Cost, Meter, Watch
+from posteria.core.meter import Cost, Held, Meter, Watch
 from posteria.diffusion import Network
 from posteria.diffusion.network import X0
 from posteria.runs.engine import Method, draw
@@ -89,6 +89,22 @@ def test_a_run_counts_the_rows_that_a_network_sees(name: str, tmp_path: Path) ->
     # AG saves evaluations of whole batches.
     if "ag" not in name.split():
         assert meters[0] == meters[1]
+
+
+def test_memory_is_counted_whoever_holds_it() -> None:
+    # Catches: views counted twice, what was there before, what a graph keeps left out, what is gone counted on.
+    x = torch.zeros(1000, dtype=torch.float64, requires_grad=True)
+    with (held := Held()):
+        y = x.view(10, 100).exp()
+        kept = y.view(-1).exp().sum()
+        assert held.most == 16_008
+        del y
+    torch.autograd.grad(kept, x)
+    with torch.no_grad(), (later := Held()):
+        a = torch.zeros(1000)
+        for _ in range(5):
+            a = a + 1
+    assert later.most == 8000
 
 
 def test_the_scale_of_a_prior_is_counted_once() -> None:

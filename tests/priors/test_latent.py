@@ -250,5 +250,5 @@ def test_what_stands_for_no_condition(tmp_path: Path) -> None:
     guided = po.Tilted(prior, Embeddings(TOKENS), 3.0)
     want = -2 * prior(x, 1.0) + 3 * prior.given(Embeddings(TOKENS))(x, 1.0)
     torch.testing.assert_close(guided(x, 1.0), want, rtol=1e-4, atol=1e-4)
-    with pytest.raises(po.CapabilityError, match="Only a network of texts"):
+    with pytest.raises(po.InputError, match="null label of this network is the last, 10"):
         po.load_prior("digits", null=po.Label(1))

@@ -1,19 +1,25 @@
 """Large pictures: what is said before a run, what is refused, and windows that bound what derivatives keep."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from PIL import Image
 
 import posteria as po
+from common.models.unets import save, tiny
 from common.stems import song, white
 from posteria.core.space import few
 from posteria.priors.local import BiasFree, LocalUNet, Windowed, windows
+from posteria.runs.job import read_record, run
 from posteria.runs.jobs import forecast
+from posteria.runs.jobs.generate import prepare as prepare_draws
 from posteria.runs.jobs.restore import Restoration, prepare
-from posteria.runs.request import Restore
+from posteria.runs.request import Generate, Restore
+from posteria.runs.store import Store
 
 
 def job(folder: Path, side: int, sampler: str = "daps") -> Restoration:
@@ -53,6 +59,32 @@ def test_a_large_picture_is_drawn_one_by_one_and_told_before(
         po.InputError, match=r"need about 0\.9 GiB of memory, and there are 0\.5; draw fewer"
     ):
         large.forecast()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_any_prior_is_told_before_and_drawn_as_memory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: a prior of which nothing is said, memory that does not grow with the samples at once, a number that the
+    # record does not have or a run that goes on forgets.
+    prior = str(save(tmp_path / "net", tiny(), DDPMScheduler()))
+    request = Generate(prior=prior, steps=3, samples=40, chunk="auto")
+    drawn = prepare_draws(request)
+    said = []
+    run(drawn, Store(tmp_path / "run"), announce=said.append)
+    assert said[0].startswith("40 samples of 3 x 8 x 8, 6 evaluations each: about ")
+    assert read_record(Store(tmp_path / "run"), "run.json", Generate)[1].chunk == 40
+    takes = [forecast.probed(drawn.methods["unconditional"], n).takes for n in (1, 2, 4)]
+    assert takes[2] - takes[1] == pytest.approx(2 * (takes[1] - takes[0]), rel=0.1)
+    small = drawn.methods["unconditional"]
+    room = (forecast._weights(small) + 5.5 * takes[1]) / forecast.ROOM / 2**20
+    monkeypatch.setattr(forecast, "memory_of", lambda device: room)
+    assert drawn.fitting() in {10, 11}
+    with pytest.raises(po.InputError, match="16 of 40 samples of 3 x 8 x 8 at once need about"):
+        prepare_draws(replace(request, chunk=16)).forecast()
+    # The number of the first attempt stays.
+    _, before = run(prepare_draws(request), Store(tmp_path / "run"))
+    assert before
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,19 @@
 """Runs whose prior draws latents, or is given a text: what is shown, saved and measured are signals."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from PIL import Image
 
 import posteria as po
 from common.models.pipelines import parts_of, save
 from common.models.text_pipelines import stable_diffusion
+from common.models.unets import save as save_unet, tiny
 from posteria.priors import Latent, Prompt
 from posteria.runs.jobs.generate import prepare as prepare_draws
 from posteria.runs.jobs.restore import prepare, run
@@ -89,6 +92,32 @@ def test_texts(tmp_path: Path) -> None:
     run(drawn, Store(tmp_path / "drawn"))
     assert arrays(tmp_path / "drawn")["samples"].shape == (1, 3, 16, 16)
     assert drawn.title.startswith("the text 'a cat' of diffusers:")
+
+
+def test_what_the_autoencoder_loses_is_said(tmp_path: Path) -> None:
+    # Catches: samples blamed for what no latents can hold.
+    name = str(save(tmp_path / "ldm", parts_of("ldm")))
+    request = Restore(prior=name, input=picture(tmp_path), task="denoise", simulate=True, steps=3)
+    job = prepare(request)
+    prior: Any = po.load_prior(name)
+    assert job.truth is not None
+    off = float((prior.decode(prior.encode(job.truth[None])) - job.truth).square().mean().sqrt())
+    assert any(f"is off by {off:.4g} in data units" in note for note in job.notes)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_class_without_an_unconditional_member(tmp_path: Path) -> None:
+    # Catches: a network of classes alone of which the command line can draw nothing.
+    name = str(save_unet(tmp_path / "net", tiny(num_class_embeds=3), DDPMScheduler()))
+    request = Generate(prior=name, label=1, weight=1.0, steps=2, samples=1)
+    run(prepare_draws(request), Store(tmp_path / "run"))
+    own = po.load_prior(name).given(po.Label(1))
+    sampler = prepare_draws(request).methods["unconditional"].sampler
+    np.testing.assert_allclose(
+        arrays(tmp_path / "run")["samples"], sampler.sample(own, [0]).numpy(), atol=1e-4
+    )
+    with pytest.raises(po.CapabilityError, match="or --weight 1 on the command line"):
+        prepare_draws(replace(request, weight=2.0))
 
 
 @pytest.mark.filterwarnings("ignore")

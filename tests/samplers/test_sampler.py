@@ -301,3 +301,14 @@ def test_steps_that_would_leave_the_measurement_out_are_refused(
     assert not torch.equal(least.sample(target, 1), least.sample(other, 1))
     with pytest.raises(po.InputError, match=f"from {fewest} steps on"):
         sampler.with_steps(fewest - 1).sample(target, 1)
+
+
+@pytest.mark.parametrize("name", ["daps", "fps"])
+def test_batches_are_the_same_draws(name: str) -> None:
+    # Catches: seeds that are lost or in another order, a population that is cut.
+    sampler, target = SMALL[name], TARGETS["linear"]
+    seeds = range(3 * sampler.shared)
+    whole = sampler.sample(target, seeds)
+    assert torch.equal(sampler.sample(target, seeds, batch=2), whole)
+    with pytest.raises(po.InputError, match="at least one sample, not 0"):
+        sampler.sample(target, seeds, batch=0)

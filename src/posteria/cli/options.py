@@ -105,7 +105,8 @@ Negative = Annotated[str | None, model("Text that stands for no condition.")]
 Fast = Annotated[
     str | None,
     model(
-        "Evaluate its network faster: autocast (bfloat16), channels_last, compile, graphs (CUDA); several with commas."
+        "Evaluate its network faster: autocast (bfloat16), channels_last, compile, graphs (CUDA); or in less memory: "
+        "checkpoint, bfloat16 or float16 (its weights); several with commas."
     ),
 ]
 PosteriorSampler = Annotated[str, sampler("See `posteria list samplers`. Or auto.")]
@@ -119,7 +120,10 @@ Settings = Annotated[
 Steps = Annotated[int | None, sampler("Steps of the noise schedule.")]
 Seed = Annotated[int, samples("Seed of the first sample; the others count up.")]
 Chunk = Annotated[
-    int | None, samples("Samples drawn in one batch; default: 8, or 16 for generate.")
+    str | None,
+    samples(
+        "Samples drawn in one batch; auto: as many as memory allows; default: 8, or 16 for generate."
+    ),
 ]
 Device = Annotated[str, samples("cpu or cuda.")]
 Out = Annotated[Path, output("Folder for the results.")]
@@ -148,6 +152,8 @@ def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
     plain = {k: value for k, value in given.items() if k in names and value is not None}
     size, settings = size_of(given["size"]), pairs(given["settings"])
     fast = tuple(filter(None, (given["fast"] or "").split(",")))
+    if "chunk" in plain:
+        plain["chunk"] = chunk_of(plain["chunk"])
     made = kind(**{**plain, "size": size, "settings": settings, "fast": fast, **changes})
     alone(context)
     made.check()
@@ -168,6 +174,15 @@ def measured(kind: type[R], context: typer.Context, **changes: Any) -> R:
     options = flags | pairs(given["options"], "--option")
     sigma = {} if given["sigma"] is None else {"sigma": sigma_of(given["sigma"])}
     return request(kind, context, options=options, **sigma, **changes)
+
+
+def chunk_of(text: str | int) -> int | str:
+    """How many samples are drawn at once: a number, or auto."""
+    if text == "auto" or isinstance(text, int):
+        return text
+    if not text.isdecimal():
+        raise InputError(f"--chunk is a number of samples, or auto; {text!r} is neither.")
+    return int(text)
 
 
 def sigma_of(text: str) -> float | None:

@@ -19,10 +19,15 @@ import math
 import os
 import sys
 import time
+import weakref
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from typing_extensions import override
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,46 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self.read()
+
+
+class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most bytes of tensors that were made while it is on and alive at once, whoever holds them, by `most`.
+
+    Of any device; without what an operation takes for itself while it runs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most = self._now = 0
+        self._known = set[int]()
+
+    @override
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in _tensors((args, kwargs)):
+            self._meet(tensor.untyped_storage(), 0)
+        output = func(*args, **(kwargs or {}))
+        for tensor in _tensors(output):
+            storage = tensor.untyped_storage()
+            self._meet(storage, storage.nbytes())
+        return output
+
+    def _meet(self, storage: torch.UntypedStorage, takes: int) -> None:
+        # A storage is one object of Python for as long as anything holds it.
+        key = id(storage)
+        if key in self._known:
+            return
+        self._known.add(key)
+        self._now += takes
+        self.most = max(self.most, self._now)
+        weakref.finalize(storage, self._leave, key, takes)
+
+    def _leave(self, key: int, took: int) -> None:
+        self._known.discard(key)
+        self._now -= took
+
+
+def _tensors(of: Any) -> Iterator[torch.Tensor]:
+    return (leaf for leaf in tree_leaves(of) if isinstance(leaf, torch.Tensor))
 
 
 def memory_of(device: torch.device) -> float:

@@ -260,7 +260,8 @@ class Network(Conditional):
     def unconditional(self) -> Denoiser:
         if self.labels and self.label is None:
             raise CapabilityError(
-                "This network has no unconditional branch; use prior.given(Label(k))."
+                "This network has no unconditional branch, which a power of a label needs; use prior.given(Label(k)), "
+                "or --weight 1 on the command line."
             )
         return self
 

@@ -30,6 +30,13 @@ LENGTHS = (
     "pictures: size=(height, width), or --size HEIGHTxWIDTH",
     "sound: size=160000, or --size 160000, of so many samples",
 )
+# Where the rate of sound stands, what it is if it does not, and its channels: of AudioLDM 2 (transformers leaves out
+# what is usual), of Dance Diffusion, of Stable Audio.
+SOUND: tuple[tuple[str, str, int | None, str], ...] = (
+    ("vocoder", "sampling_rate", 16000, ""),
+    ("unet", "sample_rate", None, "in_channels"),
+    ("vae", "sampling_rate", None, "audio_channels"),
+)
 KNOWN = (*SHIPPED, "diffusers:FOLDER-OR-NAME", "adm:FILE.pt")
 
 
@@ -84,14 +91,14 @@ def load_prior(
         f"{card.name} draws {LENGTHS[card.modality == 'audio']}; {' x '.join(map(str, sides or ()))} is not.",
     )
     prior = READERS[reader](files, device=device, dtype=dtype, size=sides)
-    prior = prior if null is None else with_null(prior, null)
     if checkpoint:
         _checkpoint(prior)
-    prior.about = str(card)
     inner: Any = prior.prior if isinstance(prior, Latent) else prior
     inner = inner.prior if isinstance(inner, Units) else inner
     if card.where != "package" and isinstance(inner, Network | GivenPrior):
         inner.doubt = _Doubt(card.name)
+    prior = prior if null is None else with_null(prior, null)
+    prior.about = str(card)
     if shift:
         _shift(prior, shift)
     # Of the weights of the card, and of no others.
@@ -171,12 +178,17 @@ def card_of(name: str | Path) -> Card:
 
 
 def sound_of(card: Card, files: Path) -> Card:
-    """The card with the rate of the vocoder among its files, if there is one and it names none: it makes sound then."""
-    config = files / "vocoder" / "config.json"
-    if card.data.rate is not None or not config.exists():
-        return card
-    data = Data(rate=float(read_json(config).get("sampling_rate", 16000)), gain=1.0)
-    return dataclasses.replace(card, modality="audio", data=data)
+    """The card with the rate that a configuration among its files has, if it names none: it makes sound then."""
+    for part, entry, usual, channels in SOUND:
+        config = files / part / "config.json"
+        if card.data.rate is not None or not config.exists():
+            continue
+        known = read_json(config)
+        if (rate := known.get(entry, usual)) is not None:
+            names = ("left", "right") if known.get(channels) == 2 else ()
+            data = Data(rate=float(rate), gain=1.0, names=names)
+            return dataclasses.replace(card, modality="audio", data=data)
+    return card
 
 
 def _check_device(device: torch.device | str) -> None:

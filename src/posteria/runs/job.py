@@ -78,6 +78,10 @@ class Job(abc.ABC):
         """How long a run may take, in a sentence, timed on its first steps."""
         return None
 
+    def fitting(self) -> int:
+        """How many samples may be drawn at once."""
+        return self.request.batch
+
     def current(self, results: Results) -> bool:
         """Whether results that were there have all that the request asks for, and nothing else."""
         return True
@@ -207,7 +211,9 @@ def run(
         StoreError: If it cannot be written to.
     """
     record, there = _earlier(job.request, store) or (Record(job=job.request.command), None)
-    size = job.request.chunk or (there and there.chunk) or job.request.batch
+    chunk = job.request.chunk
+    size = chunk if isinstance(chunk, int) else there.at_once if there else 0
+    size = size or (job.fitting() if chunk else job.request.batch)
     job = replace(job, request=replace(job.request, chunk=size))
     results = _finished(job, record, there, store)
     if results is not None:
@@ -244,7 +250,8 @@ def _earlier(request: Request, store: Store) -> tuple[Record, Request] | None:
     if found is None:
         return None
     there = found[1]
-    compared = request if request.chunk else replace(request, chunk=there.chunk)
+    own = isinstance(request.chunk, int)
+    compared = request if own else replace(request, chunk=there.chunk)
     other = compared.differences(there)
     if other == ["chunk"]:
         raise InputError(
@@ -289,7 +296,7 @@ def _work(
     executor: Executor | None,
 ) -> tuple[Results, Record]:
     """The results, and the record with them, in a folder that is locked."""
-    size, begun = job.request.chunk or job.request.batch, {}
+    size, begun = job.request.at_once, {}
 
     def first(methods: Mapping[str, Method]) -> dict[str, Drawn]:
         kept = _kept(methods, record, store)

@@ -38,12 +38,12 @@ class Request:
         label: Class that the prior is conditioned on.
         prompt: Text that it is conditioned on, in place of a class.
         negative: Text that stands for no condition.
-        fast: Ways in which the network is evaluated faster, of those of `posteria.priors.faster`.
+        fast: Ways in which the network is evaluated faster, of those of `posteria.priors.faster`, or in less memory.
         steps: Steps of the noise schedule, if not the sampler's own.
         settings: Further settings by name, each as its `repr`.
         samples: Number of samples.
         seed: Seed of the first sample; the others count up from it.
-        chunk: Samples drawn in one batch; what an earlier attempt had, or `batch`.
+        chunk: Samples drawn in one batch; what an earlier attempt had, or `batch`. `auto`: as many as memory allows.
         device: Where they are drawn.
         hashes: SHA-256 of the input and the weights; those of a record have to be those that are found.
 
@@ -69,9 +69,14 @@ class Request:
     settings: dict[str, str] = field(default_factory=dict)
     samples: int = 8
     seed: int = 0
-    chunk: int | None = None
+    chunk: int | Literal["auto"] | None = None
     device: str = "cpu"
     hashes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def at_once(self) -> int:
+        """Samples drawn in one batch, as far as it is known."""
+        return self.chunk if isinstance(self.chunk, int) else self.batch
 
     @property
     def given(self) -> str:
@@ -82,7 +87,7 @@ class Request:
 
     def check(self) -> None:
         """Raise `InputError` for what is wrong whatever the prior is; loads nothing."""
-        if self.samples < 1 or (self.chunk is not None and self.chunk < 1):
+        if self.samples < 1 or self.at_once < 1:
             raise InputError("The numbers of samples and of samples in a chunk are at least 1.")
         if self.prompt is not None and self.label is not None:
             raise InputError("A prior is given --label or --prompt, not both.")

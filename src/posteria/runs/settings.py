@@ -48,6 +48,9 @@ from .scales import recall
 
 S = TypeVar("S", bound=Sampler[Any])
 Chosen = tuple[PosteriorSampler[Any], str | None]
+# Ways to be faster, or to need less memory, in which a prior is loaded, beside those of `WAYS`.
+LOADED: dict[str, dict[str, Any]] = {"checkpoint": {"checkpoint": True}}
+LOADED |= {name: {"dtype": getattr(torch, name)} for name in ("bfloat16", "float16")}
 # Samplers whose defaults are made for few dimensions.
 FOR_NETWORKS: dict[str, Sampler[Any]] = {"tilted": TiltedGibbs.published("pictures")}
 # Seeds of the trajectories to which LinearAG is fitted: the last there are, because they should not
@@ -108,13 +111,18 @@ def prior_of(request: Request, card: Card) -> Conditional:
         InputError: If there is none, or its samples or its widest layers alone need more memory than there is.
     """
     device = checked_device(request.device)
-    at_once = min(request.chunk or request.batch, len(request.drawn_seeds))
+    at_once = min(request.at_once, len(request.drawn_seeds))
     if request.size is not None:
         # The iterate, the estimate and the noise; before anything of that size is made.
         shape = (*(card.shape[:1] or (3,)), *request.size)
         expect_memory(at_once, shape, 3 * 4 * at_once * math.prod(shape), device)
     null = None if request.negative is None else Prompt(request.negative)
-    prior = load_prior(request.prior, device=device, size=request.size, null=null)
+    how: dict[str, Any] = {}
+    for way in request.fast:
+        how |= LOADED.get(way, {})
+        if way not in {*WAYS, *LOADED}:
+            raise unknown("way to be faster", way, (*WAYS, *LOADED))
+    prior = load_prior(request.prior, device=device, size=request.size, null=null, **how)
     module, space = getattr(prior, "module", None), prior.space
     # One that is evaluated in windows holds no layer of the whole picture.
     whole = isinstance(module, nn.Module) and not isinstance(module, Windowed)
@@ -124,10 +132,8 @@ def prior_of(request: Request, card: Card) -> Conditional:
     # The iterate, the estimate and the noise; in the last block of a U-Net two halves, thrice.
     needed = (3 + 6 * width) * at_once * space.size * space.dtype.itemsize
     expect_memory(at_once, space.shape, needed, str(space.device))
-    for way in request.fast:
-        if way not in WAYS:
-            raise unknown("way to be faster", way, WAYS)
-    return faster(prior, **dict.fromkeys(request.fast, True)) if request.fast else prior
+    ways = dict.fromkeys((way for way in request.fast if way in WAYS), True)
+    return faster(prior, **ways) if ways else prior
 
 
 def expect_memory(at_once: int, shape: Sequence[int], needed: float, device: str) -> None:

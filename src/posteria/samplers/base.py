@@ -157,8 +157,10 @@ class Sampler(Generic[S], metaclass=Settings):
         """The steps, each from one level to the next."""
         return list(pairwise(self.levels))
 
-    def sample(self, target: Any, seeds: Seeds) -> Tensor:
+    def sample(self, target: Any, seeds: Seeds, batch: int | None = None) -> Tensor:
         """Draws, `[len(seeds), *event]`; an integer n stands for the seeds 0, ..., n - 1.
+
+        With a `batch` about so many are drawn at a time, in less memory; all of a population are.
 
         Warns `RuntimeWarning` of draws that no prior of this scale has, or that are not finite.
 
@@ -166,7 +168,10 @@ class Sampler(Generic[S], metaclass=Settings):
             PosteriaError: If the sampler cannot draw from `target`, or a seed is none.
         """
         seeds = listed(seeds)
-        return self._sound(target, self.draws(target, self._last(target, seeds), seeds))
+        require(batch is None or batch >= 1, f"A batch has at least one sample, not {batch}.")
+        parts = [seeds] if batch is None else self.batches(seeds, batch)
+        drawn = [self.draws(target, self._last(target, part), part) for part in parts]
+        return self._sound(target, torch.cat(drawn))
 
     def run(self, target: Any, seeds: Seeds) -> Samples:
         """Draws with what they cost and what a population says of itself.

@@ -29,6 +29,36 @@ def test_langevin_on_a_gaussian() -> None:
 
 
 @pytest.mark.usefixtures("one_stream")
+@pytest.mark.parametrize("kept", [0.0, 0.8])
+def test_plain_steps_are_an_affine_map(kept: float) -> None:
+    # Catches: noise, start or friction of damped Hamiltonian steps in other units than the position.
+    lr, variance, slope, y = 0.05, 0.8, 2.0, 1.5
+    likelihood = po.GaussianLikelihood(po.operators.Identity((1,)), 1 / math.sqrt(slope))
+    n, langevin = 20_000, Langevin(steps=12, lr=lr, adaptive=False, momentum=kept)
+    target = po.Posterior(gaussian(1), likelihood, torch.tensor([y], dtype=F64))
+    x = draw_near(
+        target,
+        torch.zeros(n, 1, dtype=F64),
+        variance,
+        Rng(range(n)),
+        langevin=langevin,
+        exact=False,
+    )
+    curve = 1 / variance + slope
+    # Of position and velocity, `lr` times that of the paper's code.
+    move = torch.tensor([[1 - lr * curve, kept], [-lr * curve, kept]], dtype=F64)
+    noise = 2 * (1 - kept) * lr * torch.ones(2, 2, dtype=F64)
+    mean, cov = (
+        torch.zeros(2, dtype=F64),
+        torch.diag(torch.tensor([0.0, lr * (kept > 0)])).double(),
+    )
+    for _ in range(12):
+        mean, cov = move @ mean + lr * slope * y, move @ cov @ move.T + noise
+    assert x.mean().item() == pytest.approx(float(mean[0]), abs=4 * float(cov[0, 0] / n) ** 0.5)
+    assert x.var().item() == pytest.approx(float(cov[0, 0]), rel=4 * math.sqrt(2 / n))
+
+
+@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize("steps", [1, 3])
 def test_langevin_where_nothing_is_measured(steps: int) -> None:
     # Catches: a start at the mean, a first step that adds to the variance of the start.

@@ -78,7 +78,8 @@ def levels_of(
         f"{STYLE}{''.join(parts)}</svg>"
     )
     each = "second" if seconds <= 1 else f"{seconds:.3g} seconds"
-    about = f"The level of each stem in each {each}, in dB of full scale: median and 90 % interval of the samples"
+    whose = " of each stem" if samples.shape[-2] > 1 else ""
+    about = f"The level{whose} in each {each}, in dB of full scale: median and 90 % interval of the samples"
     if known is not None:
         inside = ((known >= low) & (known <= high)).double().mean()
         about += (

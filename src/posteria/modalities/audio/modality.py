@@ -355,7 +355,8 @@ class Audio(Modality):
     @override
     def uncertainty(self, samples: Tensor, operator: Operator) -> str:
         share = samples.var(0).mean() / samples.square().mean().clamp(min=1e-12)
-        return f"{float(share.sqrt()):.2f} of the root mean square of a stem, {10 * float(share.log10()):.1f} dB"
+        what = "the sound" if samples.shape[-2] == 1 else "a stem"
+        return f"{float(share.sqrt()):.2f} of the root mean square of {what}, {10 * float(share.log10()):.1f} dB"
 
     @override
     def sheet(self, name: str, samples: Tensor, caption: str) -> Figure:

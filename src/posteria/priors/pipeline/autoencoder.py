@@ -12,6 +12,9 @@ from ...latent import Decoder
 from .parts import Parts
 from .sounds import heard
 
+# Autoencoders whose decoded signal is no function of the latents.
+DRAWS = {"ConsistencyDecoderVAE"}
+
 
 @runtime_checkable
 class Autoencoder(Protocol):
@@ -60,12 +63,16 @@ def read_decoder(parts: Parts, latents: Space) -> Decoder:
         CapabilityError: If what decodes is no autoencoder that posteria knows how to ask.
     """
     autoencoder: Any = parts.vae
-    if not isinstance(autoencoder, Autoencoder):
+    name = type(autoencoder).__name__
+    if not isinstance(autoencoder, Autoencoder) or name in DRAWS:
+        why = ", which draws noise to decode" if name in DRAWS else ""
         raise CapabilityError(
-            f"posteria cannot decode with a {type(autoencoder).__name__}; give posteria.priors.Latent a prior and a "
+            f"posteria cannot decode with a {name}{why}; give posteria.priors.Latent a prior and a "
             "Decoder(function, latents, shape) of your own."
         )
     config = autoencoder.config
+    # What it says of its units is looked at here, and not at the first signal.
+    _units(config, latents.zeros(1))
     if autoencoder.dtype == torch.float16:
         # Its derivatives overflow, and in some the signals do; the caller's own is not changed.
         autoencoder = copy.deepcopy(autoencoder).float()

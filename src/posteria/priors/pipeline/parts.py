@@ -67,7 +67,8 @@ class Parts:
         if shape is not None or axes != 3:
             require(
                 shape is not None and len(shape) == axes,
-                f"A sample of a {self.name} has {axes} axes; give shape=(...) with {axes} numbers, not {shape}.",
+                f"A sample of a {self.name} has {axes} axes; give shape=(...) with {axes} numbers (of a folder in "
+                f"its posteria.json), not {shape}.",
             )
             return Space(tuple(shape or ()), dtype, device)
         latent = getattr(self.vae, "config", {}).get("latent_channels", config.in_channels)
@@ -83,9 +84,11 @@ class Parts:
             )
             sides = (side, side) if isinstance(side, int) else tuple(side)
         else:
+            patch = config.get("patch_size")
+            multiple = factor * (patch if isinstance(patch, int) else 1)
             require(
-                all(pixels > 0 and pixels % factor == 0 for pixels in size),
-                f"Height and width are multiples of {factor}; size={size}.",
+                all(pixels > 0 and pixels % multiple == 0 for pixels in size),
+                f"Height and width are multiples of {multiple}; size={size}.",
             )
             sides = size[0] // factor, size[1] // factor
         return Space((int(config.in_channels), *sides), dtype, device)

@@ -13,7 +13,7 @@ from .parts import Parts
 from .schedulers import WAY_OUT, reading_of
 from .sounds import latents_of
 from .texts import texts_of
-from .unet import check_unet, in_units, whole
+from .unet import check_channels, check_unet, in_units, whole
 
 # Networks that are given more than a class and whose time is their scheduler's timestep, and how many axes a sample
 # has. Others divide the time (Flux, QwenImage, Chroma), turn it round (Lumina, AuraFlow) or pack their samples, and are
@@ -85,6 +85,8 @@ def _network(
     check_kind(name)
     reading = reading_of(parts.scheduler)
     if name in NETWORKS:
+        if parts.vae is None:
+            check_channels(network.config)
         if parts.vocoder is not None and shape is None:
             size, shape = None, latents_of(parts, None if size is None else size[0])
         space = parts.space(size, shape, NETWORKS[name])
@@ -93,22 +95,14 @@ def _network(
         multiple = 1 << (len(widths) - 1) if free else 0
         return GivenPrior(network, space, reading, null, texts_of(parts, space), multiple)
     space = parts.space(size, shape)
-    label = None if null is None else _label(null)
     if name == "DiTTransformer2DModel":
         classes = int(network.config.num_embeds_ada_norm)
-        require(
-            label in {None, classes}, f"The null label of this network is {classes}; null={null}."
-        )
-        return Network(network, space, reading, labels=classes, null_label=classes)
-    check_unet(network.config)
-    classes = int(network.config.num_class_embeds or 0)
-    require(
-        label in {None, classes - 1},
-        f"The null label is the last of the {classes} classes of this network; null={null}.",
-    )
-    labels = classes if label is None else classes - 1
-    reading = whole(reading, network.config)
-    return in_units(Network(network, space, reading, labels=labels, null_label=label))
+        prior: Conditional = Network(network, space, reading, labels=classes, null_label=classes)
+    else:
+        check_unet(network.config)
+        labels = int(network.config.num_class_embeds or 0)
+        prior = in_units(Network(network, space, whole(reading, network.config), labels=labels))
+    return prior if null is None else with_null(prior, null)
 
 
 def _label(null: Condition) -> int:
@@ -127,6 +121,16 @@ def with_null(prior: Conditional, null: Condition) -> Conditional:
     """
     if isinstance(prior, Latent) and isinstance(prior.prior, Conditional):
         return Latent(with_null(prior.prior, null), prior.decoder)
+    if isinstance(prior, Network) and prior.labels:
+        last = prior.labels - 1 if prior.label is None else prior.label
+        require(
+            _label(null) == last,
+            f"The null label of this network is the last, {last}; null={null}.",
+        )
+        known = copy.copy(prior)
+        known.labels = known.label = last
+        known._members = {}
+        return known
     if not isinstance(prior, GivenPrior):
         raise CapabilityError(
             f"Only a network of texts, or that is Given something, can be without a condition by {null!r}; this is "
@@ -134,5 +138,5 @@ def with_null(prior: Conditional, null: Condition) -> Conditional:
         )
     prior.given(null)
     changed = copy.copy(prior)
-    changed.null, changed.known = null, {}
+    changed.null, changed.known = null, dict(prior.known)
     return changed

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ...core.errors import CapabilityError, InputError
+from ...core.errors import CapabilityError, InputError, require
 from ...diffusion.betas import (
     Betas,
     CosineBetas,
@@ -67,7 +67,9 @@ def reading_of(scheduler: Any) -> Parametrisation:
         InputError: If its configuration lacks an entry.
     """
     config = config_of(scheduler)
-    kind, prediction = config.get("_class_name"), config.get("prediction_type", "epsilon")
+    # Before diffusers 0.10 what is predicted was one of two.
+    usual = "epsilon" if config.get("predict_epsilon", True) else "sample"
+    kind, prediction = config.get("_class_name"), config.get("prediction_type", usual)
     unlike = config.get("sigma_data", 1.0) != 1 or config.get("prediction_type") == "epsilon"
     if kind in SCORES or (kind in ANGLES and not unlike):
         return Score() if kind in SCORES else Angle()
@@ -119,7 +121,11 @@ def _betas(config: dict[str, Any]) -> Betas:
 def _table(config: dict[str, Any]) -> Betas:
     given = config.get("trained_betas")
     if given is not None:
-        return GivenBetas(tuple(float(beta) for beta in given))
+        numbers = isinstance(given, list | tuple) and all(
+            isinstance(b, int | float) for b in given
+        )
+        require(numbers, f"trained_betas of this {config['_class_name']} is no list of numbers.")
+        return GivenBetas(tuple(map(float, given)))
     curve, size = _entry(config, "beta_schedule"), int(_number(config, "num_train_timesteps"))
     if curve == "squaredcos_cap_v2":
         return CosineBetas(size)
@@ -153,6 +159,8 @@ def _entry(config: dict[str, Any], key: str) -> Any:
 
 def _number(config: dict[str, Any], key: str) -> float:
     value = _entry(config, key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{key} of this {config['_class_name']} is a number; {value!r} is not.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise InputError(
+            f"{key} of this {config['_class_name']} is a number, not negative; {value!r} is not."
+        )
     return float(value)

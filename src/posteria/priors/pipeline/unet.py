@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from ...core.errors import CapabilityError
+from ...core.errors import CapabilityError, require
 from ...diffusion.denoiser import Conditional
 from ...diffusion.network import Discrete, Network, Parametrisation, Score
 from ...diffusion.units import Units
@@ -11,17 +11,22 @@ from ...diffusion.units import Units
 
 def check_unet(config: Any) -> None:
     """Raise `CapabilityError` for a `UNet2DModel` that needs more than a noisy signal, a level and a class."""
-    given, made = int(config["in_channels"]), int(config["out_channels"])
-    if made not in {given, 2 * given}:
-        raise CapabilityError(
-            f"This network takes {given} channels and gives {made}: it needs more than a noisy signal, such as a "
-            "picture to be enlarged or completed. Give posteria.Network a function of x and time that adds it."
-        )
+    check_channels(config)
     embedded = config.get("class_embed_type")
     if embedded is not None:
         raise CapabilityError(
             f"This network has class_embed_type={embedded!r}; posteria gives classes as whole numbers to a table "
             "of embeddings. Give posteria.Network a function of x, time and label that does it."
+        )
+
+
+def check_channels(config: Any) -> None:
+    """Raise `CapabilityError` for a network that gives other channels than it takes, or than twice as many."""
+    given, made = config.get("in_channels"), config.get("out_channels")
+    if made is not None and made not in {given, 2 * given}:
+        raise CapabilityError(
+            f"This network takes {given} channels and gives {made}: it needs more than a noisy signal, such as a "
+            "picture to be enlarged or completed. Give posteria.Network a function of x and time that adds it."
         )
 
 
@@ -33,6 +38,11 @@ def whole(reading: Parametrisation, config: Any) -> Parametrisation:
         raise CapabilityError(
             f"This network has a table of embeddings for whole timesteps, which {reading!r} has none of."
         )
+    steps, known = len(reading.betas.sigmas), config.get("num_train_timesteps")
+    require(
+        known is None or known >= steps,
+        f"This network has embeddings of {known} timesteps, and its scheduler a table of {steps}.",
+    )
     return dataclasses.replace(reading, whole=True)
 
 

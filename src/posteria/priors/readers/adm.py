@@ -133,7 +133,9 @@ def _load(path: Path) -> State:
         except RuntimeError:  # Files of PyTorch before 1.6 cannot be mapped.
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        # What follows is how to open it nevertheless.
+        reason = str(error).strip().split("\n")[0].partition(". In PyTorch")[0]
+        reason = reason or type(error).__name__
         raise InputError(
             f"{path} is damaged, or holds more than tensors, which posteria does not open: {reason}"
         ) from error

@@ -119,6 +119,11 @@ def load_part(place: Path, kind: str, dtype: torch.dtype, **changes: Any) -> nn.
         CapabilityError: If accelerate is needed for them and is not there.
     """
     paths, variant = weights_in(place)
+    if "quantization_config" in read_json(place / "config.json"):
+        raise CapabilityError(
+            f"The weights in {place} are quantized, which posteria does not read. Read the pipeline by diffusers, and "
+            "give it to posteria.priors.from_diffusers(pipeline)."
+        )
     import diffusers
     from diffusers.utils import is_accelerate_available
     from safetensors import SafetensorError

@@ -15,6 +15,11 @@ from ..pipeline.texts import quiet
 from .folder import load_part, parts_of, read_json
 
 NETWORKS = ("unet", "transformer")
+# What is published of DiT and PixArt names one class for both.
+RENAMED = {
+    ("Transformer2DModel", "ada_norm_zero"): "DiTTransformer2DModel",
+    ("Transformer2DModel", "ada_norm_single"): "PixArtTransformer2DModel",
+}
 AUTOENCODERS = ("vae", "vqvae", "movq", "vqgan", "autoencoder")
 
 
@@ -93,9 +98,16 @@ def contents_of(files: Path) -> Contents:
     times = "" if schedule.exists() else "scheduler/scheduler_config.json"
     for missing in (network, times, decoder):
         require(not missing, f"{files} lacks a part: there is no {missing}.")
+    if second := sorted(parts_of(files) & {f"{name}_2" for name in NETWORKS}):
+        raise CapabilityError(
+            f"{files} has a second network, {second[0]}, of which its pipeline takes one or the other by the noise "
+            "level; posteria reads one network. Give posteria.Network a function of x and time that calls them."
+        )
     kinds = {}
     for name in (names[0] for names in found if names):
-        kinds[name] = str(read_json(files / name / "config.json").get("_class_name"))
+        config = read_json(files / name / "config.json")
+        kind = str(config.get("_class_name"))
+        kinds[name] = RENAMED.get((kind, str(config.get("norm_type"))), kind)
     check_kind(kinds[found[0][0]])
     contents = Contents(kinds, read_json(schedule))
     reading_of(contents.scheduler)

@@ -55,6 +55,8 @@ def read_pixel(
             f"{files} holds a {kind}; load_prior reads networks of pixels (UNet2DModel). Those of latents and "
             "texts are read by posteria.priors.from_diffusers(pipeline); wrap any other with posteria.Network."
         )
+    for entry in ("in_channels", "out_channels", "block_out_channels"):
+        require(entry in config, f"{place / 'config.json'} lacks the entry {entry}.")
     scheduler = read_json(
         place_of(files, "scheduler", "scheduler_config.json") / "scheduler_config.json"
     )
@@ -89,8 +91,12 @@ def _space(
     if size is None:
         if native is None:
             raise InputError("This network has no size of its own; give size=(height, width).")
-        height, width = (native, native) if isinstance(native, int) else native
-        size = height * patch, width * patch
+        sides = [native, native] if isinstance(native, int) else native
+        require(
+            isinstance(sides, list | tuple) and [type(side) for side in sides] == [int, int],
+            f"sample_size of its config.json is a number, or height and width; {native!r} is not.",
+        )
+        size = sides[0] * patch, sides[1] * patch
     else:
         require(
             all(side > 0 and side % multiple == 0 for side in size),

@@ -193,7 +193,7 @@ class Certification(Job):
 
     @override
     def forecast(self) -> str:
-        design = replace(self.design, batch=self.request.chunk or self.request.batch)
+        design = replace(self.design, batch=self.request.at_once)
         part, space = design.batches[0], design.prior.space
         seeds = range(len(part))
         y = design.measure(space.zeros(len(part)), seeds)
@@ -213,7 +213,7 @@ class Certification(Job):
 
     @override
     def fitted(self, store: Store, first: First) -> Self:
-        design = replace(self.design, batch=self.request.chunk or self.request.batch)
+        design = replace(self.design, batch=self.request.at_once)
         x = design.drawn_directly()
         # A truth is drawn in the batch in which it is sampled, so that a run that grows keeps both or neither.
         methods = {

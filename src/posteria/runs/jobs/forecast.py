@@ -1,20 +1,26 @@
-"""How long a run on a picture or signal of any size takes, and how much memory, before it begins."""
+"""How long a run takes, and how much memory, before it begins: timed on a window, or on the first step."""
 
 import math
 import time
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from ...core.errors import CapabilityError, InputError, expect
 from ...core.level import Level
-from ...core.linalg import vjp
-from ...core.meter import Meter, memory_of
+from ...core.linalg import outside_inference, vjp
+from ...core.meter import Held, Meter, memory_of
+from ...core.space import Space
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.scale import prior_scale
+from ...latent import signals_of
 from ...operators import LinearOperator
+from ...priors.card import SHIPPED
 from ...priors.local.windows import KEPT, Windowed
 from ...target import Posterior, Tilted, metered
 from ..engine import Method
@@ -30,15 +36,139 @@ SMALL = 2**19
 LONG = 60.0
 
 
-def forecast_of(method: Method, request: Request) -> str | None:
-    """Samples, evaluations, seconds and memory of a run, timed on a window; None for a small one or another prior.
+# Share of a device's memory that samples drawn at once may take, and seconds up to which a step is timed again.
+ROOM, QUICK = 0.75, 30.0
+
+
+def forecast_of(methods: Mapping[str, Method], request: Request) -> str | None:
+    """Samples, evaluations, seconds and memory of a run; None for a small one with a prior that ships.
 
     Raises:
         InputError: If there is not so much memory.
     """
-    target, space = method.target, method.target.space
-    windowed = _windowed(target)
-    if windowed is None or (space.size < SMALL and not _slow(target)):
+    method = next(iter(methods.values()))
+    windowed = _windowed(method.target)
+    if isinstance(method.target, Posterior) and windowed is not None:
+        return _by_window(windowed, method, request)
+    return None if request.prior in SHIPPED else _by_step(methods, request)
+
+
+class Probe(NamedTuple):
+    """What the first step of some samples took: seconds, bytes (0: not known), and evaluations and vjps."""
+
+    seconds: float
+    takes: float
+    evaluations: int
+
+
+def probed(method: Method, count: int, fast: tuple[str, ...] = ()) -> Probe:
+    """The first step of so many samples, or populations; what comes before it is not counted.
+
+    Raises:
+        InputError: If it needs more memory than there is.
+    """
+    sampler, target = method.sampler, method.target
+    device = torch.device(target.space.device)
+    seeds = sampler.batches(method.seeds, count * sampler.shared)[0]
+    counted, meter = metered(target)
+    # What is compiled or recorded is no list of operations.
+    held = None if {"compile", "graphs"} & {*fast} else Held()
+    try:
+        with outside_inference(), torch.no_grad():
+            arranged, rng = sampler.arrange(counted, seeds)
+            state = sampler.init(arranged, rng)
+            # What is planned at first use is no part of a step, and to look at small operations takes as long as they.
+            for looked in (held or nullcontext(), nullcontext()):
+                before, start = replace(meter), time.perf_counter()
+                with looked:
+                    sampler.step(arranged, state, *sampler.moves()[0], rng)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                seconds = time.perf_counter() - start
+                if looked is held and method.decoder and not isinstance(target, Posterior):
+                    # At its end a run decodes what it drew.
+                    with held:
+                        method.decoder(state.x)
+                if seconds > QUICK:
+                    break
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"{plural(count, 'sample')} of shape {tuple(target.space.shape)} needs more memory than there is: {FEWER}."
+        ) from error
+    spent = meter - before
+    return Probe(seconds, held.most if held else 0.0, spent.forward + spent.backward)
+
+
+FEWER = "draw fewer at once with --chunk, smaller ones with --size, or say --fast checkpoint"
+
+
+def fitting(methods: Mapping[str, Method], request: Request) -> int:
+    """As many samples as may be drawn at once: what one and two take, against the memory of the device."""
+    found = []
+    for method in methods.values():
+        one, two = (probed(method, n, request.fast).takes for n in (1, 2))
+        room = ROOM * memory_of(torch.device(method.target.space.device)) * 2**20
+        room -= _weights(method) + 2 * one - two
+        units = min(room / max(two - one, 1), len(method.seeds))
+        found.append(max(1, int(units)) * method.sampler.shared)
+    return min(*found, request.samples) if found else request.batch
+
+
+def _by_step(methods: Mapping[str, Method], request: Request) -> str:
+    seconds, memory, steps, told = 0.0, 0.0, list[float](), list[int]()
+    at_once = min(request.at_once, request.samples)
+    for method in methods.values():
+        sampler, target = method.sampler, method.target
+        step = probed(method, 1, request.fast)
+        moves = len(sampler.moves())
+        try:
+            told.append(sampler.evaluations(target))
+        except CapabilityError:
+            told.append(step.evaluations * moves)
+        share = told[-1] / step.evaluations if step.evaluations else moves
+        units = -(-len(method.seeds) // sampler.shared)
+        seconds, steps = seconds + units * share * step.seconds, [*steps, step.seconds]
+        kept = COPIES * len(method.seeds) * _shown(method).size * 4
+        takes = -(-at_once // sampler.shared) * step.takes + kept + _weights(method)
+        memory = max(memory, PROGRAM / 1024 + takes / 2**30)
+    method = next(iter(methods.values()))
+    there = memory_of(torch.device(method.target.space.device)) / 1024
+    what = plural(sum(len(each.seeds) for each in methods.values()), "sample")
+    shape = " x ".join(map(str, _shown(method).shape))
+    if memory > there:
+        raise InputError(
+            f"{at_once} of {what} of {shape} at once need about {memory:.1f} GiB of memory, and there are "
+            f"{there:.1f}: {FEWER}."
+        )
+    each = f", {plural(told[0], 'evaluation')} each" if len(methods) == 1 else ""
+    return (
+        f"{what} of {shape}{each}: about {duration(seconds)} (a step took {max(steps):.2g} s) and {memory:.1f} GiB of "
+        "memory."
+    )
+
+
+def _law(method: Method) -> Denoiser:
+    return method.target.prior if isinstance(method.target, Posterior) else method.target
+
+
+def _shown(method: Method) -> Space:
+    return signals_of(_law(method))
+
+
+def _weights(method: Method) -> int:
+    """Bytes of the weights of network and decoder."""
+    base: Any = _law(method).base
+    parts = [
+        getattr(base, "network", getattr(base, "module", None)),
+        getattr(method.decoder, "autoencoder", None),
+    ]
+    found = [part.parameters() for part in parts if isinstance(part, nn.Module)]
+    return sum(p.nbytes for parameters in found for p in parameters)
+
+
+def _by_window(windowed: Windowed, method: Method, request: Request) -> str | None:
+    target, space = expect(method.target, Posterior, by=method), method.target.space
+    if space.size < SMALL and not _slow(target):
         return None
     try:
         evaluations = method.sampler.evaluations(target)
@@ -67,7 +197,7 @@ def forecast_of(method: Method, request: Request) -> str | None:
     if space.size < SMALL and beside * len(method.seeds) < LONG:
         return None
     pull = cost.backward > 0
-    at_once = min(request.chunk or request.batch, len(method.seeds))
+    at_once = min(request.at_once, len(method.seeds))
     numbers = space.size * (STATES * at_once + COPIES * len(method.seeds))
     memory = PROGRAM + 4 * (numbers + (KEPT if pull else KEPT // 4)) / 2**20
     there = memory_of(torch.device(space.device))

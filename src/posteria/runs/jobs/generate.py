@@ -29,6 +29,7 @@ from ..request import REFERENCE, UNCONDITIONAL, Generate
 from ..results import Results, divergence, plural, shown
 from ..settings import check, choose_rules, condition_of, fitted, prior_of, unfitted, within
 from ..store import Store
+from .forecast import fitting, forecast_of
 from .models import MODELS, Models, load_judge, wants
 from .scores import Generated, Scores, levels_in_words, score
 
@@ -65,6 +66,14 @@ class Generation(Job):
     @override
     def title(self) -> str:
         return self.request.title
+
+    @override
+    def forecast(self) -> str | None:
+        return forecast_of(self.methods, self.request)
+
+    @override
+    def fitting(self) -> int:
+        return fitting(self.methods, self.request)
 
     @override
     def fitted(self, store: Store, first: First) -> Self:
@@ -180,6 +189,9 @@ def prepare(request: Generate) -> Generation:
     card = card_of(request.prior)
     prior, origin = prior_of(request, card), origin_of(card)
     condition = _condition(request, prior)
+    if condition is not None and request.weight == 1 and not _tilts(prior):
+        # A class of a network that knows nothing else is a prior by itself.
+        prior, condition = expect(prior.given(condition), Conditional, by="generate"), None
     if condition is None and request.rules != (UNCONDITIONAL,):
         request = replace(request, rules=(UNCONDITIONAL,))
         samplers = choose_rules(request.rules, *words)
@@ -220,6 +232,15 @@ def prepare(request: Generate) -> Generation:
     seen = None if judge is None else load_judge(judge, target.space)
     kind = modality_of(signals_of(prior), request.prior, origin.card)
     return Generation(settled, methods, kind, seen)
+
+
+def _tilts(prior: Conditional) -> bool:
+    """Whether there is an unconditional member, which a power of a condition needs."""
+    try:
+        prior.unconditional()
+    except CapabilityError:
+        return False
+    return True
 
 
 def _check(method: Method, models: Models) -> None:
@@ -265,8 +286,11 @@ def _condition(request: Request, prior: Conditional) -> Condition | None:
         )
     if condition is None and (prior.labels or reads_texts(prior)):
         known = f"--label: it knows 0 to {prior.labels - 1}" if prior.labels else "--prompt"
+        without = (
+            "--rule unconditional draws without" if _tilts(prior) else "it draws nothing without"
+        )
         raise InputError(
-            f"Say what to draw from the prior {request.prior!r} with {known}; --rule unconditional draws without."
+            f"Say what to draw from the prior {request.prior!r} with {known}; {without}."
         )
     return condition
 

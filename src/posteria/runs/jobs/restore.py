@@ -15,7 +15,8 @@ from typing_extensions import override
 
 from ...core.errors import InputError, expect
 from ...core.space import AT_ONCE, few
-from ...latent import undecoded
+from ...diffusion.denoiser import Denoiser
+from ...latent import decoder_of, undecoded
 from ...likelihood import GaussianLikelihood
 from ...modalities import (
     Degradation,
@@ -40,7 +41,7 @@ from ..results import Results, divergence, plural, shown, usable
 from ..settings import member_of, sampler_of
 from ..store import hashes_of
 from .certify import stated
-from .forecast import forecast_of
+from .forecast import fitting, forecast_of
 from .restored import Restored
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
@@ -146,7 +147,11 @@ class Restoration(Job):
 
     @override
     def forecast(self) -> str | None:
-        return forecast_of(self.methods["samples"], self.request)
+        return forecast_of(self.methods, self.request)
+
+    @override
+    def fitting(self) -> int:
+        return fitting(self.methods, self.request)
 
     @override
     def current(self, results: Results) -> bool:
@@ -254,6 +259,7 @@ def prepare(request: Restore) -> Restoration:
     )
     said = [_statement(asked, request, given), *given.signal.said, *degradation.said]
     found = {**hashes_of(given.read), "prior": origin.weights}
+    said += _lost(member, given)
     target = Posterior(member, given.likelihood, given.y)
     sampler, why = named(target)
     sampler.check(target, request.seeds)
@@ -282,8 +288,21 @@ def _sized(request: Restore, size: tuple[int, ...] | None, card: Card) -> Restor
     if size is None:
         return request
     few_enough = max(1, AT_ONCE // math.prod((*(card.shape[:1] or (3,)), *size)))
-    chunk = request.chunk or (few_enough if few_enough < request.batch else None)
+    usual = few_enough if few_enough < request.batch or request.chunk else None
+    chunk = request.chunk if isinstance(request.chunk, int) else usual
     return replace(request, size=size, chunk=chunk)
+
+
+def _lost(member: Denoiser, given: Given) -> list[str]:
+    """What an autoencoder alone takes from the truth, where that is known."""
+    decoder = decoder_of(member)
+    if decoder is None or given.truth is None or not decoder.encodes:
+        return []
+    truth = given.truth[None].to(decoder.codomain.device, decoder.codomain.dtype)
+    off = float((decoder(decoder.encode(truth)) - truth).square().mean().sqrt())
+    return [
+        f"Its autoencoder alone, encoding and decoding {given.signal.name}, is off by {given.modality.noise(off)}."
+    ]
 
 
 def _statement(asked: Restore, settled: Restore, given: Given) -> str:

@@ -12,6 +12,7 @@ from ...core.errors import expect
 from ...core.level import Level
 from ...core.rng import Rng
 from ...core.state import State
+from ...diffusion.betas import ScaledLinearBetas
 from ...diffusion.kernel import reverse_step
 from ...diffusion.schedule import Schedule, Table
 from ...latent import decoder_of, undecoded
@@ -59,6 +60,17 @@ class ReSample(PosteriorSampler[State]):
         "inner": "[1, inf)",
         "lr": "(0, inf)",
     }
+
+    @classmethod
+    @override
+    def presets(cls) -> dict[str, "ReSample"]:
+        """The settings of the official code (arXiv:2307.08123) for latents of LDM's FFHQ: 499 evaluations.
+
+        It differs from the paper in steps of DPS beside the moves, and in moves from estimates that are five steps
+        ahead, which are not done here. Its table is that of the network.
+        """
+        levels = Table(steps=499, betas=ScaledLinearBetas(0.0015, 0.0195))
+        return {"ffhq_ldm": cls(schedule=levels, inner=500, lr=0.005)}
 
     @override
     def narrow(self, posterior: Posterior) -> Posterior:

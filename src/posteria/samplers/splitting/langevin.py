@@ -31,17 +31,24 @@ class Langevin(metaclass=Settings):
             with that of the next, which has no discretisation error on a Gaussian (Leimkuhler and
             Matthews, 2012, arXiv:1203.5428). Otherwise, as in the papers' code, plain steps of `lr` in
             squared data units.
+        momentum: Of plain steps, the share of its velocity that each keeps: 0 for Langevin's, more for the damped
+            Hamiltonian steps of the code of arXiv:2407.01521.
     """
 
     steps: int = 20
     lr: float = 0.5
     adaptive: bool = True
-    limits: ClassVar = {"steps": "[1, inf)", "lr": "(0, inf)"}
+    momentum: float = 0.0
+    limits: ClassVar = {"steps": "[1, inf)", "lr": "(0, inf)", "momentum": "[0, 1)"}
 
     def __post_init__(self) -> None:
         require(
             self.lr <= 1 or not self.adaptive,
             f"The step size of adaptive Langevin steps is at most 1; lr={self.lr}.",
+        )
+        require(
+            self.momentum == 0 or not self.adaptive,
+            "Adaptive Langevin steps have no momentum; it goes with adaptive=False.",
         )
 
     def draw(
@@ -61,10 +68,13 @@ class Langevin(metaclass=Settings):
             return likelihood.score(y, x)
 
         if not self.adaptive:
-            x = mean
+            x, kept = mean, self.momentum
+            velocity = math.sqrt(lr) * rng.normal_like(x) if kept else torch.zeros_like(x)
             for _ in range(self.steps):
                 drift = score(x) + (mean - x) / variance
-                x = x + lr * drift + math.sqrt(2 * lr) * rng.normal_like(x)
+                noise = math.sqrt(2 * (1 - kept) * lr) * rng.normal_like(x)
+                pushed = kept * velocity + lr * drift
+                x, velocity = x + pushed + noise, pushed + noise
             return x
 
         slope = _slope(score, mean, math.sqrt(variance), space, rng)
