@@ -1,11 +1,15 @@
 """The study of photographs."""
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import photos
 
@@ -42,7 +46,7 @@ def test_the_page_compares_the_pictures_that_all_have(tmp_path: Path) -> None:
         if (m, p) != ("FFDNet", "c")
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = photos.tables(photos.rows(tmp_path / "rows.jsonl"))["denoising"]
+    found = photos.tables(photos.rows(tmp_path / "rows.jsonl"), [25], {}, [])["denoising"]
     assert "| 25 (2 pictures) | 30.00 ± 0.00 | 31.00 ± 0.00 | 32.00 ± 0.00 |" in found
 
 
@@ -69,3 +73,34 @@ def test_the_photographs_are_of_no_recipe(tmp_path: Path) -> None:
     found = photos.photographs(tmp_path)
     assert sorted(n for n in found if n not in photos.SINGLE) == ["b, left", "b, right"]
     assert torch.allclose(found["b, left"][0], torch.tensor(80 / 127.5 - 1))
+
+
+def test_differences_are_those_of_the_same_pictures() -> None:
+    # Catches: a mean of two taken for that of many, a method beside pictures that it did not see, a sign.
+    def row(method: str, picture: str, psnr: float, one: float) -> photos.Row:
+        key = {"study": "restore", "task": "blur", "method": method, "picture": picture}
+        return key | {"psnr": psnr, "sample_psnr": one}
+
+    # Errors of 2 for a sample and 1.5 for the mean of two: 1 for that of many.
+    two, one = (-10 * math.log10(error) for error in (1.5, 2.0))
+    kept = [row("mmps", p, two, one) for p in "abc"]
+    kept += [row("total variation", p, two + 1, two + 1) for p in "ab"]
+    found = photos.tables(kept, [], {"blur": "a blur"}, ["mmps"])["differences"]
+    assert "| a blur | -1.00 ± 0.00; 0.76 ± 0.00 (2) | - |" in found
+
+
+def test_features_are_compared_at_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Catches: a distance to another picture of the batch, or of lengths instead of directions.
+    from photographs import features
+
+    network = SimpleNamespace(
+        _conv_stem=nn.Identity(),
+        _bn0=nn.Identity(),
+        _swish=nn.Identity(),
+        _blocks=[nn.Identity()] * 16,
+    )
+    monkeypatch.setattr(features, "_network", lambda: network)
+    monkeypatch.setattr(features, "find_spec", lambda name: True)
+    x = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert features.feature_distance(torch.stack([x, 2 * x]), x) == pytest.approx(0, abs=1e-6)
+    assert features.feature_distance(torch.stack([x, -x]), x) == pytest.approx(5 * 4 / 2, rel=1e-5)

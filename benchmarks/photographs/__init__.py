@@ -1,0 +1,1 @@
+"""What the study of photographs measures beside a picture, and its tables."""
