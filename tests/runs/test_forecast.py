@@ -118,9 +118,38 @@ def test_what_derivatives_keep_is_bounded(
 def test_windows_of_derivatives_are_as_wide_as_memory_allows() -> None:
     for net in (BiasFree(), LocalUNet()):
         own = Windowed(net)
-        assert own.side == 512 and own.narrow % net.stride == 0
-        assert (own.narrow + 4 * own.halo) ** 2 * net.footprint <= windows.KEPT
-        assert own.narrow >= 128
+        side = own.wide((5000, 4000))
+        assert own.side == 512 and side % net.stride == 0
+        assert (side + 4 * own.halo) ** 2 * net.lean <= windows.KEPT
+        assert side >= 128
+        assert own.wide((450, 400)) == 450 and own.read((450, 400), True) == 450 * 400
+
+
+def test_blocks_are_computed_again_to_the_bit_and_keep_as_much_as_is_said() -> None:
+    # Catches: a level that is not handed on, a block whose inner numbers are kept, a bound of memory that is not one.
+    torch.manual_seed(0)
+    net = LocalUNet(widths=(16, 24, 32)).requires_grad_(False)
+    for weight in net.parameters():
+        weight.normal_(std=0.05)
+    x, time = torch.randn(1, 3, 128, 128), torch.tensor([0.3])
+
+    def kept(again: bool) -> tuple[int, torch.Tensor]:
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.numel()
+            return tensor
+
+        z = x.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            value = net(z, time, again)
+        weights = sum(weight.numel() for weight in net.parameters())
+        return sum(sizes.values()) - weights, torch.autograd.grad(value.square().sum(), z)[0]
+
+    (most, whole), (least, slope) = kept(False), kept(True)
+    assert torch.equal(whole, slope)
+    assert 0.5 * net.footprint < most / 128**2 < 1.2 * net.footprint
+    assert least / 128**2 < net.lean < net.footprint / 2
 
 
 def test_groups_of_samples_are_small() -> None:

@@ -1,11 +1,13 @@
 """Denoising networks whose answer depends on a bounded neighbourhood alone: pictures and signals of any size."""
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from operator import mul
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from ...core.errors import require
@@ -140,25 +142,49 @@ class LocalUNet(nn.Module):
             for width, n, side in zip(self.widths, self.rows, self.coarseness, strict=True)
         )
 
+    @property
+    def lean(self) -> int:
+        """Numbers that it keeps where blocks are computed again: one a channel and block, and one block at a time."""
+        each: list[float] = [
+            w / side**self.axes for w, side in zip(self.widths, self.coarseness, strict=True)
+        ]
+        kept = sum(e * n for e, n in zip(each, self.rows, strict=True))
+        return math.ceil(kept + 8 * max(each))
+
     @override
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """The network's output, `[n, channels, *sides]`, of pictures or signals and log sigma / 4, `[n]`."""
+    def forward(self, x: Tensor, time: Tensor, again: bool = False) -> Tensor:
+        """The network's output, `[n, channels, *sides]`, of pictures or signals and log sigma / 4, `[n]`.
+
+        Args:
+            x: Pictures or signals.
+            time: log sigma / 4.
+            again: Compute blocks again for a derivative, which then keeps `lean` numbers a pixel.
+        """
         frequencies = torch.exp2(torch.linspace(-2, 4, 16, dtype=time.dtype, device=time.device))
         angles = time[:, None] * frequencies
         # The time is exact where the network is in half precision.
         level = self.level(torch.cat([angles.cos(), angles.sin()], 1).to(x.dtype))
         x = self.enter(fold(x, self.patch))
+
+        def through(block: Block, x: Tensor) -> Tensor:
+            if not again:
+                return block(x, level)  # type: ignore[no-any-return]
+            out: Tensor = checkpoint(
+                block, x, level, use_reentrant=False, preserve_rng_state=False
+            )
+            return out
+
         kept = []
         for i, row in enumerate(self.down):
             for block in row:  # type: ignore[attr-defined]
-                x = block(x, level)
+                x = through(block, x)
             if i < len(self.up):
                 kept.append(x)
                 x = self.narrow[i](fold(x, self.strides[i]))
         for i in reversed(range(len(self.up))):
             x = kept[i] + unfold(self.widen[i](x), self.strides[i])
             for block in self.up[i]:  # type: ignore[attr-defined]
-                x = block(x, level)
+                x = through(block, x)
         return unfold(self.leave(x), self.patch)
 
 
@@ -179,11 +205,12 @@ class BiasFree(nn.Module):
         for i, (a, b) in enumerate(pairwise(channels)):
             self.add_module(f"conv{i}", nn.Conv2d(a, b, 3, padding=1, bias=False))
         self.reach, self.stride, self.axes = layers, 1, 2
-        self.footprint, self.apart = layers * width, True
+        self.footprint = self.lean = layers * width
+        self.apart = True
 
     @override
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """The clean pictures, `[n, channels, height, width]`; `time` is not looked at."""
+    def forward(self, x: Tensor, time: Tensor, again: bool = False) -> Tensor:
+        """The clean pictures, `[n, channels, height, width]`; neither `time` nor `again` is looked at."""
         noisy = (x.reshape(-1, 1, *x.shape[-2:]) + 1) / 2
         noise = noisy
         for i, layer in enumerate(self.children()):

@@ -1,7 +1,7 @@
 """A local network on pictures and signals of any size, in windows that give exactly what the whole would."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from typing import Any, Protocol
@@ -34,6 +34,10 @@ class Local(Protocol):
         """Numbers that a derivative keeps for each pixel, about."""
 
     @property
+    def lean(self) -> int:
+        """The same where parts of it are computed again."""
+
+    @property
     def axes(self) -> int:
         """2 for pictures, 1 for signals in time."""
 
@@ -41,8 +45,8 @@ class Local(Protocol):
     def apart(self) -> bool:
         """Whether each channel is a picture or signal by itself."""
 
-    def __call__(self, x: Tensor, time: Tensor) -> Tensor:
-        """`[n, channels, *sides]` at times `[n]` to the same."""
+    def __call__(self, x: Tensor, time: Tensor, again: bool = False) -> Tensor:
+        """`[n, channels, *sides]` at times `[n]` to the same; `again` is whether a derivative computes parts again."""
 
 
 Cut = tuple[slice, ...]
@@ -63,8 +67,8 @@ class Windowed(nn.Module):
 
     Args:
         net: The network.
-        side: Of a window, without its halo, 512 pixels or 32768 steps of time unless it is given; those of derivatives
-            are narrower where `(side + 4 reach)^axes` pixels keep more than `KEPT` numbers.
+        side: Of a window, without its halo, 512 pixels or 32768 steps of time unless it is given. Those of derivatives
+            are as wide as `KEPT` allows where parts of the network are computed again.
 
     Raises:
         InputError: If the side is no positive multiple of the network's stride.
@@ -90,8 +94,7 @@ class Windowed(nn.Module):
             mirrored = all(-n % self.net.stride < n for n in sides)
             x = nn.functional.pad(x, ends, "reflect" if mirrored else "replicate")
         planes = x.shape[0] * (x.shape[1] if self.net.apart else 1)
-        keeps = planes * math.prod(x.shape[2:]) * self.net.footprint
-        if max(x.shape[2:]) <= self.side + 2 * self.halo and keeps <= KEPT:
+        if self.at_once(planes, x.shape[2:]):
             return self.net(x, time)[within]
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             raise CapabilityError(
@@ -109,12 +112,26 @@ class Windowed(nn.Module):
         """The network's reach as a multiple of its stride."""
         return -(-self.net.reach // self.net.stride) * self.net.stride
 
-    @property
-    def narrow(self) -> int:
-        """The side of a window of derivatives."""
-        most = int((KEPT / self.net.footprint) ** (1 / self.net.axes)) - 4 * self.halo
+    def at_once(self, planes: int, sides: Sequence[int]) -> bool:
+        """Whether so many pictures or signals are evaluated without windows."""
+        keeps = planes * math.prod(sides) * self.net.footprint
+        return max(sides) <= self.side + 2 * self.halo and keeps <= KEPT
+
+    def wide(self, sides: Sequence[int]) -> int:
+        """The side of a window of derivatives: all of a picture or signal that keeps no more than `KEPT` numbers."""
+        if math.prod(sides) * self.net.lean <= KEPT:
+            return max(sides)
+        most = int((KEPT / self.net.lean) ** (1 / self.net.axes)) - 4 * self.halo
         step = -(-32 // self.net.stride) * self.net.stride
-        return min(self.side, max(most // step * step, step))
+        return max(most // step * step, step)
+
+    def read(self, sides: Sequence[int], pull: bool) -> int:
+        """Pixels or steps that are read for those of a picture or signal, with their halos; for its derivative."""
+        side, halo = (self.wide(sides), 2 * self.halo) if pull else (self.side, self.halo)
+        return math.prod(
+            sum(min(a + side + halo, n) - max(a - halo, 0) for a in range(0, n, side))
+            for n in sides
+        )
 
     def cuts(self, x: Tensor, side: int) -> Iterator[tuple[Cut, Callable[[int], tuple[Cut, Cut]]]]:
         """Each window, and, for a halo around it, where to read and where the window lies in what was read."""
@@ -156,10 +173,10 @@ class _Windows(torch.autograd.Function):
         x, time = ctx.saved_tensors
         windowed: Windowed = ctx.windowed
         out = torch.empty_like(x)
-        for window, around in windowed.cuts(x, windowed.narrow):
+        for window, around in windowed.cuts(x, windowed.wide(x.shape[2:])):
             read, inner = around(2 * windowed.halo)
             for i in range(len(x)):
-                net = partial(windowed.net, time=time[i : i + 1])
+                net = partial(windowed.net, time=time[i : i + 1], again=True)
                 _, pullback = linalg.vjp(net, x[i : i + 1][:, :, *read], "This network")
                 out[i][:, *window] = pullback(v[i : i + 1][:, :, *read])[0][:, *inner]
         return out, None, None

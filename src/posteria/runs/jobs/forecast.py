@@ -1,6 +1,5 @@
 """How long a run takes, and how much memory, before it begins: timed on a window, or on the first step."""
 
-import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -187,12 +186,13 @@ def _by_window(windowed: Windowed, method: Method, request: Request) -> str | No
     # The first call plans its products.
     timed(False)
     forward = timed(False)
-    # Windows are read with their halos, but for those beyond the picture.
-    halos = (2 * windowed.halo * (math.ceil(n / windowed.side) - 1) for n in sides)
-    share = math.prod((n + more) / min(side, n) for n, more in zip(sides, halos, strict=True))
     beside, cost = _beside(method)
-    pulls = share * (timed(True) - forward) if cost.backward else 0.0
-    each = share * forward
+    each = windowed.read(sides, False) * forward / x[0, 0].numel()
+    pulls = 0.0
+    if cost.backward:
+        # In windows of its own a derivative computes the value anew, and parts of it twice.
+        more = -forward if windowed.at_once(1, sides) else forward
+        pulls = windowed.read(sides, True) * (timed(True) + more) / x[0, 0].numel()
     seconds = (cost.forward * each + cost.backward * pulls + beside) * len(method.seeds)
     if space.size < SMALL and beside * len(method.seeds) < LONG:
         return None
