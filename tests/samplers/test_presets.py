@@ -30,8 +30,9 @@ COST = {
     **{(S["tmpd"], "paper"): (999, 1998)},
     **{(S["lgd"], name): (999, 999) for name in ("mc10", "mc100")},
     **{(S["sda"], name): (511, 511) for name in ("lorenz", "kolmogorov")},
-    # 200 levels of 5 steps.
-    **{(S["daps"], name): (1000, 0) for name in S["daps"].presets()},
+    # 200 levels of 5 steps; of latents 50 of 2.
+    **{(S["daps"], n): (100 if n.startswith("ldm") else 1000, 0) for n in S["daps"].presets()},
+    (S["resample"], "ffhq_ldm"): (499, 0),
     **{(S["pnp_dm"], "images"): (3688, 0), (S["pnp_dm"], "phase_retrieval"): (3132, 0)},
     **{(S["diffpir"], name): (100, 0) for name in ("blur", "super_resolution")},
     (S["diffpir"], "inpainting"): (20, 0),

@@ -62,7 +62,7 @@ class Given(Condition):
 class GivenPrior(Members):
     """A network of diffusers, called as `(sample, timestep, **arguments)`.
 
-    Without a `null` it is given nothing for no condition, or what its pipeline makes of no text.
+    Without a `null` it has no unconditional member, or what its pipeline makes of no text.
 
     Args:
         network: The network.
@@ -111,7 +111,10 @@ class GivenPrior(Members):
         if self.texts is not None:
             return self.texts(condition)
         if condition is None:
-            return Given()
+            raise CapabilityError(
+                "This network has no unconditional member: say what it is given then, null=Given(...), the arguments "
+                "that its pipeline passes to it (docs/priors.md)."
+            )
         raise CapabilityError(
             "This network is given Given(...), the arguments that its pipeline passes to it; it cannot be given "
             f"{condition!r}."

@@ -8,7 +8,7 @@ from ...diffusion.denoiser import Condition, Conditional, Label
 from ...diffusion.network import Network
 from ...latent import Latent
 from .autoencoder import read_decoder
-from .given import GivenPrior
+from .given import Given, GivenPrior
 from .parts import Parts
 from .schedulers import WAY_OUT, reading_of
 from .sounds import latents_of
@@ -93,6 +93,8 @@ def _network(
         widths = network.config.get("block_out_channels")
         free = widths is not None and name.endswith("UNet2DConditionModel")
         multiple = 1 << (len(widths) - 1) if free else 0
+        # Of these networks one takes a signal and a level alone.
+        null = Given() if null is None and name == "UNet1DModel" else null
         return GivenPrior(network, space, reading, null, texts_of(parts, space), multiple)
     space = parts.space(size, shape)
     if name == "DiTTransformer2DModel":

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +136,18 @@ def load_part(place: Path, kind: str, dtype: torch.dtype, **changes: Any) -> nn.
         )
     try:
         # It renames what older versions have named otherwise, and reads pickles without running code.
-        module, found = network.from_pretrained(
-            place,
-            torch_dtype=dtype,
-            variant=variant,
-            use_safetensors=paths[0].suffix == ".safetensors",
-            output_loading_info=True,
-            low_cpu_mem_usage=is_accelerate_available(),
-            **changes,
-        )
+        with warnings.catch_warnings():
+            # Of PyTorch, about what diffusers is made of.
+            warnings.simplefilter("ignore", FutureWarning)
+            module, found = network.from_pretrained(
+                place,
+                torch_dtype=dtype,
+                variant=variant,
+                use_safetensors=paths[0].suffix == ".safetensors",
+                output_loading_info=True,
+                low_cpu_mem_usage=is_accelerate_available(),
+                **changes,
+            )
     except (SafetensorError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"{paths[0]} is damaged or incomplete: {_first(error)}") from error
     except (RuntimeError, ValueError, TypeError) as error:

@@ -53,11 +53,12 @@ def forecast_of(methods: Mapping[str, Method], request: Request) -> str | None:
 
 
 class Probe(NamedTuple):
-    """What the first step of some samples took: seconds, bytes (0: not known), and evaluations and vjps."""
+    """What the first step of some samples took: seconds, bytes (0: not known), evaluations and vjps, operator calls."""
 
     seconds: float
     takes: float
     evaluations: int
+    calls: int
 
 
 def probed(method: Method, count: int, fast: tuple[str, ...] = ()) -> Probe:
@@ -70,6 +71,7 @@ def probed(method: Method, count: int, fast: tuple[str, ...] = ()) -> Probe:
     device = torch.device(target.space.device)
     seeds = sampler.batches(method.seeds, count * sampler.shared)[0]
     counted, meter = metered(target)
+    operator = getattr(getattr(counted, "likelihood", None), "operator", None)
     # What is compiled or recorded is no list of operations.
     held = None if {"compile", "graphs"} & {*fast} else Held()
     try:
@@ -77,6 +79,7 @@ def probed(method: Method, count: int, fast: tuple[str, ...] = ()) -> Probe:
             arranged, rng = sampler.arrange(counted, seeds)
             state = sampler.init(arranged, rng)
             # What is planned at first use is no part of a step, and to look at small operations takes as long as they.
+            before_calls = getattr(operator, "calls", 0)
             for looked in (held or nullcontext(), nullcontext()):
                 before, start = replace(meter), time.perf_counter()
                 with looked:
@@ -95,7 +98,8 @@ def probed(method: Method, count: int, fast: tuple[str, ...] = ()) -> Probe:
             f"{plural(count, 'sample')} of shape {tuple(target.space.shape)} needs more memory than there is: {FEWER}."
         ) from error
     spent = meter - before
-    return Probe(seconds, held.most if held else 0.0, spent.forward + spent.backward)
+    calls = getattr(operator, "calls", 0) - before_calls
+    return Probe(seconds, held.most if held else 0.0, spent.forward + spent.backward, calls)
 
 
 FEWER = "draw fewer at once with --chunk, smaller ones with --size, or say --fast checkpoint"
@@ -115,11 +119,15 @@ def fitting(methods: Mapping[str, Method], request: Request) -> int:
 
 def _by_step(methods: Mapping[str, Method], request: Request) -> str:
     seconds, memory, steps, told = 0.0, 0.0, list[float](), list[int]()
+    about = "about"
     at_once = min(request.at_once, request.samples)
     for method in methods.values():
         sampler, target = method.sampler, method.target
         step = probed(method, 1, request.fast)
         moves = len(sampler.moves())
+        if isinstance(target, Posterior) and not step.calls:
+            # It looks at the measurement later.
+            about = "at least"
         try:
             told.append(sampler.evaluations(target))
         except CapabilityError:
@@ -141,7 +149,7 @@ def _by_step(methods: Mapping[str, Method], request: Request) -> str:
         )
     each = f", {plural(told[0], 'evaluation')} each" if len(methods) == 1 else ""
     return (
-        f"{what} of {shape}{each}: about {duration(seconds)} (a step took {max(steps):.2g} s) and {memory:.1f} GiB of "
+        f"{what} of {shape}{each}: {about} {duration(seconds)} (a step took {max(steps):.2g} s) and {memory:.1f} GiB of "
         "memory."
     )
 
