@@ -149,8 +149,8 @@ def _by_step(methods: Mapping[str, Method], request: Request) -> str:
         )
     each = f", {plural(told[0], 'evaluation')} each" if len(methods) == 1 else ""
     return (
-        f"{what} of {shape}{each}: {about} {duration(seconds)} (a step took {max(steps):.2g} s) and {memory:.1f} GiB of "
-        "memory."
+        f"{what} of {shape}{each}: {about} {duration(seconds)} (a step took {max(steps):.2g} s) and {memory:.1f} GiB "
+        "of memory."
     )
 
 
