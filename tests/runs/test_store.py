@@ -21,7 +21,7 @@ from posteria.runs.engine import InProcess, Method, chunks, draw
 from posteria.runs.store import Store, StoreError
 from posteria.testing import example_posterior
 
-SAMPLER = po.MGDM(schedule=po.schedules.Table(steps=8), points=4)
+SAMPLER = po.MGDM(schedule=po.schedules.Table(steps=8), points=3, inner=po.samplers.InnerSteps(2))
 
 
 class Killed(Exception):

@@ -1,6 +1,6 @@
 """Local networks: how far they look, windows of pictures of any size, and the shipped bias-free denoiser."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +110,23 @@ def test_the_bias_free_denoiser_scales_with_its_input() -> None:
     assert torch.allclose(prior(dark, 0.1), 0.3 * (prior(x, 0.4) + 1) - 1, atol=1e-12)
 
 
-def decibels(name: str, level: int) -> Tensor:
-    """PSNR of the denoised examples of the priors of photographs."""
+@cache
+def examples() -> Tensor:
+    """The middle of those of the priors of photographs."""
     taken = {"taker": "photo", "fit": False}
     paths = SHIPPED["photo"].examples
     pictures = [MODALITIES["image"].read(path, (3, 160, 160), **taken).x for path in paths]
-    x = torch.stack(pictures)[..., 32:128, 32:128]
-    prior, sigma = po.load_prior(name, size=(96, 96)), 2 * level / 255
+    return torch.stack(pictures)[..., 48:112, 48:112]
+
+
+@cache
+def denoiser(name: str) -> po.Denoiser:
+    return po.load_prior(name, size=(64, 64))
+
+
+def decibels(name: str, level: int) -> Tensor:
+    """PSNR of the denoised examples."""
+    x, prior, sigma = examples(), denoiser(name), 2 * level / 255
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     error = (prior(x + sigma * noise, sigma).clamp(-1, 1) - x).square().mean((1, 2, 3))
     return 10 * (4 / error).log10()

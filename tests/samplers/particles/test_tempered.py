@@ -42,7 +42,7 @@ def test_law_and_evidence_of_a_gaussian_with_a_tight_oblique_direction(several: 
     target = oblique(several)
     assert isinstance(target.prior, po.Gaussian)
     exact = target.prior.posterior(target.likelihood, target.y)
-    run = Tempered(schedule=SHORT, particles=512).run(target, range(2048))
+    run = Tempered(schedule=SHORT, particles=512).run(target, range(1024))
     z = whitened(run.x, exact)
     assert z.mean(0).abs().max() < 0.1
     assert (torch.cov(z.mT) - torch.eye(4, dtype=F64)).abs().max() < 0.12
@@ -58,10 +58,10 @@ def test_law_and_evidence_of_a_mixture(seed: int) -> None:
     assert isinstance(target.prior, po.GaussianMixture)
     exact = target.prior.posterior(target.likelihood, target.y)
     floor = two_sample_floor(exact.sample, 512, repetitions=4).mean
-    runs = Tempered(schedule=SHORT, particles=512).run(target, range(3 * 512))
-    draws = exact.sample(1536, torch.Generator().manual_seed(1)).split(512)
+    runs = Tempered(schedule=SHORT, particles=512).run(target, range(2 * 512))
+    draws = exact.sample(1024, torch.Generator().manual_seed(1)).split(512)
     pairs = zip(runs.x.split(512), draws, strict=True)
-    assert sum(sliced_wasserstein(x, y) for x, y in pairs) / 3 < 1.6 * floor
+    assert sum(sliced_wasserstein(x, y) for x, y in pairs) / 2 < 1.6 * floor
     assert runs.log_evidence is not None
     error = runs.log_evidence - target.prior.log_evidence(target.likelihood, target.y)
     assert abs(float(error.mean())) < 0.25

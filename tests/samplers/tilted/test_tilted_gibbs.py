@@ -131,6 +131,7 @@ def test_rounds_leave_the_tilted_law_as_it_is() -> None:
     assert float((last.x[0] - x).abs().mean()) > 0.1
 
 
+@pytest.mark.usefixtures("one_stream")
 def test_rounds_alone_tilt_within_a_mode() -> None:
     # Catches: a round that does nothing. The mean of the tilted Gaussian is reached from the
     # conditional one, by each sample alone.
