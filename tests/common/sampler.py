@@ -68,6 +68,14 @@ def few(kind: type[po.samplers.Sampler[Any]]) -> po.samplers.Sampler[Any]:
 
 SMALL = {name: few(kind) for name, kind in po.samplers.POSTERIOR_SAMPLERS.items()} | TOLD
 
+# The same with few optimiser steps in a fit, for what more of them would only say again.
+QUICK = {
+    name: replace(sampler, inner=po.samplers.InnerSteps(2))
+    if isinstance(getattr(sampler, "inner", None), po.samplers.InnerSteps)
+    else sampler
+    for name, sampler in SMALL.items()
+}
+
 
 def others(samplers: Mapping[str, po.samplers.Sampler[Any]]) -> list[str]:
     """Those that are not in `SMALL`, all of which `test_sampler.py` puts through the battery."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import posteria as po
 from common.sampler import (
+    QUICK,
     SMALL,
     TARGETS,
     suiting,
@@ -41,7 +42,7 @@ def test_every_registered_sampler_is_here() -> None:
     ],
 )
 def test_battery(name: str, kind: str) -> None:
-    check_sampler(SMALL[name], TARGETS[kind])
+    check_sampler(QUICK[name], TARGETS[kind])
 
 
 @pytest.mark.parametrize("name", po.samplers.POSTERIOR_SAMPLERS)
@@ -83,8 +84,8 @@ def test_samples_are_the_same_inside_inference_mode(name: str) -> None:
     # Catches: gradients that are 0 there, so that the prior comes out.
     target = TARGETS[suiting(name)]
     with torch.inference_mode():
-        inside = SMALL[name].sample(target, range(3))
-    assert torch.equal(inside, SMALL[name].sample(target, range(3)))
+        inside = QUICK[name].sample(target, range(3))
+    assert torch.equal(inside, QUICK[name].sample(target, range(3)))
 
 
 @pytest.mark.parametrize("solver", po.solvers.SOLVERS.values())
@@ -134,7 +135,7 @@ def test_a_chaotic_sampler_does_not_see_its_batch_either() -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_one_measurement_a_sample(name: str) -> None:
     # Catches: a broadcast that mixes the measurements of different samples.
-    prior, sampler = mixture(), SMALL[name]
+    prior, sampler = mixture(), QUICK[name]
     one = linear_posterior(prior)
     if name == "repaint":
         holes = po.operators.Inpainting(torch.tensor([True, False, True, False]), (4,))
@@ -162,7 +163,7 @@ def test_any_event_shape(name: str, shape: tuple[int, ...]) -> None:
     for event in ((d,), shape):
         prior = po.GaussianMixture(torch.ones(2), means.reshape(2, *event), eye)
         likelihood = po.GaussianLikelihood(po.operators.Matrix(a, event), std=0.5)
-        samples.append(SMALL[name].sample(po.Posterior(prior, likelihood, y), seeds=[0, 1]))
+        samples.append(QUICK[name].sample(po.Posterior(prior, likelihood, y), seeds=[0, 1]))
     assert samples[1].shape == (2, *shape)
     assert torch.allclose(samples[0], samples[1].flatten(1), atol=1e-9)
 

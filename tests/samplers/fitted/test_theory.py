@@ -21,14 +21,15 @@ def paper_problem(d: int, seed: int) -> Problem:
     return Problem(torch.zeros(d, dtype=F64), covariance, a, y, 0.1)
 
 
-ALPHAS = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
+# Four of the published seven.
+ALPHAS = (0.05, 0.35, 0.65, 0.95)
 # W2 to the posterior as published for d = 40 (mean of two draws): backward transition x
 # likelihood.
 PUBLISHED = {
-    (False, False): (1.37, 0.93, 0.69, 0.30, 0.38, 1.37, 1.97),
-    (False, True): (1.95, 1.39, 1.21, 1.00, 0.75, 0.45, 0.15),
-    (True, False): (0.029, 0.072, 0.21, 0.47, 0.91, 1.57, 1.97),
-    (True, True): (0.0377,) * 7,
+    (False, False): (1.37, 0.69, 0.38, 1.97),
+    (False, True): (1.95, 1.21, 0.75, 0.15),
+    (True, False): (0.029, 0.21, 0.91, 1.97),
+    (True, True): (0.0377,) * 2,
 }
 
 
@@ -41,7 +42,8 @@ def test_distance_to_the_posterior_against_the_midpoint(exact: tuple[bool, bool]
     # Catches: a wrong bridge, reference, denoised likelihood or schedule. Other draws of the
     # problem move it by a tenth.
     curve = []
-    for alpha in ALPHAS:
+    # Where both are exact the midpoint does not matter.
+    for alpha in ALPHAS[::3] if all(exact) else ALPHAS:
         distances = []
         for seed in (0, 10):
             problem = paper_problem(40, seed)
@@ -91,9 +93,9 @@ def test_without_data_they_sample_the_prior(name: str) -> None:
     prior = mixture(2)
     flat = po.FunctionLikelihood(lambda y, x: 0 * x.sum(-1))
     sampler = po.samplers.SAMPLERS[name]()
-    x = sampler.sample(po.Posterior(prior, flat, torch.zeros(1, dtype=F64)), seeds=range(1000))
+    x = sampler.sample(po.Posterior(prior, flat, torch.zeros(1, dtype=F64)), seeds=range(500))
     generator = torch.Generator().manual_seed(0)
-    exact = [prior.sample(1000, generator) for _ in range(2)]
+    exact = [prior.sample(500, generator) for _ in range(2)]
     floor = sliced_wasserstein(*exact)
     assert sliced_wasserstein(x, exact[0]) < 2.5 * floor
 
