@@ -66,7 +66,6 @@ def test_the_posterior_of_stationary_stems_is_the_wiener_filter() -> None:
     assert torch.allclose(exact.std.square(), variance[:, None].expand(4, T), atol=1e-10)
 
 
-@pytest.mark.usefixtures("one_stream")
 @pytest.mark.parametrize(
     "task, options",
     [
