@@ -13,6 +13,7 @@ import posteria as po
 from common.models.unets import save, tiny
 from common.stems import song, white
 from posteria.core.space import few
+from posteria.diffusion.scale import known_of
 from posteria.priors.local import BiasFree, LocalUNet, Windowed, windows
 from posteria.runs.job import read_record, run
 from posteria.runs.jobs import forecast
@@ -70,12 +71,26 @@ def test_any_prior_is_told_before_and_drawn_as_memory_allows(
     prior = str(save(tmp_path / "net", tiny(), DDPMScheduler()))
     request = Generate(prior=prior, steps=3, samples=40, chunk="auto")
     drawn = prepare_draws(request)
-    said = []
+    said = list[str]()
+    Image.new("RGB", (8, 8), "grey").save(tmp_path / "a.png")
     run(drawn, Store(tmp_path / "run"), announce=said.append)
     assert said[0].startswith("40 samples of 3 x 8 x 8, 6 evaluations each: about ")
     assert read_record(Store(tmp_path / "run"), "run.json", Generate)[1].chunk == 40
     takes = [forecast.probed(drawn.methods["unconditional"], n).takes for n in (1, 2, 4)]
     assert takes[2] - takes[1] == pytest.approx(2 * (takes[1] - takes[0]), rel=0.1)
+    # What is measured of a prior is measured, and counted, by the run.
+    restored = prepare(
+        Restore(
+            input=str(tmp_path / "a.png"),
+            task="denoise",
+            prior=prior,
+            sampler="pigdm",
+            steps=3,
+            sigma=0.1,
+        )
+    )
+    known = known_of(restored.target.prior)
+    assert "evaluations each: about" in str(restored.forecast()) and "scale" not in known
     small = drawn.methods["unconditional"]
     room = (forecast._weights(small) + 5.5 * takes[1]) / forecast.ROOM / 2**20
     monkeypatch.setattr(forecast, "memory_of", lambda device: room)

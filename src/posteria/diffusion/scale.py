@@ -21,6 +21,7 @@ from .solver import Heun
 # 1.
 STREAM = 2
 STEPS = 12
+DRAWS = 32
 # The least standard deviation, since it is divided by.
 LEAST = 1e-12
 
@@ -69,7 +70,7 @@ def known_of(prior: Denoiser) -> dict[Hashable, Any]:
     return entry.known
 
 
-def prior_draws(prior: Denoiser, draws: int = 32) -> Tensor:
+def prior_draws(prior: Denoiser, draws: int = DRAWS) -> Tensor:
     """The same few draws of a prior whoever asks, `[draws, *event]`, by 23 evaluations each.
 
     Drawn once for each prior object, whatever wraps it (and counts them then), and kept as long as it

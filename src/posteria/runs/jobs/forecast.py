@@ -1,8 +1,8 @@
 """How long a run takes, and how much memory, before it begins: timed on a window, or on the first step."""
 
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,9 +14,10 @@ from ...core.errors import CapabilityError, InputError, expect
 from ...core.level import Level
 from ...core.linalg import outside_inference, vjp
 from ...core.meter import Held, Meter, memory_of
+from ...core.rng import Rng
 from ...core.space import Space
-from ...diffusion.denoiser import Denoiser
-from ...diffusion.scale import prior_scale
+from ...diffusion.denoiser import Denoiser, Scale
+from ...diffusion.scale import DRAWS, known_of, prior_scale
 from ...latent import signals_of
 from ...operators import LinearOperator
 from ...priors.card import SHIPPED
@@ -75,7 +76,7 @@ def probed(method: Method, count: int, fast: tuple[str, ...] = ()) -> Probe:
     # What is compiled or recorded is no list of operations.
     held = None if {"compile", "graphs"} & {*fast} else Held()
     try:
-        with outside_inference(), torch.no_grad():
+        with _unmeasured(_law(method)), outside_inference(), torch.no_grad():
             arranged, rng = sampler.arrange(counted, seeds)
             state = sampler.init(arranged, rng)
             # What is planned at first use is no part of a step, and to look at small operations takes as long as they.
@@ -100,6 +101,24 @@ def probed(method: Method, count: int, fast: tuple[str, ...] = ()) -> Probe:
     spent = meter - before
     calls = getattr(operator, "calls", 0) - before_calls
     return Probe(seconds, held.most if held else 0.0, spent.forward + spent.backward, calls)
+
+
+@contextmanager
+def _unmeasured(prior: Denoiser) -> Generator[None]:
+    """Where nothing is measured of a prior: a stand-in is known of it, and none afterwards.
+
+    A run measures it itself, and counts what that costs.
+    """
+    known, space = known_of(prior), prior.space
+    before = dict(known)
+    draws = Rng(range(DRAWS), space.device).normal(space)
+    for name, value in ((DRAWS, draws), ("scale", Scale(space.zeros(1)[0], 1.0))):
+        known.setdefault(name, value)
+    try:
+        yield
+    finally:
+        known.clear()
+        known.update(before)
 
 
 FEWER = "draw fewer at once with --chunk, smaller ones with --size, or say --fast checkpoint"
@@ -143,8 +162,9 @@ def _by_step(methods: Mapping[str, Method], request: Request) -> str:
     what = plural(sum(len(each.seeds) for each in methods.values()), "sample")
     shape = " x ".join(map(str, _shown(method).shape))
     if memory > there:
+        some = what if at_once >= request.samples else f"{at_once} of {what}"
         raise InputError(
-            f"{at_once} of {what} of {shape} at once need about {memory:.1f} GiB of memory, and there are "
+            f"{some} of {shape} at once need about {memory:.1f} GiB of memory, and there are "
             f"{there:.1f}: {FEWER}."
         )
     each = f", {plural(told[0], 'evaluation')} each" if len(methods) == 1 else ""
