@@ -18,7 +18,7 @@ from torch import Tensor
 
 import posteria as po
 from common.guidance.battery import LEVELS, RULES, SAMPLERS as TILTED, TARGET
-from common.sampler import SMALL, TARGETS, TOLD, takes
+from common.sampler import QUICK, SMALL, TARGETS, TOLD, takes
 
 FILE = Path(__file__).parent / "golden.json"
 SEEDS = (3, 7, 2**31 + 5)
@@ -67,7 +67,7 @@ def digits() -> dict[str, tuple[po.samplers.Sampler[Any], Any]]:
     truth = po.Unconditional(schedule=po.Karras(steps=8)).sample(prior, seeds=[7])
     target = po.Posterior(prior, likelihood, likelihood.sample(truth, po.Rng([0], stream=1))[0])
     cases: dict[str, tuple[po.samplers.Sampler[Any], Any]] = {
-        name: (SMALL[name], target) for name in ON_DIGITS
+        name: (QUICK[name], target) for name in ON_DIGITS
     }
     label = po.Tilted(prior, po.Label(3), 2.0)
     return cases | {name: (TILTED[name], label) for name in ("guided", "guided apg", "cfgig")}
