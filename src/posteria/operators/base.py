@@ -254,6 +254,14 @@ class SVDOperator(LinearOperator):
     def vt(self, x: Tensor) -> Tensor:
         """`V^T`: signals to coefficients."""
 
+    def v_seen(self, coefficients: Tensor) -> Tensor:
+        """`V` of the first coefficients, `[*batch, rank]`, where the others are 0."""
+        return self.v(_resize(coefficients, self.domain.size))
+
+    def vt_seen(self, x: Tensor) -> Tensor:
+        """The first coefficients of signals, `[*batch, rank]`."""
+        return self.vt(x)[..., : len(self.singular_values)]
+
     @abc.abstractmethod
     def u(self, coefficients: Tensor) -> Tensor:
         """`U`: coefficients to measurements."""
@@ -265,12 +273,12 @@ class SVDOperator(LinearOperator):
     @override
     def apply(self, x: Tensor) -> Tensor:
         s = self.singular_values.to(x)
-        return self.u(_resize(s * self.vt(x)[..., : len(s)], self.codomain.size))
+        return self.u(_resize(s * self.vt_seen(x), self.codomain.size))
 
     @override
     def apply_adjoint(self, y: Tensor) -> Tensor:
         s = self.singular_values.to(y)
-        return self.v(_resize(s * self.ut(y)[..., : len(s)], self.domain.size))
+        return self.v_seen(s * self.ut(y)[..., : len(s)])
 
     @override
     def pinv(self, y: Tensor) -> Tensor:

@@ -74,6 +74,16 @@ class Matrix(SVDOperator):
         return rows_times(self.domain.flatten(x), self._decomposition()[2].mT)
 
     @override
+    def v_seen(self, coefficients: Tensor) -> Tensor:
+        rows = self._decomposition()[2][: coefficients.shape[-1]]
+        return self.domain.unflatten(rows_times(coefficients, rows))
+
+    @override
+    def vt_seen(self, x: Tensor) -> Tensor:
+        _, s, vt = self._decomposition()
+        return rows_times(self.domain.flatten(x), vt[: len(s)].mT)
+
+    @override
     def u(self, coefficients: Tensor) -> Tensor:
         return rows_times(coefficients, self._decomposition()[0].mT)
 

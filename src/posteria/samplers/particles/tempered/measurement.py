@@ -58,7 +58,7 @@ class Tempering(OfPrior):
 
     def measured(self, x: Tensor) -> Tensor:
         """`diag(s) V^T x`, `[*batch, rank]` in float64."""
-        return self.s * self.operator.vt(x)[..., : len(self.s)].double()
+        return self.s * self.operator.vt_seen(x).double()
 
     def noised(self, state: TemperedState) -> Tensor:
         """`U^T y` with the noise of the level, `[populations, 1, rank]`."""
@@ -86,20 +86,19 @@ class Tempering(OfPrior):
         leading: Tensor = noise @ axes.mT / scale @ axes
         return noise - leading
 
-    def log_prob(self, gaps: tuple[Tensor, Tensor], noise: Tensor, tau: Tensor) -> Tensor:
+    def log_prob(self, gaps: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
         """Log-density of the noised measurement, `[populations, particles]`.
 
         Args:
-            gaps: Of `y - A x`, its squares and its product with the noise's scale, `[populations, particles, rank]`.
+            gaps: Of particles, from `gaps`.
             noise: As in the state.
             tau: `[populations]`.
         """
-        square, cross = gaps
-        tau = _column(tau)
-        variance = self.std**2 + tau * self.s**2
-        known = tau * (self.s * noise) ** 2 / variance + (2 * math.pi * variance).log()
-        energy = square @ (1 / variance).mT + 2 * cross @ (tau.sqrt() * noise / variance).mT
-        return -(energy[..., 0] + known.sum(-1)) / 2
+        root = _column(tau).sqrt()
+        shift, variance = root * noise, self.std**2 + (root * self.s).square()
+        known = (self.s * shift).square() / variance + (2 * math.pi * variance).log()
+        factors = torch.cat([variance.reciprocal(), 2 * shift / variance], -1)
+        return -((gaps @ factors.mT)[..., 0] + known.sum(-1)) / 2
 
     def off(self, log_prob: Tensor, tau: Tensor) -> Tensor:
         """Root mean square residual in units of the noise, `[populations, particles]`, of a log-density as above."""
@@ -122,10 +121,10 @@ class Tempering(OfPrior):
         shift = (tau.sqrt().diff(dim=-1)[..., None] * self.s * noise).square() / variance
         return (change + 2 * shift).sum(-1).sqrt()
 
-    def gaps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What `log_prob` asks of particles."""
+    def gaps(self, x: Tensor) -> Tensor:
+        """Squares of `y - A x` and its products with the noise's scale, `[populations, particles, 2 rank]`."""
         gap = self.y - self.measured(x)
-        return gap**2, gap * self.s
+        return torch.cat([gap.square(), gap * self.s], -1)
 
     def couple(
         self,
@@ -153,13 +152,14 @@ class Tempering(OfPrior):
         scale = variance.sqrt().reshape(-1, *(1,) * (x.ndim - 1)).to(x)
         back = 0.0 if before is None else math.sqrt(1 - FRESH**2)
         new = 1.0 if before is None else FRESH
-        z = (1 + back) * x + new * scale * rng.normal_like(x)
-        seen = self.measured(z)
-        residual = (1 + back) * y + new * left.sqrt() * rng.normal_like(seen) - seen
-        size = self.operator.domain.size
-        pull = torch.nn.functional.pad(gain * residual, (0, size - len(self.s)))
-        z = z + self.operator.v(pull.to(x))
-        return z if before is None else z - back * before
+        # In place: a pass over the particles costs as much as an evaluation of a small prior.
+        z = rng.normal_like(x).mul_(new * scale).add_(x, alpha=1 + back)
+        seen = self.operator.vt_seen(z)
+        pull = (
+            rng.normal_like(seen) * (new * left.sqrt()) + (1 + back) * y - self.s * seen.double()
+        )
+        z += self.operator.v_seen((gain * pull).to(x))
+        return z if before is None else z.sub_(before, alpha=back)
 
 
 def _column(values: Tensor) -> Tensor:

@@ -48,9 +48,9 @@ def descend(
     here, there = levels[j], levels[j + 1]
     if j:
         reach = (here / there).log() / (levels[j - 1] / here).log() / 2
-        x0 = x0 + over(reach, x) * (x0 - before)
+        x0 = before.lerp(x0, 1 + over(reach, x))
     weight, std = bridge(0.0, there, here)
-    return x0 + over(weight, x) * (x - x0) + over(std, x) * noise
+    return x0.lerp(x, over(weight, x)).addcmul_(over(std, x), noise)
 
 
 def over(level: float | Tensor, x: Tensor) -> Tensor:

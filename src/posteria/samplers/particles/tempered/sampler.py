@@ -41,7 +41,7 @@ LEAST = 0.05
 # Effective size, as a share, at which the first level is.
 FIRST = 0.5
 # Halvings of a factor e^HALVED between two noises.
-BISECTIONS, HALVED = 32, 40.0
+BISECTIONS, HALVED = 16, 40.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,15 +236,13 @@ class Tempered(PopulationSampler[TemperedState]):
             if j <= self.points:
                 z = torch.where(chosen, path if running else beside, z)
             mean = prior(z, at.expand(x.shape[:2]).to(x))
-            other = mean
+            other = torch.where(chosen, x0, mean) if j == self.points else mean
+            mirrored = (mean + other).sub_(x)
+            x = torch.where(chosen, x, mirrored) if running else mirrored
             if running:
                 before, x0 = x0, mean
                 if j + 1 < self.points:
                     path = descend(path, x0, before, levels, j, rng.normal_like(x))
-                other = torch.where(chosen, 2 * x - mean, mean)
-            elif j == self.points:
-                other = torch.where(chosen, x0, mean)
-            x = mean + other - x
             yield x
 
     def _temper(
