@@ -24,6 +24,21 @@ def test_psnr_and_ssim() -> None:
     assert np.allclose(ssim(x[:1], truth), values[:1], atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 32, 40), (1, 6, 9)])
+def test_ssim_is_that_of_torchmetrics(shape: tuple[int, ...]) -> None:
+    # Catches: another window, edge, range or constant, on smooth pictures, noise and flat ones.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    truth = torch.randn(shape, generator=torch.Generator().manual_seed(0)).cumsum(-1).tanh()
+    noise = torch.randn(4, *shape, generator=torch.Generator().manual_seed(1))
+    x = truth + noise * torch.tensor([0.0, 0.02, 0.3, 3.0])[:, None, None, None]
+    x = torch.cat([x, torch.full_like(x[:1], 0.7), -truth[None]])
+    want = structural_similarity_index_measure(
+        x, truth.expand_as(x), data_range=(-1.0, 1.0), sigma=1.5, kernel_size=11, reduction="none"
+    )
+    assert ssim(x, truth).tolist() == pytest.approx(torch.as_tensor(want).tolist(), abs=2e-6)
+
+
 def test_pictures_are_paired_with_truths() -> None:
     # Catches: every picture against all truths (9.4 dB for 26.4), a truth that is broadcast.
     g = torch.Generator().manual_seed(0)

@@ -33,8 +33,6 @@ def si_sdr_improvement(x: Tensor, truth: Tensor) -> Tensor:
 
 def _each(x: Tensor, truth: Tensor) -> Tensor:
     """The ratio of each channel that sounds, `[n, sounding]`."""
-    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
-
     if x.ndim != 3 or x.shape[1:] != truth.shape:
         raise ShapeError(
             "Sounds [n, channels, time] go with a truth [channels, time]; got "
@@ -43,7 +41,13 @@ def _each(x: Tensor, truth: Tensor) -> Tensor:
     level = truth.double().square().mean(-1).sqrt()
     sounds = level > SILENT * level.max()
     require(bool(sounds.any()), "A silent truth has no signal-to-distortion ratio.")
-    there = truth[sounds].double()
+    there, eps = truth[sounds].double(), torch.finfo(torch.float64).eps
     # One sample at a time, in double precision.
-    values = [scale_invariant_signal_distortion_ratio(each[sounds].double(), there) for each in x]
-    return torch.stack(values)
+    return torch.stack([_ratio(each[sounds].double(), there, eps) for each in x])
+
+
+def _ratio(x: Tensor, truth: Tensor, eps: float) -> Tensor:
+    """Of channels `[sounding, time]`; `eps` keeps that of a perfect copy and of silence finite."""
+    scale = ((x * truth).sum(-1) + eps) / (truth.square().sum(-1) + eps)
+    kept = scale[:, None] * truth
+    return 10 * ((kept.square().sum(-1) + eps) / ((kept - x).square().sum(-1) + eps)).log10()

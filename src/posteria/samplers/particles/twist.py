@@ -210,7 +210,7 @@ class Dense(Twist):
         units = space.unflatten(torch.eye(space.size, dtype=x.dtype, device=x.device)) / std
         flat = isinstance(operator, LinearOperator)
         # A linear map has the same rows at every particle.
-        pulled = (operator_vjp(unit if flat else unit.expand_as(ax0)) for unit in units)
+        pulled = operator_vjp(units) if flat else (operator_vjp(u.expand_as(ax0)) for u in units)
         columns = [denoiser_vjp((sigma**2 * row).expand_as(x)) for row in pulled]
         rows = torch.stack([target.space.flatten(column) for column in columns], -2)
         if flat:
