@@ -67,8 +67,8 @@ def test_sigkill_at_any_time_leaves_the_same_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Catches: anything that lives in memory only, a file written in place.
-    words = ["restore", *SIMULATED, "--sampler", "mgps", "--steps", "12", "--samples", "4"]
-    words += ["--chunk", "2", "--out"]
+    words = ["restore", *SIMULATED, "--sampler", "mgps", "--steps", "16", "--samples", "4"]
+    words += ["--set", "inner=InnerSteps(3)", "--chunk", "2", "--out"]
     # Processes of their own, of a server that has loaded PyTorch once for all of them.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
