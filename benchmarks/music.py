@@ -48,6 +48,7 @@ def samplers() -> dict[str, Sampler[Any]]:
     names += ["diffpir", "dcps", "red_diff", "ddrm", "ddnm", "score_sde", "msdm"]
     found: dict[str, Any] = {name: own.SAMPLERS[name]() for name in names}
     found[PUBLISHED] = replace(own.MGDM.published("audio"), lr=0.05)
+    found["mmps, gmres"] = own.MMPS(solver="gmres")
     found["msdm, dirac"] = own.MSDM.published("dirac")
     found["msdm, gaussian"] = own.MSDM.published("gaussian")
     return {name: replace(sampler, schedule=LEVELS) for name, sampler in found.items()}
