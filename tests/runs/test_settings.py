@@ -47,6 +47,9 @@ def test_what_is_not_named_is_that_of_photographs() -> None:
     for own in ({"steps": 0}, {"budget": 50}, {"settings": {"eta": "0.0"}}):
         named = Restore(input="a.png", task="sr", **own).named()
         assert named.sampler == "mmps" and {**vars(named), **own} == vars(named)
+        # Other steps of the same sampler: its other settings are as much a part of it.
+        assert named.settings == own.get("settings", few.settings)
+        assert named.steps == own.get("steps")
     assert Restore(input="a.png", prior="digits").named().sampler == "mgdm"
     assert Restore(input="a.png", task="phase").named().sampler == "mgdm"
     assert Restore(input="a.png", task="jpeg").named().sampler == "mmps"
@@ -55,8 +58,12 @@ def test_what_is_not_named_is_that_of_photographs() -> None:
     assert {name: Restore(input=name).named().prior for name in kinds} == kinds
     assert Restore(input="a.hea", prior="mine").named().prior == "mine"
     strip = Restore(input="a.hea", task="clip").named()
-    assert (strip.sampler, strip.steps) == ("daps", 100)
-    assert Restore(input="a.hea", task="clip", steps=20).named().steps == 20
+    assert (strip.sampler, strip.steps) == ("mmps", 25)
+    # The levels are those of ECGs, which others leave, however many they are.
+    shorter = Restore(input="a.hea", task="clip", steps=20).named()
+    words = (shorter.sampler, shorter.preset, shorter.steps, shorter.settings)
+    levels = po.Karras(steps=20, sigma_min=0.02, sigma_max=3.0)
+    assert choose_sampler(*words) == po.MMPS(solver="gmres", schedule=levels)
     shown = Restore().named()
     assert (shown.prior, shown.task, shown.simulate) == ("photo", "sr", True)
     # It is the first one of the kind of data.

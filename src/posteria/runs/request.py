@@ -288,8 +288,11 @@ class Restore(Measured):
         usual = SAMPLERS.get(named.prior)
         if usual is None or named.task in LEFT_OUT.get(named.prior, ()):
             return replace(named, sampler=GENERAL)
-        own = self.settings or {self.preset, self.steps, self.budget} != {None}
-        return replace(named, **({"sampler": usual["sampler"]} if own else usual))
+        # Steps are counted anew for other settings, and settings kept for other steps.
+        own = {"settings", "steps"} if self.settings or self.preset else set()
+        if {self.steps, self.budget} != {None}:
+            own.add("steps")
+        return replace(named, **{key: usual[key] for key in usual.keys() - own})
 
     @override
     def repeated(self, folder: Path) -> Self:
