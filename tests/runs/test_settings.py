@@ -59,6 +59,7 @@ def test_what_is_not_named_is_that_of_photographs() -> None:
     assert Restore(input="a.hea", prior="mine").named().prior == "mine"
     strip = Restore(input="a.hea", task="clip").named()
     assert (strip.sampler, strip.steps) == ("mmps", 25)
+    assert Restore(input="a.hea", task="gap").named().sampler == "daps"
     # The levels are those of ECGs, which others leave, however many they are.
     shorter = Restore(input="a.hea", task="clip", steps=20).named()
     words = (shorter.sampler, shorter.preset, shorter.steps, shorter.settings)

@@ -285,7 +285,7 @@ class Restore(Measured):
             named.expect_level()
         if named.sampler:
             return named
-        usual = SAMPLERS.get(named.prior)
+        usual = SAMPLERS.get((named.prior, named.task)) or SAMPLERS.get(named.prior)
         if usual is None or named.task in LEFT_OUT.get(named.prior, ()):
             return replace(named, sampler=GENERAL)
         # Steps are counted anew for other settings, and settings kept for other steps.

@@ -10,12 +10,12 @@ PRIORS = {
     **dict.fromkeys((".hea", ".edf"), "ecg"),
     **dict.fromkeys((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"), "stems"),
 }
-# The sampler where none is named, of some priors, and of all others.
+# The sampler where none is named, of some priors, of a task of theirs, and of all others.
 # Of photographs: its error is the least of those in docs/photographs.md, or nearly, and its spread is near to that;
 # none was found for the modulus of a Fourier transform.
 # Of ECGs: see docs/ecg.md.
 GENERAL = "mgdm"
-SAMPLERS: dict[str, dict[str, Any]] = {
+SAMPLERS: dict[str | tuple[str, str], dict[str, Any]] = {
     PHOTOGRAPHS: {"sampler": "mmps", "settings": {"solver": "'gmres'"}, "steps": 16},
     "ecg": {
         "sampler": "mmps",
@@ -26,6 +26,7 @@ SAMPLERS: dict[str, dict[str, Any]] = {
         },
         "steps": 25,
     },
+    ("ecg", "gap"): {"sampler": "daps", "steps": 100},
     # The general one leaves the range of pictures in a hole (docs/satellite.md).
     "satellite": {"sampler": "daps", "steps": 100},
     # The nearest to songs that nobody was trained on (docs/music.md).
