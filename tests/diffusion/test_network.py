@@ -259,3 +259,11 @@ def test_units_of_a_family() -> None:
     torch.testing.assert_close(prior.given(po.Label(0))(x, 0.5), want)
     torch.testing.assert_close(prior(x, 0.5), 2 * first((x + 1) / 2, 0.25) - 1)
     assert prior.given(po.Label(0)) is prior.given(po.Label(0))
+
+
+def test_a_signal_of_another_shape_is_refused() -> None:
+    # Catches: pictures of another size whose numbers are taken for fewer larger ones.
+    network = po.Network(torch.nn.Identity(), po.Space((3, 8, 8)), po.diffusion.Denoised())
+    for wrong in ((8, 3, 4, 4), (2, 1, 8, 8), (8, 8)):
+        with pytest.raises(po.ShapeError, match=r"not \(\*batch, 3, 8, 8\)"):
+            network(torch.zeros(wrong), 1.0)

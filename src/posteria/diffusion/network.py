@@ -300,6 +300,7 @@ class Network(Conditional):
     def _levels(self, x: Tensor, sigma: Level) -> tuple[Level, tuple[Level, ...]]:
         """The level in double precision, and `scale`, `skip` and `out` for `x`."""
         self.unconditional()
+        self.space.check(x, "x")
         if self.doubt is not None:
             doubt, self.doubt = self.doubt, None
             doubt(self)
