@@ -228,8 +228,7 @@ class Network(Conditional):
         self.parametrisation = parametrisation
         self.labels = labels
         self.label = null_label
-        weights = dtype_of(module) if isinstance(module, nn.Module) else None
-        self.dtype = weights or space.dtype
+        self.dtype = (isinstance(module, nn.Module) and dtype_of(module)) or space.dtype
         self._mode = Mode(module, space.device)
         # A member is one object, so that what is measured of it is measured once.
         self._members: dict[int, Network] = {}
@@ -300,7 +299,8 @@ class Network(Conditional):
     def _levels(self, x: Tensor, sigma: Level) -> tuple[Level, tuple[Level, ...]]:
         """The level in double precision, and `scale`, `skip` and `out` for `x`."""
         self.unconditional()
-        self.space.check(x, "x")
+        if x.shape[x.ndim - len(self.space.shape) :] != self.space.shape:
+            self.space.check(x, "x")
         if self.doubt is not None:
             doubt, self.doubt = self.doubt, None
             doubt(self)
