@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from helpers import normal
+from posteria.core import linalg
+from posteria.core.errors import NoDerivativeError
 from posteria.core.linalg import called_once, rows_times, vjp
 
 
@@ -39,3 +41,16 @@ def test_a_row_is_multiplied_alike_whatever_is_beside_it(
             part = rows_times(x[1, row : row + rows], matrix)
             assert torch.equal(part, product[1, row : row + rows])
     assert rows_times(x[:0], matrix).shape == (0, 37, sizes[1])
+
+
+def test_a_product_needs_no_private_name_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Catches: another product, or no word about a missing derivative, with a torch that has renamed its engine.
+    x, v = torch.randn(3, 5), torch.randn(3, 5)
+    value, pulled = vjp(lambda z: z.sin() * z, x)
+    found = pulled(v)
+    monkeypatch.setattr(linalg, "_engine", None)
+    again, pulled = vjp(lambda z: z.sin() * z, x)
+    assert torch.equal(value, again) and torch.equal(found, pulled(v))
+    with pytest.raises(NoDerivativeError):
+        y, other = (torch.ones(3, requires_grad=True) for _ in range(2))
+        linalg.gradient(y, other, torch.ones(3), "It")

@@ -7,11 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import _engine_run_backward
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import CapabilityError, NoDerivativeError
 from .space import Space
+
+try:
+    # What `torch.autograd.grad` calls after it has compared shapes as symbols, for which it imports SymPy: a third of
+    # a second and 30 MiB in every process, and ten microseconds a call. It is no public name, and may go.
+    from torch.autograd.graph import _engine_run_backward as _engine
+except ImportError:  # pragma: no cover
+    _engine = None  # type: ignore[assignment]
 
 LinearMap = Callable[[Tensor], Tensor]
 
@@ -55,17 +61,24 @@ def _graph(f: Callable[[Tensor], Tensor], x: Tensor, what: object) -> tuple[Tens
         ) from error
 
 
+def _pulled(y: Tensor, x: Tensor, v: Tensor, keep: bool, twice: bool) -> Tensor | None:
+    """`J^T v` with `v` of the shape of `y`; None where `y` does not depend on `x`."""
+    if _engine is None:
+        return torch.autograd.grad(y, x, v, keep, twice, allow_unused=True)[0]
+    found: tuple[Any, ...] = _engine(
+        (y,), (v,), keep, twice, (x,), allow_unreachable=True, accumulate_grad=False
+    )
+    out: Tensor | None = found[0]
+    return out
+
+
 def gradient(
     y: Tensor, x: Tensor, v: Tensor, what: object, *, keep: bool = True, twice: bool = False
 ) -> Tensor:
     """`J^T v` of `y`, which was made of `x`; not even a zero stands in for a derivative that is not there."""
     if not y.requires_grad:
         raise NoDerivativeError(what)
-    # What `torch.autograd.grad` calls after it has compared shapes as symbols, for which it imports SymPy: a third of
-    # a second and 30 MiB in every process, and ten microseconds a call.
-    (g,) = _engine_run_backward(
-        (y,), (v.expand_as(y),), keep, twice, (x,), allow_unreachable=True, accumulate_grad=False
-    )
+    g = _pulled(y, x, v.expand_as(y), keep, twice)
     if g is None:
         raise NoDerivativeError(what)
     return g
@@ -121,7 +134,7 @@ def jvp(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, what: object = "Thi
         if not g.requires_grad:
             # A piecewise constant map, such as rounding: its derivative is there, and is 0.
             return torch.zeros_like(y)
-        (out,) = torch.autograd.grad((g * v).sum(), u, allow_unused=True)
+        out = _pulled(g, u, v, False, False)
     return torch.zeros_like(y) if out is None else out
 
 
