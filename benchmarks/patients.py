@@ -33,7 +33,18 @@ from posteria.samplers.budget import at_budget
 KEPT = RESULTS / "ecg.jsonl"
 SAMPLES, BUDGET = 10, 100
 SOURCES = ("LUDB", "Challenge")
-OTHERS = ("daps", "diffpir", "ddrm", "tempered", "pigdm", "red_diff", "dps", "mmps", "repaint")
+OTHERS = (
+    "daps",
+    "diffpir",
+    "ddrm",
+    "tempered",
+    "pigdm",
+    "red_diff",
+    "dps",
+    "ddnm",
+    "mmps",
+    "repaint",
+)
 SAMPLERS: dict[str, Any] = {
     "mgdm": po.MGDM(),
     "mgps": po.MGPS(),

@@ -210,7 +210,7 @@ def refused() -> Iterator[tuple[str, Callable[[], object], str]]:
     yield (
         "null",
         lambda: from_diffusers({"unet": pixels(4), "scheduler": ddim()}, null=po.Label(2)),
-        "the last of the 4 classes",
+        "null label of this network is the last, 3",
     )
     yield (
         "kind",
