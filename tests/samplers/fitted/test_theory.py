@@ -21,15 +21,14 @@ def paper_problem(d: int, seed: int) -> Problem:
     return Problem(torch.zeros(d, dtype=F64), covariance, a, y, 0.1)
 
 
-# Four of the published seven.
-ALPHAS = (0.05, 0.35, 0.65, 0.95)
+ALPHAS = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 # W2 to the posterior as published for d = 40 (mean of two draws): backward transition x
 # likelihood.
 PUBLISHED = {
-    (False, False): (1.37, 0.69, 0.38, 1.97),
-    (False, True): (1.95, 1.21, 0.75, 0.15),
-    (True, False): (0.029, 0.21, 0.91, 1.97),
-    (True, True): (0.0377,) * 2,
+    (False, False): (1.37, 0.93, 0.69, 0.30, 0.38, 1.37, 1.97),
+    (False, True): (1.95, 1.39, 1.21, 1.00, 0.75, 0.45, 0.15),
+    (True, False): (0.029, 0.072, 0.21, 0.47, 0.91, 1.57, 1.97),
+    (True, True): (0.0377,) * 3,
 }
 
 

@@ -141,12 +141,12 @@ def test_every_direction_of_a_prior_of_several_scales(case: Any) -> None:
         po.Gaussian(prior.mean.to(dtype), prior.covariance.to(dtype)), likelihood, y
     )
     sampler = Exact(schedule=steps(400 if std < 0.05 else 200), dense=dense)
-    x = sampler.sample(target, range(2048)).double()
+    x = sampler.sample(target, range(3072)).double()
     values, vectors = torch.linalg.eigh(exact.covariance)
     z = ((x - exact.mean) @ vectors) / values.sqrt()
     # Of independent draws the least and largest of four are 0.98 and 1.02.
     assert z.std(0).min() > 0.95 and z.std(0).max() < 1.05
-    assert z.mean(0).abs().max() < 0.07
+    assert z.mean(0).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("kind", ["nonlinear", "function"])
