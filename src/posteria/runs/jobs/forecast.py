@@ -227,7 +227,8 @@ def _by_window(windowed: Windowed, method: Method, request: Request) -> str | No
     pull = cost.backward > 0
     at_once = min(request.at_once, len(method.seeds))
     numbers = space.size * (STATES * at_once + COPIES * len(method.seeds))
-    memory = PROGRAM + 4 * (numbers + (KEPT if pull else KEPT // 4)) / 2**20
+    # Beside what is kept live what is computed again, and its slope: a quarter of it was seen.
+    memory = PROGRAM + 4 * (numbers + (1.25 * KEPT if pull else KEPT // 4)) / 2**20
     there = memory_of(torch.device(space.device))
     what = (
         f"{plural(len(method.seeds), 'sample')} of "
