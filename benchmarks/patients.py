@@ -68,7 +68,8 @@ def scores(task: str, x: Tensor, mean: Tensor, samples: Tensor | None) -> Row:
     row = {"mae": float(error.abs().mean()), "rmse": float(error.square().mean().sqrt())}
     pairs = [(a[m], b[m]) for a, b, m in zip(truth, mean, missing, strict=True) if m.any()]
     of_leads = [float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in pairs if pair[0].std() > 0.01]  # fmt: skip
-    row["correlation"] = statistics.fmean(c for c in of_leads if math.isfinite(c))
+    known = [c for c in of_leads if math.isfinite(c)]
+    row["correlation"] = statistics.fmean(known) if known else math.nan
     row["axis"] = abs((axis(mean[:2]) - axis(truth[:2]) + 180) % 360 - 180)
     if samples is not None:
         drawn = TWELVE @ samples.float()
