@@ -52,6 +52,10 @@ class DDIM(Solver):
         return State(x=x, x0=x0, sigma=sigma, count=state.count + 1)
 
 
+# Made once: settings are checked whenever they are made, which is a quarter of such a step.
+_ANCESTRAL = DDIM(eta=1.0)
+
+
 @dataclass(frozen=True)
 class DDPM(Solver):
     """Ancestral sampling (Ho et al., 2020, arXiv:2006.11239), which is DDIM with `eta=1`. One evaluation a step."""
@@ -60,7 +64,7 @@ class DDPM(Solver):
     def __call__(
         self, denoise: Denoise, state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
-        return DDIM(eta=1.0)(denoise, state, sigma, sigma_next, rng)
+        return _ANCESTRAL(denoise, state, sigma, sigma_next, rng)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ..posterior import PosteriorSampler
 ALIKE = 1e-5
 # The lowest level over the highest, at most: what is lost below it is a thousandth of the variance of the noise.
 LOWEST = 0.03
+SOLVER = DPMpp2M(eta=1.0)
 # Of random numbers.
 STREAM = 3
 
@@ -116,4 +117,4 @@ class ReverseDiffusion(PosteriorSampler[State]):
     ) -> State:
         # Those of the schedule begin elsewhere.
         here, there = target.levels[state.count : state.count + 2]
-        return DPMpp2M(eta=1.0)(target.prior, state, here, there, rng)
+        return SOLVER(target.prior, state, here, there, rng)
