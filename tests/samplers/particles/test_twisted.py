@@ -31,7 +31,7 @@ def test_moments_on_gaussians_of_any_scale(name: str) -> None:
     # Catches: a reverse kernel without the variance of x_0 (6 % too narrow at 200 levels), a twist
     # that assumes unit variance, a start that is too narrow.
     problem = PROBLEMS[name](seed=1)
-    x = Exact().sample(problem.target, seeds=range(1024))
+    x = Exact().sample(problem.target, seeds=range(2048))
     exact = moments(problem.exact)
     assert mean_error(x, exact.mean, exact.std) < 0.05
     assert 0.95 < variance_ratio(x, exact.std) < 1.05
@@ -42,13 +42,13 @@ def test_at_the_floor_on_a_mixture(d_y: int) -> None:
     # 0.95, 0.70 and 0.88. Catches: weights that forget the push or the twist; wrong shares (published
     # methods are 3 to 85 times above the floor).
     ratios = []
-    for seed in range(3):
+    for seed in range(4):
         problem = gmm25(8, d_y, seed=800 + 10 * d_y + seed)
         floor = two_sample_floor(problem.exact.sample, 512, repetitions=4).mean
         exact = problem.exact.sample(512, torch.Generator().manual_seed(seed))
         x = Exact().sample(problem.target, seeds=range(512))
         ratios.append(sliced_wasserstein(x, exact) / floor)
-    assert sum(ratios) / 3 < 1.2
+    assert sum(ratios) / 4 < 1.2
 
 
 def test_nonlinear_posterior() -> None:
