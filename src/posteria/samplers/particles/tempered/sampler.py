@@ -41,7 +41,7 @@ LEAST = 0.05
 # Effective size, as a share, at which the first level is.
 FIRST = 0.5
 # Halvings of a factor e^HALVED between two noises.
-BISECTIONS, HALVED = 16, 40.0
+BISECTIONS, HALVED = 20, 40.0
 
 
 @dataclass(frozen=True, kw_only=True)
