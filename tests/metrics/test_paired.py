@@ -37,6 +37,10 @@ def test_ssim_is_that_of_torchmetrics(shape: tuple[int, ...]) -> None:
         x, truth.expand_as(x), data_range=(-1.0, 1.0), sigma=1.5, kernel_size=11, reduction="none"
     )
     assert ssim(x, truth).tolist() == pytest.approx(torch.as_tensor(want).tolist(), abs=2e-6)
+    # Catches: a truth of another dtype that ends inside torch, variances of half precision.
+    assert ssim(x, truth.double()).tolist() == pytest.approx(ssim(x, truth).tolist(), abs=2e-6)
+    rounded = x.bfloat16()
+    assert torch.equal(ssim(rounded, truth), ssim(rounded.float(), truth))
 
 
 def test_pictures_are_paired_with_truths() -> None:

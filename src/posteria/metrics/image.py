@@ -41,6 +41,9 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
         raise ShapeError(
             f"SSIM needs pictures of at least {MARGIN + 1} pixels a side, not {tuple(x.shape[-2:])}."
         )
+    # Variances are differences of near numbers, for which half precision is too coarse.
+    dtype = torch.promote_types(torch.promote_types(x.dtype, truth.dtype), torch.float32)
+    x, truth = x.to(dtype), truth.to(dtype)
     place = torch.arange(-MARGIN, MARGIN + 1, dtype=x.dtype, device=x.device)
     window = torch.softmax(-((place / SPREAD) ** 2) / 2, 0)[None, None, None]
     maps = torch.cat([x, truth, x * x, truth * truth, x * truth])

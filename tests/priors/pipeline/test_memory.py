@@ -8,6 +8,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from posteria.core import modules
+from posteria.core.errors import expect
+from posteria.latent import Latent
 from posteria.priors import Embeddings, from_diffusers
 from posteria.priors.load import _checkpoint
 from posteria.priors.pipeline import given, parts
@@ -44,5 +46,8 @@ def test_what_a_gradient_keeps(
 
     x = torch.zeros(1, 4, 64, 64, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        maps = prior.given(Embeddings(tokens)).vjp(x, 1.0), prior.decoder.vjp(x)  # type: ignore[attr-defined]
+        maps = (
+            prior.given(Embeddings(tokens)).vjp(x, 1.0),
+            expect(prior, Latent, by="A test").decoder.vjp(x),
+        )
     assert len(maps) == 2 and 0.4 < sum(s.nbytes() for s in kept.values()) / 2**30 < most
