@@ -137,6 +137,9 @@ def test_windows_of_derivatives_are_as_wide_as_memory_allows() -> None:
         assert own.side == 512 and side % net.stride == 0
         assert (side + 4 * own.halo) ** 2 * net.lean <= windows.KEPT
         assert side >= 128
+        # A side that was given to take less memory is one of derivatives, too.
+        given = Windowed(net, 64)
+        assert given.wide((5000, 4000)) == 64 and given.wide((450, 400)) == 64
         assert own.wide((450, 400)) == 450 and own.read((450, 400), True) == 450 * 400
 
 

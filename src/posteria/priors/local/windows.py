@@ -68,7 +68,7 @@ class Windowed(nn.Module):
     Args:
         net: The network.
         side: Of a window, without its halo, 512 pixels or 32768 steps of time unless it is given. Those of derivatives
-            are as wide as `KEPT` allows where parts of the network are computed again.
+            are as wide as `KEPT` allows where parts of the network are computed again, and no wider than a given side.
 
     Raises:
         InputError: If the side is no positive multiple of the network's stride.
@@ -76,13 +76,13 @@ class Windowed(nn.Module):
 
     def __init__(self, net: Local, side: int | None = None) -> None:
         super().__init__()
-        side = -(-SIDES[net.axes] // net.stride) * net.stride if side is None else side
+        most, side = side, -(-SIDES[net.axes] // net.stride) * net.stride if side is None else side
         require(
             side > 0 and side % net.stride == 0,
             f"A window's side is a positive multiple of {net.stride}; {side} is not.",
         )
         self.net = net
-        self.side = side
+        self.side, self.most = side, math.inf if most is None else most
 
     @override
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -119,11 +119,11 @@ class Windowed(nn.Module):
 
     def wide(self, sides: Sequence[int]) -> int:
         """The side of a window of derivatives: all of a picture or signal that keeps no more than `KEPT` numbers."""
-        if math.prod(sides) * self.net.lean <= KEPT:
+        if math.prod(sides) * self.net.lean <= KEPT and max(sides) <= self.most:
             return max(sides)
         most = int((KEPT / self.net.lean) ** (1 / self.net.axes)) - 4 * self.halo
         step = -(-32 // self.net.stride) * self.net.stride
-        return max(most // step * step, step)
+        return int(min(self.most, max(most // step * step, step)))
 
     def read(self, sides: Sequence[int], pull: bool) -> int:
         """Pixels or steps that are read for those of a picture or signal, with their halos; for its derivative."""
