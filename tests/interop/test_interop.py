@@ -1,6 +1,7 @@
 """Pipelines of diffusers as priors: the samples are those of their own loops."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,18 @@ def test_a_rule_with_memory_runs_on_the_wrapped_network() -> None:
     plain = po.Guided(schedule=schedule, solver=po.DDIM()).sample(target, [0, 1])
     neutral = po.Guided(schedule=schedule, rule=po.APG(eta=1.0), solver=po.DDIM())
     close(neutral.sample(target, [0, 1]), plain)
+
+
+def test_the_page_of_guidance_draws_from_a_pipeline() -> None:
+    # Catches: a page after names and conventions that have changed.
+    page = (Path(__file__).parents[2] / "docs" / "guidance.md").read_text()
+    (code,) = re.findall(r"```python diffusers\n(.*?)```", page, re.DOTALL)
+    encoder, _, tokenizer = clip()
+    parts = (vae(), encoder, tokenizer, text_unet(), ddim())
+    pipe = diffusers.StableDiffusionPipeline(*parts, None, None, requires_safety_checker=False)
+    names: dict[str, Any] = {"po": po, "pipe": pipe}
+    exec(code.replace("30)", "4)").replace("pictures = sample_", "images = sample_"), names)
+    close((names["pictures"] / 2 + 0.5).clamp(0, 1), names["images"])
 
 
 def test_stable_diffusion_is_ours(tmp_path: Path) -> None:
