@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import posteria as po
 from common.command import DIGIT, QUICK, SIMULATED, posteria
 from posteria.cli import output
+from posteria.cli.app import app
+from posteria.priors import PUBLISHED
+from posteria.runs.usual import GENERAL, SAMPLERS
 
 
 def test_list_explains_what_exists(
@@ -36,6 +40,33 @@ def test_list_explains_what_exists(
         assert word in printed
     assert posteria("list", "sampler", monkeypatch=monkeypatch) == 1
     assert "Did you mean 'samplers'?" in capsys.readouterr().err
+
+
+def test_lists_show_names_whole_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: names cut to "stable-diffusion..." for four priors, which no command takes.
+    monkeypatch.setenv("COLUMNS", "80")
+    assert posteria("list", "priors", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert not [name for name in PUBLISHED if f" {name} " not in printed]
+    assert "\u2026" not in printed
+
+
+def test_the_help_names_the_usual_samplers() -> None:
+    # Catches: a default that changed since its help was written.
+    (option,) = [p for p in get_command(app).commands["restore"].params if p.name == "sampler"]  # type: ignore[attr-defined]
+    said = {
+        kind: name
+        for name, kinds in re.findall(r"(\w+) for ([\w ]+)", option.help)
+        for kind in re.split(" and for | and ", kinds)
+    }
+    usual = {
+        key if isinstance(key, str) else f"{key[1]} of {key[0]}": value["sampler"]
+        for key, value in SAMPLERS.items()
+    }
+    assert said == {**usual, "denoise": "reverse"}
+    assert option.help.endswith(f"otherwise {GENERAL}.")
 
 
 def test_what_is_printed_can_be_read_by_a_program_or_not_at_all(

@@ -23,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Sample what a pre-trained diffusion model is tilted towards.",
+    help="Sample posteriors and guided laws, with a pre-trained diffusion model as the prior.",
     epilog=IN_WORDS,
 )
 
@@ -130,7 +130,8 @@ def restore(
     sampler: Annotated[
         str | None,
         o.sampler(
-            "See `posteria list samplers`. Or auto; default: mgdm, of photographs mmps, of ECGs daps."
+            "See `posteria list samplers`. Or auto. Default: mmps for photo and ecg, daps for gap of ecg and for "
+            "satellite, ddrm for stems, reverse for denoise, otherwise mgdm."
         ),
     ] = None,
     preset: o.Preset = None,
@@ -150,7 +151,7 @@ def restore(
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
-    """Sample the images consistent with a degraded one, and their uncertainty.
+    """Sample the images, ECGs or songs consistent with a degraded one, and their uncertainty.
 
     A run that was stopped goes on when the same command is started again, also with more samples.
     """
@@ -255,7 +256,8 @@ def generate(
     prompt: o.Prompt = None,
     negative: o.Negative = None,
     weight: Annotated[
-        float, o.label("Power of the label: 1 is the conditional law, 0 the prior's own.")
+        float,
+        o.label("Power of the class or the text: 1 is the conditional law, 0 the prior's own."),
     ] = 2.0,
     rule: Annotated[
         str | None, o.rules("Rule or sampler; see `posteria list rules`; default: cfg.")
@@ -297,7 +299,7 @@ def generate(
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
-    """Sample the signals of a label, with the label raised to a power, by one guidance rule or several.
+    """Sample the signals of a class or a text raised to a power, by one guidance rule or several.
 
     A run that was stopped goes on when the same command is started again, also with more samples.
     """
@@ -318,7 +320,7 @@ def show(
     name: Annotated[str | None, typer.Argument(help="One of them, with its settings.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Explain what exists."""
+    """List priors, samplers, rules and operators, or explain one of them."""
     if what is not None and what not in KINDS:
         raise unknown("list", what, KINDS)
     from .catalogue import print_catalogue

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..core.errors import unknown
 from ..priors import PUBLISHED, SHIPPED
@@ -68,12 +68,15 @@ def _print_entry(listing: Listing, name: str, as_json: bool) -> None:
     for head, text in row.items():
         say(f"{head}: {text}")
     if kind is not None:
-        say(f"settings, each of which --set changes: {settings}\n\n{inspect.getdoc(kind)}")
+        about = (inspect.getdoc(kind) or "").partition("\n\n")[2]
+        say(f"settings, each of which --set changes: {settings}\n\n{about}")
 
 
 def _print_table(listing: Listing) -> None:
     heads = list(next(iter(listing.rows.values())))
-    table = Table("name", *heads, title=listing.title, title_justify="left")
+    # A name that is cut off cannot be given to a command.
+    whole = (Column("name", no_wrap=True), *(Column(head, overflow="fold") for head in heads))
+    table = Table(*whole, title=listing.title, title_justify="left")
     for name, row in listing.rows.items():
         table.add_row(name, *(row[head] for head in heads))
     Console().print(table, markup=False)

@@ -96,7 +96,7 @@ Sigma = Annotated[
     str | None,
     task(
         "Standard deviation of the noise: in data units, where pictures span [-1, 1]; in grey levels, as 5/255; or "
-        "auto, to estimate that of INPUT. Default: 0.05, of sound 0.01."
+        "auto, to estimate that of INPUT. Default: 0.05, of sound 0.01, of jpeg and quantize 1/255, of denoise auto."
     ),
 ]
 MemberLabel = Annotated[int | None, model("Class, for a prior that knows labels.")]
