@@ -206,9 +206,11 @@ class Certification(Job):
         # The first step may measure the prior or plan products; the others are like the second.
         step = marks[-1] - (marks[-2] if len(marks) > 1 else start)
         seconds = len(design.batches) * moves * step
+        batches = len(design.batches)
+        many = "1 batch" if batches == 1 else f"{batches} batches"
         return (
             f"{design.simulations} simulations of {design.samples} samples: about {duration(seconds)} "
-            f"({len(design.batches)} batches of {moves} steps; a step took {step:.2g} s), and the truths before."
+            f"({many} of {moves} steps; a step took {step:.2g} s), and the truths before."
         )
 
     @override
