@@ -59,7 +59,7 @@ def test_the_help_names_the_usual_samplers() -> None:
     said = {
         kind: name
         for name, kinds in re.findall(r"(\w+) for ([\w ]+)", option.help)
-        for kind in re.split(" and for | and ", kinds)
+        for kind in re.split(r" and for | and ", kinds)
     }
     usual = {
         key if isinstance(key, str) else f"{key[1]} of {key[0]}": value["sampler"]
