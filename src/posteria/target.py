@@ -100,13 +100,22 @@ class Posterior(OfPrior):
     def __repr__(self) -> str:
         return f"Posterior({self.prior!r}, {self.likelihood!r}, y={brief(self.y)})"
 
+    @property
+    def rows(self) -> int:
+        """Measurements that `y` holds: 1 for all samples, or one for each."""
+        measurement = self.likelihood.measurement
+        batch = () if measurement is None else measurement.batch(self.y)
+        return batch[0] if batch else 1
+
+    def part(self, samples: slice) -> "Posterior":
+        """The target of some of the samples: with their measurements, where each has one of its own."""
+        return replace(self, y=self.y[samples]) if self.rows > 1 else self
+
     def check_seeds(self, n: int) -> None:
         """Raise `ShapeError` unless `y` is one measurement for all or one for each of `n` samples."""
-        measurement = self.likelihood.measurement
-        rows = () if measurement is None else measurement.batch(self.y)
-        if rows and rows[0] not in {1, n}:
+        if self.rows not in {1, n}:
             raise ShapeError(
-                f"y holds {rows[0]} measurements for {n} seeds; give one, or one for each seed."
+                f"y holds {self.rows} measurements for {n} seeds; give one, or one for each seed."
             )
 
 

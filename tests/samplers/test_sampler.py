@@ -253,6 +253,8 @@ def test_the_earlier_time_is_never_zero(
         (po.MGDM, {"points": 1}),
         (po.MGDM, {"lr": 0.0}),
         (po.MGDM, {"eta": 1.5}),
+        (po.MGDM, {"early": (11, -0.1)}),
+        (po.MGDM, {"early": 11}),
         (po.MGPS, {"alpha": 0.0}),
         (po.MGPS, {"alpha": 1.1}),
         (po.MGPS, {"lr": float("nan")}),
@@ -311,5 +313,30 @@ def test_batches_are_the_same_draws(name: str) -> None:
     seeds = range(3 * sampler.shared)
     whole = sampler.sample(target, seeds)
     assert torch.equal(sampler.sample(target, seeds, batch=2), whole)
-    with pytest.raises(po.InputError, match="at least one sample, not 0"):
-        sampler.sample(target, seeds, batch=0)
+    for wrong in (0, 2.5, "2"):
+        with pytest.raises(po.InputError, match="A batch of samples is an integer of at least 1"):
+            sampler.sample(target, seeds, batch=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["daps", "fps"])
+def test_batches_take_their_own_measurements(name: str) -> None:
+    # Catches: measurements that are refused for being more than a batch has, and those of other samples.
+    sampler, one = SMALL[name], TARGETS["linear"]
+    target = replace(one, y=normal(5, *one.y.shape, seed=5))
+    assert torch.equal(sampler.sample(target, 5, batch=2), sampler.sample(target, 5))
+    with pytest.raises(po.ShapeError, match="5 measurements for 4 seeds"):
+        sampler.sample(target, 4, batch=2)
+
+
+@pytest.mark.parametrize("name", ["dps", "tds"])
+def test_a_state_of_another_run_is_refused(name: str) -> None:
+    # Catches: a traceback from a zip of streams, a run that is over before it began, a state that lacks what is needed.
+    sampler, target = SMALL[name], TARGETS["linear"]
+    state, rng = list(sampler.checkpoints(target, 4 * sampler.shared))[5]
+    resume = state, rng.state()
+    for other, seeds in ((sampler, 1), (sampler.with_steps(3), 4 * sampler.shared)):
+        with pytest.raises(po.InputError, match="of another run"):
+            list(other.iterate(target, seeds, resume))
+    if name == "dps":
+        with pytest.raises(po.InputError, match="of another run than 4 seeds of SDA"):
+            list(SMALL["sda"].iterate(target, 4, resume))

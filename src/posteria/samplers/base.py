@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..core import linalg
-from ..core.errors import CapabilityError, require, unknown
+from ..core.errors import CapabilityError, require, unknown, whole
 from ..core.meter import Cost, Watch
 from ..core.rng import Rng, Seeds, listed
 from ..core.settings import Settings
@@ -21,7 +21,7 @@ from ..core.space import Space
 from ..core.state import State
 from ..diffusion.reading import beyond
 from ..diffusion.schedule import Schedule, Table, levels_of
-from ..target import metered
+from ..target import Posterior, metered
 from .diagnostics import Diagnostics, diagnose
 
 S = TypeVar("S", bound=State)
@@ -97,8 +97,12 @@ class Sampler(Generic[S], metaclass=Settings):
     def init(self, target: Any, rng: Rng) -> S:
         """The state at the highest level, where the iterate is noise."""
         x = self.levels[0] * rng.normal(target.space)
-        state: Any = self.state_type(x=x, x0=x)
+        state: Any = self.state_type(**{"x": x, "x0": x} | self.carried(target, x))
         return cast(S, state)
+
+    def carried(self, target: Any, x: Tensor) -> dict[str, Any]:
+        """What the first state has beside the noise `x`, by the names of its fields."""
+        return {}
 
     @abc.abstractmethod
     def step(self, target: Any, state: S, sigma: float, sigma_next: float, rng: Rng) -> S:
@@ -128,6 +132,9 @@ class Sampler(Generic[S], metaclass=Settings):
             target: What to draw from.
             seeds: One integer in [0, 2^32) a sample, or a number n for `range(n)`.
             resume: A state and the random streams to continue from, as `checkpoints` gives them.
+
+        Raises:
+            InputError: If what it is to continue from is of another run.
         """
         for state, _ in self.checkpoints(target, seeds, resume):
             yield state
@@ -139,19 +146,31 @@ class Sampler(Generic[S], metaclass=Settings):
         seeds = listed(seeds)
         with linalg.outside_inference(), torch.no_grad():
             self.check(target, seeds)
-            above = beyond(levels_of(self.schedule)[0], getattr(target, "prior", target))
+            above = self.beyond(target)
             if above:
                 warnings.warn(above, RuntimeWarning, stacklevel=4)
             target, rng = self.arrange(target, seeds)
+            moves = self.moves()
             if resume is None:
                 state = self.init(target, rng)
             else:
-                state = resume[0]
-                rng.restore(resume[1])
-        for sigma, sigma_next in self.moves()[state.count :]:
+                state, streams = resume
+                require(
+                    isinstance(state, self.state_type)
+                    and len(state.x) == len(streams) == len(rng)
+                    and state.count <= len(moves),
+                    f"This state is of another run than {len(seeds)} seeds of {self!r}: go on with the sampler and "
+                    "the seeds that it was made by.",
+                )
+                rng.restore(streams)
+        for sigma, sigma_next in moves[state.count :]:
             with linalg.outside_inference(), torch.no_grad():
                 state = self.step(target, state, sigma, sigma_next, rng)
             yield state, rng
+
+    def beyond(self, target: Any) -> str:
+        """A sentence on a first level above all that the prior's network was trained at; empty where there is none."""
+        return beyond(self.levels[0], getattr(target, "prior", target))
 
     def moves(self) -> list[tuple[float, float]]:
         """The steps, each from one level to the next."""
@@ -168,9 +187,15 @@ class Sampler(Generic[S], metaclass=Settings):
             PosteriaError: If the sampler cannot draw from `target`, or a seed is none.
         """
         seeds = listed(seeds)
-        require(batch is None or batch >= 1, f"A batch has at least one sample, not {batch}.")
-        parts = [seeds] if batch is None else self.batches(seeds, batch)
-        drawn = [self.draws(target, self._last(target, part), part) for part in parts]
+        if batch is None:
+            return self._sound(target, self._drawn(target, seeds))
+        parts = self.batches(seeds, whole(batch, "A batch of samples"))
+        self.check(target, seeds)
+        drawn, begun = [], 0
+        for part in parts:
+            rows = slice(begun, begun := begun + len(part))
+            own = target.part(rows) if isinstance(target, Posterior) else target
+            drawn.append(self._drawn(own, part))
         return self._sound(target, torch.cat(drawn))
 
     def run(self, target: Any, seeds: Seeds) -> Samples:
@@ -194,6 +219,9 @@ class Sampler(Generic[S], metaclass=Settings):
             particles=self.shared,
             **self.diagnostics(state),
         )
+
+    def _drawn(self, target: Any, seeds: Sequence[int]) -> Tensor:
+        return self.draws(target, self._last(target, seeds), seeds)
 
     def _last(self, target: Any, seeds: Seeds) -> S:
         return deque(self.iterate(target, seeds), maxlen=1)[0]

@@ -96,9 +96,8 @@ class Guided(Sampler[GuidedState]):
         return above * self.rule.evaluations(target) + lowest * self.rule.last(target)
 
     @override
-    def init(self, target: Any, rng: Rng) -> GuidedState:
-        x = self.levels[0] * rng.normal(target.space)
-        return GuidedState(x=x, x0=x, memory=self.rule.init(target, x))
+    def carried(self, target: Any, x: Tensor) -> dict[str, Any]:
+        return {"memory": self.rule.init(target, x)}
 
     @override
     def step(

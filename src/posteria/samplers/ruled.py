@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Self
 
+from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import InputError, require
@@ -84,8 +85,8 @@ class RuledSampler(PosteriorSampler[GuidedState]):
         return self.guided.arrange(target, seeds)
 
     @override
-    def init(self, target: Any, rng: Rng) -> GuidedState:
-        return self.guided.init(target, rng)
+    def carried(self, target: Any, x: Tensor) -> dict[str, Any]:
+        return self.guided.carried(target, x)
 
     @override
     def step(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -115,9 +115,8 @@ class DCPS(PosteriorSampler[ScaledState]):
         return self.levels[min(end for end in ends if end > count)], count in ends
 
     @override
-    def init(self, target: LinearProblem, rng: Rng) -> ScaledState:
-        x = self.levels[0] * rng.normal(target.space)
-        return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
+    def carried(self, target: LinearProblem, x: Tensor) -> dict[str, Any]:
+        return {"prior_std": measured_std(target.prior, self.prior_std)}
 
     @override
     def step(

@@ -1,13 +1,15 @@
 """MGDM: mixture-guided diffusion, by Gibbs sampling."""
 
 import abc
+import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from typing_extensions import override
 
+from ...core.errors import require
 from ...core.level import Level, at_least, like, root, spread, spreads
 from ...core.rng import Rng
 from ...core.settings import Settings
@@ -134,6 +136,14 @@ class MGDM(PosteriorSampler[State]):
         "eta": "[0, 1]",
     }
 
+    def __post_init__(self) -> None:
+        early = self.early or (0, self.lr)
+        pair = isinstance(early, tuple) and len(early) == 2
+        require(
+            pair and early[0] >= 0 and 0 < early[1] < math.inf,
+            f"early of MGDM is None, or a number of levels and a step size above 0; {early!r} is not.",
+        )
+
     @classmethod
     def presets(cls) -> dict[str, "MGDM"]:
         """The settings of the official code (arXiv:2502.03332), with 100 grid points.
@@ -190,10 +200,8 @@ class MGDM(PosteriorSampler[State]):
         return sorted({level for level in levels if level > 0}, reverse=True)
 
     @override
-    def init(self, target: Posterior, rng: Rng) -> State:
-        sigma = self.levels[0]
-        x = sigma * rng.normal(target.space)
-        return State(x=x, x0=target.prior(x, sigma))
+    def carried(self, target: Posterior, x: Tensor) -> dict[str, Any]:
+        return {"x0": target.prior(x, self.levels[0])}
 
     @override
     def step(

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from typing_extensions import override
@@ -111,10 +111,8 @@ class MGPS(PosteriorSampler[State]):
         return steps, warm, schedule.fraction(sigma_next, alpha)
 
     @override
-    def init(self, target: Posterior, rng: Rng) -> State:
-        sigma = self.levels[0]
-        x = sigma * rng.normal(target.space)
-        return State(x=x, x0=target.prior(x, sigma))
+    def carried(self, target: Posterior, x: Tensor) -> dict[str, Any]:
+        return {"x0": target.prior(x, self.levels[0])}
 
     @override
     def step(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,9 +89,8 @@ class SDA(PosteriorSampler[SDAState]):
         return 2 * (self.schedule.steps + (self.schedule.steps - 1) * self.corrections)
 
     @override
-    def init(self, target: GaussianProblem, rng: Rng) -> SDAState:
-        x = self.levels[0] * rng.normal(target.space)
-        return SDAState(x=x, x0=x, energy=torch.ones_like(target.space.sum(x)))
+    def carried(self, target: GaussianProblem, x: Tensor) -> dict[str, Any]:
+        return {"energy": torch.ones_like(target.space.sum(x))}
 
     @override
     def step(

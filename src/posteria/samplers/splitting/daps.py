@@ -130,9 +130,8 @@ class DAPS(PosteriorSampler[ScaledState]):
         return self.schedule.steps * self.ode
 
     @override
-    def init(self, target: Posterior, rng: Rng) -> ScaledState:
-        x = self.levels[0] * rng.normal(target.space)
-        return ScaledState(x=x, x0=x, prior_std=measured_std(target.prior, self.prior_std))
+    def carried(self, target: Posterior, x: Tensor) -> dict[str, Any]:
+        return {"prior_std": measured_std(target.prior, self.prior_std)}
 
     @override
     def step(
