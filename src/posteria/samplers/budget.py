@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, TypeVar
 
-from ..core.errors import InputError
+from ..core.errors import InputError, expect, whole
 from ..diffusion.schedule import Table
 from ..target import Posterior
 from .base import Sampler
@@ -18,17 +18,19 @@ FEWEST = 5
 def cost(sampler: Sampler[Any], target: Posterior) -> int:
     """Evaluations and vjps of the prior for one sample; for a population, its share of the whole.
 
+    Samples of different measurements share no population.
+
     Raises:
         CapabilityError: If the sampler does not declare them, or cannot draw from the target.
     """
-    measurement = target.likelihood.measurement
-    batch = [] if measurement is None else list(measurement.batch(target.y))
-    sampler.check(target, range(batch[0] if batch else 1))
+    sampler.check(target, range(expect(target, Posterior, by="A cost").rows))
     return _cost(sampler, target)
 
 
 def _cost(sampler: Sampler[Any], target: Posterior) -> int:
-    return -(-sampler.evaluations(target) // sampler.shared)
+    samples = target.rows if target.rows > 1 else sampler.shared
+    worked = sampler.worked(target, range(samples))
+    return -(-sampler.evaluations(target) * worked // (sampler.shared * samples))
 
 
 def at_budget(sampler: S, target: Posterior, budget: int) -> S:
@@ -38,10 +40,10 @@ def at_budget(sampler: S, target: Posterior, budget: int) -> S:
     would buy more levels than its own buys sweeps at half of them or a few more.
 
     Raises:
-        InputError: If it does not buy 5 steps.
+        InputError: If it does not buy 5 steps, or is no integer.
         CapabilityError: If the sampler does not declare its cost, or cannot draw from the target.
     """
-    if budget <= cost(sampler, target) or not isinstance(sampler, MGDM):
+    if whole(budget, "A budget") <= cost(sampler, target) or not isinstance(sampler, MGDM):
         return _stepped(sampler, target, budget)
     once = dataclasses.replace(sampler, gibbs=1)
     half = max(FEWEST, sampler.schedule.steps // 2)

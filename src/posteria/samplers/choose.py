@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..core.errors import CapabilityError, InputError, expect
+from ..core.errors import CapabilityError, InputError, expect, whole
 from ..core.rng import Rng
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.scale import STREAM, once, prior_draws, prior_scale
@@ -39,6 +39,8 @@ WEIGHTS = {
 # Those that are compared by their difference, and not by their ratio.
 SHARES = {"seen", "affine"}
 WIDTH = 0.25
+# What nothing is measured by has no gain, and no logarithm.
+TINY = 1e-12
 # What leaves a line by less than this share of its length is straight.
 STRAIGHT = 1e-3
 # What counts for a sampler that was not drawn on a target: so many times the nearest one's distance.
@@ -113,12 +115,13 @@ def choose(
             times as many particles are left out, since they are simulated whole.
 
     Raises:
-        InputError: If the budget is too small.
+        InputError: If the budget is too small or no integer, or no samples are wanted.
         CapabilityError: If the target is no `Posterior`, or no sampler can draw from it.
     """
     expect(target, Posterior, by="choose")
-    if budget < LEAST:
+    if whole(budget, "A budget") < LEAST:
         raise InputError(f"A budget is at least {LEAST} evaluations per sample; {budget} is not.")
+    wanted = None if samples is None else whole(samples, "The number of samples")
     if noisy_only(target):
         exact = at_budget(ReverseDiffusion(), target, budget)
         return Choice(exact, f"{EXACT} ({budget} evaluations a sample)")
@@ -131,8 +134,8 @@ def choose(
             continue
         with suppress(CapabilityError, InputError):
             sampler = at_budget(suited(name, target), target, budget)
-            sampler.check(target, (0,))
-            if samples is None or shared <= WHOLE * samples:
+            sampler.check(target, range(target.rows))
+            if wanted is None or shared <= WHOLE * wanted:
                 why = f"{_why(name, like, column)} ({budget} evaluations a sample){passed}"
                 return Choice(sampler, why)
             passed = passed or (
@@ -147,7 +150,7 @@ def choose(
 def noisy_only(target: Posterior) -> bool:
     """Whether the measurement is the signal itself in white noise, of which `ReverseDiffusion` draws exactly."""
     with suppress(CapabilityError):
-        ReverseDiffusion().check(target, (0,))
+        ReverseDiffusion().check(target, range(target.rows))
         return True
     return False
 
@@ -216,7 +219,7 @@ def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     for name, weight in WEIGHTS.items():
         if name in one and name in other:
             a, b = one[name], other[name]
-            gap = a - b if name in SHARES else math.log10(a / b)
+            gap = a - b if name in SHARES else math.log10(max(a, TINY) / b)
             total += (weight * gap) ** 2
     return total
 
