@@ -104,6 +104,20 @@ def test_populations_that_disagree_are_said_to() -> None:
     sentence, *_ = found.warnings()
     assert "populations disagree" in sentence
     assert ["effective size", "at least 8 of 20 particles"] in found.rows()
+    # Catches: populations that stand still, each at a point of its own, and are said to agree.
+    still = torch.zeros(40, 4, dtype=F64)
+    still[20:] += 3
+    assert diagnose(still, range(40), target, particles=20).rhat == math.inf
+
+
+def test_a_signal_may_be_a_single_number() -> None:
+    # Catches: an axis of signals that is taken for granted.
+    prior = po.Gaussian(torch.zeros((), dtype=F64), torch.eye(1, dtype=F64))
+    operator = po.operators.Function(lambda x: 2 * x, prior.space)
+    target = po.Posterior(prior, po.GaussianLikelihood(operator, 0.5), torch.ones((), dtype=F64))
+    found = diagnose(torch.tensor([0.5, 0.75, math.nan], dtype=F64), range(3), target)
+    assert found.residual == pytest.approx(0.5) and found.lost == 1
+    assert diagnose(normal(40), range(40), target, particles=20).chains == 2
 
 
 def test_a_residual_is_worth_a_sentence_where_noise_does_not_explain_it() -> None:

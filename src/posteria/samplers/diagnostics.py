@@ -122,7 +122,8 @@ def diagnose(
     ancestors: Sequence[float] | None = None,
 ) -> Diagnostics:
     """What samples `[n, *event]` say of themselves, whose seeds tell their populations."""
-    good = x.flatten(1).isfinite().all(1)
+    # With an axis more, since a signal may be a single number.
+    good = x[..., None].flatten(1).isfinite().all(1)
     residual, expected = _residual(x, good, target)
     groups = _populations(x, good, seeds, particles, target)
     rhat = None
@@ -133,7 +134,7 @@ def diagnose(
             dtype=torch.float64,
             generator=torch.Generator().manual_seed(SEED),
         )
-        rhat = float(split_rhat(groups.flatten(2).double().cpu() @ axes).max())
+        rhat = float(split_rhat(groups[..., None].flatten(2).double().cpu() @ axes).max())
     return Diagnostics(
         lost=int((~good).sum()),
         residual=residual,
@@ -156,9 +157,7 @@ def _residual(
     likelihood, space = likelihood.to(x.dtype, x.device), likelihood.measurement
     y = target.y.to(x)
     parts = few(x[good])
-    each = (
-        y[good].split(len(parts[0])) if space.batch(y) and len(y) == len(x) else [y] * len(parts)
-    )
+    each = y[good].split(len(parts[0])) if target.rows > 1 else [y] * len(parts)
     off = torch.cat([
         likelihood.misfit(own, part).double().square().mean(-1)
         for own, part in zip(each, parts, strict=True)
@@ -174,9 +173,7 @@ def _populations(
     x: Tensor, good: Tensor, seeds: Sequence[int], particles: int, target: Any
 ) -> Tensor | None:
     """The draws of independent populations of one posterior, `[chains, draws, *event]`."""
-    measurement = getattr(getattr(target, "likelihood", None), "measurement", None)
-    several = measurement is not None and measurement.batch(target.y).numel() > 1
-    if particles == 1 or several or not good.all():
+    if particles == 1 or getattr(target, "rows", 1) > 1 or not good.all():
         return None
     which = torch.tensor([seed // particles for seed in seeds])
     parts = [x[(which == unit).to(x.device)] for unit in sorted({*which.tolist()})]
@@ -214,7 +211,8 @@ def _rhat(parts: Tensor) -> Tensor:
     n = parts.shape[1]
     within, between = parts.var(1).mean(0), parts.mean(1).var(0)
     ratio = ((n - 1) / n * within + between) / within
-    return torch.where(within > 0, ratio, 1.0).sqrt()
+    # Chains that stand still at different points disagree without end.
+    return torch.where((within > 0) | (between > 0), ratio, 1.0).sqrt()
 
 
 def expected_rhat(chains: int, draws: int) -> float:
