@@ -5,6 +5,8 @@ import torch
 
 import posteria as po
 from helpers import normal
+from posteria.diffusion.betas import ScaledLinearBetas
+from posteria.diffusion.network import Epsilon
 
 N = 4000
 SAMPLER = po.samplers.ReverseDiffusion().with_steps(64)
@@ -106,6 +108,20 @@ def test_advice() -> None:
     prior = po.analytic.Gaussian(normal(4, seed=2), torch.eye(4, dtype=torch.float64))
     choice = po.choose(noisy(prior, normal(4, seed=1), 0.3), budget=60)
     assert choice.sampler == po.samplers.ReverseDiffusion().with_steps(60)
+
+
+def test_what_a_network_knows_is_compared_with_the_noise_of_the_measurement() -> None:
+    # Catches: a warning of the schedule's highest level, which is not visited; noise that it does not know.
+    class Net(torch.nn.Module):
+        def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            return x
+
+    prior = po.Network(Net(), po.Space((2,)), Epsilon(ScaledLinearBetas(0.00085, 0.012)))
+    SAMPLER.sample(noisy(prior, torch.zeros(2), 0.3), 1)
+    with pytest.warns(
+        RuntimeWarning, match=r"knows noise up to 14.61, and that of the measurement is 50"
+    ):
+        SAMPLER.sample(noisy(prior, torch.zeros(2), 50.0), 1)
 
 
 def test_a_sample_shares_no_noise_with_the_measurement() -> None:

@@ -12,6 +12,7 @@ from ...core.rng import Rng
 from ...core.space import Space
 from ...core.state import State
 from ...diffusion.denoiser import Denoiser
+from ...diffusion.reading import highest, parametrisation_of
 from ...diffusion.schedule import Karras, RangeSchedule
 from ...diffusion.solver import DPMpp2M
 from ...linear_gaussian import linear, several, spectral
@@ -96,6 +97,16 @@ class ReverseDiffusion(PosteriorSampler[State]):
                 f"{operator!r} has singular values from {low:.4g} to {high:.4g}. DDRM takes any of them."
             )
         return high
+
+    @override
+    def beyond(self, target: Posterior) -> str:
+        known, start = highest(parametrisation_of(target.prior)), self.narrow(target).levels[0]
+        if start <= 1.01 * known:
+            return ""
+        return (
+            f"The network knows noise up to {known:.4g}, and that of the measurement is {start:.4g}: take another "
+            f"sampler, with a schedule such as Karras(sigma_max={known:.4g})."
+        )
 
     @override
     def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Noisy, Rng]:
