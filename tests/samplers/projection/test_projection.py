@@ -190,6 +190,8 @@ def test_what_the_spectral_ones_refuse(name: str) -> None:
         (DDRM, {"eta_b": -0.1}),
         (DDRM, {"eta_c": 2.0}),
         (DDNM, {"eta": -1.0}),
+        # Without noise in a step there is no room for the measurement, and the samples were of the prior.
+        (DDNM, {"eta": 0.0}),
         (DDNM, {"travel": 0}),
         (DiffPIR, {"weight": 0.0}),
         (DiffPIR, {"zeta": 1.5}),

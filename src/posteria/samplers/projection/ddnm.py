@@ -31,7 +31,8 @@ class DDNM(PosteriorSampler[State]):
 
     Args:
         schedule: The noise levels.
-        eta: Stochasticity of the reverse step; 1 is ancestral, as in the paper.
+        eta: Stochasticity of the reverse step; 1 is ancestral, as in the paper. Its noise is what makes room for the
+            measurement: near 0 there is none, and samples are of the prior.
         travel: Visits of each level: after all but the last one, noise takes the iterate back up
             (the paper's time travel with a length of 1). 1 is none.
     """
@@ -41,7 +42,7 @@ class DDNM(PosteriorSampler[State]):
     travel: int = 30
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
     fewest: ClassVar[int] = 2
-    limits: ClassVar = {"eta": "[0, 1]", "travel": "[1, inf)"}
+    limits: ClassVar = {"eta": "(0, 1]", "travel": "[1, inf)"}
 
     @classmethod
     def presets(cls) -> dict[str, "DDNM"]:
