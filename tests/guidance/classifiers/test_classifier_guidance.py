@@ -175,6 +175,7 @@ def test_fields_are_checked() -> None:
         (lambda: TFG(spread=-1.0), "spread"),
         (lambda: TFG(reach=0.0), "reach"),
         (lambda: TFG(between=(2.0, 1.0)), "between"),
+        (lambda: TFG(between=(2.0,)), "between"),  # type: ignore[arg-type]
         (lambda: TFG(eta=1.5), "eta"),
     ]
     for make, words in makes:

@@ -1,8 +1,11 @@
 """The inner fit of MGPS and MGDM."""
 
+from typing import Any
+
 import pytest
 import torch
 
+import posteria as po
 from helpers import F64, normal, random_covariance
 from posteria.core.rng import Rng
 from posteria.samplers.fitted.gaussian_vi import Adam, InnerSteps, Normal, fit
@@ -73,3 +76,8 @@ def test_which_levels_get_how_many_steps() -> None:
     rule = InnerSteps(2, last=(20, 3), first=(10, 20), every=(10, 0, 7))
     assert [rule(i, 299) for i in (2, 20, 21, 30, 289, 290, 299)] == [3, 3, 2, 7, 2, 20, 20]
     assert InnerSteps(5)(3, 10) == 5
+    # Catches: a division by a period of 0 in the middle of a run, and steps below 0, which are none.
+    wrong: list[dict[str, Any]] = [{"every": (0, 0, 5)}, {"last": (9, -1)}, {"first": 9}]
+    for settings in [*wrong, {"last": (9, 2, 3)}, {"first": (1.5, 2)}]:
+        with pytest.raises(po.InputError, match=f"{next(iter(settings))} of InnerSteps"):
+            InnerSteps(**settings)

@@ -72,3 +72,5 @@ def test_battery_and_what_it_refuses() -> None:
         MSDM(constrained=0).sample(po.testing.example_posterior(), seeds=1)
     with pytest.raises(po.InputError, match="is a stem that is heard, of 2"):
         MSDM(constrained=2).sample(stems(A, B), seeds=1)
+    with pytest.raises(po.InputError, match="constrained is of the Dirac form"):
+        MSDM(constrained=0, gamma=1.0)

@@ -57,6 +57,12 @@ class MSDM(PosteriorSampler[State]):
         "visits": "[1, inf)",
     }
 
+    def __post_init__(self) -> None:
+        require(
+            self.gamma is None or self.constrained is None,
+            f"constrained is of the Dirac form, gamma=None; got gamma={self.gamma}.",
+        )
+
     @classmethod
     def presets(cls) -> dict[str, "MSDM"]:
         """The settings of the official code for Slakh, for waveforms of full scale 1; 300 evaluations each."""
@@ -66,10 +72,6 @@ class MSDM(PosteriorSampler[State]):
 
     @override
     def narrow(self, posterior: Posterior) -> LinearProblem:
-        require(
-            self.gamma is None or self.constrained is None,
-            f"constrained is of the Dirac form, gamma=None; got gamma={self.gamma}.",
-        )
         problem = linear_problem(posterior, by=self)
         if self.constrained is not None:
             weights = _weights(problem.operator)

@@ -14,7 +14,7 @@ from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import reverse_step
 from ...diffusion.schedule import Karras, Schedule, Table
-from ...likelihood import GaussianLikelihood
+from ...linear_gaussian import Narrowed, gaussian_problem
 from ...operators.pixel import Inpainting
 from ...target import Posterior
 from ..posterior import PosteriorSampler
@@ -51,13 +51,10 @@ class RePaint(PosteriorSampler[State]):
         return {"images": cls(schedule=Table(steps=250), jump=10, repeats=10)}
 
     @override
-    def narrow(self, posterior: Posterior) -> Posterior:
-        self._operator(posterior)
-        return posterior
-
-    def _operator(self, posterior: Posterior) -> Inpainting:
-        likelihood = expect(posterior.likelihood, GaussianLikelihood, by=self)
-        return expect(likelihood.operator, Inpainting, by=self)
+    def narrow(self, posterior: Posterior) -> Narrowed[Inpainting]:
+        problem = gaussian_problem(posterior, by=self)
+        operator = expect(problem.operator, Inpainting, by=self)
+        return Narrowed(problem.prior, operator, problem.std, problem.y)
 
     @override
     def evaluations(self, target: Posterior) -> int:
@@ -70,7 +67,7 @@ class RePaint(PosteriorSampler[State]):
 
     @override
     def step(
-        self, target: Posterior, state: State, sigma: float, sigma_next: float, rng: Rng
+        self, target: Narrowed[Inpainting], state: State, sigma: float, sigma_next: float, rng: Rng
     ) -> State:
         x, x0 = self._down(target, state.x, sigma, sigma_next, rng)
         count = state.count + 1
@@ -84,13 +81,12 @@ class RePaint(PosteriorSampler[State]):
         return State(x=x, x0=x0, sigma=sigma, count=count)
 
     def _down(
-        self, target: Posterior, x: Tensor, sigma: float, sigma_next: float, rng: Rng
+        self, target: Narrowed[Inpainting], x: Tensor, sigma: float, sigma_next: float, rng: Rng
     ) -> tuple[Tensor, Tensor]:
         """The iterate at `sigma_next` and the clean estimate that it was made of."""
-        operator = self._operator(target)
         x0 = target.prior(x, sigma)
         unknown = reverse_step(x, x0, sigma, sigma_next, self.eta, rng)
-        known = operator.adjoint(target.y)
+        known = target.operator.adjoint(target.y)
         if sigma_next > 0:
             known = known + sigma_next * rng.normal_like(x)
-        return torch.where(operator.mask, known, unknown), x0
+        return torch.where(target.operator.mask, known, unknown), x0

@@ -90,7 +90,8 @@ class Langevin(metaclass=Settings):
             x, noise = x + move, fresh
             if left:
                 before, gradient = gradient, score(x)
-                met = space.norm(gradient - before) / _positive(space.norm(move))
+                far = space.norm(move).clamp(min=torch.finfo(x.dtype).tiny)
+                met = space.norm(gradient - before) / far
                 slope = torch.maximum(slope, met)
         return x
 
@@ -103,13 +104,8 @@ def _slope(
     here, direction = score(x), rng.normal_like(x)
     h = 1e-2 * scale * math.sqrt(space.size)
     for _ in range(POWER_ITERATIONS):
-        unit = direction / _positive(space.norm(direction))
-        direction = (score(x + h * unit) - here) / h
+        direction = (score(x + h * space.unit(direction)) - here) / h
     return space.norm(direction)
-
-
-def _positive(value: Tensor) -> Tensor:
-    return value.clamp(min=torch.finfo(value.dtype).tiny)
 
 
 def draw_near(

@@ -65,9 +65,8 @@ class CFGiG(TiltedSampler[GuidedState]):
             f"sigma_star is above the lowest level of the schedule, {low:g}, and at most its "
             f"highest, {high:g}; sigma_star={self.sigma_star:g}.",
         )
-        require(self._start >= 1, f"The first run has at least 1 level; initial={self.initial}.")
         require(
-            self.rounds <= 0 or self._levels_a_round >= 2,
+            self.rounds == 0 or self._levels_a_round >= 2,
             f"A round has at least 2 levels: {self.rounds} rounds and initial={self._start} need "
             f"{self._start + 2 * self.rounds} steps; the schedule has {self.schedule.steps}.",
         )
