@@ -24,7 +24,7 @@ from torch import Tensor
 import posteria as po
 from lib.asked import asked, lowest
 from lib.table import Table
-from posteria.diffusion.network import EDM
+from posteria.diffusion.parametrisation import EDM
 from posteria.operators import (
     Blur,
     CircularBlur,

@@ -16,7 +16,7 @@ from common.sampler import SMALL, TARGETS, takes
 from helpers import F64, normal
 from posteria.core.meter import Cost, Held, Meter, Watch
 from posteria.diffusion import Network
-from posteria.diffusion.network import X0
+from posteria.diffusion.parametrisation import X0
 from posteria.runs.engine import Method, draw
 from posteria.runs.store import Store
 from posteria.target import metered

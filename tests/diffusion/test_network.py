@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import posteria as po
 from helpers import F64, gaussian, normal
 from posteria.diffusion.denoiser import Denoiser
-from posteria.diffusion.network import Parametrisation
+from posteria.diffusion.parametrisation import Parametrisation
 from posteria.testing import check_denoiser
 
 

@@ -8,14 +8,14 @@ from .denoiser import (
     Family as Family,
     Label as Label,
 )
-from .network import (
+from .network import Network as Network
+from .parametrisation import (
     EDM as EDM,
     X0 as X0,
     Angle as Angle,
     Denoised as Denoised,
     Epsilon as Epsilon,
     FlowMatching as FlowMatching,
-    Network as Network,
     Parametrisation as Parametrisation,
     Score as Score,
     Velocity as Velocity,

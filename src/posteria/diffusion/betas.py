@@ -14,6 +14,7 @@ from typing_extensions import override
 from ..core.errors import require
 from ..core.linalg import outside_inference
 from ..core.settings import Settings
+from ..core.space import real
 
 # The range of the number of training steps.
 SIZE = {"size": "[1, inf)"}
@@ -134,9 +135,19 @@ class KarrasBetas(Betas):
 
 @dataclass(frozen=True)
 class GivenBetas(Betas):
-    """Any other table."""
+    """Any other table.
+
+    Args:
+        betas: The variances, as any list, array or tensor of numbers.
+    """
 
     betas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        # Settings are compared, and stand in a `repr`.
+        values = real(self.betas, "A noise table").double().flatten()
+        object.__setattr__(self, "betas", tuple(values.tolist()))
+        super().__post_init__()
 
     @override
     def values(self) -> np.ndarray:

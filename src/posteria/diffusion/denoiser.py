@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core import linalg
-from ..core.errors import CapabilityError, InputError, expect
+from ..core.errors import CapabilityError, InputError, expect, whole
 from ..core.linalg import LinearMap
 from ..core.meter import Meter
 from ..core.space import Space
@@ -80,6 +80,10 @@ class Label(Condition):
     """A class, by its number."""
 
     label: int
+
+    def __post_init__(self) -> None:
+        # A network would be given a fraction without what is behind the point.
+        object.__setattr__(self, "label", whole(self.label, "A label", 0))
 
 
 class Conditional(Denoiser):

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..core.errors import CapabilityError, require
 from .denoiser import Denoiser, Label
-from .network import Discrete, Network, Parametrisation
+from .network import Network
+from .parametrisation import Discrete, Parametrisation
 from .units import Units
 
 # Levels in units of the spread of the data.

@@ -5,8 +5,8 @@ from typing import Any
 
 from ..core.errors import CapabilityError
 from ..core.settings import rebuild
-from ..diffusion import betas, network
-from ..diffusion.network import X0, Epsilon, FlowMatching, Parametrisation
+from ..diffusion import betas, parametrisation
+from ..diffusion.parametrisation import X0, Epsilon, FlowMatching, Parametrisation
 from ..guidance.base import TiltedRule
 from ..guidance.tilted.adaptive import AdaptiveGuidance
 from ..guidance.tilted.apg import APG
@@ -60,7 +60,8 @@ def rule_from(text: str, scheduler: dict[str, Any] | None) -> tuple[TiltedRule, 
     """
     kinds: tuple[type, ...] = (
         *FITS,
-        *(network.Epsilon, network.Velocity, network.X0, network.FlowMatching, network.EDM),
+        *(parametrisation.Epsilon, parametrisation.Velocity, parametrisation.X0),
+        *(parametrisation.FlowMatching, parametrisation.EDM),
         *(betas.LinearBetas, betas.ScaledLinearBetas, betas.CosineBetas, betas.GivenBetas),
     )
     name = text.partition("(")[0]

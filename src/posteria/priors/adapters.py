@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..core.errors import InputError
 from ..core.space import Space
 from ..diffusion.denoiser import Conditional
-from ..diffusion.network import Denoised, Network
+from ..diffusion.network import Network
+from ..diffusion.parametrisation import Denoised
 from ..diffusion.units import Units
 
 

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from ..core.errors import CapabilityError, InputError, ReadingWarning, expect, require, unknown
 from ..diffusion.denoiser import Condition, Conditional, Label, Scale
-from ..diffusion.network import Discrete, Network
+from ..diffusion.network import Network
+from ..diffusion.parametrisation import Discrete
 from ..diffusion.reading import LEFT, noise_left
 from ..diffusion.units import Units
 from ..latent import Latent

@@ -13,7 +13,7 @@ from ..core.errors import CapabilityError, InputError, require, unknown
 from ..core.meter import memory_of
 from ..core.record import alternatives, described, suits
 from ..diffusion.denoiser import Condition, Conditional, Denoiser, Label
-from ..diffusion.network import Discrete
+from ..diffusion.parametrisation import Discrete
 from ..diffusion.reading import beyond, highest, parametrisation_of
 from ..diffusion.schedule import RangeSchedule, Table, levels_of
 from ..diffusion.solver import SOLVERS, Heun

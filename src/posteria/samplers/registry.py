@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..core.settings import rebuild
-from ..diffusion import betas, network, schedule, solver
+from ..diffusion import betas, parametrisation, schedule, solver
 from ..guidance import RULES
 from ..guidance.likelihood.strength import Bayes, Decreasing, Even, Faded, Fixed, Increasing
 from .base import Sampler
@@ -91,7 +91,8 @@ PARTS: tuple[type, ...] = (
     ),
     *solver.SOLVERS.values(),
     *(InnerSteps, Langevin, Deterministic, Midpoint, Mix, Uniform, Unconditional),
-    *(network.Epsilon, network.Velocity, network.X0, network.FlowMatching, network.EDM),
+    *(parametrisation.Epsilon, parametrisation.Velocity, parametrisation.X0),
+    *(parametrisation.FlowMatching, parametrisation.EDM),
     *(Even, Increasing, Decreasing, Fixed, Faded, Bayes, Difference, Max, Sum),
     *RULES.values(),
 )

@@ -6,6 +6,8 @@ import diffusers
 import pytest
 
 import posteria as po
+from posteria.diffusion import Epsilon
+from posteria.priors import schedule_of
 from posteria.priors.pipeline.schedulers import (
     ANGLES,
     EDMS,
@@ -76,13 +78,56 @@ def test_a_scheduler_is_read_as_what_it_is_or_refused(name: str) -> None:
             "predicts 'sample'",
         ),
         (config("EDMEulerScheduler"), "has no sigma_data"),
+        (config("EDMEulerScheduler", sigma_data=0.0), "sigma_data of .* above 0; 0.0 is not"),
+        (config("DDPMScheduler", num_train_timesteps=1000.5), "is an integer; 1000.5 is not"),
+        (config("DDPMScheduler", trained_betas=[0.01] * 500), "500 entries, .* is 1000"),
+        (config("DDPMScheduler", trained_betas=[True, False]), "no list of numbers"),
+        (config("DDIMScheduler", rescale_betas_zero_snr="false"), "true or false; 'false' is not"),
+        (config("DDPMScheduler", predict_epsilon="false"), "true or false; 'false' is not"),
+        (
+            config("DDPMScheduler", predict_epsilon=False, prediction_type="epsilon"),
+            "predict_epsilon=false, .* prediction_type='epsilon'; keep",
+        ),
+        (config("DDPMScheduler", beta_schedule=["linear"]), "noise table"),
+        (config("FlowMatchEulerDiscreteScheduler", num_train_timesteps=0), "above 0; 0 is not"),
+        (
+            config("FlowMatchEulerDiscreteScheduler", prediction_type="epsilon"),
+            "FlowMatchEulerDiscreteScheduler that predicts 'epsilon'",
+        ),
+        (config("IPNDMScheduler", prediction_type="sample"), "predicts 'sample'"),
+        (config("ScoreSdeVeScheduler", prediction_type="v_prediction"), "predicts 'v_prediction'"),
+        (
+            config("CosineDPMSolverMultistepScheduler", sigma_data=0.5),
+            "predicts 'epsilon' with sigma_data=0.5",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_schedulers_that_are_refused(scheduler: dict[str, Any], words: str) -> None:
-    # Catches: an entry that is not there and is replaced by the default of one class.
+    # Catches: an entry that is not there and is replaced by the default of one class, one of another type that is
+    # taken for true, or cut, and one that says something else than the class, or another entry.
     with pytest.raises(po.PosteriaError, match=words):
         reading_of(scheduler)
+
+
+def test_entries_of_another_class_and_empty_ones() -> None:
+    # Catches: a `null` taken for false, and times that only DDPM's solvers have given to a network of EDM.
+    assert isinstance(reading_of(config("DDPMScheduler", predict_epsilon=None)), Epsilon)
+    edm = config(
+        "EDMEulerScheduler",
+        sigma_data=0.7,
+        prediction_type="v_prediction",
+        timestep_type="continuous",
+    )
+    assert reading_of(edm) == po.diffusion.EDM(0.7, -1)
+
+
+@pytest.mark.filterwarnings("ignore:__array__")
+@pytest.mark.parametrize("name", ["DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler"])
+def test_levels_that_rise_are_no_schedule(name: str) -> None:
+    # Catches: a schedule of the lowest level alone.
+    with pytest.raises(po.CapabilityError, match=f"{name} goes from the signal to the noise"):
+        schedule_of(getattr(diffusers, name)(), 10)
 
 
 def test_flow_matching_by_another_solver() -> None:

@@ -15,7 +15,7 @@ from common.models.pipelines import drawn, parts_of, save
 from common.models.text_pipelines import pixart
 from common.models.unets import save as save_unet, tiny
 from helpers import normal
-from posteria.diffusion.network import X0
+from posteria.diffusion.parametrisation import X0
 from posteria.priors import Prompt, from_diffusers
 from posteria.priors.load import card_of
 from priors.pipeline.test_given import FAMILIES as GIVEN, dance
@@ -131,7 +131,7 @@ def narrow(folder: Path) -> str:
     ("make", "said"),
     [
         (of_pixels("scheduler", trained_betas="betas.npy"), "trained_betas of this DDPMScheduler"),
-        (of_pixels("scheduler", num_train_timesteps=-1), "is a number, not negative; -1 is not"),
+        (of_pixels("scheduler", num_train_timesteps=-1), "is a number above 0; -1 is not"),
         (of_pixels("unet", in_channels=None), "lacks the entry in_channels"),
         (of_pixels("unet", sample_size="8"), "sample_size of its config.json"),
         (latents("unet", quantization_config={"quant_method": "gguf"}), "are quantized"),

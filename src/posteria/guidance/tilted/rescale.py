@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core.space import Space
-from ...diffusion.network import Parametrisation, Velocity
+from ...diffusion.parametrisation import Parametrisation, Velocity
 from ...target import Tilted
 from ..base import Pointwise
 

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from ...core.errors import InputError, unknown
 from ...core.space import Space
 from ...diffusion.denoiser import Scale
-from ...diffusion.network import EDM, Denoised, Network, Parametrisation
+from ...diffusion.network import Network
+from ...diffusion.parametrisation import EDM, Denoised, Parametrisation
 from ..readers.folder import read_json
 from .networks import BiasFree, LocalUNet
 from .windows import Windowed

@@ -11,7 +11,8 @@ from ...core.errors import CapabilityError
 from ...core.modules import device_of, dtype_of
 from ...core.space import Space
 from ...diffusion.denoiser import Condition, Denoiser, Members
-from ...diffusion.network import Network, Parametrisation
+from ...diffusion.network import Network
+from ...diffusion.parametrisation import Parametrisation
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a scheduler of diffusers says of its network: what it predicts, and how it is conditioned on the noise level."""
 
+import math
 from typing import Any
 
 from ...core.errors import CapabilityError, InputError, require
@@ -11,7 +12,7 @@ from ...diffusion.betas import (
     ScaledLinearBetas,
     zero_terminal_snr,
 )
-from ...diffusion.network import (
+from ...diffusion.parametrisation import (
     EDM,
     X0,
     Angle,
@@ -67,20 +68,15 @@ def reading_of(scheduler: Any) -> Parametrisation:
         InputError: If its configuration lacks an entry.
     """
     config = config_of(scheduler)
-    # Before diffusers 0.10 what is predicted was one of two.
-    usual = "epsilon" if config.get("predict_epsilon", True) else "sample"
-    kind, prediction = config.get("_class_name"), config.get("prediction_type", usual)
-    unlike = config.get("sigma_data", 1.0) != 1 or config.get("prediction_type") == "epsilon"
-    if kind in SCORES or (kind in ANGLES and not unlike):
-        return Score() if kind in SCORES else Angle()
-    if kind not in TABLES | FLOWS | EDMS | ANGLES:
+    kind, prediction = str(config.get("_class_name", "")), _prediction(config)
+    if kind not in TABLES | FLOWS | EDMS | SCORES | ANGLES:
         name = kind or "scheduler without a _class_name"
         raise CapabilityError(
             f"posteria cannot read a {name}: it reads schedulers with DDPM's noise table (such as "
             f"DDPMScheduler), EDM's, those of flow matching, "
             f"{', '.join(sorted(SCORES | ANGLES))}. {WAY_OUT}"
         )
-    if config.get("timestep_type") == "continuous":
+    if kind in TABLES and config.get("timestep_type") == "continuous":
         if prediction == "v_prediction":
             # Its network sees sigma as EDM's do, and v is EDM's output for data of unit variance, with the other sign.
             return EDM(1.0, -1)
@@ -90,7 +86,9 @@ def reading_of(scheduler: Any) -> Parametrisation:
         )
     reading = _reading(config, prediction)
     if reading is None:
-        set_ = [key for key in ("use_flow_sigmas", "invert_sigmas") if config.get(key)]
+        data = kind in ANGLES and config.get("sigma_data", 1) != 1
+        set_ = [key for key in ("use_flow_sigmas", "invert_sigmas") if _switch(config, key)]
+        set_ += [f"sigma_data={config['sigma_data']!r}"] if data else []
         options = f" with {' and '.join(set_)}" if set_ else ""
         raise CapabilityError(
             f"posteria cannot read a {kind} that predicts {prediction!r}{options}. {WAY_OUT}"
@@ -98,16 +96,35 @@ def reading_of(scheduler: Any) -> Parametrisation:
     return reading
 
 
+def _prediction(config: dict[str, Any]) -> str:
+    """What is said to be predicted: before diffusers 0.10 one of two, by another entry."""
+    old = _switch(config, "predict_epsilon", usual=True)
+    said = config.get("prediction_type", "epsilon" if old else "sample")
+    require(
+        old or said == "sample",
+        f"This {config.get('_class_name')} has predict_epsilon=false, by which its network predicts the clean signal, "
+        f"and prediction_type={said!r}; keep the entry that is meant.",
+    )
+    return str(said)
+
+
 def _reading(config: dict[str, Any], prediction: str) -> Parametrisation | None:
-    kind, flow = config["_class_name"], bool(config.get("use_flow_sigmas"))
+    kind, flow = config["_class_name"], _switch(config, "use_flow_sigmas")
+    # An entry that a class does not have was meant for another one.
+    alone = config.get("prediction_type")
+    if kind in SCORES:
+        return Score() if alone is None else None
     if kind in ANGLES:
-        return None
+        usual = alone in {None, "v_prediction"} and config.get("sigma_data", 1) == 1
+        return Angle() if usual else None
     if kind in EDMS:
-        sign = {"epsilon": 1, "v_prediction": -1}.get(prediction)
-        return None if sign is None else EDM(_number(config, "sigma_data"), sign)
-    if kind in FLOWS or (flow and prediction == "flow_prediction"):
-        steps = _number(config, "num_train_timesteps")
-        return None if config.get("invert_sigmas") else FlowMatching(steps)
+        if prediction not in {"epsilon", "v_prediction"}:
+            return None
+        return EDM(_number(config, "sigma_data"), 1 if prediction == "epsilon" else -1)
+    if kind in FLOWS:
+        flow, prediction = True, "flow_prediction" if alone is None else prediction
+    if flow and prediction == "flow_prediction" and not _switch(config, "invert_sigmas"):
+        return FlowMatching(float(_size(config)))
     if flow or prediction not in PREDICTIONS:
         return None
     return PREDICTIONS[prediction](_betas(config))
@@ -115,18 +132,23 @@ def _reading(config: dict[str, Any], prediction: str) -> Parametrisation | None:
 
 def _betas(config: dict[str, Any]) -> Betas:
     betas = _table(config)
-    return zero_terminal_snr(betas) if config.get("rescale_betas_zero_snr") else betas
+    return zero_terminal_snr(betas) if _switch(config, "rescale_betas_zero_snr") else betas
 
 
 def _table(config: dict[str, Any]) -> Betas:
-    given = config.get("trained_betas")
+    given, kind = config.get("trained_betas"), config["_class_name"]
     if given is not None:
         numbers = isinstance(given, list | tuple) and all(
-            isinstance(b, int | float) for b in given
+            isinstance(b, int | float) and not isinstance(b, bool) for b in given
         )
-        require(numbers, f"trained_betas of this {config['_class_name']} is no list of numbers.")
+        require(numbers, f"trained_betas of this {kind} is no list of numbers.")
+        size = len(given) if config.get("num_train_timesteps") is None else _size(config)
+        require(
+            size == len(given),
+            f"trained_betas of this {kind} has {len(given)} entries, and its num_train_timesteps is {size}.",
+        )
         return GivenBetas(tuple(map(float, given)))
-    curve, size = _entry(config, "beta_schedule"), int(_number(config, "num_train_timesteps"))
+    curve, size = str(_entry(config, "beta_schedule")), _size(config)
     if curve == "squaredcos_cap_v2":
         return CosineBetas(size)
     curves: dict[str, type[LinearBetas | ScaledLinearBetas]] = {
@@ -159,8 +181,28 @@ def _entry(config: dict[str, Any], key: str) -> Any:
 
 def _number(config: dict[str, Any], key: str) -> float:
     value = _entry(config, key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InputError(
-            f"{key} of this {config['_class_name']} is a number, not negative; {value!r} is not."
+            f"{key} of this {config['_class_name']} is a number above 0; {value!r} is not."
         )
     return float(value)
+
+
+def _size(config: dict[str, Any]) -> int:
+    """The number of training steps."""
+    size = _number(config, "num_train_timesteps")
+    require(
+        size.is_integer(),
+        f"num_train_timesteps of this {config['_class_name']} is an integer; {size} is not.",
+    )
+    return int(size)
+
+
+def _switch(config: dict[str, Any], key: str, usual: bool = False) -> bool:
+    """Whether an entry is on; what is not there, or null, is as usual."""
+    value = config.get(key)
+    require(
+        value is None or isinstance(value, bool),
+        f"{key} of this {config.get('_class_name')} is true or false; {value!r} is not.",
+    )
+    return usual if value is None else bool(value)

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from ...core.errors import CapabilityError, InputError, require
 from ...core.level import Level
-from ...diffusion.network import EDM, Angle, Discrete, FlowMatching, Parametrisation
+from ...diffusion.parametrisation import EDM, Angle, Discrete, FlowMatching, Parametrisation
 from ...diffusion.schedule import Karras, LogLinear, Schedule
 from .schedulers import reading_of
 
@@ -92,6 +92,10 @@ def schedule_of(scheduler: Any, steps: int) -> Schedule:
         InputError: If it has no such number of steps.
     """
     reading = reading_of(scheduler)
+    require(
+        hasattr(scheduler, "set_timesteps"),
+        f"schedule_of reads a scheduler, such as pipeline.scheduler; this is a {type(scheduler).__name__}.",
+    )
     own = copy.deepcopy(scheduler)
     try:
         own.set_timesteps(steps)
@@ -126,6 +130,10 @@ def _levels(scheduler: Any, reading: Parametrisation) -> list[float]:
             given = [share / (1 - share) if share < 1 else math.inf for share in given]
     else:
         given = [sigma_of(reading, float(time)) for time in scheduler.timesteps]
+    if given[0] < given[-1]:
+        raise CapabilityError(
+            f"{type(scheduler).__name__} goes from the signal to the noise; give schedule_of one that goes down."
+        )
     levels: list[float] = []
     for sigma in given:
         # A solver of second order names each of its levels twice, and some name them out of order.

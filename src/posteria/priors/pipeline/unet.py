@@ -5,7 +5,8 @@ from typing import Any
 
 from ...core.errors import CapabilityError, require
 from ...diffusion.denoiser import Conditional
-from ...diffusion.network import Discrete, Network, Parametrisation, Score
+from ...diffusion.network import Network
+from ...diffusion.parametrisation import Discrete, Parametrisation, Score
 from ...diffusion.units import Units
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ...core.errors import CapabilityError, InputError, require
 from ...core.space import Space
 from ...diffusion.betas import Betas, CosineBetas, LinearBetas
-from ...diffusion.network import Epsilon, Network
+from ...diffusion.network import Network
+from ...diffusion.parametrisation import Epsilon
 
 State = dict[str, Tensor]
 

@@ -1,0 +1,54 @@
+"""Settings of parametrisations and networks that make another denoiser than the one that is meant, and are refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import posteria as po
+
+SPACE, READING = po.Space((3,)), po.diffusion.EDM()
+
+
+def made(space: Any = SPACE, reading: Any = READING, **labels: Any) -> po.Network:
+    return po.Network(lambda x, *_: x, space, reading, **labels)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: po.diffusion.EDM(sigma_data=0.0), "sigma_data of EDM is above 0; 0.0 is not"),
+        (lambda: po.diffusion.EDM(sign=2), "sign of EDM is 1 or -1"),  # type: ignore[arg-type]
+        (lambda: po.diffusion.FlowMatching(0.0), "time_scale of FlowMatching is above 0"),
+        (lambda: po.diffusion.Epsilon(shift=0.5), "shift of Epsilon is an integer"),  # type: ignore[arg-type]
+        (lambda: po.diffusion.Epsilon((0.1,)), "Epsilon needs a Betas"),  # type: ignore[arg-type]
+        (lambda: po.Label(2.7), "A label is an integer .*; 2.7 is not"),  # type: ignore[arg-type]
+        (lambda: made(labels=1.5), "number of labels is an integer"),
+        (lambda: made(labels=3, null_label=-1), "null label is an integer"),
+        (lambda: made(null_label=3), "null label is one of a network that knows labels"),
+        (lambda: made(reading=po.diffusion.EDM), "needs a Parametrisation; this is the class EDM"),
+        (lambda: made(space=(3,)), "needs a Space; this is a tuple"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_another_denoiser(make: Callable[[], object], words: str) -> None:
+    # Catches: D = 0 of data without spread, a time that is always 0, a label without its fraction, one that is dropped.
+    with pytest.raises(po.PosteriaError, match=words):
+        make()
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_an_output_of_other_numbers(dtype: torch.dtype) -> None:
+    # Catches: rounded estimates, and an imaginary part that is dropped.
+    network = po.Network(lambda x, t: x.to(dtype), SPACE, po.diffusion.Denoised())
+    with pytest.raises(po.CapabilityError, match=f"returned numbers of {dtype}"):
+        network(torch.ones(1, *SPACE.shape), 1.0)
+
+
+def test_a_table_of_any_kind_of_numbers() -> None:
+    # Catches: a list or a tensor that is not a setting, and fails at the first level.
+    for betas in ([0.1, 0.2], torch.tensor([0.1, 0.2], dtype=torch.float64)):
+        table = po.schedules.GivenBetas(betas)  # type: ignore[arg-type]
+        assert table == po.schedules.GivenBetas((0.1, 0.2))
+        assert po.diffusion.Epsilon(table).time(0.0) < 1e-12
