@@ -96,7 +96,7 @@ def refusals(folder: Path) -> dict[str, str]:
     check = struct.pack(">I", zlib.crc32(head))
     (folder / "bomb.png").write_bytes(good[:12] + head + check + good[33:])
     return {
-        "32.tif": "32-bit integers, whose range is not known",
+        "32.tif": "32-bit signed integers, whose range is not known",
         "negative.tif": "floats from -1 to 1; a picture of floats is read where 0 is black and 1 is white",
         "255.tif": "floats from 0 to 255",
         "nan.tif": "values that are NaN or infinite; mark what is missing",

@@ -72,7 +72,7 @@ def test_the_quality_of_a_jpeg_is_read_from_its_tables(colours: str, tmp_path: P
     picture = Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32)).astype("u1"))
     for quality in range(10, 96):
         picture.convert(colours).save(tmp_path / "a.jpg", quality=quality)
-        assert compression_of(tmp_path / "a.jpg") == (quality, "4:2:0", True)
+        assert compression_of(tmp_path / "a.jpg") == (quality, "4:2:0", True, False)
     for sampling, name in ((0, "4:4:4"), (1, "4:2:2"), (2, "4:2:0")):
         picture.convert("RGB").save(tmp_path / "a.jpg", quality=80, subsampling=sampling)
         found = compression_of(tmp_path / "a.jpg")
@@ -115,7 +115,7 @@ def test_a_jpeg_file_tells_its_quality_and_no_other_does(tmp_path: Path) -> None
     fitted = IMAGE.degradation("jpeg", (3, 8, 8), {}, source=Source(path, fit=True))
     with pytest.raises(po.InputError, match=r"would resize .* and with it the blocks"):
         IMAGE.read_measurement(path, fitted, taker="it measures", std=0.1, fit=True)
-    assert found(quality="50") == {"quality": 50, "sampling": "4:2:0"}
+    assert found(quality="50") == {"quality": 50, "sampling": "4:4:4"}
     path = tmp_path / "photo.png"
     picture.save(path)
     with pytest.raises(po.InputError, match=r"photo.png is no JPEG file.*say that by --quality"):

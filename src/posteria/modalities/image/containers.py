@@ -6,7 +6,7 @@ import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
@@ -23,16 +23,31 @@ TAGS_OF_PIXELS = {
     *(529, 530, 531, 532),
 }
 ICC_TAG, EXIF_TAGS = 34675, (34665, 34853)
-
-
+# Tags that say what the numbers of a TIFF file are, and what its colours are by the second of them.
+BITS, COLOURS, CHANNELS, PLANES, EXTRA, KIND = 258, 262, 277, 284, 338, 339
+INVERTED, GREY, RGB = 0, 1, 2
 TIFF_HEADS = (b"II*\0", b"MM\0*")
 
 
-def opened(path: Path) -> tuple[Image.Image, bool]:
-    """A picture of one frame, not turned, and whether Pillow reads it with fewer bits than it has, or not at all.
+class Opened(NamedTuple):
+    """A picture of one frame, not turned.
+
+    Attributes:
+        image: As Pillow reads it.
+        deep: Whether that has fewer bits than the file, or is nothing.
+        said: What Pillow leaves out, in sentences.
+    """
+
+    image: Image.Image
+    deep: bool
+    said: tuple[str, ...] = ()
+
+
+def opened(path: Path) -> Opened:
+    """Open a picture file.
 
     Raises:
-        InputError: If there is none, or it cannot be read.
+        InputError: If there is none, it cannot be read, holds several pictures, or numbers of no known range.
     """
     existing(path)
     try:
@@ -47,14 +62,19 @@ def opened(path: Path) -> tuple[Image.Image, bool]:
                     raise
                 image = Image.new("RGB", (1, 1))
                 image.format = "TIFF"
-                return image, True
+                return Opened(image, True)
             frames = getattr(image, "n_frames", 1)
             raw = [
                 a
-                for tile in getattr(image, "tile", ())
-                for a in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))
+                for t in getattr(image, "tile", ())
+                for a in (t[3] if isinstance(t[3], tuple) else (t[3],))
             ]
-            image.load()
+            tags = getattr(image, "tag_v2", {})
+            # Of planes of 16 bits Pillow reads each byte as a pixel, or nothing.
+            deep = max(tags.get(BITS, (1,))) > 8 and tags.get(CHANNELS, 1) > 1
+            deep = deep and not (image.mode == "CMYK" and tags.get(PLANES, 1) == 1)
+            if not deep:
+                image.load()
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{path} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; cut out or reduce the part to use."
@@ -65,9 +85,55 @@ def opened(path: Path) -> tuple[Image.Image, bool]:
             f"{path} cannot be read as a picture; give a PNG or JPEG file."
         ) from error
     # A camera's MPO file holds the picture first and then its own previews of it.
-    if frames > 1 and image.format != "MPO":
+    _expect_one(path, 1 if image.format == "MPO" else frames)
+    if image.format == "TIFF":
+        return Opened(image, deep, _checked(path, tags, deep))
+    bytewise = image.mode[0] in "RL"
+    if image.format == "JPEG2000" and bytewise and (bits := _bits_of_jp2(path)) > 8:
+        raise InputError(
+            f"{path.name} has {bits} bits in each of several channels, which JPEG 2000 is not read with; save it as "
+            "PNG or TIFF."
+        )
+    if image.format == "PPM" and bytewise and max(n for n in raw if isinstance(n, int)) > 255:
+        return Opened(image, False, (_narrowed(path),))
+    return Opened(image, bytewise and any(";16" in str(part) for part in raw))
+
+
+def _expect_one(path: Path, frames: int) -> None:
+    if frames > 1:
         raise InputError(f"{path} holds {frames} pictures; save the one to use by itself.")
-    return image, image.mode[0] in "RL" and any(";16" in str(part) for part in raw)
+
+
+def _narrowed(path: Path) -> str:
+    return f"Of the 16 bits of {path.name} 8 are read; save it in RGB as PNG or TIFF to keep them."
+
+
+def _left_aside(path: Path, count: int) -> tuple[str, ...]:
+    """A sentence on channels that are neither colours nor opacity; none if there is none."""
+    many = f"{count} channels that are" if count > 1 else "a channel that is"
+    how = f"{path.name} has {many} neither colour nor opacity: left aside, and not in what is written."
+    return (how,) if count else ()
+
+
+def _bits_of_jp2(path: Path) -> int:
+    """The bits of a channel, from the first segment (SIZ) of a JPEG 2000 codestream."""
+    content = path.read_bytes()
+    at = content.index(b"\xff\x4f\xff\x51")
+    return (content[at + 42] & 127) + 1
+
+
+def _checked(path: Path, tags: Mapping[int, Any], deep: bool) -> tuple[str, ...]:
+    """What Pillow leaves out of a TIFF file, in sentences; raise where its numbers have no range that is known."""
+    bits, signed = max(tags.get(BITS, (1,))), 2 in tags.get(KIND, ())
+    if signed or bits not in {1, 2, 4, 8, 16, 32, 64}:
+        raise InputError(
+            f"{path} holds {bits}-bit {'signed ' if signed else ''}integers, whose range is not known; save it with 8 "
+            "or 16 bits."
+        )
+    if deep:
+        return ()
+    narrow = (_narrowed(path),) if bits > 8 and tags.get(CHANNELS, 1) > 1 else ()
+    return (*narrow, *_left_aside(path, tags.get(EXTRA, ()).count(0)))
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -106,11 +172,18 @@ def tags_of(path: Path) -> dict[int, tuple[int | None, Any]]:
     }
 
 
-def read_deep(path: Path, format: str | None) -> np.ndarray:
-    """The pixels `[height, width, channels]` of a picture that Pillow reads with fewer bits, or not at all.
+def read_deep(
+    path: Path, format: str | None
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """A picture that Pillow reads with fewer bits, or not at all.
+
+    Returns:
+        Colours `[height, width, 1 or 3]`, where 0 is black; opacity `[height, width]`, if it has any; and what is left
+        aside, in sentences.
 
     Raises:
-        InputError: If the extra that reads it is not installed, or it cannot be read.
+        InputError: If the extra that reads it is not installed, or it cannot be read, holds several pictures, or
+            colours that are neither grey nor RGB.
     """
     try:
         import imagecodecs
@@ -122,15 +195,46 @@ def read_deep(path: Path, format: str | None) -> np.ndarray:
         ) from error
     try:
         if format == "PNG":
-            return np.asarray(imagecodecs.png_decode(path.read_bytes()))
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            array = np.asarray(page.asarray())
-            planes = int(page.planarconfig) == 2 and array.ndim == 3
+            array, pages, extra = imagecodecs.png_decode(path.read_bytes()), 1, list[int]()
+            colours = RGB if array.ndim == 3 and array.shape[2] > 2 else GREY
+        else:
+            with tifffile.TiffFile(path) as file:
+                page, pages = file.pages[0], len(file.pages)
+                array, colours = np.asarray(page.asarray()), int(page.photometric)
+                extra = [int(kind) for kind in page.extrasamples]
+                if int(page.planarconfig) == 2 and array.ndim == 3:
+                    array = array.transpose(1, 2, 0)
     # A damaged file can fail in any way.
     except Exception as error:
         raise InputError(f"{path} cannot be read as a picture: {error}.") from error
-    return array.transpose(1, 2, 0) if planes else array
+    _expect_one(path, pages)
+    if colours not in {INVERTED, GREY, RGB}:
+        raise InputError(
+            f"{path} has colours that are neither grey nor RGB (TIFF's kind {colours}); save it as grey or RGB."
+        )
+    array = array[..., None] if array.ndim == 2 else array
+    own = 3 if colours == RGB else 1
+    # One more channel of which nothing is said is opacity.
+    extra = extra or [2] * (array.shape[2] == own + 1)
+    at = next((i for i, kind in enumerate(extra) if kind), None)
+    values, alpha = array[..., :own], None if at is None else array[..., own + at]
+    if alpha is not None and extra[at or 0] == 1:
+        values = _divided(values, alpha)
+    values = white_of(values) - values if colours == INVERTED else values
+    return values, alpha, _left_aside(path, array.shape[2] - own - (alpha is not None))
+
+
+def white_of(values: np.ndarray) -> int:
+    """The value of white, and of what is opaque."""
+    return 1 if values.dtype.kind == "f" else int(np.iinfo(values.dtype).max)
+
+
+def _divided(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Colours `[height, width, k]` that were multiplied by the opacity, as they were."""
+    whole, white = values.dtype.kind != "f", white_of(values)
+    made = values * (white / np.maximum(alpha, 1 if whole else 1e-6))[..., None]
+    clipped: np.ndarray = np.clip(made.round() if whole else made, 0, white)
+    return clipped.astype(values.dtype)
 
 
 def png_file(array: np.ndarray, chunks: tuple[bytes, ...] = ()) -> bytes:

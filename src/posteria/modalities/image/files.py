@@ -10,7 +10,7 @@ from ...core.errors import InputError
 from ..arrays import existing, is_array, read_array
 from ..base import Signal
 from .heads import size_of
-from .original import middle, read_original, resized, to_tensor
+from .original import middle, read_original, resized, said_of_depth, to_tensor
 
 Shape = tuple[int, ...]
 KINDS = {1: "grey", 3: "colour"}
@@ -70,8 +70,14 @@ def read_picture(path: Path, shape: Shape, *, taker: str, fit: bool, holes: bool
 
 
 def read_values(
-    path: Path, shape: Shape, *, name: str, taker: str, also: Shape | None = None
-) -> Tensor:
+    path: Path,
+    shape: Shape,
+    *,
+    name: str,
+    taker: str,
+    also: Shape | None = None,
+    most: float | None = 1.0,
+) -> Signal:
     """Read an array as `shape`, where unsigned integers are scaled by their depth to [-1, 1].
 
     A picture may lack its one channel, or have its channels last.
@@ -82,17 +88,21 @@ def read_values(
         name: Which array of several.
         taker: Who takes it, for errors.
         also: Another shape that is taken as it is.
+        most: The largest absolute value that is taken, of pictures; None for what is none.
 
     Raises:
-        InputError: If it cannot be read, has another shape, or integers of no known range.
+        InputError: If it cannot be read, has another shape, integers of no known range, or values beyond `most` or
+            that seem to be in [0, 1].
     """
     array = read_array(path, name)
+    said = said_of_depth(array, path.name)
     if array.dtype.kind in "biu" and array.dtype not in {np.dtype("u1"), np.dtype("u2")}:
         raise InputError(
             f"{path.name} holds {array.dtype} values, whose range is not known; give floats in [-1, 1], "
             "uint8 or uint16."
         )
-    if array.dtype.kind == "u":
+    scaled = array.dtype.kind == "u"
+    if scaled:
         array = array / (np.iinfo(array.dtype).max / 2) - 1
     x = torch.from_numpy(np.ascontiguousarray(array)).float()
     layouts = [x]
@@ -100,31 +110,25 @@ def read_values(
         layouts.append(x[None])
     if len(shape) == 3 and x.ndim == 3:
         layouts.append(x.movedim(-1, 0).contiguous())
-    for layout in layouts:
-        if tuple(layout.shape) == shape:
-            return layout
-    if also is not None and tuple(x.shape) == also:
-        return x
-    raise InputError(f"{path.name} has shape {tuple(x.shape)}; {taker} {shape}.")
+    found = [layout for layout in layouts if tuple(layout.shape) == shape]
+    if not found and (also is None or tuple(x.shape) != also):
+        raise InputError(f"{path.name} has shape {tuple(x.shape)}; {taker} {shape}.")
+    said += () if scaled or most is None else _said_of_range(x, path.name, most)
+    return Signal(found[0] if found else x, path.name, said=said)
 
 
-def check_range(x: Tensor, name: str, most: float = 1.0) -> Tensor:
-    """Return pictures whose values, but for NaN, are within `most` of 0.
-
-    Raises:
-        InputError: If they are not, or seem to be in [0, 1].
-    """
+def _said_of_range(x: Tensor, name: str, most: float) -> tuple[str, ...]:
+    """A sentence on pictures that may be in [0, 1]; raise unless their values, but for NaN, are within `most` of 0."""
     known = x[~x.isnan()]
     if not known.numel():
-        return x
+        return ()
     low, high = float(known.min()), float(known.max())
     if low < -most * (1 + 1e-6) or high > most * (1 + 1e-6):
         raise InputError(
             f"{name} holds values from {low:g} to {high:g}; black is -1 and white is 1. Scale or clip it to that range."
         )
+    zero_to_one = "is it in [0, 1]? Black is -1 and white is 1: give 2 * x - 1, or a picture file."
     if low == 0 and high > 0:
-        raise InputError(
-            f"{name} holds values from 0 to {high:g}; is it in [0, 1]? Black is -1 and white is 1: give 2 * x - 1, "
-            "or a picture file."
-        )
-    return x
+        raise InputError(f"{name} holds values from 0 to {high:g}; {zero_to_one}")
+    pale = f"{name} holds values from {low:.3g} to {high:.3g}, and is taken as a pale picture; {zero_to_one}"
+    return (pale,) if low > 0 and high > low else ()

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.errors import InputError
 from ..arrays import is_array, read_array
 from ..tasks import Source
-from .files import picture_size
+from .files import KINDS, picture_size
 from .heads import compression_of
 from .original import LANCZOS, Original, middle, read_original, resized
 
@@ -81,11 +81,15 @@ def _fitted(mask: np.ndarray, size: tuple[int, int], whole: bool) -> np.ndarray:
 
 
 def _of_array(path: Path, hole: str) -> tuple[np.ndarray, str]:
-    mask = read_array(path, "mask")
-    mask = mask[0] if mask.ndim == 3 and mask.shape[0] == 1 else mask
-    missing = np.isnan(mask) if mask.dtype.kind == "f" else np.zeros(mask.shape, bool)
+    mask: np.ndarray = read_array(path, "mask")
+    sides = mask.shape[1:] if mask.shape[:1] == (1,) else mask.shape[:2]
+    # One channel, first or last, is none.
+    mask = mask.reshape(sides) if mask.ndim == 3 and mask.size == np.prod(sides) else mask
+    missing: np.ndarray = np.isnan(mask) if mask.dtype.kind == "f" else np.zeros_like(mask, bool)
     if hole == "transparent" or (missing.any() and not np.isin(mask[~missing], (0, 1)).all()):
-        return np.logical_not(missing if missing.ndim == 2 else missing.any(0)), "NaN"
+        # Channels are first, or last.
+        axis = 2 if missing.ndim == 3 and missing.shape[-1] in KINDS else 0
+        return np.logical_not(missing if missing.ndim == 2 else missing.any(axis)), "NaN"
     top = 255 if mask.dtype == np.uint8 and mask.size and mask.max() > 1 else 1
     if not np.isin(mask, (0, top)).all():
         raise InputError(f"The mask {path.name} holds other values than 0 (missing) and 1 (seen).")

@@ -9,18 +9,18 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import InputError, unknown
+from ...core.errors import InputError, require, unknown
 from ...core.rng import Rng
 from ...core.space import Space
-from ...operators import Inpainting, Operator
+from ...operators import Inpainting, Operator, Quantization
 from ..arrays import is_array
 from ..base import Figure, Modality, Outcome, Signal
 from ..tasks import Degradation, Option, Source, Task
 from .figures import figures_of, hole_of, sheet_of
-from .files import check_range, picture_size, read_picture, read_values
-from .heads import compression_of
+from .files import picture_size, read_picture, read_values
+from .heads import SAMPLINGS, compression_of
 from .masks import read_kernel, read_mask
-from .noise import estimate_noise
+from .noise import GREY, estimate_noise
 from .tasks import OPTIONS, TASKS
 
 # Of the noise that grey files get in colour; those of samples and of simulated measurements are others.
@@ -61,10 +61,12 @@ class Image(Modality):
     def read(self, path: Path, shape: tuple[int, ...], *, taker: str, fit: bool = False) -> Signal:
         if not is_array(path):
             return read_picture(path, shape, taker=taker, fit=fit, holes=False)
-        x = read_values(path, shape, name="truth", taker=taker)
-        if not x.isfinite().all():
-            raise InputError(f"{path.name} holds values that are NaN or infinite.")
-        return Signal(check_range(x, path.name), path.name)
+        signal = read_values(path, shape, name="truth", taker=taker)
+        require(
+            bool(signal.x.isfinite().all()),
+            f"{path.name} holds values that are NaN or infinite.",
+        )
+        return signal
 
     @override
     def read_measurement(
@@ -80,23 +82,27 @@ class Image(Modality):
                     f"{path.name} is a picture; {taker} {shape}, which no picture holds. Give an array (.npy)."
                 )
             signal = read_picture(path, shape, taker=taker, fit=fit, holes=listed)
-            y = signal.x
             if degradation.task == "jpeg" and signal.meta["size"] != tuple(shape[-2:]):
                 raise InputError(
                     f"--fit would resize {path.name} and with it the blocks of its compression; restore it at its own "
                     "size."
                 )
         else:
-            name, listed_as = "measurement", operator.codomain.shape
-            y = read_values(path, shape, name=name, taker=taker, also=listed_as)
-            if task.alike:
-                # Noise of 10 standard deviations is none; half of the range more is for operators
-                # that overshoot.
-                check_range(y, path.name, most=2 + 10 * std)
-            signal = Signal(y, path.name)
+            # Noise of 10 standard deviations is none; half of the range more is for operators that overshoot.
+            signal = read_values(
+                path,
+                shape,
+                name="measurement",
+                taker=taker,
+                also=operator.codomain.shape,
+                most=2 + 10 * std if task.alike else None,
+            )
+        y = signal.x
         if listed and tuple(y.shape) == operator.domain.shape:
             y = operator(y)
-        return Signal(y, signal.name, signal.meta, signal.said)
+        if isinstance(operator, Quantization):
+            _expect_few(y, operator, path.name, std)
+        return replace(signal, x=y)
 
     @override
     def read_option(
@@ -132,17 +138,24 @@ class Image(Modality):
     def _told_by_jpeg(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         found = None if is_array(path) else compression_of(path)
         if "quality" in options:
-            return {}, ""
+            told = found.sampling if found else ""
+            return {"sampling": told} if told and "sampling" not in options else {}, ""
         if found is None:
             raise InputError(
                 f"{path.name} is no JPEG file, which would tell its quality; say that by --quality."
             )
-        tables = "its tables are" if found.exact else "the standard tables nearest to its own are"
-        told = {"quality": found.quality, "sampling": found.sampling, **options}
-        return (
-            told,
-            f"{path.name} tells its compression: {tables} those of quality {found.quality}.",
+        require(
+            bool(found.sampling) or "sampling" in options,
+            f"{path.name} keeps its colours in another way than {', '.join(SAMPLINGS)}; say by --sampling which of "
+            "them is nearest.",
         )
+        tables = "its tables are" if found.exact else "the standard tables nearest to its own are"
+        said = (
+            f"{path.name} tells its compression: {tables} those of quality {found.quality}."
+            + " It was compressed before it was turned (EXIF), so that its blocks may begin a few pixels off."
+            * found.turned
+        )
+        return {"quality": found.quality, "sampling": found.sampling, **options}, said
 
     @override
     def noise(self, std: float) -> str:
@@ -238,3 +251,13 @@ class Image(Modality):
             sheet_of(f"{name}-{row}.png", x, caption, columns=len(x), part="strip", label=row)
             for row, x in rows.items()
         ]
+
+
+def _expect_few(y: Tensor, operator: Quantization, name: str, std: float) -> None:
+    """Raise unless a measurement has the values of a quantization, but for noise, or for rounding to bytes."""
+    off = (y - operator(y)).abs() > max(3 * std, GREY)
+    require(
+        float(off.double().mean()) < 0.02,
+        f"{name} holds other values than the {2**operator.bits} of {operator.bits} bits; say by --bits how many it "
+        "has.",
+    )

@@ -11,7 +11,19 @@ from PIL import Image
 from torch import Tensor
 
 from ...core.errors import InputError
-from .containers import ICC_TAG, chunks_of, opened, png_file, read_deep, tags_of, tiff_file
+from .containers import (
+    COLOURS,
+    ICC_TAG,
+    INVERTED,
+    chunks_of,
+    opened,
+    png_file,
+    read_deep,
+    tags_of,
+    tiff_file,
+    white_of,
+)
+from .heads import ORIENTATION, turn_of
 
 LANCZOS = Image.Resampling.LANCZOS
 # Modes of Pillow with transparency, and of colours that it converts to RGB.
@@ -50,7 +62,7 @@ class Original:
     @property
     def white(self) -> int:
         """The value of white."""
-        return 1 if self.values.dtype.kind == "f" else int(np.iinfo(self.values.dtype).max)
+        return white_of(self.values)
 
     @property
     def opacity(self) -> np.ndarray:
@@ -210,18 +222,21 @@ def read_original(path: Path) -> Original:
     Raises:
         InputError: If there is none, it cannot be read, or its mode or range of values is not known.
     """
-    image, deep = opened(path)
+    image, deep, aside = opened(path)
     tiff = image.format == "TIFF"
     tags = tags_of(path) if tiff else {}
-    values, alpha = _deep(path, image) if deep else _pixels(path, image)
-    turn = tags.get(274, (None, 1))[1] if tiff else image.getexif().get(274, 1)
-    turn = turn if turn in range(1, 9) else 1
+    if deep:
+        values, alpha, aside = read_deep(path, image.format)
+        values = _known(path, values)
+    else:
+        values, alpha = _pixels(path, image)
+    # Pillow turns a TIFF file as it loads it, and forgets that.
+    turn = tags.get(ORIENTATION, (None, 1))[1] if tiff else turn_of(path, image)
     upright = values if values.ndim == 3 else values[..., None]
-    # Pillow turns a TIFF file as it loads it.
     if deep or not tiff:
         upright, alpha = turned(upright, turn), None if alpha is None else turned(alpha, turn)
     suffix = ".tif" if tiff or values.dtype.kind == "f" else ".png"
-    said = []
+    said = [*aside, *said_of_depth(values, path.name)]
     if not tiff and image.format != "PNG":
         said.append(
             f"{path.name} is a {image.format} file; what is restored is written as {suffix}."
@@ -242,17 +257,16 @@ def read_original(path: Path) -> Original:
     return made.without_profile() if image.mode == "CMYK" else made
 
 
-def _deep(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
-    """Values and opacity of what Pillow does not read."""
-    array = read_deep(path, image.format)
-    channels = array.shape[2] if array.ndim == 3 else 1
-    if array.dtype not in {np.dtype("u2"), np.dtype("f4")} or channels > 4:
-        raise InputError(
-            f"{path.name} holds {channels} channels of {array.dtype}; a picture has up to 4 channels of 8 or 16 "
-            "bits, or of 32-bit floats."
-        )
-    colours = array if channels == 1 else array[..., : 1 if channels == 2 else 3]
-    return _known(path, colours), array[..., -1] if channels in {2, 4} else None
+def said_of_depth(values: np.ndarray, name: str) -> tuple[str, ...]:
+    """A sentence on values of 16 bits that use few of them, and so are nearly black; none for others."""
+    bits = int(values.max()).bit_length() if values.dtype == np.uint16 and values.size else 16
+    if not 0 < bits < 15:
+        return ()
+    most = values.max()
+    return (
+        f"{name} has 16 bits, and no value above {most}, {most / 655.35:.2g} % of white. If its numbers have {bits} "
+        f"bits, it is taken as too dark: multiply them by {2 ** (16 - bits)}.",
+    )
 
 
 def _pixels(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
@@ -260,11 +274,12 @@ def _pixels(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | No
     hidden = image.info.get("transparency")
     if image.mode == "F" or image.mode[0] == "I":
         values = _known(path, np.asarray(image), image.mode, image.format)
-        opaque = 65535 if values.dtype == np.uint16 else 1
+        white = white_of(values)
         alpha = (
-            None if hidden is None else np.where(values == hidden, 0, opaque).astype(values.dtype)
+            None if hidden is None else np.where(values == hidden, 0, white).astype(values.dtype)
         )
-        return values, alpha
+        tags = getattr(image, "tag_v2", {})
+        return white - values if tags.get(COLOURS) == INVERTED else values, alpha
     if image.mode not in {"1", "L", *TRANSPARENT, *COLOUR}:
         raise InputError(f"{path} is a picture of mode {image.mode}; save it as grey or RGB.")
     alpha, kind = None, "L" if image.mode in {"1", "L", "LA"} else "RGB"
@@ -278,8 +293,8 @@ def _pixels(path: Path, image: Image.Image) -> tuple[np.ndarray, np.ndarray | No
 def _known(
     path: Path, values: np.ndarray, mode: str = "", format: str | None = None
 ) -> np.ndarray:
-    """Pixels of more than 8 bits, in a range that is known."""
-    if values.dtype.kind == "f":
+    """Pixels of a depth and in a range that are known."""
+    if values.dtype.kind == "f" and values.itemsize == 4:
         if not np.isfinite(values).all():
             raise InputError(
                 f"{path} holds values that are NaN or infinite; mark what is missing by a mask (--mask), or save an "
@@ -291,9 +306,14 @@ def _known(
                 "0 is black and 1 is white. Scale it, or save an array in [-1, 1] with numpy.save."
             )
         return values.astype(np.float32)
+    if values.dtype == np.uint8:
+        return values
     # Pillow gives PGM and PNG files of 16 bits as 32-bit integers; those of a TIFF are of any range.
-    if mode == "I" and (format == "TIFF" or values.min() < 0 or values.max() > 65535):
+    wide = mode == "I" and format != "TIFF" and values.min() >= 0 and values.max() <= 65535
+    if not wide and (values.dtype.kind != "u" or values.itemsize > 2):
+        what = "floats" if values.dtype.kind == "f" else "integers, whose range is not known"
         raise InputError(
-            f"{path} holds 32-bit integers, whose range is not known; save it with 8 or 16 bits."
+            f"{path} holds {8 * values.itemsize}-bit {what}; save it with 8 or 16 bits, or with 32-bit floats from 0 "
+            "to 1."
         )
     return values.astype(np.uint16)

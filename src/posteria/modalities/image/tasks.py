@@ -29,6 +29,7 @@ from ...operators import (
     random_mask,
 )
 from ..tasks import FILE, Option, Task
+from .heads import SAMPLINGS
 from .noise import GREY
 
 Shape = tuple[int, ...]
@@ -68,7 +69,8 @@ OPTIONS: dict[str, Option] = {
     ),
     "quality": Option(10, "Quality of the JPEG, 1 to 100; default: what the file's tables say."),
     "sampling": Option(
-        "4:2:0", "Of its colours, 4:4:4, 4:2:2 or 4:2:0; default: what the file itself says."
+        "4:2:0",
+        "Of its colours, 4:4:4, 4:2:2, 4:4:0 or 4:2:0; default: what the file itself says.",
     ),
     "bits": Option(2, "Bits of a pixel, 1 to 16."),
     "gain": Option(
@@ -129,10 +131,9 @@ def _smaller(shape: Shape, factor: int, by: str) -> Operator:
 
 
 def _jpeg(shape: Shape, quality: int, sampling: str) -> Operator:
-    blocks = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:2:0": (2, 2)}
-    if sampling not in blocks:
-        raise unknown("sampling of colours", sampling, blocks)
-    return JPEG(quality, shape, subsample=blocks[sampling])
+    if sampling not in SAMPLINGS:
+        raise unknown("sampling of colours", sampling, SAMPLINGS)
+    return JPEG(quality, shape, subsample=SAMPLINGS[sampling])
 
 
 def _grey(shape: Shape) -> Operator:
