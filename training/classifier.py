@@ -172,7 +172,7 @@ def land_classifier(pictures: Pictures, labels: int) -> LandNet:
 
 @torch.no_grad()
 def section(pictures: Pictures, samples: Tensor, labels: Tensor, classes: int) -> str:
-    """Of the card: class agreement and feature distance of samples, beside pictures that were held out."""
+    """Of the page: class agreement and feature distance of samples, beside pictures that were held out."""
     net = land_classifier(pictures, classes)
 
     def features(x: Tensor) -> Tensor:
@@ -188,15 +188,14 @@ def section(pictures: Pictures, samples: Tensor, labels: Tensor, classes: int) -
     right = accuracy(net.head(held), pictures.test_labels)
     each = [accuracy(net.head(ours[labels == k]), labels[labels == k]) for k in range(classes)]
     found = [frechet_distance(x, held[other]) for x in (ours, held[one], train)]
-    return f"""
-Class agreement, by a small classifier (`training/classifier.py`) of the training part, right on **{right:.1%}** of
-the held-out pictures: **{agree:.1%}** of the samples are of the class they were asked for
+    return f"""\
+Class agreement, by a small classifier (`training/classifier.py`) of the training part, which is right on
+**{right:.1%}** of the held-out pictures: **{agree:.1%}** of the samples are of the class they were asked for
 (by class, 0 to {classes - 1}: {" ".join(f"{value:.0%}" for value in each)}).
 
 Squared Fréchet distance of its {held.shape[1]} features to {len(other)} held-out pictures:
 {n} samples **{found[0]:.2f}**, as many other held-out pictures **{found[1]:.2f}**,
-as many training pictures **{found[2]:.2f}**.
-"""
+as many training pictures **{found[2]:.2f}**."""
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Ship a trained `ecg`: `python training/ecg_export.py --data DIR --run DIR --out DIR --how "..."`.
 
-Writes the average of the weights in half precision, its card with hash, training curve and what it draws, and examples.
+Writes the average of the weights in half precision, the numbers of its page and what it draws, and examples.
 """
 
 from pathlib import Path
@@ -11,87 +11,12 @@ from torch import Tensor
 
 import posteria as po
 from data.beats import beats, widths
-from data.ecgs import CROPS, GENERATED, LEADS, RATE, ECGs
+from data.ecgs import LEADS, RATE, ECGs
 from ecg import BLOCKS, KERNEL, LEVELS, RECIPE, STRIDES, build
-from shipping import command, curve, read_log, write_network, write_page
+from shipping import command, curve, in_table, read_log, trained, write_network, write_page
 
 # What is drawn for the card, of the length of a record.
 DRAWS, LENGTH = 64, 1000
-CARD = """name = "ecg"
-reader = "local"
-modality = "ecg"
-about = "electrocardiograms of any length, 8 leads at 100 Hz (a local U-Net without attention or normalisation)"
-sha256 = "{sha256}"
-licence = "data ODC-By 1.0 (LUDB), CC BY 4.0 (PhysioNet Challenge 2021) and MIT (deepfake-ecg); weights Apache-2.0"
-cite = "Kalyakulina et al., LUDB, IEEE Access 8 (2020), doi:10.1109/ACCESS.2020.3029211"
-notes = "It knows beats and how leads go together, and little of rhythm: free draws are irregular. No medical device."
-
-[data]
-shape = [8, 1024]
-units = "mV"
-rate = 100.0
-"""
-CREDITS = """LUDB, Lobachevsky University Electrocardiography Database 1.0.1: Kalyakulina, Yusipov, Moskalenko,
-Nikolskiy, Kosonogov, Osipov, Zolotykh, Ivanchenko, LUDB: A New Open-Source Validation Tool for
-Electrocardiogram Delineation Algorithms, IEEE Access 8 (2020), 186181, doi:10.1109/ACCESS.2020.3029211,
-https://physionet.org/content/ludb/1.0.1/;
-Open Data Commons Attribution License 1.0, whose text follows.
-
-Samples of the PhysioNet/Computing in Cardiology Challenge 2021: Reyna, Sadr, Perez Alday, Gu, Shah, Robichaux, Rad,
-Elola, Seyedi, Ansari, Ghanbari, Li, Sharma, Clifford, Will Two Do? Varying Dimensions in Electrocardiography,
-Computing in Cardiology 48 (2021), https://physionet.org/content/challenge-2021/1.0.3/; Creative Commons Attribution
-4.0 International, https://creativecommons.org/licenses/by/4.0/; they were resampled to 100 Hz.
-
-deepfake-ecg 1.1.2: Thambawita et al., DeepFake electrocardiograms using generative adversarial networks are the
-beginning of the end for privacy issues in medicine, Scientific Reports 11 (2021), 21896; the MIT License, whose text
-is the last below.
-
-The weights of `ecg` were made of these records; those in examples/ are of LUDB and of the Challenge."""
-PAGE = """# ecg
-
-A prior of electrocardiograms of any length at 100 Hz, in mV: the leads {leads}.
-III, aVR, aVL and aVF follow exactly.
-It is EDM's preconditioning around a U-Net of {size:.2f} million numbers that sees {seconds:.1f} s far to either side,
-without attention and without normalisation over time.
-It is no medical device.
-
-What it knows is the shape of beats and how leads go together; what it does not know well is rhythm.
-Drawn freely, {irregular} of the records are irregular, as the table below says, and {held_irregular} of the real ones.
-Errors on the records that it was trained on still fall as training goes on, and those on held-out ones hardly:
-what it lacks are patients.
-Where some lead is seen all the time the rhythm is in the measurement; a long gap in all leads it fills with beats at
-times of its own.
-
-| | |
-|---|---|
-| data | {real} of 270 real records of 10 s, one a patient: 160 of LUDB 1.0.1 (ODC-By 1.0), 56 of the samples of the \
-PhysioNet/CinC Challenge 2021 (CC BY 4.0); and {generated} drawn by the generator deepfake-ecg 1.1.2 (MIT), which are \
-{share:.0%} of the examples. LICENCES.txt has all of them |
-| held out | every fifth record of each source, sorted by rhythm and shuffled within it with seed 0: 40 of LUDB, 14 of \
-the Challenge (`training/data/ecgs.py`) |
-| recipe | `training/ecg.py`: parts of {long} or {short} samples, their time faster or slower by up to a fifth, the \
-heart's dipole turned by 12 degrees, electrodes on the chest moved, gains changed; batches of {batch} |
-| training | {seen} examples, {minutes} minutes on {how}; it resumes |
-| weights | half precision, sha256 {sha256} |
-
-The levels of noise were shifted twice, as the recipe says.
-Root mean square error in mV of denoising held-out records as training went on, at a noise of so many mV:
-
-{curves}
-
-## What it draws
-
-{draws} records of 10 s, beside the records it was trained on and those held out.
-Beats are peaks of the slope of all leads together, found in all three alike; a rhythm is called irregular where the
-standard deviation of its RR intervals is above a tenth of their mean; the width is that of the steep part of a beat.
-
-| | drawn | trained on | held out |
-|---|---|---|---|
-{scores}
-
-The nearest neighbour of a part of 5 s is the part of a training record with which it correlates most, over all leads
-and shifts.
-"""
 
 
 def drawn(out: Path) -> Tensor:
@@ -153,13 +78,12 @@ def nearest(x: Tensor, train: Tensor, own: bool) -> Tensor:
 
 def main() -> None:
     """The command line."""
-    options = command(__doc__)
+    options = command(__doc__).parse_args()
     torch.set_num_threads(1)
     out, ecgs, net = options.out, ECGs(options.data), build()
     sha256 = write_network(
         options.run,
         out,
-        CARD,
         kind="unet1d",
         channels=len(LEADS),
         widths=RECIPE.channels,
@@ -172,48 +96,32 @@ def main() -> None:
         mean=round(float(ecgs.train.mean()), 3),
         std=round(float(ecgs.train.std()), 3),
     )
+    (out / "examples").mkdir(exist_ok=True)
     # One of each source, of another rhythm each.
     for i, (each, k) in enumerate(((ecgs.real[0], 0), (ecgs.real[0], 20), (ecgs.real[1], 1))):
-        (out / "examples").mkdir(exist_ok=True)
         name = f"{i}-{each.test_rhythm[k].replace(' ', '-').replace(',', '')}.npz"
         with (out / "examples" / name).open("wb") as file:
             np.savez_compressed(file, x=each.test[k].numpy(), fs=100.0, leads=LEADS, units="mV")
-    texts = [
-        (options.data / "licences" / name).read_text()
-        for name in ("LUDB-1.0.1.ODC-By.txt", "deepfake-ecg.MIT.txt")
-    ]
-    (out / "LICENCES.txt").write_text("\n\n".join([CREDITS, *texts]))
     x = drawn(out)
     torch.save(x, options.run / "draws.pt")
     test = torch.cat([each.test for each in ecgs.real])
-    columns = [
-        statistics(x, ecgs.train, False),
-        statistics(ecgs.train, ecgs.train, True),
-        statistics(test, ecgs.train, False),
-    ]
+    records = ((x, False), (ecgs.train, True), (test, False))
+    columns = [statistics(each, ecgs.train, own) for each, own in records]
     log, levels = read_log(options.run), [str(level) for level in LEVELS]
+    curves = [
+        (s, curve(log, "examples", levels, s, digits=4)) for s in (r.source for r in ecgs.real)
+    ]
+    of = (
+        f"{len(ecgs.train)} real records and {len(ecgs.generated)} generated; {len(test)} held out"
+    )
     write_page(
-        options,
-        PAGE,
-        RECIPE,
-        net,
+        out,
+        {"examples": of} | trained(options, net, "examples"),
         sha256,
-        leads=", ".join(LEADS),
-        seconds=net.reach / RATE,
-        real=len(ecgs.train),
-        generated=len(ecgs.generated),
-        share=GENERATED,
-        long=CROPS[0][0],
-        short=CROPS[1][0],
-        curves="\n\n".join(
-            f"{each.source}:\n\n{curve(log, 'examples', levels, each.source, digits=4)}"
-            for each in ecgs.real
-        ),
-        draws=DRAWS,
-        irregular=columns[0]["irregular"],
-        held_irregular=columns[2]["irregular"],
-        scores="\n".join(
-            f"| {key} | {' | '.join(column[key] for column in columns)} |" for key in columns[0]
+        curves="\n\n".join(f"{source}:\n\n{table}" for source, table in curves),
+        draws=in_table(
+            ["", "drawn", "trained on", "held out"],
+            [[key, *(column[key] for column in columns)] for key in columns[0]],
         ),
     )
 

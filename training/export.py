@@ -1,12 +1,11 @@
-"""Make a shipped prior of a trained one: `python training/export.py satellite --data DIR --run DIR --out DIR`.
+"""Ship a trained prior: `python training/export.py satellite --data DIR --run DIR --out DIR --how "..."`.
 
-Writes a diffusers folder (half precision), held-out pictures, and a card with its scores.
+Writes a diffusers folder (half precision), held-out pictures, and the numbers of its page.
 """
 
 import argparse
 import json
 import math
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,9 @@ from data.pictures import DATA, Pictures
 from posteria.diffusion.scale import prior_scale
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.modalities.image.pixels import grid, png, to_bytes
-from posteria.priors.card import file_sha256
+from shipping import averaged, command, read_log, write_hash, write_page
 from train import RECIPES, Recipe, build
 
-LICENCES = {
-    "digits": "MNIST, (c) Yann LeCun and Corinna Cortes, usually stated as CC BY-SA 3.0",
-    "satellite": "EuroSAT, (c) Helber, Bischke, Dengel and Borth, MIT; contains modified Copernicus Sentinel data",
-}
-ABOUT = {
-    "digits": "Handwritten digits, 28 x 28 grey, values in [-1, 1]. Labels 0 to 9; label 10 stands for none.",
-    "satellite": "Land seen by Sentinel-2, 64 x 64 colour, ten metres a pixel, values in [-1, 1].\n"
-    "Labels: 0 annual crop, 1 forest, 2 herbaceous vegetation, 3 highway, 4 industrial, 5 pasture, 6 permanent crop,\n"
-    "7 residential, 8 river, 9 sea or lake; label 10 stands for none.",
-}
-# What they were trained on: a process with so many threads.
-CORES = {"digits": "one CPU core", "satellite": "an NVIDIA H200"}
 # Held-out pictures that ship as inputs to try, and the names of their files.
 EXAMPLES = {
     "digits": {
@@ -61,17 +48,15 @@ JUDGED = ("satellite",)
 SAMPLER = po.Unconditional(solver=po.Heun(), schedule=po.Karras(steps=32, sigma_min=0.005))
 
 
-def write_model(name: str, recipe: Recipe, pictures: Pictures, run: Path, out: Path) -> str:
-    """Write network and scheduler; returns the SHA-256 of the weights."""
+def write_model(recipe: Recipe, pictures: Pictures, run: Path, out: Path) -> str:
+    """Write network, scheduler and the hash into `card.toml`; returns the SHA-256 of the weights."""
     net = build(recipe, pictures.train[0])
-    net.load_state_dict(
-        torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)["ema"]
-    )
+    net.load_state_dict(averaged(run))
     net.half().save_pretrained(out / "unet")
     EDMEulerScheduler(sigma_data=recipe.sigma_data).save_pretrained(out / "scheduler")
     extra = {"patch": recipe.patch, "null_label": recipe.labels or None}
     (out / "posteria.json").write_text(json.dumps(extra, indent=2) + "\n")
-    return file_sha256(out / "unet" / "diffusion_pytorch_model.safetensors")
+    return write_hash(out / "unet" / "diffusion_pytorch_model.safetensors", out)
 
 
 def write_examples(name: str, pictures: Pictures, out: Path) -> None:
@@ -80,12 +65,6 @@ def write_examples(name: str, pictures: Pictures, out: Path) -> None:
     for i, (source, file) in enumerate(EXAMPLES[name].items()):
         picture = pictures.test[pictures.test_names.index(source)]
         (out / "examples" / f"{i}-{file}.png").write_bytes(png(to_bytes(picture)))
-
-
-def write_hash(out: Path, sha256: str) -> None:
-    """Put the hash of the weights into `card.toml`."""
-    path = out / "card.toml"
-    path.write_text(re.sub(r'sha256 = "[0-9a-f]*"', f'sha256 = "{sha256}"', path.read_text()))
 
 
 def write_scale(out: Path) -> None:
@@ -108,37 +87,31 @@ def nearest(x: Tensor, among: Tensor) -> Tensor:
     return torch.cat(rows) / math.sqrt(x[0].numel())
 
 
-def card(
-    name: str, recipe: Recipe, pictures: Pictures, samples: Tensor, run: Path, sha256: str
-) -> str:
-    """The card, in Markdown."""
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+def numbers(
+    options: argparse.Namespace, recipe: Recipe, pictures: Pictures, samples: Tensor
+) -> tuple[dict[str, str], str]:
+    """What the page says: how it was made, and the scores of samples."""
+    last = read_log(options.run)[-1]
     n = min(len(samples), len(pictures.test), len(pictures.train))
-    order = torch.randperm(len(pictures.train), generator=torch.Generator().manual_seed(0))
-    test_order = torch.randperm(len(pictures.test), generator=torch.Generator().manual_seed(1))
-    held_out = pictures.test[test_order[:n]]
-    scores = {
-        "samples": sliced_wasserstein(samples[:n], held_out, directions=1000),
-        "training pictures": sliced_wasserstein(
-            pictures.train[order[:n]], held_out, directions=1000
-        ),
-    }
+    order, test_order = (
+        torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:n]
+        for seed, x in enumerate((pictures.train, pictures.test))
+    )
+    held_out = pictures.test[test_order]
+    found = {"samples": samples[:n], "training pictures": pictures.train[order]}
+    scores = {key: sliced_wasserstein(x, held_out, directions=1000) for key, x in found.items()}
     ours, theirs = nearest(samples[:n], pictures.train), nearest(held_out, pictures.train)
     copies = float((ours < theirs.quantile(0.01)).double().mean())
-    return f"""# {name}
-
-{ABOUT[name]}
-
-| | |
-|---|---|
-| data | {LICENCES[name]} |
-| split | {len(pictures.train)} pictures trained on, {len(pictures.test)} held out |
-| network | diffusers `UNet2DModel` on {recipe.patch} x {recipe.patch} folded pixels, half precision |
-| recipe | {", ".join(f"{k} {v}" for k, v in asdict(recipe).items())} |
-| training | {log[-1]["seen"] // recipe.batch} steps, {log[-1]["seconds"]} s on {CORES[name]} |
-| weights | sha256 {sha256} |
-| sampled with | `{SAMPLER!r}`, seeds 0 to {len(samples) - 1} |
-
+    losses = {key: " ".join(f"{v:.3f}" for v in last[key]) for key in ("held_out", "train")}
+    made = {
+        "split": f"{len(pictures.train)} pictures trained on, {len(pictures.test)} held out",
+        "recipe": ", ".join(f"{k} {v}" for k, v in asdict(recipe).items()),
+        "training": f"{last['seen'] // recipe.batch} steps, {last['seconds']} s on {options.how}",
+        "sampled with": f"`{SAMPLER!r}`, seeds 0 to {len(samples) - 1}",
+    }
+    return (
+        made,
+        f"""\
 Sliced Wasserstein-1 distance of {n} pictures to {n} held-out ones (1000 directions, pixels in [-1, 1]):
 {", ".join(f"{key} **{value:.4f}**" for key, value in scores.items())}.
 
@@ -148,14 +121,8 @@ samples **{ours.median():.3f}** ({ours.quantile(0.01):.3f}), held-out pictures \
 {copies:.1%} of the samples are nearer than the 1 % quantile of the held-out pictures.
 
 Weighted denoising loss at sigma 0.05, 0.2, 0.5, 1, 3, 10:
-held out {_numbers(log[-1]["held_out"])}; trained on {_numbers(log[-1]["train"])}.
-
-![samples](grid.png)
-"""
-
-
-def _numbers(values: list[float]) -> str:
-    return " ".join(f"{v:.3f}" for v in values)
+held out {losses["held_out"]}; trained on {losses["train"]}.""",
+    )
 
 
 def drawn(prior: Any, count: int, judged: bool) -> tuple[Tensor, Tensor]:
@@ -171,30 +138,25 @@ def drawn(prior: Any, count: int, judged: bool) -> tuple[Tensor, Tensor]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command(__doc__)
     parser.add_argument("name", choices=sorted(RECIPES))
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True, help="folder that train.py wrote")
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--bf16", action="store_true", help="draw them in half the precision")
     options = parser.parse_args()
     name, out, recipe = options.name, options.out, RECIPES[options.name]
     pictures = DATA[name](options.data)
-    sha256 = write_model(name, recipe, pictures, options.run, out)
+    sha256 = write_model(recipe, pictures, options.run, out)
     write_examples(name, pictures, out)
-    write_hash(out, sha256)
     write_scale(out)
     if options.samples:
         half = torch.bfloat16 if options.bf16 else torch.float32
         prior = po.load_prior(str(out), dtype=half)
         samples, labels = drawn(prior, options.samples, name in JUDGED)
         (out / "grid.png").write_bytes(png(grid([to_bytes(x) for x in samples[:60]], 12), 2))
-        page = card(name, recipe, pictures, samples, options.run, sha256)
-        if name in JUDGED:
-            judged = section(pictures, samples, labels, recipe.labels)
-            page = page.replace("\nMemorisation", f"{judged}\nMemorisation")
-        (out / "README.md").write_text(page)
+        made, scores = numbers(options, recipe, pictures, samples)
+        judged = name in JUDGED
+        classes = {"classes": section(pictures, samples, labels, recipe.labels)} if judged else {}
+        write_page(out, made, sha256, scores=scores, **classes)
 
 
 if __name__ == "__main__":

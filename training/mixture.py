@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data.pictures import Pictures, digits
-from export import LICENCES, write_examples, write_hash
+from export import write_examples
 from posteria.analytic import PPCAMixture
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.modalities.image.pixels import grid, png, to_bytes
-from posteria.priors.card import file_sha256
 from posteria.priors.readers.mixture import read_mixture
+from shipping import write_hash, write_page
 
 F16 = torch.float16
 # No part of the law is narrower than this in any direction; a byte's rounding has a variance of 5e-6.
@@ -68,41 +68,32 @@ def fit(x: Tensor, labels: Tensor, parts: int, rank: int, seed: int = 0) -> dict
     }
 
 
-def card(law: Mapping[str, Tensor], pictures: Pictures, prior: PPCAMixture, sha256: str) -> str:
-    """The card, in Markdown."""
+def numbers(law: Mapping[str, Tensor], pictures: Pictures, prior: PPCAMixture) -> dict[str, str]:
+    """What the page says of the law."""
     held_out = pictures.test
     draws = prior.sample(len(held_out), torch.Generator().manual_seed(0)).clamp(-1, 1)
     order = torch.randperm(len(pictures.train), generator=torch.Generator().manual_seed(1))
     among = pictures.train[order[: len(held_out)]]
     distances = {
-        "draws": sliced_wasserstein(draws, held_out),
-        "training pictures": sliced_wasserstein(among, held_out),
+        key: f"{sliced_wasserstein(x, held_out):.4f}"
+        for key, x in (("draws", draws), ("training pictures", among))
     }
     d, scores = prior.space.size, {"held out": held_out, "trained on": among, "drawn": draws}
     logs = {
-        key: float(torch.cat([prior.log_prob(part) for part in torch.split(x, 1000)]).mean()) / d
+        key: f"{float(torch.cat([prior.log_prob(part) for part in torch.split(x, 1000)]).mean()) / d:.3f}"
         for key, x in scores.items()
     }
-    return f"""# digits-mixture
+    return {
+        "split": f"{len(pictures.train)} pictures fitted to, {len(held_out)} held out",
+        "law": f"{len(law['noise'])} Gaussians of rank {law['variances'].shape[1]} plus noise",
+        f"sliced Wasserstein-1 distance to {len(held_out)} held-out pictures": said(distances),
+        "mean log-density a pixel, in nats": said(logs),
+    }
 
-Handwritten digits as a law that is known exactly, 28 x 28 grey, values in [-1, 1]. Labels 0 to 9.
-Draws look like digits with grain; what it is for are posteriors in closed form.
 
-| | |
-|---|---|
-| data | {LICENCES["digits"]} |
-| split | {len(pictures.train)} pictures fitted to, {len(held_out)} held out |
-| law | a mixture of {len(law["noise"])} Gaussians of rank {law["variances"].shape[1]} plus noise, half precision |
-| recipe | `training/mixture.py`: k-means in each class, principal axes of each part |
-| weights | sha256 {sha256} |
-
-Sliced Wasserstein-1 distance of 10000 pictures to 10000 held-out ones (100 directions, pixels in [-1, 1]):
-{", ".join(f"{key} **{value:.4f}**" for key, value in distances.items())}.
-
-Mean log-density a pixel, in nats: {", ".join(f"{key} {value:.3f}" for key, value in logs.items())}.
-
-![draws](grid.png)
-"""
+def said(values: Mapping[str, str]) -> str:
+    """Names with their values."""
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def main() -> None:
@@ -117,12 +108,11 @@ def main() -> None:
     law = fit(pictures.train, pictures.train_labels, given.parts, given.rank)
     write_examples("digits", pictures, out)
     save_file(law, out / "mixture.safetensors")
-    sha256 = file_sha256(out / "mixture.safetensors")
-    write_hash(out, sha256)
+    sha256 = write_hash(out / "mixture.safetensors", out)
     prior = read_mixture(out, device="cpu", dtype=torch.float32)
     draws = prior.sample(60, torch.Generator().manual_seed(0)).clamp(-1, 1)
     (out / "grid.png").write_bytes(png(grid([to_bytes(x) for x in draws], 12), 2))
-    (out / "README.md").write_text(card(law, pictures, prior, sha256))
+    write_page(out, numbers(law, pictures, prior), sha256)
 
 
 if __name__ == "__main__":
