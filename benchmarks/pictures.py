@@ -252,14 +252,16 @@ def page() -> None:
         if ((row["task"], row["std"]) in large) == (size == POPULATIONS)
     ]
     kept = compared(KEPT)
-    parts = {
-        "tempered": beside(whole, "tempered").markdown(),
-        "alone": beside(at(every, ALONE), "reverse").markdown(),
-        "pictures": "\n\n".join(table.markdown() for table in tables(kept)),
-        "sizes": sizes(kept, [row for row in whole if row["std"] == USUAL]).markdown(),
-    }
-    for name in ("pictures.md", "samplers.md"):
-        write_parts(name, parts)
+    write_parts(
+        "pictures.md",
+        {
+            "tempered": beside(whole, "tempered").markdown(),
+            "alone": beside(at(every, ALONE), "reverse").markdown(),
+            "pictures": "\n\n".join(table.markdown() for table in tables(kept)),
+        },
+    )
+    certified = sizes(kept, [row for row in whole if row["std"] == USUAL])
+    write_parts("samplers.md", {"sizes": certified.markdown()})
 
 
 def _shown(value: float) -> str:

@@ -27,9 +27,10 @@ from lib.show import (
     short,
     table_of_best,
 )
-from lib.study import DOCS, RESULTS, write_parts
+from lib.study import DOCS, RESULTS
 from lib.table import Table
 from posteria.samplers import POSTERIOR_SAMPLERS
+from shipping import marked
 
 # What is asked for: evaluations and vjps of the prior, per sample.
 BUDGETS = (100, 500, 2000, 10_000)
@@ -320,8 +321,7 @@ def main() -> None:
     frames = read(parser.parse_args().results)
     parts = sections(frames)
     for path in sorted(DOCS.glob("*.md")):
-        if write_parts(path.name, parts):
-            print(path)
+        path.write_text(marked(path.read_text(), parts))
     if "exact" in frames:
         from lib.plots import curves
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor
 
 import posteria as po
 from lib.asked import asked, lowest
+from lib.study import write_parts
 from lib.table import Table
 from posteria.diffusion.parametrisation import EDM
 from posteria.operators import (
@@ -37,8 +38,8 @@ from posteria.operators import (
 from posteria.operators.base import Operator, SVDOperator
 from posteria.problems.toy import gmm25
 
-PAGE = Path(__file__).parent.parent / "docs" / "speed.md"
 LEAST = 0.9
+LIBRARIES = ("azula", "deepinv")
 SHAPE = (3, 64, 64)
 Run = Callable[[], Any]
 
@@ -174,7 +175,7 @@ class Cell:
     def texts(self) -> list[str]:
         """Milliseconds a step, and each library's time over ours."""
         shown = [f"{self.milliseconds:.3g}"]
-        for name in ("azula", "deepinv"):
+        for name in LIBRARIES:
             middle, error = self.ratios.get(name, (math.nan, 0.0))
             text = "-" if math.isnan(middle) else f"{middle:.2f} ± {error:.2f}"
             shown.append(f"**{text}**" if middle < 1 else text)
@@ -204,7 +205,7 @@ def beside(title: str, found: Sequence[Cell]) -> str:
     batches = sorted({cell.batch for cell in found})
     header = ["task", "method"]
     for batch in batches:
-        header += [f"batch {batch}: ms a step", "azula", "deepinv"]
+        header += [f"batch {batch}: ms a step", *LIBRARIES]
     rows: dict[tuple[str, str], list[str]] = {}
     for cell in found:
         row = rows.setdefault((cell.task, cell.method), [cell.task, cell.method])
@@ -300,27 +301,18 @@ def main() -> None:
         real = list(cells(land, ["inpainting"], {1: 6, 8: 3}, rounds, given.only))
     grown = growth(min(rounds, 3), given.only) if "growth" in parts else ""
     if not given.only and len(parts) == 3:
-        text = (Path(__file__).parent / "pages" / "speed.md").read_text()
-        both = ("azula", "deepinv")
         rows = [
-            [
-                "lowest cell of reflected blurs",
-                "1.0",
-                lowest(without, "blur, reflected", "", both),
-            ],
-            *(
-                [f"{task}, {name}, azula", "1.0", lowest(without, task, name, ("azula",))]
-                for task in ("super-resolution 4", "inpainting")
-                for name in ("DPS", "PiGDM")
-            ),
-            *asked(alternate, rounds),
+            ["lowest cell of reflected blurs", lowest(without, "blur, reflected", "", LIBRARIES)]
         ]
-        tables = {
-            "asked": Table("Asked and got", ["what", "asked", "got"], rows).markdown(2),
-            "free": beside("A network that costs nothing, 3 x 64 x 64", without),
-            "real": beside("A trained network, 3 x 64 x 64", real),
-        }
-        PAGE.write_text(text.format(torch=torch.__version__, least=LEAST, grown=grown, **tables))
+        for task, name in product(("super-resolution 4", "inpainting"), ("DPS", "PiGDM")):
+            rows.append([f"{task}, {name}, azula", lowest(without, task, name, LIBRARIES[:1])])
+        every = [*([what, "1.0", got] for what, got in rows), *asked(alternate, rounds)]
+        version = f"PyTorch {torch.__version__}."
+        table = Table("Asked and got", ["what", "asked", "got"], every, version).markdown(2)
+        free_table = beside("A network that costs nothing, 3 x 64 x 64", without)
+        real_table = beside("A trained network, 3 x 64 x 64", real)
+        tables = {"asked": table, "free": free_table, "real": real_table, "grown": grown}
+        write_parts("speed.md", tables)
     slow = [
         f"{cell.task}, {cell.method}, batch {cell.batch}: {name} {middle:.2f} ± {error:.2f}"
         for cell in [*without, *real]

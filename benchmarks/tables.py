@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,14 +22,14 @@ from torch import Tensor
 
 import posteria as po
 from lib import measure
-from lib.table import Table, costs, error_of, with_error
+from lib.study import write_parts
+from lib.table import Table, average, costs, error_of
 from posteria.metrics.calibration import sbc_ranks, uniformity
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.problems.toy import PROBLEMS, gmm25
 from posteria.samplers.base import Sampler
 
 Run = Callable[..., Iterator[Any]]
-PAGE = Path(__file__).parent.parent / "docs" / "measures.md"
 # Dimensions and measurements of gmm25; the official codes were run on the first six.
 CELLS = [(d, d_y) for d in (8, 80, 200) for d_y in (1, 2, 4)]
 OFFICIALLY = 6
@@ -75,14 +74,14 @@ def distances(methods: Sequence[str], cell: int, index: int) -> dict[str, float]
 def beside(rows: Sequence[dict[str, float]], name: str, cell: int) -> tuple[str, float]:
     """A mean beside the official one, and how far apart they are in standard errors of their difference."""
     values = [row[name] for row in rows]
-    text = with_error(values, 2)
+    text = average(values, 2)
     if name not in OFFICIAL:
         return text, NAN
     theirs, error = (part[cell] for part in OFFICIAL[name])
     if math.isnan(theirs):
         return f"{text} (official: nan)", NAN
     far = abs(statistics.mean(values) - theirs) / math.hypot(error_of(values), error)
-    return f"{text} (official: {theirs} +- {error}; {far:.1f} s.e.)", far
+    return f"{text} (official: {theirs} ± {error}; {far:.1f} s.e.)", far
 
 
 def spent(name: str) -> str:
@@ -111,8 +110,8 @@ def against_official(run: Run, problems: int) -> str:
     title = (
         f"The cells that are more than two standard errors apart, on {FURTHER} further problems"
     )
-    last = Table(title, ["method", "problem", "distance"], again).markdown() if again else ""
-    return f"{table}\n\n{last}".strip()
+    last = [Table(title, ["method", "problem", "distance"], again).markdown()] if again else []
+    return "\n\n".join([f"{SAMPLES} samples on each of {problems} problems.", table, *last])
 
 
 class Trivial(po.Denoiser):
@@ -135,8 +134,8 @@ def milliseconds(sampler: Sampler[Any], target: Any, count: int) -> float:
     return statistics.median(times)
 
 
-def overhead() -> str:
-    """Milliseconds a step, and CPU seconds of imports after `import torch`, in fresh processes."""
+def overhead() -> dict[str, str]:
+    """Parts of the page: milliseconds a step, and CPU seconds of imports after `import torch`, in fresh processes."""
     prior, steps, inner = Trivial(), 200, 50
     likelihood = po.GaussianLikelihood(po.operators.Identity(prior.space.shape), std=0.05)
     posterior = po.Posterior(prior, likelihood, torch.zeros(prior.space.shape))
@@ -152,7 +151,7 @@ def overhead() -> str:
     rows.append(("MGPS inner step", milliseconds(mgps, posterior, 19 * inner), 1.0))
     rows.append(("MGDM inner step", milliseconds(mgdm, posterior, 18 * inner), 1.0))
     texts = [[name, f"{value:.3f}", str(bound)] for name, value, bound in rows]
-    table = Table("", ["", "ms, median of 5", "at most"], texts).markdown()
+    parts = {"overhead": Table("", ["", "ms, median of 5", "at most"], texts).markdown()}
     code = (
         "import torch, time; start = time.process_time(); import posteria as po; "
         "po.load_prior, po.Posterior, po.MMPS; print(time.process_time() - start)"
@@ -160,26 +159,15 @@ def overhead() -> str:
     command = [sys.executable, "-c", code]
     runs = [subprocess.run(command, capture_output=True, check=True) for _ in range(5)]
     seconds = statistics.median(float(run.stdout) for run in runs)
-    return f"""## Overhead
-
-Milliseconds beyond the network and the operator: batch 1, one CPU thread, 3 x 64 x 64 in float32.
-The denoiser halves its input.
-
-{table}
-
-## Import
-
-`import posteria` and the first use of priors, targets and samplers take {seconds:.2f} s of CPU beyond `import torch`.
-"""
+    words = "`import posteria` and the first use of priors, targets and samplers take"
+    return parts | {"import": f"{words} {seconds:.2f} s of CPU beyond `import torch`."}
 
 
 def measures(run: Run, problems: int) -> str:
-    """Write the page."""
-    extra, table = overhead(), against_official(run, problems)
-    text = (Path(__file__).parent / "pages" / "measures.md").read_text()
-    page = text.format(samples=SAMPLES, problems=problems, table=table, extra=extra)
-    PAGE.write_text(page)
-    return page
+    """Write the tables of the page."""
+    parts = overhead() | {"gmm25": against_official(run, problems)}
+    write_parts("measures.md", parts)
+    return "\n\n".join(parts.values())
 
 
 # docs/exact.md.
@@ -228,13 +216,18 @@ def evidence(run: Run, problems: int, budget: int = 2000) -> str:
     return Table(title, ["d_y", "mean error", "mean absolute error (nat)"], rows).markdown(2)
 
 
-PARTS = {part.__name__: part for part in (measures, calibration, evidence)}
+PARTS: dict[str, Callable[[Run, int], str]] = {
+    "measures": measures,
+    "overhead": lambda run, problems: "\n\n".join(overhead().values()),
+    "calibration": calibration,
+    "evidence": evidence,
+}
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="+", choices=["overhead", *PARTS], metavar="PART")
+    parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART")
     parser.add_argument("--problems", type=int, default=12, help="problems in each cell of gmm25")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
@@ -243,8 +236,7 @@ def main() -> None:
         given.workers, initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
         for part in given.parts:
-            text = overhead() if part == "overhead" else PARTS[part](pool.map, given.problems)
-            print(f"\n{text}", flush=True)
+            print(f"\n{PARTS[part](pool.map, given.problems)}", flush=True)
 
 
 if __name__ == "__main__":

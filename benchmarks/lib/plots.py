@@ -7,7 +7,7 @@ from benchopt import BasePlot
 from matplotlib.figure import Figure
 from typing_extensions import override
 
-from .show import Frame, at_budget, complete, curve, mean_of, short
+from .show import Frame, at_budget, complete, curve, flat, mean_of, short
 
 GREY = (0.4, 0.4, 0.4, 1.0)
 
@@ -41,6 +41,55 @@ class Curves(BasePlot):
             {**curve(group, x, y, positive=positive), "label": label, **self.get_style(label)}
             for label, group in groups.items()
         ]
+
+
+class AgainstCost(Curves):
+    """A curve over budgets for each solver, with a standard error: over repetitions, or over the signals of one.
+
+    Attributes:
+        metrics: Labels of what can be shown.
+        levels: Of a metric, a number or a column with what is to be met, and its label.
+        datasets: Those that are offered, a function of the frame or all.
+        positive: Whether the metrics have logarithms.
+    """
+
+    metrics: ClassVar[dict[str, str]]
+    levels: ClassVar[dict[str, tuple[str | float, str]]] = {}
+    datasets: ClassVar[Any] = ...
+    across = "evaluations and vjps of the prior, per sample"
+    positive = False
+
+    def __init_subclass__(cls) -> None:
+        cls.options = {"dataset": cls.datasets, "objective": ..., "metric": list(cls.metrics)}
+
+    @override
+    def plot(self, df: Frame, dataset: str, objective: str, metric: str) -> list[dict[str, Any]]:
+        column = f"objective_{metric}"
+        df = chosen(df, dataset_name=dataset, objective_name=objective)
+        df = df[df[column].notna()]
+        traces = self.curves(df, "objective_nfe", column, positive=self.positive)
+        if df["idx_rep"].nunique() == 1 and f"{column}_se" in df:
+            for trace in traces:
+                rows = df[df["solver_name"].map(short) == trace["label"]].sort_values("stop_val")
+                pairs = list(zip(trace["y"], rows[f"{column}_se"].fillna(0.0), strict=True))
+                trace["y_low"], trace["y_high"] = (
+                    [y - e for y, e in pairs],
+                    [y + e for y, e in pairs],
+                )
+        if traces and metric in self.levels:
+            level, label = self.levels[metric]
+            ends = [float(df["objective_nfe"].min()), float(df["objective_nfe"].max())]
+            flat_line = (
+                {"x": ends, "y": [level] * 2}
+                if isinstance(level, float)
+                else flat(df, level, ends)
+            )
+            traces += [line(label, flat_line)] if flat_line["x"] else []
+        return traces
+
+    @override
+    def get_metadata(self, df: Frame, dataset: str, objective: str, metric: str) -> dict[str, str]:
+        return {"title": dataset, "xlabel": self.across, "ylabel": self.metrics[metric]}
 
 
 class Summary(BasePlot):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 import posteria as po
 from posteria.core.errors import expect
+from shipping import fill
 
 RESULTS = Path(__file__).parent.parent / "results"
 DOCS = RESULTS.parent.parent / "docs"
@@ -46,22 +46,9 @@ def draw(path: Path, cells: Iterable[Cell], shown: str, methods: Sequence[str] =
         print(*key.values(), row.get(shown, row.get("note")), flush=True)
 
 
-def marked(text: str, parts: Mapping[str, str]) -> str:
-    """A document with its generated parts anew: what stands between `<!-- NAME -->` and `<!-- /NAME -->`."""
-    for name, part in parts.items():
-        found = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        text = found.sub(lambda match, part=part: f"{match[1]}\n{part}\n\n{match[2]}", text)  # type: ignore[misc]
-    return text
-
-
-def write_parts(name: str, parts: Mapping[str, str]) -> bool:
-    """Put generated parts into a page of the documentation; says whether that changed it."""
-    path = DOCS / name
-    old = path.read_text()
-    new = marked(old, parts)
-    if new != old:
-        path.write_text(new)
-    return new != old
+def write_parts(name: str, parts: Mapping[str, str]) -> None:
+    """Put generated parts into a page of the documentation; `ValueError` if it has no marks for one."""
+    fill(DOCS / name, parts)
 
 
 @cache

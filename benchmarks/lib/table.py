@@ -42,11 +42,6 @@ def paired(ours: Mapping[Any, float], theirs: Mapping[Any, float], digits: int =
     return average((value - theirs[key] for key, value in ours.items() if key in theirs), digits)
 
 
-def with_error(values: Sequence[float], digits: int) -> str:
-    """Mean and standard error."""
-    return f"{statistics.mean(values):.{digits}f} +- {error_of(values):.{digits}f}"
-
-
 def costs(evaluations: float, vjps: float) -> str:
     """Evaluations, and vjps if there are any."""
     return f"{evaluations:.0f}" + (f" + {vjps:.0f}" if vjps else "")

@@ -81,6 +81,7 @@ def test_the_page_says_who_is_certified(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "pictures.md").write_text(
         "<!-- pictures -->\n<!-- /pictures -->\n<!-- tempered -->\n<!-- /tempered -->\n"
+        "<!-- alone -->\n<!-- /alone -->\n"
     )
     (tmp_path / "samplers.md").write_text("<!-- sizes -->\n<!-- /sizes -->\n")
     monkeypatch.setattr(pictures, "read", lambda _: {"exact": of_few_dimensions()})

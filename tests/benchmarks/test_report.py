@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.study import marked
 from posteria.samplers import POSTERIOR_SAMPLERS
+from shipping import marked
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
