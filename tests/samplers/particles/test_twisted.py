@@ -17,7 +17,7 @@ from posteria.metrics.distribution import (
 )
 from posteria.problems.toy import PROBLEMS, gmm25
 from posteria.samplers.particles.exact import Exact
-from posteria.samplers.particles.twist import Dense, Isotropic, MonteCarlo, Scalar
+from posteria.samplers.particles.twist import Dense, Isotropic, MonteCarlo, Place, Scalar
 
 SMALL = Exact(schedule=po.Karras(steps=8, sigma_min=0.05, sigma_max=50.0), particles=16)
 
@@ -35,6 +35,22 @@ def test_moments_on_gaussians_of_any_scale(name: str) -> None:
     exact = moments(problem.exact)
     assert mean_error(x, exact.mean, exact.std) < 0.05
     assert 0.95 < variance_ratio(x, exact.std) < 1.05
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_constant_of_an_operator_without_a_decomposition(several: bool) -> None:
+    # Catches: a signal that divides, a level of noise where there are several, a 2 pi that is lost. At the last level
+    # of usual schedules the signal is too small for an evidence to show it.
+    matrix = normal(3, 4, seed=5)
+    operator = po.operators.LinearFunction(lambda x: x @ matrix.mT, po.Space((4,), F64))
+    std = torch.linspace(0.2, 0.5, 3, dtype=F64) if several else 0.3
+    likelihood = po.GaussianLikelihood(operator, std=std)
+    target = po.Posterior(mixture(), likelihood, normal(3, seed=6))
+    at = Place(target.space.zeros(1, 1), 0.4, 0.0, 0.7, 0.0, target.y)
+    noise = torch.as_tensor(std, dtype=F64).expand(3).square().diag()
+    law = torch.distributions.MultivariateNormal(target.y, noise + 0.7 * matrix @ matrix.mT)
+    found = Isotropic().constant(target, at)
+    assert float(found) == pytest.approx(float(law.log_prob(target.y)), rel=1e-9)
 
 
 @pytest.mark.parametrize("d_y", [1, 2, 4])

@@ -59,6 +59,13 @@ def distance(x: Tensor, target: po.Tilted) -> float:
     return float((x.flatten().sort().values - quantiles(target, len(x))).abs().mean())
 
 
+def test_the_power_of_the_condition_grows_with_the_signal_to_noise_ratio() -> None:
+    # Catches: a ratio of levels in place of variances, which no law sees, since every path of powers is exact.
+    sampler = TiltedGibbs(schedule=FAST, sigma_star=0.5)
+    powers = [sampler.power(GAUSSIAN, sigma) for sigma in (0.0, 0.25, 0.5, 1.0)]
+    assert powers == pytest.approx([3.0, 1 + 2 / 1.25, 2.0, 1 + 2 / 5])
+
+
 def test_a_gaussian_pair_in_closed_form() -> None:
     # Catches: classifier-free guidance's variance (1/64 here, the tilted law has 1/10), a weight that
     # is dropped, and a variance of the kernels that is not matched.
