@@ -148,6 +148,10 @@ def test_two_seeds_or_streams_never_share_numbers() -> None:
             Rng([seed])
     with pytest.raises(InputError, match="There are no seeds"):
         Rng([])
+    # Catches: a mask, or a switch, read as the seeds 0 and 1.
+    for seeds in (True, [True, False], torch.tensor([True, False]), np.array([True]), "12"):
+        with pytest.raises(InputError, match="Seeds are one integer a sample"):
+            Rng(seeds)  # type: ignore[arg-type]
 
 
 def test_streams_resume() -> None:

@@ -6,7 +6,8 @@ import torch
 from helpers import normal
 from posteria.core import linalg
 from posteria.core.errors import NoDerivativeError
-from posteria.core.linalg import called_once, rows_times, vjp
+from posteria.core.linalg import called_once, conjugate_gradient, rows_times, vjp
+from posteria.core.space import Space
 
 
 def test_a_map_that_is_called_once_frees_its_graph_and_maps_inside_it_do_not() -> None:
@@ -54,3 +55,28 @@ def test_a_product_needs_no_private_name_of_torch(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(NoDerivativeError):
         y, other = (torch.ones(3, requires_grad=True) for _ in range(2))
         linalg.gradient(y, other, torch.ones(3), "It")
+
+
+def test_what_is_nan_is_not_solved_by_0() -> None:
+    # Catches: a residual that is nan, which is not above any bound, taken for one that has vanished.
+    b = normal(3, 4)
+    b[1, 2] = torch.nan
+    solved = conjugate_gradient(lambda z: 2 * z, b, Space((4,), b.dtype), iterations=5)
+    assert torch.equal(solved[::2], b[::2] / 2) and solved[1].isnan().all()
+
+
+@pytest.mark.parametrize("most", [2.0, 1e9, float("inf")])
+def test_a_shortened_vector_has_a_derivative_at_0(most: float) -> None:
+    # Catches: 0 times the infinite derivative of a root, infinity over infinity.
+    space, x = (
+        Space((4,), torch.float64),
+        torch.stack([torch.zeros(4), torch.ones(4) * 3]).double(),
+    )
+    short, pullback = vjp(lambda z: space.within(z, most), x)
+    expected = x if most > 6 else x * torch.tensor([[1.0], [1 / 3]], dtype=x.dtype)
+    assert torch.allclose(short, expected)
+    along = pullback(torch.ones_like(x))
+    # Along itself, a vector on the sphere does not move.
+    assert torch.allclose(
+        along, torch.tensor([[1.0], [1.0 if most > 6 else 0.0]]).to(x).expand(2, 4)
+    )

@@ -80,6 +80,10 @@ def test_a_row_depends_on_its_seed_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
     for many, one in zip(drawn([3, 2**32 - 1, 5]), drawn([2**32 - 1]), strict=True):
         assert torch.equal(many[1:2], one)
+    # Catches: rows that are shared out among the seeds on a GPU only.
+    for kind in (Philox, home.Generators):
+        with pytest.raises((RuntimeError, ValueError)):
+            kind([3, 4], 0, CPU).normal_(torch.empty(4, 3))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -43,7 +43,7 @@ class NoDerivativeError(CapabilityError):
 # Samplers of a posterior that never differentiate the prior.
 WITHOUT_DERIVATIVES = (
     *("ddrm", "ddnm", "repaint", "score_sde", "daps", "pnp_dm", "diffpir", "red_diff"),
-    *("msdm", "mcgdiff", "fps", "fk", "resample"),
+    *("reverse", "msdm", "mcgdiff", "fps", "tempered", "fk", "resample"),
 )
 
 
@@ -55,7 +55,7 @@ def require(condition: bool, sentence: str) -> None:
 
 def whole(value: object, what: str, least: int = 1) -> int:
     """Return an integer of at least `least`; raise `InputError` for anything else."""
-    if isinstance(value, Integral) and int(value) >= least:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least:
         return int(value)
     raise InputError(f"{what} is an integer of at least {least}; {value!r} is not.")
 

@@ -253,7 +253,8 @@ def conjugate_gradient(
     # A look at the residuals stops an accelerator; what has converged stays as it is in between.
     every = 1 if b.device.type == "cpu" else 8
     for count in range(iterations):
-        active = rr > floor
+        # Not `rr > floor`, with which what is nan would count as solved, by 0.
+        active = ~(rr <= floor)
         if count % every == 0 and not active.any():
             break
         mp = matvec(p)

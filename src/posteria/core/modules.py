@@ -64,4 +64,6 @@ class Mode:
 def _depends_on_mode(layer: nn.Module) -> bool:
     if isinstance(layer, nn.modules.dropout._DropoutNd):
         return layer.p > 0
-    return isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    if isinstance(layer, nn.MultiheadAttention | nn.RNNBase):
+        return layer.dropout > 0
+    return isinstance(layer, nn.RReLU | nn.modules.batchnorm._BatchNorm)

@@ -5,7 +5,7 @@ The streams are PyTorch's generators, or on CUDA a counter for all at once.
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Protocol, SupportsIndex
+from typing import Any, Protocol, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -29,12 +29,19 @@ def listed(seeds: Seeds) -> Sequence[int]:
     single = isinstance(seeds, SupportsIndex) and getattr(seeds, "ndim", 0) == 0
     try:
         if single:
-            return range(operator.index(seeds))  # type: ignore[arg-type]
-        return tuple(operator.index(seed) for seed in seeds)  # type: ignore[union-attr]
+            return range(_integer(seeds))
+        return tuple(_integer(seed) for seed in seeds)  # type: ignore[union-attr]
     except TypeError as error:
         raise InputError(
             f"Seeds are one integer a sample, or the number of samples, such as range(8) or 8; {seeds!r} is neither."
         ) from error
+
+
+def _integer(seed: Any) -> int:
+    # A truth value has an index as well, and so has each entry of a mask.
+    if isinstance(seed, bool) or getattr(seed, "dtype", None) == torch.bool:
+        raise TypeError
+    return operator.index(seed)
 
 
 class Streams(Protocol):
@@ -71,7 +78,7 @@ class Generators(Streams):
         self.device, self._generators = device, []
         for seed in seeds:
             generator = torch.Generator(device)
-            # An odd multiplier permutes the 32-bit seeds, so no two seeds of a stream meet.
+            # A stream shifts the 32-bit seeds, so that no two of them meet, and an odd multiplier tells streams apart.
             generator.manual_seed((seed + stream * 0x9E3779B1) % 2**32)
             self._generators.append(generator)
 
@@ -164,7 +171,8 @@ class Philox(Streams):
 
     @override
     def normal_(self, out: Tensor) -> Tensor:
-        flat = out.reshape(self._seeds, -1)
+        # As many rows as seeds, or the last line fails.
+        flat = out.reshape(len(out), -1)
         words = self._words(-(-flat.shape[1] // 4))
         # Box and Muller (1958): of two words a radius and an angle.
         # In half precision words of 32 bits would be infinite.

@@ -73,8 +73,10 @@ class Space:
 
     def within(self, x: Tensor, most: float) -> Tensor:
         """`x`, shortened to the length `most` where it is longer."""
-        norm = self.norm(x)
-        return x * (most / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1)
+        square = self.dot(x, x)
+        beyond = square.sqrt() > most
+        # The root is taken where it is wanted alone: its derivative at 0 is infinite.
+        return x * torch.where(beyond, most / torch.where(beyond, square, 1).sqrt(), 1)
 
     def share(self, x: Tensor, onto: Tensor) -> Tensor:
         """How many times `onto` the part of `x` along it is, `<x, onto> / |onto|^2`; 0 where `onto` is 0."""
