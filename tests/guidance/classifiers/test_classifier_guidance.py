@@ -21,7 +21,7 @@ from helpers import F64, linear_posterior, normal
 from posteria.core.meter import Meter
 from posteria.diffusion.denoiser import Condition
 from posteria.guidance.base import StepInfo, TiltedRule
-from posteria.guidance.classifiers.classifier import CleanClassifier
+from posteria.guidance.classifiers.classifier import BayesClassifier, CleanClassifier
 from posteria.guidance.classifiers.classifier_guidance import ClassifierGuidance
 from posteria.guidance.classifiers.elucd import EluCD
 from posteria.guidance.likelihood.strength import (
@@ -169,6 +169,8 @@ def test_fields_are_checked() -> None:
         (lambda: Experts([bayes()], [1.0]), "boundaries"),
         (lambda: Experts([bayes(), bayes()], [-1.0]), "increasing"),
         (lambda: Experts([bayes()] * 3, [2.0, 2.0]), "increasing"),
+        (lambda: BayesClassifier(bayes().laws, [1.0, math.inf, 1.0]), "Shares are numbers"),
+        (lambda: bayes().log_prob(-1, torch.zeros(2, dtype=F64)), "labels 0 to 2; -1"),
         (lambda: Bayes(-1.0), "size"),
         (lambda: TFG(points=0), "points"),
         (lambda: TFG(repeats=0), "repeats"),

@@ -120,3 +120,19 @@ def test_gfcg_costs_and_leaves_no_graph() -> None:
         assert (prior.meter, weak.meter) == (Meter(forward=calls), Meter(forward=of_weak))
         assert not x.requires_grad
         assert enabled == [False] * (10 if rule.weight != 1 else 0)
+
+
+def test_a_classifier_without_a_derivative_is_said_where_one_is_taken() -> None:
+    # Catches: a Jacobian of the guided denoiser without what the classifier changes in it.
+    toy = leaky()
+    classifier = BayesClassifier([toy.target.prior.given(po.Label(k)) for k in range(3)])
+    x = normal(4, 8)
+    rule = GFCG(2.0, classifier=classifier)
+    rule.denoiser(toy.target).vjp(x, 1.0)
+    hidden = po.guidance.CleanClassifier(torch.no_grad()(classifier), toy.target.space, 3)
+    prior = replace(rule, classifier=hidden).denoiser(toy.target)
+    assert torch.equal(prior(x, 1.0), rule.denoiser(toy.target)(x, 1.0))
+    with pytest.raises(
+        po.CapabilityError, match=r"CleanClassifier\(3 classes.* has no derivative"
+    ):
+        prior.vjp(x, 1.0)

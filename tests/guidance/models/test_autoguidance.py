@@ -35,3 +35,25 @@ def test_a_weak_family_is_given_the_same_condition() -> None:
     torch.testing.assert_close(alone, expected)
     of_weak = AutoGuidance(0.0, weak=weak).at(target, x, 0.5)
     torch.testing.assert_close(of_weak, mixture(seed=17)(x, 0.5))
+
+
+def test_what_is_no_model_of_the_same_signals_is_refused() -> None:
+    # Catches: an error from inside PyTorch in the first step; a weak model in another dtype, which is rounded.
+    target = po.Tilted(pair(iso(25.0), iso(1.0)), po.Label(0), 2.0)
+    single = po.Gaussian(torch.zeros(target.space.shape), torch.eye(target.space.size))
+    classifier = po.guidance.BayesClassifier([iso(1.0), iso(2.0)])
+    net = torch.nn.Identity()
+    rules: list[tuple[po.guidance.TiltedRule, type[Exception], str]] = [
+        (AutoGuidance(weak=net), po.CapabilityError, "AutoGuidance needs a Denoiser"),  # type: ignore[arg-type]
+        (po.guidance.RLG(tuned=net), po.CapabilityError, "RLG needs a Denoiser"),  # type: ignore[arg-type]
+        (
+            po.guidance.GFCG(
+                classifier=classifier, weak=po.Family(single, {0: single, 1: single})
+            ),
+            po.InputError,
+            "The weak family draws signals of torch.float32",
+        ),
+    ]
+    for rule, kind, words in rules:
+        with pytest.raises(kind, match=words):
+            rule.check(target)

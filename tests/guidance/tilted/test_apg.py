@@ -90,3 +90,13 @@ def test_apg_survives_an_estimate_of_zero() -> None:
     rule = APG(radius=1.0, beta=-0.5)
     x0, _, _ = rule(target, x, info(), rule.init(target, x))
     assert torch.equal(x0, x)
+
+
+def test_no_limit_is_an_infinite_radius() -> None:
+    # Catches: infinity over infinity.
+    target = po.Tilted(MIXTURES, LABEL, 6.0)
+    x = po.Rng(range(5)).normal(target.space)
+    free, limited = (
+        APG(radius=radius)(target, x, info(), {}).x0 for radius in (None, float("inf"))
+    )
+    assert torch.equal(free, limited)

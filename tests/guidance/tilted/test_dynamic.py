@@ -134,8 +134,9 @@ def test_dynamic_cfg_with_one_weight_is_cfg() -> None:
     )
 
 
-def test_a_score_that_is_nan_chooses_nothing() -> None:
-    # Catches: the greatest of scores, which to argmax is the one that is nan.
-    rule = DynamicCFG(evaluators=(lambda x, sigma: x.flatten(1).sum(1) * float("nan"),))
+@pytest.mark.parametrize("score", [float("nan"), -float("inf")])
+def test_a_score_that_is_nan_or_infinite_chooses_nothing(score: float) -> None:
+    # Catches: the greatest of scores, which to argmax is the one that is nan, as 0 times an infinite one is.
+    rule = DynamicCFG(evaluators=(lambda x, sigma: x.flatten(1)[:, 0] * 0 + score,))
     with pytest.raises(po.InputError, match="score of an evaluator is nan"):
         sampler(rule, 4).sample(leaky().target, 2)

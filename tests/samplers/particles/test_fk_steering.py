@@ -372,6 +372,13 @@ def test_refusals() -> None:
             "proposal",
         ),
         (
+            lambda: replace(SMALL["max"], proposal=torch.nn.Identity()).sample(
+                linear_posterior(mixture()), seeds=[0]
+            ),
+            po.CapabilityError,
+            "FK needs a Denoiser; this is an Identity",
+        ),
+        (
             lambda: SMALL["max"].sample(rewarded(mixture(), lambda x: x[:, 0] * math.nan), [0]),
             po.InputError,
             "nan",

@@ -121,3 +121,16 @@ def test_a_solve_that_has_ended_stays() -> None:
     # No residual at all is left alone.
     met = po.Posterior(prior, likelihood, x[0] / 2)
     assert torch.allclose(estimate(MMPS(solver="gmres"), met, x[:1], 1.0), x[:1] / 2)
+
+
+def test_a_sample_that_has_run_away_leaves_the_others() -> None:
+    # Catches: an error from inside PyTorch for the whole batch.
+    prior = po.Gaussian(torch.zeros(6, dtype=F64), torch.eye(6, dtype=F64))
+    operator = po.operators.Function(lambda z: z.sqrt(), (6,))
+    target = po.Posterior(prior, po.GaussianLikelihood(operator, std=0.5), torch.ones(6))
+    x = normal(2, 6, seed=4).abs()
+    x[1, 0] = -1.0
+    for solver in ("cg", "gmres"):
+        found = estimate(MMPS(solver=solver), target, x, 1.0)
+        alone = estimate(MMPS(solver=solver), target, x[:1], 1.0)
+        assert torch.allclose(found[:1], alone, rtol=1e-12) and found[1].isnan().all()

@@ -30,9 +30,24 @@ class Classifier(abc.ABC):
     def __call__(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """Logits `[*batch, labels]` of signals `[*batch, *event]` at a noise level (0: clean)."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.labels} classes, event {self.space.shape})"
+
     def log_prob(self, label: int, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
-        """Log p(label | x), `[*batch]`."""
-        return self(x, sigma).log_softmax(-1)[..., label]
+        """Log p(label | x), `[*batch]`.
+
+        Raises:
+            InputError: As `known`.
+        """
+        return self(x, sigma).log_softmax(-1)[..., self.known(label)]
+
+    def known(self, label: int) -> int:
+        """The label; `InputError` if it is that of no class."""
+        require(
+            0 <= label < self.labels,
+            f"The classifier knows the labels 0 to {self.labels - 1}; {label} is none of them.",
+        )
+        return label
 
 
 class CleanClassifier(Classifier):
@@ -87,7 +102,7 @@ class BayesClassifier(Classifier):
         self.laws, self.space, self.labels = laws, laws[0].space, len(laws)
         given = torch.tensor([1.0] * len(laws) if shares is None else shares, dtype=torch.float64)
         require(
-            len(given) == len(laws) and bool((given > 0).all()),
+            len(given) == len(laws) and bool(((given > 0) & given.isfinite()).all()),
             f"Shares are numbers above 0, one for each of {len(laws)} classes; got {shares}.",
         )
         log_shares = (given / given.sum()).log()

@@ -1,6 +1,6 @@
 """Guidance by the gradient of a classifier of noisy signals, and the law that a classifier tilts towards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core import linalg
-from ...core.errors import CapabilityError, expect, require
+from ...core.errors import CapabilityError, expect
 from ...core.linalg import LinearMap
 from ...diffusion.denoiser import Denoiser, Label
 from ...likelihood import FunctionLikelihood
@@ -32,11 +32,11 @@ class ClassifierGuidance(Pointwise):
     Args:
         weight: The power of the condition; by default the target's.
         classifier: Of noisy signals, such as a `BayesClassifier` or `Experts`; its classes are numbered
-            as the labels.
+            as the labels. A `repr` leaves it out; a rule that is rebuilt from one has none.
         base: The member that is guided.
     """
 
-    classifier: Classifier | None = None
+    classifier: Classifier | None = field(default=None, repr=False)
     base: Base = "unconditional"
     needs: ClassVar[str] = "a classifier of noisy signals"
 
@@ -76,6 +76,7 @@ class ClassifierGuidance(Pointwise):
 class FirstOrder(GuidedDenoiser):
     """A guided denoiser that holds a gradient, so that its own is not at hand."""
 
+    @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
         """Not possible; a derivative that leaves out the classifier would be wrong without a word."""
         raise CapabilityError(
@@ -101,11 +102,7 @@ def label_known_to(
     _ = target.unconditional if base == "unconditional" else target.conditional
     label = expect(target.condition, Label, by=by).label
     target.space.expect(classifier.space, "The classifier sees")
-    require(
-        0 <= label < classifier.labels,
-        f"The classifier knows the labels 0 to {classifier.labels - 1}; {label} is none of them.",
-    )
-    return classifier, label
+    return classifier, classifier.known(label)
 
 
 def guided_member(

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import torch
@@ -35,14 +35,14 @@ class EluCD(TiltedRule):
     Args:
         weight: The power of the condition, by default the target's; on the conditional member the
             gradient is added `weight - 1` times.
-        classifier: Of clean or noisy signals.
+        classifier: Of clean or noisy signals. A `repr` leaves it out; a rule that is rebuilt from one has none.
         t1: Inverse temperature of the class's own logit.
         t2: Inverse temperature of all logits together; 0 follows the own logit alone.
         gamma: Size of the sine.
         base: The member that is guided.
     """
 
-    classifier: Classifier | None = None
+    classifier: Classifier | None = field(default=None, repr=False)
     t1: float = 1.0
     t2: float = 0.5
     gamma: float = 0.3

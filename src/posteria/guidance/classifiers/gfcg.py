@@ -1,12 +1,14 @@
 """Gradient-free classifier guidance: away from the class that a classifier confuses with the wanted one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from ...core import linalg
+from ...core.errors import expect
 from ...diffusion.denoiser import Conditional, Label
 from ...target import Tilted
 from ..base import Pointwise
@@ -26,13 +28,14 @@ class GFCG(Pointwise):
     Args:
         weight: 1 and the strength of the push at a sample that the classifier takes for another
             class, at least 1; by default the target's.
-        classifier: Its labels are those of the family.
+        classifier: Its labels are those of the family. A `repr` leaves it out; a rule that is rebuilt from one has
+            none.
         power: How fast the push fades with confidence.
         cfg: Weight of classifier-free guidance that is added, with `(cfg - 1) (D_c - D_u)`; 1 is none.
         weak: A weaker family, in place of the target's, for the reference class (autoguidance).
     """
 
-    classifier: Classifier | None = None
+    classifier: Classifier | None = field(default=None, repr=False)
     power: float = 1.0
     cfg: float = 1.0
     weak: Conditional | None = None
@@ -44,6 +47,9 @@ class GFCG(Pointwise):
     @override
     def check_tilted(self, target: Tilted) -> None:
         classifier, _ = label_known_to(self.classifier, target, self, "conditional")
+        if self.weak is not None:
+            weak = expect(self.weak, Conditional, by=self)
+            target.space.expect(weak.space, "The weak family draws")
         for other in range(classifier.labels):
             _ = target.prior.given(Label(other))
             if self.weak is not None:
@@ -67,7 +73,7 @@ class GFCG(Pointwise):
     def _confusion(self, target: Tilted, x0: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest other class and the probability of all others, `[*batch]` each."""
         classifier, label = label_known_to(self.classifier, target, self, "conditional")
-        share = classifier(x0).softmax(-1)
+        share = linalg.connected(classifier(x0), x0, classifier).softmax(-1)
         # A sum of the others, because 1 - p_y rounds to 0 where the classifier is nearly sure.
         others = share.index_fill(-1, torch.tensor(label, device=x0.device), 0.0)
         return others.argmax(-1), others.sum(-1).to(x0.dtype)

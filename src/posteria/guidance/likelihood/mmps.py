@@ -135,7 +135,9 @@ class MMPS(LikelihoodRule):
             signals.append(signal)
             directions.append(_over(space, image, rest))
         # The first column of the inverse times the residual, whose only share is along the first direction.
-        weights = (torch.linalg.pinv(upper)[:, :, 0] * norm[:, None]).to(x0.dtype)
+        # A sample that has run away is nan by its norm or its signals, and does not end the others.
+        inverse = torch.linalg.pinv(upper.nan_to_num(0.0, 0.0, 0.0))
+        weights = (inverse[:, :, 0] * norm[:, None]).to(x0.dtype)
         domain = problem.operator.domain
         return sum((domain.per_sample(weights[:, j]) * signals[j] for j in range(count)), x0)
 

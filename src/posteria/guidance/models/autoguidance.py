@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import CapabilityError
+from ...core.errors import CapabilityError, expect
 from ...diffusion.denoiser import Conditional, Denoiser
 from ...target import Tilted
 from ..base import Pointwise
@@ -45,9 +45,8 @@ class AutoGuidance(Pointwise):
             raise CapabilityError(
                 "AutoGuidance needs a weaker model: AutoGuidance(weak=denoiser)."
             )
-        if isinstance(self.weak, Conditional):
-            return self.weak.given(target.condition)
-        return self.weak
+        weak = expect(self.weak, Denoiser, by=self)
+        return weak.given(target.condition) if isinstance(weak, Conditional) else weak
 
     @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:

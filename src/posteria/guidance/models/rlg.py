@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import CapabilityError, require
+from ...core.errors import CapabilityError, expect, require
 from ...diffusion.denoiser import Conditional, Denoiser
 from ...target import Tilted
 from ..base import Pointwise
@@ -51,14 +51,15 @@ class RLG(Pointwise):
     def _tuned(self, target: Tilted) -> Denoiser:
         if self.tuned is None:
             raise CapabilityError("RLG needs a tuned model: RLG(tuned=denoiser).")
-        if isinstance(self.tuned, Conditional):
-            return Tilted(self.tuned, target.condition, self.guidance)
+        tuned = expect(self.tuned, Denoiser, by=self)
+        if isinstance(tuned, Conditional):
+            return Tilted(tuned, target.condition, self.guidance)
         require(
             self.guidance == 1,
             f"guidance={self.guidance} needs a conditional tuned model, such as a Family; "
             "this one has a single member.",
         )
-        return self.tuned
+        return tuned
 
     @override
     def at(self, target: Tilted, x: Tensor, sigma: float | Tensor) -> Tensor:

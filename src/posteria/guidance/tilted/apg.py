@@ -58,6 +58,6 @@ class APG(TiltedRule):
             push = push + self.beta * memory["push"]
             memory = {**memory, "push": push}
         if self.radius is not None:
-            push = push * (self.radius / space.norm(push).clamp(min=self.radius))
+            push = space.within(push, self.radius)
         along = space.share(push, given) * given
         return Estimate(given + (weight - 1) * (push - (1 - self.eta) * along), memory)

@@ -1,7 +1,7 @@
 """Dynamic CFG: the weight of each step is the one whose outcome evaluators like best."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -33,7 +33,7 @@ class DynamicCFG(TiltedRule):
     Args:
         weight: None; the rule has `weights`.
         weights: What is chosen from; the default is the paper's for latent diffusion.
-        evaluators: At least one.
+        evaluators: At least one. A `repr` leaves them out; a rule that is rebuilt from one has none.
         floor: What is added to a score's size before it is divided by, in the score's unit.
         shares: Fixed a_e in place of the changing ones, one for each evaluator.
         as_published: What is done as in the paper:
@@ -43,7 +43,7 @@ class DynamicCFG(TiltedRule):
     """
 
     weights: tuple[float, ...] = (1.0, 3.0, 7.5, 11.0, 15.0)
-    evaluators: tuple[Evaluator, ...] = ()
+    evaluators: tuple[Evaluator, ...] = field(default=(), repr=False)
     floor: float = 1.0
     shares: tuple[float, ...] | None = None
     as_published: tuple[str, ...] = ()
@@ -109,7 +109,8 @@ class DynamicCFG(TiltedRule):
                     f"An evaluator gives one score a sample, {tuple(batch)}; one gave {tuple(score.shape)}."
                 )
         found = torch.stack([score.double() for score in scores], -1)
-        require(not bool(found.isnan().any()), "A score of an evaluator is nan.")
+        # A share of 0 times an infinite score is nan, which to argmax is the greatest.
+        require(bool(found.isfinite().all()), "A score of an evaluator is nan or infinite.")
         return found
 
     def _importance(self, memory: Memory) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import CapabilityError, require
+from ...core.errors import CapabilityError, expect, require
 from ...core.rng import Rng
 from ...core.settings import Settings
 from ...core.state import State
@@ -190,7 +190,8 @@ class FK(PopulationSampler[FKState]):
     @override
     def narrow(self, posterior: Posterior) -> Posterior:
         if self.proposal is not None:
-            posterior.space.expect(self.proposal.space, "The proposal draws")
+            proposal = expect(self.proposal, Denoiser, by=self)
+            posterior.space.expect(proposal.space, "The proposal draws")
         return posterior
 
     def looks_at(self, index: int) -> bool:

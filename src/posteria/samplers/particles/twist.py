@@ -17,7 +17,7 @@ from ...core.linalg import LinearMap, function_times
 from ...core.rng import Rng
 from ...core.space import Space
 from ...likelihood import GaussianLikelihood
-from ...linear_gaussian import innovation, linear
+from ...linear_gaussian import LARGEST_DENSE, innovation, linear
 from ...operators.base import LinearOperator, SVDOperator
 from ...target import Observed
 from .population import log_prob, paired, score, take
@@ -27,8 +27,6 @@ LOG_TWO_PI = math.log(2 * math.pi)
 KRYLOV = 8
 # Of the noise's variance: a negative eigenvalue of a covariance that does no harm.
 NEGLIGIBLE = 1e-3
-# Most measurements for which the determinant of a dense matrix is computed.
-LARGEST_DENSE = 2048
 
 
 class Gain(NamedTuple):
