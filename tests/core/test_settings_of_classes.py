@@ -1,12 +1,16 @@
 """A sampler from its `repr`, without running code."""
 
 import dataclasses
+import math
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import posteria as po
 from posteria.core.settings import rebuild
+from posteria.testing import example_tilted
 
 
 def test_every_preset_comes_back() -> None:
@@ -23,6 +27,7 @@ def test_every_preset_comes_back() -> None:
         "Nothing()",
         "DPS(zeta=1.0",
         "DPS(nothing=1.0)",
+        "DPS(**{'zeta': 1.0})",
         "[x for x in ()]",
     ],
 )
@@ -67,3 +72,47 @@ def test_a_switch_is_turned_off_again_and_an_unknown_one_is_refused() -> None:
         assert dataclasses.replace(sampler, relative=True).as_published == ("sampled_kl",)
     with pytest.raises(po.InputError, match=r"no switch of MGDM 'unit'.*Did you mean 'units'"):
         po.MGDM(as_published=("unit",))
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        po.DPS(zeta=np.float64(1 / 3)),
+        po.DPS(zeta=torch.tensor(1 / 3)),  # type: ignore[arg-type]
+        po.MMPS(iterations=np.int64(3)),  # type: ignore[arg-type]
+        po.samplers.Tempered(reach=math.inf),
+        po.Guided(rule=po.guidance.APG(np.float32(1 / 3), radius=math.inf)),  # type: ignore[arg-type]
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_a_number_of_any_library_is_one_of_python(sampler: Any) -> None:
+    # Catches: a record with np.float64(0.3), inf, or a tensor's first four digits, which no run can be repeated from.
+    assert po.samplers.rebuild_sampler(repr(sampler)) == sampler
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, np.True_, "0.2", 0.2 + 0j, np.complex128(0.2), torch.ones(2), torch.tensor(True)],
+)
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    # Catches: a switch taken for the number 1; an error from inside PyTorch.
+    for make in (lambda: po.DPS(zeta=value), lambda: po.MMPS(iterations=value)):
+        with pytest.raises(po.InputError, match=r"(zeta|iterations) of .* is"):
+            make()
+
+
+def test_the_model_of_a_rule_is_no_part_of_its_repr() -> None:
+    # Catches: an address in a record, which is another in each process and which nothing is rebuilt from.
+    laws = [po.Gaussian(torch.full((2,), m), torch.eye(2)) for m in (0.0, 1.0)]
+    classifier = po.guidance.BayesClassifier(laws)
+    assert repr(classifier) == "BayesClassifier(2 classes, event (2,))"
+    for rule in (
+        po.guidance.ClassifierGuidance(2.0, classifier=classifier),
+        po.guidance.EluCD(2.0, classifier=classifier),
+        po.guidance.GFCG(2.0, classifier=classifier),
+        po.guidance.DynamicCFG(evaluators=(lambda x, sigma: classifier(x)[..., 0],)),
+    ):
+        again = po.samplers.rebuild_sampler(repr(po.Guided(rule=rule)))
+        assert isinstance(again, po.Guided) and type(again.rule) is type(rule)
+        with pytest.raises(po.CapabilityError, match=r"needs (a classifier|evaluators)"):
+            again.rule.check(example_tilted(2.0))

@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from .errors import InputError, PosteriaError, expect, unknown
+from .record import alternatives
 
 # Classes by the names that they had in records that were written before.
 RENAMED = {"Clean": "X0"}
@@ -26,15 +27,17 @@ class KeywordError(InputError, TypeError):
 
 
 @lru_cache(maxsize=256)
-def _limits(kind: type) -> list[tuple[str, str, bool, bool]]:
-    """Of each setting that has a range: its name, its range, whether it may be None, and whether it is an integer."""
+def _numbers(kind: type) -> list[tuple[str, str, bool, bool]]:
+    """Of each setting that is a number: its name, its range, whether it may be None, and whether it is an integer."""
     ranges: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         ranges |= vars(base).get("limits", {})
-    types = {
-        f.name: getattr(f.type, "__args__", (f.type,)) for f in fields(kind) if f.name in ranges
-    }
-    return [(k, ranges[k], type(None) in t, int in t and float not in t) for k, t in types.items()]
+    types = {f.name: alternatives(f.type) for f in fields(kind)}
+    return [
+        (name, ranges.get(name, ""), type(None) in kinds, int in kinds and float not in kinds)
+        for name, kinds in types.items()
+        if name in ranges or {int, float} & {*kinds} == {*kinds} - {type(None)}
+    ]
 
 
 @lru_cache(maxsize=256)
@@ -46,12 +49,29 @@ def _choices(kind: type) -> list[tuple[str, tuple[Any, ...]]]:
 @lru_cache(maxsize=256)
 def _parts(kind: type) -> list[tuple[str, type, bool]]:
     """Of each setting that is an object with settings itself: its name, its class, and whether it may be None."""
-    types = {f.name: getattr(f.type, "__args__", (f.type,)) for f in fields(kind)}
+    types = {f.name: alternatives(f.type) for f in fields(kind)}
     return [(k, t[0], type(None) in t) for k, t in types.items() if isinstance(t[0], Settings)]
 
 
+def _number(value: object, whole: bool) -> float | None:
+    """A number of Python, of one of NumPy or PyTorch to the last bit; None for what is none, such as a truth value."""
+    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
+    if truth or isinstance(value, complex):
+        return None
+    if type(value) is int or (type(value) is float and not whole):
+        return value
+    try:
+        if whole:
+            return int(value) if isinstance(value, Integral) else None
+        return float(value) if isinstance(value, SupportsFloat) else None
+    except (TypeError, ValueError):
+        return None
+
+
 def _within(interval: str) -> tuple[Callable[[float], bool], str]:
-    """Whether a number lies in a range such as `(0, 1]`, and the range in words."""
+    """Whether a number lies in a range such as `(0, 1]`, and the range in words; of "" any number does."""
+    if not interval:
+        return lambda x: True, ""
     low, high = (float(end) for end in interval[1:-1].split(","))
     above, below = interval[0] == "(", interval[-1] == ")"
     words = f"above {low:g}" if above else f"at least {low:g}"
@@ -125,27 +145,37 @@ class Settings(abc.ABCMeta):
         for switch in getattr(made, "as_published", ()):
             if switch not in switches:
                 raise unknown(f"switch of {cls.__name__}", switch, switches)
-        cls._check_limits(vars(made))
+        # A `repr` holds numbers of Python.
+        for name, number in cls._check_limits(vars(made)).items():
+            object.__setattr__(made, name, number)
         return made
 
-    def _check_limits(cls, given: Mapping[str, Any]) -> None:
-        for name, kind, optional in _parts(cls) if is_dataclass(cls) else ():
+    def _check_limits(cls, given: Mapping[str, Any]) -> dict[str, float]:
+        """Raise for a setting that does not fit; the numbers that have a range."""
+        numbers: dict[str, float] = {}
+        if not is_dataclass(cls):
+            return numbers
+        for name, kind, optional in _parts(cls):
             # A sampler may stand for its rule until the object is made.
             left_out = name not in given or (given[name] is None and optional)
             if not (left_out or hasattr(given[name], "as_rule")):
                 expect(given[name], kind, by=cls.__name__)
-        for name, options in _choices(cls) if is_dataclass(cls) else ():
+        for name, options in _choices(cls):
             if given.get(name, options[0]) not in options:
                 words = " or ".join(map(repr, options))
                 raise InputError(f"{name} of {cls.__name__} is {words}; {given[name]!r} is not.")
-        for name, interval, optional, whole in _limits(cls) if is_dataclass(cls) else ():
+        for name, interval, optional, whole in _numbers(cls):
             if name not in given or ((value := given[name]) is None and optional):
                 continue
             holds, words = _within(interval)
-            number = isinstance(value, Integral if whole else SupportsFloat)
-            if not (number and holds(float(value))):
-                said = "None, or " * optional + "an integer, " * whole + words
-                raise InputError(f"{name} of {cls.__name__} is {said}; {value!r} is not.")
+            number = _number(value, whole)
+            if number is None or not holds(number):
+                said = ", ".join(["an integer"] * whole + [words] * bool(words)) or "a number"
+                raise InputError(
+                    f"{name} of {cls.__name__} is {'None, or ' * optional}{said}; {value!r} is not."
+                )
+            numbers[name] = number
+        return numbers
 
 
 def brief(value: object) -> str:
@@ -180,8 +210,12 @@ def _build(node: ast.expr, kinds: Mapping[str, type]) -> Any:
         name = RENAMED.get(node.func.id, node.func.id)
         if name not in kinds:
             raise ValueError(f"there is no class {name!r}")
-        keywords = {k.arg: _build(k.value, kinds) for k in node.keywords if k.arg is not None}
+        if any(keyword.arg is None for keyword in node.keywords):
+            raise ValueError("it unpacks a dictionary")
+        keywords = {str(k.arg): _build(k.value, kinds) for k in node.keywords}
         return kinds[name](*(_build(a, kinds) for a in node.args), **keywords)
+    if isinstance(node, ast.Name) and node.id == "inf":
+        return math.inf
     if isinstance(node, ast.Tuple):
         return tuple(_build(item, kinds) for item in node.elts)
     return ast.literal_eval(node)
