@@ -116,3 +116,30 @@ def test_the_model_of_a_rule_is_no_part_of_its_repr() -> None:
         assert isinstance(again, po.Guided) and type(again.rule) is type(rule)
         with pytest.raises(po.CapabilityError, match=r"needs (a classifier|evaluators)"):
             again.rule.check(example_tilted(2.0))
+
+
+SETTINGS: list[tuple[Any, dict[str, Any], str]] = [
+    (po.DAPS, {"exact": "no"}, "exact of DAPS is True or False; 'no' is not"),
+    (po.samplers.DCPS, {"adam": 0}, "adam of DCPS is True or False"),
+    (po.samplers.FK, {"window": 0.5}, "window of FK is a tuple of 2; 0.5 is not"),
+    (po.samplers.FK, {"window": (0.1,)}, "window of FK is a tuple of 2"),
+    (po.MGDM, {"as_published": "units"}, "as_published of MGDM is a tuple; 'units' is not"),
+    (po.guidance.DynamicCFG, {"weights": 3.0}, "weights of DynamicCFG is a tuple; 3.0 is not"),
+]
+
+
+@pytest.mark.parametrize(("kind", "wrong", "sentence"), SETTINGS)
+def test_switches_and_tuples_are_what_they_are_called(
+    kind: Any, wrong: dict[str, Any], sentence: str
+) -> None:
+    # Catches: "no" taken for True; a word taken for its letters.
+    with pytest.raises(po.InputError, match=sentence):
+        kind(**wrong)
+
+
+def test_a_list_is_kept_as_a_tuple() -> None:
+    # Catches: a sampler that has no hash, and that is not equal to the one that its record describes.
+    given = po.samplers.FK(window=[0.2, 0.8])  # type: ignore[arg-type]
+    assert given == po.samplers.FK(window=(0.2, 0.8)) and hash(given)
+    assert po.DAPS(exact=np.False_) == po.DAPS(exact=False)  # type: ignore[arg-type]
+    assert po.MGDM(as_published=["units"]) == po.MGDM(as_published=("units",))  # type: ignore[arg-type]

@@ -83,10 +83,10 @@ def _named(thing: object) -> str:
 
 
 def unknown(
-    what: str, name: str, known: Iterable[str], unlisted: Iterable[str] = ()
+    what: str, name: object, known: Iterable[str], unlisted: Iterable[str] = ()
 ) -> InputError:
     """The error for a name that is not among the known ones, listed or not, with the nearest of them."""
     names = list(known)
-    near = difflib.get_close_matches(name.lower(), [*names, *unlisted], n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(name).lower(), [*names, *unlisted], n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return InputError(f"There is no {what} {name!r}; there are {', '.join(names)}.{hint}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from numbers import Integral
+from types import NoneType
 from typing import Any, Literal, SupportsFloat, get_args, get_origin
 
 from torch import Tensor
@@ -27,36 +28,30 @@ class KeywordError(InputError, TypeError):
 
 
 @lru_cache(maxsize=256)
-def _numbers(kind: type) -> list[tuple[str, str, bool, bool]]:
-    """Of each setting that is a number: its name, its range, whether it may be None, and whether it is an integer."""
+def _declared(kind: type) -> list[tuple[str, tuple[Any, ...], bool, str]]:
+    """Of each setting: its name, the kinds of its values, whether it may be None, and the range of its numbers."""
     ranges: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         ranges |= vars(base).get("limits", {})
     types = {f.name: alternatives(f.type) for f in fields(kind)}
     return [
-        (name, ranges.get(name, ""), type(None) in kinds, int in kinds and float not in kinds)
+        (
+            name,
+            tuple(each for each in kinds if each is not NoneType),
+            NoneType in kinds,
+            ranges.get(name, ""),
+        )
         for name, kinds in types.items()
-        if name in ranges or {int, float} & {*kinds} == {*kinds} - {type(None)}
     ]
 
 
-@lru_cache(maxsize=256)
-def _choices(kind: type) -> list[tuple[str, tuple[Any, ...]]]:
-    """Of each setting that is one of a few words: its name, and these."""
-    return [(f.name, get_args(f.type)) for f in fields(kind) if get_origin(f.type) is Literal]
-
-
-@lru_cache(maxsize=256)
-def _parts(kind: type) -> list[tuple[str, type, bool]]:
-    """Of each setting that is an object with settings itself: its name, its class, and whether it may be None."""
-    types = {f.name: alternatives(f.type) for f in fields(kind)}
-    return [(k, t[0], type(None) in t) for k, t in types.items() if isinstance(t[0], Settings)]
+def _is_truth(value: object) -> bool:
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
 
 
 def _number(value: object, whole: bool) -> float | None:
     """A number of Python, of one of NumPy or PyTorch to the last bit; None for what is none, such as a truth value."""
-    truth = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
-    if truth or isinstance(value, complex):
+    if _is_truth(value) or isinstance(value, complex):
         return None
     if type(value) is int or (type(value) is float and not whole):
         return value
@@ -66,6 +61,26 @@ def _number(value: object, whole: bool) -> float | None:
         return float(value) if isinstance(value, SupportsFloat) else None
     except (TypeError, ValueError):
         return None
+
+
+def _fitted(value: Any, kinds: tuple[Any, ...], interval: str) -> tuple[Any, str]:
+    """A setting, a plain one as Python's own kinds have it; and if it does not fit, what it should be, in words."""
+    kind, args = kinds[0], get_args(kinds[0])
+    if get_origin(kind) is Literal:
+        return value, "" if value in args else " or ".join(map(repr, args))
+    if kind is bool:
+        return (bool(value), "") if _is_truth(value) else (value, "True or False")
+    if get_origin(kind) is tuple:
+        count = f" of {len(args)}" * (Ellipsis not in args)
+        fits = isinstance(value, tuple | list) and (not count or len(value) == len(args))
+        return (tuple(value), "") if fits else (value, f"a tuple{count}")
+    if interval or {*kinds} <= {int, float}:
+        whole = int in kinds and float not in kinds
+        (holds, words), number = _within(interval), _number(value, whole)
+        if number is None or not holds(number):
+            return value, ", ".join(["an integer"] * whole + [words] * bool(words)) or "a number"
+        return number, ""
+    return value, ""
 
 
 def _within(interval: str) -> tuple[Callable[[float], bool], str]:
@@ -142,40 +157,29 @@ class Settings(abc.ABCMeta):
             raise KeywordError(
                 said or str(unknown(f"setting of {cls.__name__}", name, known))
             ) from None
+        # What a `repr` can hold, and a hash be taken of.
+        for name, value in cls._check_limits(vars(made)).items():
+            object.__setattr__(made, name, value)
         for switch in getattr(made, "as_published", ()):
             if switch not in switches:
                 raise unknown(f"switch of {cls.__name__}", switch, switches)
-        # A `repr` holds numbers of Python.
-        for name, number in cls._check_limits(vars(made)).items():
-            object.__setattr__(made, name, number)
         return made
 
-    def _check_limits(cls, given: Mapping[str, Any]) -> dict[str, float]:
-        """Raise for a setting that does not fit; the numbers that have a range."""
-        numbers: dict[str, float] = {}
-        if not is_dataclass(cls):
-            return numbers
-        for name, kind, optional in _parts(cls):
-            # A sampler may stand for its rule until the object is made.
-            left_out = name not in given or (given[name] is None and optional)
-            if not (left_out or hasattr(given[name], "as_rule")):
-                expect(given[name], kind, by=cls.__name__)
-        for name, options in _choices(cls):
-            if given.get(name, options[0]) not in options:
-                words = " or ".join(map(repr, options))
-                raise InputError(f"{name} of {cls.__name__} is {words}; {given[name]!r} is not.")
-        for name, interval, optional, whole in _numbers(cls):
-            if name not in given or ((value := given[name]) is None and optional):
+    def _check_limits(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that are given, as they are kept; raises for one that does not fit."""
+        kept: dict[str, Any] = {}
+        for name, kinds, optional, interval in _declared(cls) if is_dataclass(cls) else ():
+            value = given.get(name)
+            if name not in given or (value is None and optional):
                 continue
-            holds, words = _within(interval)
-            number = _number(value, whole)
-            if number is None or not holds(number):
-                said = ", ".join(["an integer"] * whole + [words] * bool(words)) or "a number"
-                raise InputError(
-                    f"{name} of {cls.__name__} is {'None, or ' * optional}{said}; {value!r} is not."
-                )
-            numbers[name] = number
-        return numbers
+            # A sampler may stand for its rule until the object is made.
+            if isinstance(kinds[0], Settings) and not hasattr(value, "as_rule"):
+                expect(value, kinds[0], by=cls.__name__)
+            kept[name], words = _fitted(value, kinds, interval)
+            if words:
+                words = "None, or " * optional + words
+                raise InputError(f"{name} of {cls.__name__} is {words}; {value!r} is not.")
+        return kept
 
 
 def brief(value: object) -> str:

@@ -293,3 +293,28 @@ def test_entries_that_are_not_measured() -> None:
             errors.append(evidence.std() / math.sqrt(400))
         assert abs(means[0] - means[1]) < 4 * math.hypot(*errors)
         assert errors[0] < 0.1 * means[0]
+
+
+class Spread(po.Denoiser):
+    """White data of variance 4, of any shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.space = po.Space(shape, F64)
+
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return x * 4 / (4 + self.space.per_sample(sigma) ** 2)
+
+
+@pytest.mark.parametrize("name", ["tds", "exact", "tempered", "mcgdiff", "fps", "fk"])
+def test_a_signal_may_be_one_number(name: str) -> None:
+    # Catches: an axis of the event that is counted on where there is none.
+    kind: Any = po.samplers.SAMPLERS[name]
+    sampler = kind(particles=16).with_steps(12)
+    drawn = []
+    for shape in ((1,), ()):
+        likelihood = po.GaussianLikelihood(po.operators.Identity(shape), std=0.5)
+        target = po.Posterior(Spread(shape), likelihood, torch.ones(shape))
+        if name == "fk":
+            sampler = replace(sampler, proposal=Spread(shape))
+        drawn.append(sampler.sample(target, range(8)))
+    assert drawn[1].shape == (8,) and torch.equal(drawn[0][:, 0], drawn[1])

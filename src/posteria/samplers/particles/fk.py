@@ -234,7 +234,7 @@ class FK(PopulationSampler[FKState]):
             shift = (1 - weight) * (self.proposal(state.x, sigma) - state.x0)
             x = x + shift
             # The prior's transition over that of the proposal, at what the proposal drew.
-            ratio = target.space.dot(shift, noise + shift / 2).flatten(2)[..., 0].double()
+            ratio = target.space.dot(shift, noise + shift / 2).reshape(x.shape[:2]).double()
             log_weight = log_weight - ratio / std**2
         x0, count = target.prior(x, sigma_next), state.count + 1
         moved = replace(state, x=x, x0=x0, sigma=sigma_next, count=count, log_weight=log_weight)

@@ -346,7 +346,7 @@ def order(x: Tensor, log_weight: Tensor) -> Tensor:
     """
     # Where all weights are 0, no particle is better than another.
     weight = log_weight.softmax(-1).nan_to_num(1.0)[..., None].to(x)
-    cloud = x.flatten(2).nan_to_num(0.0, 0.0, 0.0)
+    cloud = x.reshape(*x.shape[:2], -1).nan_to_num(0.0, 0.0, 0.0)
     cloud = cloud - (weight * cloud).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
     index = torch.arange(cloud.shape[-1], dtype=x.dtype, device=x.device)
     # Starts without a pattern that a signal may have, and with a sign: that of an eigenvector is

@@ -82,7 +82,7 @@ def _measure(
         (x0,), smallest = _denoise(prior, seen, sigma, noise[None], curved)
         signal.append(float((draws - x0).square().mean()))
         # A linear A misses nothing in the mean.
-        none = torch.zeros_like(draws).flatten(1)[:, :1]
+        none = draws.new_zeros(len(draws), 1)
         gaps.append(none if operator is None else operator(draws) - operator(x0))
         least.append(smallest)
     variance = np.array([signal, [float(gap.var(0).mean()) for gap in gaps]])

@@ -106,7 +106,7 @@ class TDS(PopulationSampler[TDSState]):
         shift = (1 - weight) * sigma**2 * guide
         x = state.x0 + weight * (state.x - state.x0) + shift + std * noise
         # The prior's transition over that of the proposal, at what the proposal drew.
-        ratio = -space.dot(shift / std, noise + shift / (2 * std)).flatten(2)[..., 0].double()
+        ratio = -space.dot(shift / std, noise + shift / (2 * std)).reshape(x.shape[:2]).double()
 
         x0, twist, guide = _twist(target, x, sigma_next, state.prior_std)
         return replace(
