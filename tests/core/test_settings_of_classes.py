@@ -123,6 +123,8 @@ SETTINGS: list[tuple[Any, dict[str, Any], str]] = [
     (po.samplers.DCPS, {"adam": 0}, "adam of DCPS is True or False"),
     (po.samplers.FK, {"window": 0.5}, "window of FK is a tuple of 2; 0.5 is not"),
     (po.samplers.FK, {"window": (0.1,)}, "window of FK is a tuple of 2"),
+    (po.samplers.FK, {"window": (True, 1)}, "window of FK is a tuple of 2 numbers"),
+    (po.samplers.InnerSteps, {"last": (1.5, 2)}, "None, or a tuple of 2 integers"),
     (po.MGDM, {"as_published": "units"}, "as_published of MGDM is a tuple; 'units' is not"),
     (po.guidance.DynamicCFG, {"weights": 3.0}, "weights of DynamicCFG is a tuple; 3.0 is not"),
 ]
@@ -141,5 +143,8 @@ def test_a_list_is_kept_as_a_tuple() -> None:
     # Catches: a sampler that has no hash, and that is not equal to the one that its record describes.
     given = po.samplers.FK(window=[0.2, 0.8])  # type: ignore[arg-type]
     assert given == po.samplers.FK(window=(0.2, 0.8)) and hash(given)
+    for weights in (np.linspace(1, 3, 3), [*np.linspace(1, 3, 3)], torch.linspace(1, 3, 3)):
+        rule = po.guidance.DynamicCFG(weights=weights)  # type: ignore[arg-type]
+        assert "weights=(1.0, 2.0, 3.0)" in repr(rule)
     assert po.DAPS(exact=np.False_) == po.DAPS(exact=False)  # type: ignore[arg-type]
     assert po.MGDM(as_published=["units"]) == po.MGDM(as_published=("units",))  # type: ignore[arg-type]

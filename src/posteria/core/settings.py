@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from numbers import Integral
 from types import NoneType
-from typing import Any, Literal, SupportsFloat, get_args, get_origin
+from typing import Any, Literal, SupportsFloat, cast, get_args, get_origin
 
 from torch import Tensor
 from typing_extensions import override
@@ -72,8 +72,18 @@ def _fitted(value: Any, kinds: tuple[Any, ...], interval: str) -> tuple[Any, str
         return (bool(value), "") if _is_truth(value) else (value, "True or False")
     if get_origin(kind) is tuple:
         count = f" of {len(args)}" * (Ellipsis not in args)
-        fits = isinstance(value, tuple | list) and (not count or len(value) == len(args))
-        return (tuple(value), "") if fits else (value, f"a tuple{count}")
+        if getattr(value, "ndim", 0) > 0:
+            value = value.tolist()
+        if not isinstance(value, tuple | list) or (count and len(value) != len(args)):
+            return value, f"a tuple{count}"
+        each = args if count else args[:1] * len(value)
+        items = [_fitted(item, (inner,), "") for item, inner in zip(value, each, strict=True)]
+        wrong = next((words for _, words in items if words), "")
+        many = {"a number": "numbers", "an integer": "integers"}.get(
+            wrong, f"values, each {wrong}"
+        )
+        words = f"a tuple{count or ' of'} {many}" if wrong else ""
+        return tuple(item for item, _ in items), words
     if interval or {*kinds} <= {int, float}:
         whole = int in kinds and float not in kinds
         (holds, words), number = _within(interval), _number(value, whole)
@@ -143,7 +153,8 @@ class Settings(abc.ABCMeta):
             if old in keywords:
                 _switch(cls.__name__, keywords, switch, old, value)
         # What a class checks of its settings together comes after what holds for each.
-        cls._check_limits(keywords)
+        names = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
+        cls._check_limits(dict(zip(names, args, strict=False)) | keywords)
         try:
             made = super().__call__(*args, **keywords)
         except TypeError as error:
@@ -174,7 +185,7 @@ class Settings(abc.ABCMeta):
                 continue
             # A sampler may stand for its rule until the object is made.
             if isinstance(kinds[0], Settings) and not hasattr(value, "as_rule"):
-                expect(value, kinds[0], by=cls.__name__)
+                expect(value, cast("type[Any]", kinds[0]), by=cls.__name__)
             kept[name], words = _fitted(value, kinds, interval)
             if words:
                 words = "None, or " * optional + words

@@ -67,12 +67,8 @@ class TFG(RuledSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.order == 1, f"TFG is made for steps of order 1; order={self.order}.")
-        between = self.between or (0.0, 0.0)
-        pair = isinstance(between, tuple) and len(between) == 2
-        require(
-            pair and 0 <= between[0] <= between[1],
-            f"between is a range of noise levels; {between!r} is not.",
-        )
+        low, high = self.between or (0.0, 0.0)
+        require(0 <= low <= high, f"between is a range of noise levels; {self.between} is not.")
 
     @override
     def evaluations(self, target: Posterior) -> int:

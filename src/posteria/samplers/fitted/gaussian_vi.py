@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ...core.errors import require, whole
+from ...core.errors import whole
 from ...core.level import Level, tensor
 from ...core.rng import Rng
 from ...core.settings import Settings
@@ -46,13 +46,8 @@ class InnerSteps(metaclass=Settings):
 
     def __post_init__(self) -> None:
         for name, least in {"last": (0, 0), "first": (0, 0), "every": (1, 0, 0)}.items():
-            rule = getattr(self, name)
-            if rule is not None:
-                several = isinstance(rule, tuple) and len(rule) == len(least)
-                needed = f"{name} of InnerSteps is None, or {len(least)} integers"
-                require(several, f"{needed}; {rule!r} is not.")
-                for number, low in zip(rule, least, strict=True):
-                    whole(number, f"Each number of {name} of InnerSteps", low)
+            for number, low in zip(getattr(self, name) or (), least, strict=False):
+                whole(number, f"Each number of {name} of InnerSteps", low)
 
     def __call__(self, index: int, highest: int) -> int:
         """The steps of a level, where the noisiest has the index `highest`."""
