@@ -127,6 +127,10 @@ def test_the_small_picture_is_what_was_measured(tmp_path: Path) -> None:
             y = IMAGE.read_measurement(path, found, taker="it measures", std=0.1).x
             assert torch.equal(y, want)
     assert IMAGE.size_of(path, task, {"factor": 4}, True) == (20, 30)
+    # Catches: a factor of 0 that ends in a division by it.
+    for factor in ("0", "-1"):
+        with pytest.raises(po.InputError, match=f"is an integer of at least 1; {factor} is not"):
+            IMAGE.size_of(path, task, {"factor": factor}, False)
 
 
 @pytest.mark.parametrize(("quality", "sampling"), [(95, 0), (75, 2), (50, 2)])

@@ -213,6 +213,12 @@ def test_a_mask_is_fitted_like_its_picture(tmp_path: Path) -> None:
     assert (y + 1).abs().max() < 0.01 and len(y) < 640
     with pytest.raises(po.InputError, match="is 56 x 80; the picture is 28 x 28"):
         IMAGE.degradation("inpaint", GREY, options)
+    # Catches: a mask that is called too large where it is the prior that takes small pictures.
+    source = Source(tmp_path / "photo.png")
+    with pytest.raises(
+        po.InputError, match="photo.png and its mask are 56 x 80 pixels; 28 x 28 are taken"
+    ):
+        IMAGE.degradation("inpaint", GREY, options, source=source)
 
 
 def test_arrays_are_scaled_by_their_depth_or_refused(tmp_path: Path) -> None:

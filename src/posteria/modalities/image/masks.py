@@ -46,11 +46,13 @@ def read_mask(
         mask = _fitted(mask, size, whole=source is None or source.simulate)
     elif mask.shape != size and not (own and mask.all()):
         has, wanted = (" x ".join(map(str, shape)) for shape in (mask.shape, drawn_on))
-        raise InputError(
-            f"{path.name} is {has} pixels; {wanted} are taken. Add --fit to resize it."
-            if own
-            else f"The mask {path.name} is {has}; the picture is {wanted}."
-        )
+        if own:
+            fault = f"{path.name} is {has} pixels; {wanted} are taken. Add --fit to resize it."
+        elif source is not None and mask.shape == picture_size(source.path):
+            fault = f"{source.path.name} and its mask are {has} pixels; {wanted} are taken. Add --fit to resize both."
+        else:
+            fault = f"The mask {path.name} is {has}; the picture is {wanted}."
+        raise InputError(fault)
     if mask.all():
         raise InputError(
             f"{path.name} has no hole: nothing in it is {what}. Say by --mask FILE where the hole is, or by --hole "

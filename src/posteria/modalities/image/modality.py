@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import InputError, require, unknown
+from ...core.errors import InputError, require, unknown, whole
 from ...core.rng import Rng
 from ...core.space import Space
 from ...operators import Inpainting, Operator, Quantization
@@ -203,7 +203,8 @@ class Image(Modality):
         if simulate or task.enlarges is None:
             return height, width
         option = self.options[task.enlarges]
-        times = option.value(task.enlarges, options.get(task.enlarges, option.default))
+        given = option.value(task.enlarges, options.get(task.enlarges, option.default))
+        times = whole(given, f"The {task.enlarges} of --task sr")
         return height * times, width * times
 
     @override
