@@ -308,7 +308,7 @@ def main() -> None:
             rows.append([f"{task}, {name}, azula", lowest(without, task, name, LIBRARIES[:1])])
         every = [*([what, "1.0", got] for what, got in rows), *asked(alternate, rounds)]
         version = f"PyTorch {torch.__version__}."
-        table = Table("Asked and got", ["what", "asked", "got"], every, version).markdown(2)
+        table = Table("Targets", ["what", "target", "measured"], every, version).markdown(2)
         free_table = beside("A network that costs nothing, 3 x 64 x 64", without)
         real_table = beside("A trained network, 3 x 64 x 64", real)
         tables = {"asked": table, "free": free_table, "real": real_table, "grown": grown}

@@ -1,4 +1,4 @@
-"""What was asked of speed, and what it is: start-up, one sample, memory, and what particles cost beside the network."""
+"""The targets of speed: start-up, one sample, memory, and what particles cost beside the network."""
 
 import gc
 import resource
@@ -98,7 +98,7 @@ def grown(what: str) -> int:
 
 
 def asked(alternate: Callable[..., dict[str, list[float]]], rounds: int) -> list[list[str]]:
-    """Rows of what, asked, and got; `alternate` times functions in turn."""
+    """Rows of what, its target, and what is measured; `alternate` times functions in turn."""
     prior, few = po.load_prior("satellite"), min(rounds, 3)
     operator = po.operators.Inpainting(
         po.operators.box_mask(*prior.space.shape[-2:]), prior.space.shape

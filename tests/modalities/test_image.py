@@ -216,7 +216,7 @@ def test_a_mask_is_fitted_like_its_picture(tmp_path: Path) -> None:
     # Catches: a mask that is called too large where it is the prior that takes small pictures.
     source = Source(tmp_path / "photo.png")
     with pytest.raises(
-        po.InputError, match="photo.png and its mask are 56 x 80 pixels; 28 x 28 are taken"
+        po.InputError, match=r"photo\.png and its mask are 56 x 80 pixels; 28 x 28 are taken"
     ):
         IMAGE.degradation("inpaint", GREY, options, source=source)
 
