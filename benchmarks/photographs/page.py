@@ -29,9 +29,14 @@ USUAL = {"noise": "reverse"}
 Rows = dict[str, dict[str, Row]]
 
 
+def single(row: Row) -> bool:
+    """Whether it is of one estimate, whose two PSNRs are the same up to rounding."""
+    return abs(row["psnr"] - row.get("sample_psnr", math.inf)) < 1e-4
+
+
 def many(row: Row) -> Row:
     """With the PSNR that the mean of many samples would have: of two it has half of their variance too much."""
-    if row["psnr"] == row.get("sample_psnr"):
+    if single(row):
         return row | {"many": row["psnr"]}
     of_two, of_one = (10 ** (-row[key] / 10) for key in ("psnr", "sample_psnr"))
     left = 2 * of_two - of_one
@@ -134,7 +139,7 @@ def _common(found: Rows) -> tuple[dict[str, list[Row]], int]:
 
 def _alone(row: Row) -> Row:
     """As it is shown beside others: what is one estimate has no mean of many."""
-    return row if row["psnr"] == row.get("sample_psnr") else many(row)
+    return row if single(row) else many(row)
 
 
 def _mean(found: Sequence[Row], metric: str, digits: int) -> str:
