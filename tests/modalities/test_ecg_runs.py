@@ -244,6 +244,15 @@ def test_paper_has_25_mm_a_second_and_10_mm_a_millivolt() -> None:
     assert np.abs(heights - heights[0] + 400 * (x[:100] - x[0]).numpy()).max() <= 1
 
 
+def test_the_line_below_a_short_record_fits() -> None:
+    # Catches: an explanation of bands and of the truth that is cut off at the edge of two seconds.
+    line = '<tspan class="km">' + 90 * "n" + "</tspan>"
+    _, (_, width) = paper([[Cell("I", {"y": torch.zeros(200)})]], line)
+    # Of the letters of a system's font, 12 pixels high, few are wider than half of that.
+    assert width > (90 + len("25 mm/s, 10 mm/mV. ")) * 6
+    assert paper([[Cell("I", {"y": torch.zeros(1000)})]], line)[1][1] > 1000 * STEP / 10
+
+
 def test_figures_show_pages_where_most_is_missing() -> None:
     # Catches: bands of another lead; pages that are chosen elsewhere than where the gap is.
     a = ECG.degradation("gap", (8, 12000), {"mask": "block", "seconds": 5.0, "seed": 3}).operator

@@ -49,6 +49,7 @@ class Audio(Modality):
     name: ClassVar[str] = "audio"
     about: ClassVar[str] = "(1, time), or (stems, time) with as many names in the card"
     noun: ClassVar[str] = "recording"
+    written: ClassVar[str] = "in place, or a stem of it, in its own rate and depth"
     suffixes: ClassVar[frozenset[str]] = frozenset({
         *(
             ".wav",

@@ -1,6 +1,7 @@
 """Electrocardiograms as they are printed: 25 mm/s, 10 mm/mV, on paper with a grid of 1 and 5 mm."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
@@ -18,6 +19,8 @@ from .tasks import seen_by
 MM, STEP, MV = 40, round(25 * 40 / RATE), 400
 # Seconds of a page and of a column of it, the lead below them, pages of a report, and samples that it shows.
 PAGE, COLUMNS, RHYTHM, PAGES, VIEWS = 10.0, 4, "II", 6, 12
+# Of a letter of the line below, about, in the same units.
+WIDE = 62
 # By how many mV a row reaches below and above 0 at least, and at most.
 LOWEST, LEAST, MOST = 0.4, 1.3, 4.0
 STYLE = """
@@ -74,7 +77,10 @@ def paper(rows: Sequence[Sequence[Cell]], foot: str) -> tuple[bytes, tuple[int, 
             )
             x += STEP * _length(cell)
         y += _up(-low, LOWEST)
-    width, height = left + STEP * longest + 2 * MM, y + 8 * MM
+    foot = f"25 mm/s, 10 mm/mV. {foot}"
+    # A short record is no wider than its lines, and their explanation below is.
+    wide = max(left + STEP * longest, WIDE * len(re.sub(r"<[^>]*>", "", foot)))
+    width, height = wide + 2 * MM, y + 8 * MM
     # Whole squares of 5 mm.
     width, height = (5 * MM * math.ceil(side / (5 * MM)) for side in (width, height))
     grid = "".join(
@@ -85,7 +91,7 @@ def paper(rows: Sequence[Sequence[Cell]], foot: str) -> tuple[bytes, tuple[int, 
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width // 10}" height="{height // 10}" '
         f'viewBox="0 0 {width} {height}"><style>{STYLE}</style><rect class="p" width="{width}" height="{height}"/>'
-        f'{grid}{"".join(parts)}<text class="s" x="{2 * MM}" y="{height - 2 * MM}">25 mm/s, 10 mm/mV. {foot}</text>'
+        f'{grid}{"".join(parts)}<text class="s" x="{2 * MM}" y="{height - 2 * MM}">{foot}</text>'
         "</svg>"
     )
     return svg.encode(), (height // 10, width // 10)

@@ -19,7 +19,7 @@ if (views.length) {
   slide.addEventListener('input', () => show(+slide.value));
   show(+slide.dataset.start);
 }
-const hint = () => all('.wide').forEach(box => box.classList.toggle('more', box.scrollWidth > box.clientWidth + 1));
+const hint = () => all('.wide, .strips, .trace div').forEach(box => box.classList.toggle('over', box.scrollWidth > box.clientWidth + 1));
 addEventListener('resize', hint);
 all('details').forEach(part => part.addEventListener('toggle', hint));
 hint();
