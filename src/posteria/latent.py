@@ -64,6 +64,7 @@ class Decoder(Operator):
 
         Raises:
             CapabilityError: If there is no encoder.
+            ShapeError: If it gives latents of another shape.
         """
         return self.encoded(x)
 
@@ -72,7 +73,10 @@ class Decoder(Operator):
         if self._encoder is None:
             raise CapabilityError("This decoder came without an encoder.")
         flat = self.codomain.check(x, "x").reshape(-1, *self.codomain.shape)
-        return self._encoder(flat).reshape(*self.codomain.batch(x), *self.domain.shape)
+        latents, shape = self._encoder(flat), self.domain.shape
+        if tuple(latents.shape[1:]) != shape:
+            raise ShapeError(f"This encoder gives {tuple(latents.shape[1:])}, and not {shape}.")
+        return latents.reshape(*self.codomain.batch(x), *shape)
 
 
 class Latent(Around):

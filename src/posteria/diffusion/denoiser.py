@@ -140,7 +140,7 @@ class Around(Conditional):
         self._members: dict[Condition, Denoiser] = {}
 
     @abc.abstractmethod
-    def around(self, member: Denoiser) -> Denoiser:
+    def around(self, member: Denoiser) -> Conditional:
         """What stands for a member of the other."""
 
     @override

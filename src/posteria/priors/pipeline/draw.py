@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.errors import require
+from ...core.errors import CapabilityError, require
 from ...diffusion.denoiser import Condition, Denoiser, Label
 from ...diffusion.reading import beyond
 from ...diffusion.schedule import levels_of
 from ...samplers.base import Sampler
 from ...target import Tilted
-from .autoencoder import unscaled
+from .autoencoder import units_of, unscaled
 from .given import Prompt
 from .parts import Parts
 from .reading import from_diffusers
@@ -76,15 +76,25 @@ def decode(pipeline: Any, x: Tensor) -> Tensor:
 
     Returns:
         `[n, channels, height, width]` in pixels.
+
+    Raises:
+        CapabilityError: If the pipeline makes sound.
     """
-    vae = Parts(pipeline).vae
+    parts = Parts(pipeline)
+    vae = parts.vae
     if vae is not None:
         # Some autoencoders overflow in float16.
-        own = vae.dtype
-        wide = own == torch.float16 and bool(vae.config.get("force_upcast", False))
+        own, config = vae.dtype, units_of(vae)
+        wide = own == torch.float16 and bool(config.get("force_upcast", False))
         dtype = torch.float32 if wide else own
-        latents = unscaled(vae.config, x).to(vae.device, dtype)
-        with torch.no_grad():
-            x = vae.to(dtype).decode(latents, return_dict=False)[0].to(x)
-        vae.to(own)
+        latents = unscaled(config, x).to(vae.device, dtype)
+        try:
+            with torch.no_grad():
+                x = vae.to(dtype).decode(latents, return_dict=False)[0].to(x)
+        finally:
+            vae.to(own)
+    if x.ndim < 4 or parts.vocoder is not None:
+        raise CapabilityError(
+            "decode(pipeline, x) makes images in [0, 1]; this pipeline makes sound: from_diffusers(pipeline).decode(x)."
+        )
     return (x / 2 + 0.5).clamp(0, 1)

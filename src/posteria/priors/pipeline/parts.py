@@ -1,5 +1,6 @@
 """The parts of a pipeline of diffusers: its network, scheduler and autoencoder."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -8,17 +9,58 @@ from ...core.errors import CapabilityError, require
 from ...core.modules import device_of, dtype_of
 from ...core.space import Space
 
+NETWORKS = ("unet", "transformer")
+AUTOENCODERS = ("vae", "vqvae", "movq", "vqgan", "autoencoder")
+# What else posteria knows what to do with, or can leave out, of the parts that diffusers makes.
+BESIDE = {
+    *("scheduler", "inverse_scheduler", "vocoder", "projection_model", "language_model"),
+    *("safety_checker", "feature_extractor", "image_encoder", "watermarker", "watermark"),
+}
+
+
+def check_known(names: Iterable[str], whose: str) -> None:
+    """Raise `CapabilityError` unless posteria knows what to do with each part, by its name.
+
+    What encodes texts is looked at where a text is read.
+    """
+    for name in sorted(set(names) - {*NETWORKS, *AUTOENCODERS, *BESIDE}):
+        if name.removesuffix("_2") in NETWORKS:
+            raise CapabilityError(
+                f"{whose} has a second network, {name}, of which its pipeline takes one or the other by the noise "
+                "level; posteria reads one network. Give posteria.Network a function of x and time that calls them."
+            )
+        if not name.startswith(("text_encoder", "tokenizer")):
+            raise CapabilityError(
+                f"{whose} has a part {name!r}, of which posteria does not know what it is for. It knows "
+                f"{', '.join((*NETWORKS, 'scheduler', *AUTOENCODERS, 'vocoder'))}; give "
+                "posteria.priors.from_diffusers a dictionary of those that are meant."
+            )
+
 
 class Parts:
-    """The parts of a pipeline, or of a dictionary of them."""
+    """The parts of a pipeline, or of a dictionary of them.
+
+    Raises:
+        CapabilityError: If there is no network or scheduler, or a part that posteria does not know.
+    """
 
     def __init__(self, pipeline: Any) -> None:
+        if isinstance(pipeline, dict):
+            known = {name for name, part in pipeline.items() if part is not None} - {"texts"}
+        else:
+            parts = getattr(pipeline, "components", {}).items()
+            known = {
+                name
+                for name, part in parts
+                if type(part).__module__.startswith("diffusers.models")
+            }
+        check_known(known, f"This {type(pipeline).__name__}")
         # What encodes texts, where the parts themselves come one by one.
         self.pipeline = pipeline.get("texts", pipeline) if isinstance(pipeline, dict) else pipeline
         self._given = pipeline
-        self.network: Any = self._part("unet", "transformer")
+        self.network: Any = self._part(*NETWORKS)
         self.scheduler: Any = self._part("scheduler")
-        self.vae: Any = self._part("vae", "vqvae")
+        self.vae: Any = self._part(*AUTOENCODERS)
         self.vocoder: Any = self._part("vocoder")
         if self.network is None or self.scheduler is None:
             raise CapabilityError(

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 from ...core.errors import CapabilityError, InputError, require
-from ...diffusion.denoiser import Condition, Conditional, Label
+from ...diffusion.denoiser import Around, Condition, Conditional, Label
 from ...diffusion.network import Network
 from ...latent import Latent
 from .autoencoder import read_decoder
@@ -13,7 +13,7 @@ from .parts import Parts
 from .schedulers import WAY_OUT, reading_of
 from .sounds import latents_of
 from .texts import texts_of
-from .unet import check_channels, check_unet, in_units, whole
+from .unet import check_channels, check_distilled, check_unet, in_units, with_whole_steps
 
 # Networks that are given more than a class and whose time is their scheduler's timestep, and how many axes a sample
 # has. Others divide the time (Flux, QwenImage, Chroma), turn it round (Lumina, AuraFlow) or pack their samples, and are
@@ -83,6 +83,7 @@ def _network(
 ) -> Conditional:
     network, name = parts.network, parts.name
     check_kind(name)
+    check_distilled(network.config)
     reading = reading_of(parts.scheduler)
     if name in NETWORKS:
         if parts.vae is None:
@@ -103,7 +104,10 @@ def _network(
     else:
         check_unet(network.config)
         labels = int(network.config.num_class_embeds or 0)
-        prior = in_units(Network(network, space, whole(reading, network.config), labels=labels))
+        steps = with_whole_steps(reading, network.config)
+        prior = Network(network, space, steps, labels=labels)
+        # Latents are in units of their own.
+        prior = in_units(prior) if parts.vae is None else prior
     return prior if null is None else with_null(prior, null)
 
 
@@ -121,8 +125,8 @@ def with_null(prior: Conditional, null: Condition) -> Conditional:
     Raises:
         CapabilityError: If nothing can, or not this.
     """
-    if isinstance(prior, Latent) and isinstance(prior.prior, Conditional):
-        return Latent(with_null(prior.prior, null), prior.decoder)
+    if isinstance(prior, Around) and isinstance(prior.prior, Conditional):
+        return prior.around(with_null(prior.prior, null))
     if isinstance(prior, Network) and prior.labels:
         last = prior.labels - 1 if prior.label is None else prior.label
         require(

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...core.errors import CapabilityError, InputError, ShapeError
 from ...core.modules import device_of
@@ -153,9 +153,19 @@ def _stable_diffusion(parts: Parts, space: Space, text: str | None) -> Given:
     return _embedded(parts, space, Embeddings(found[place][0], pooled))
 
 
+def _of_one(tensor: Tensor, axes: int, what: str) -> Tensor:
+    """The embedding of one text, also where it comes as a batch of one."""
+    if tensor.ndim < axes or any(n != 1 for n in tensor.shape[: tensor.ndim - axes]):
+        raise ShapeError(
+            f"Of one text a network is given {what} of {axes} axes; this has shape {tuple(tensor.shape)}. Take the row "
+            "of that text, such as prompt_embeds[0]."
+        )
+    return tensor.reshape(tensor.shape[tensor.ndim - axes :])
+
+
 def _embedded(parts: Parts, space: Space, seen: Embeddings) -> Given:
     config = parts.network.config
-    tokens = seen.tokens.reshape(-1, seen.tokens.shape[-1])
+    tokens, pooled = _of_one(seen.tokens, 2, "tokens"), seen.pooled
     width = config.cross_attention_dim
     if isinstance(width, int) and tokens.shape[-1] != width:
         raise ShapeError(
@@ -163,13 +173,14 @@ def _embedded(parts: Parts, space: Space, seen: Embeddings) -> Given:
         )
     if config.addition_embed_type != "text_time":
         return Given(encoder_hidden_states=tokens)
-    if seen.pooled is None:
+    if pooled is None:
         raise InputError(
             "This network is also given a pooled embedding: Embeddings(tokens, pooled)."
         )
     # Size and crop, as the pipeline of Stable Diffusion XL gives them to its network.
     height, width = (side * parts.factor for side in space.shape[1:])
-    ids, pooled = torch.tensor([height, width, 0, 0, height, width]), seen.pooled.flatten()
+    ids = torch.tensor([height, width, 0, 0, height, width])
+    pooled = _of_one(pooled, 1, "a pooled embedding")
     given = config.addition_time_embed_dim * len(ids) + len(pooled)
     wanted = parts.network.add_embedding.linear_1.in_features
     if given != wanted:
@@ -241,7 +252,6 @@ def _check_layout(unet: Any) -> None:
         "class_embed_type": (None,),
         "num_class_embeds": (None,),
         "encoder_hid_dim": (None,),
-        "time_cond_proj_dim": (None,),
     }
     for key, known in known_values.items():
         if config.get(key) not in known:

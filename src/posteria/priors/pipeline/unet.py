@@ -31,7 +31,17 @@ def check_channels(config: Any) -> None:
         )
 
 
-def whole(reading: Parametrisation, config: Any) -> Parametrisation:
+def check_distilled(config: Any) -> None:
+    """Raise `CapabilityError` for a network that is given the strength of guidance, which is no denoiser."""
+    for key in ("guidance_embeds", "time_cond_proj_dim"):
+        if config.get(key):
+            raise CapabilityError(
+                f"This network has {key}={config[key]!r}: it is given the strength of guidance too, so that it is "
+                "distilled and no denoiser, and needs more than a noise level and a text."
+            )
+
+
+def with_whole_steps(reading: Parametrisation, config: Any) -> Parametrisation:
     """The reading, with whole timesteps where the network has a table of embeddings for them."""
     if config.get("time_embedding_type") != "learned":
         return reading

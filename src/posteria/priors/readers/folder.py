@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...core.errors import CapabilityError, InputError, require
+from ...core.errors import CapabilityError, InputError, PosteriaError, require, unknown, whole
+from ..pipeline.schedulers import reading_of
 
 # Shards are numbered before or after the variant, according to the version of diffusers.
 WEIGHTS = re.compile(
@@ -36,6 +37,52 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def extras_of(files: Path, *known: str) -> dict[str, Any]:
+    """The entries of `posteria.json`, which says more than diffusers' format can; none where there is no such file.
+
+    Args:
+        files: The folder.
+        known: What its reader knows: `patch`, `null_label`, `shape`.
+
+    Raises:
+        InputError: If an entry is of another kind.
+    """
+    path = files / "posteria.json"
+    extras = read_json(path) if path.exists() else {}
+    for key, value in extras.items():
+        if key not in known:
+            raise unknown(f"entry of {path}", key, known)
+        if key == "shape":
+            require(isinstance(value, list), f"shape in {path} is a list of sides, not {value!r}.")
+        else:
+            whole(value, f"{key} in {path}", 1 if key == "patch" else 0)
+    return extras
+
+
+def scheduler_in(files: Path) -> dict[str, Any]:
+    """The configuration of the scheduler in a folder.
+
+    Raises:
+        InputError: If there is none, or the index of the folder names another that would be read as something else.
+        CapabilityError: If it is none that posteria reads.
+    """
+    place = place_of(files, "scheduler", "scheduler_config.json")
+    config, index = read_json(place / "scheduler_config.json"), files / "model_index.json"
+    named = read_json(index).get("scheduler") if index.exists() else None
+    kind = named[-1] if isinstance(named, list) and named else None
+    reading = reading_of(config)
+    try:
+        alike = kind is None or reading_of({**config, "_class_name": kind}) == reading
+    except PosteriaError:
+        alike = False
+    require(
+        alike,
+        f"{index} names a {kind}, and {place / 'scheduler_config.json'} is of a {config.get('_class_name')}: they do "
+        "not say the same of the network; keep the one that is meant.",
+    )
+    return config
+
+
 def parts_of(folder: Path) -> set[str]:
     """The names of the parts of a pipeline: those that its index names, and those that have a folder."""
     index = folder / "model_index.json"
@@ -44,6 +91,20 @@ def parts_of(folder: Path) -> set[str]:
     for path in folder.glob("*/*config.json"):
         if read_json(path).keys() & {"_class_name", "architectures"}:
             parts.add(path.parent.name)
+    return parts
+
+
+def made_by_diffusers(folder: Path) -> set[str]:
+    """Parts of diffusers: those of the index, and folders beside it with an autoencoder or a second network."""
+    index = folder / "model_index.json"
+    named = read_json(index) if index.exists() else {}
+    parts = {
+        k for k, v in named.items() if isinstance(v, list) and v[:1] == ["diffusers"] and v[1]
+    }
+    for path in folder.glob("*/config.json"):
+        kind, name = str(read_json(path).get("_class_name")), path.parent.name
+        if name.endswith("_2") or any(word in kind for word in ("Autoencoder", "VAE", "VQ")):
+            parts.add(name)
     return parts
 
 
@@ -117,7 +178,7 @@ def load_part(place: Path, kind: str, dtype: torch.dtype, **changes: Any) -> nn.
 
     Raises:
         InputError: If there are no such weights, or they are damaged or others.
-        CapabilityError: If accelerate is needed for them and is not there.
+        CapabilityError: If diffusers has no such network, or accelerate is needed for it and is not there.
     """
     paths, variant = weights_in(place)
     if "quantization_config" in read_json(place / "config.json"):
@@ -129,7 +190,12 @@ def load_part(place: Path, kind: str, dtype: torch.dtype, **changes: Any) -> nn.
     from diffusers.utils import is_accelerate_available
     from safetensors import SafetensorError
 
-    network = getattr(diffusers, kind)
+    network: Any = getattr(diffusers, kind, None)
+    known = isinstance(network, type) and issubclass(network, diffusers.ModelMixin)
+    if not known:
+        raise CapabilityError(
+            f"{place / 'config.json'} is of a {kind}, which is no network of diffusers {diffusers.__version__}."
+        )
     if network._keep_in_fp32_modules and not is_accelerate_available():
         raise CapabilityError(
             f"diffusers reads the weights of a {kind} by accelerate, which is not there: pip install accelerate."

@@ -8,19 +8,27 @@ from typing import Any
 import torch
 
 from ...core.errors import CapabilityError, InputError, require
-from ...diffusion.denoiser import Conditional
+from ...diffusion.denoiser import Conditional, Label
+from ..pipeline.autoencoder import FACTORS
+from ..pipeline.parts import AUTOENCODERS, NETWORKS, check_known
 from ..pipeline.reading import check_kind, from_diffusers
-from ..pipeline.schedulers import reading_of
 from ..pipeline.texts import quiet
-from .folder import load_part, parts_of, read_json
+from .folder import (
+    extras_of,
+    load_part,
+    made_by_diffusers,
+    parts_of,
+    read_json,
+    scheduler_in,
+)
 
-NETWORKS = ("unet", "transformer")
 # What is published of DiT and PixArt names one class for both.
 RENAMED = {
     ("Transformer2DModel", "ada_norm_zero"): "DiTTransformer2DModel",
     ("Transformer2DModel", "ada_norm_single"): "PixArtTransformer2DModel",
 }
-AUTOENCODERS = ("vae", "vqvae", "movq", "vqgan", "autoencoder")
+# Up to diffusers 0.12 the factor of latents stood in pipelines, and no configuration has one.
+FACTORED = (0, 12)
 
 
 def read_pipeline(
@@ -33,7 +41,8 @@ def read_pipeline(
     """Read a latent model, or another one that is not a U-Net of pixels alone, from a folder in diffusers' format.
 
     Texts are read by the pipeline's own encoders, for which transformers is needed; without it a network of texts is
-    given `Embeddings`. A file `posteria.json` may have the `shape` of a latent, where the network does not say it.
+    given `Embeddings`. A file `posteria.json` may have the `shape` of a latent, where the network does not say it, and
+    the `null_label` that stands for no label.
 
     Raises:
         InputError: If a part is missing, damaged, or does not fit.
@@ -45,10 +54,12 @@ def read_pipeline(
     exact = torch.float32 if dtype == torch.float16 else dtype
     for name, kind in contents.kinds.items():
         role, accuracy = (name, dtype) if name in NETWORKS else ("vae", exact)
-        changes = _completed(read_json(files / name / "config.json"))
+        path = files / name / "config.json"
+        changes = _completed(read_json(path), path)
         parts[role] = load_part(files / name, kind, accuracy, **changes).to(device)
-    extra = read_json(files / "posteria.json") if (files / "posteria.json").exists() else {}
-    shape = tuple(extra["shape"]) if "shape" in extra else None
+    extras = extras_of(files, "shape", "null_label")
+    shape = tuple(extras["shape"]) if "shape" in extras else None
+    null = Label(extras["null_label"]) if "null_label" in extras else None
     if any((files / name).is_dir() for name in ("text_encoder", "text_encoder_2")) and find_spec(
         "transformers"
     ):
@@ -59,12 +70,20 @@ def read_pipeline(
         raise CapabilityError(
             f"{files} makes sound by a vocoder, for which transformers is needed: pip install transformers."
         )
-    return from_diffusers(parts, size=size, shape=shape)
+    return from_diffusers(parts, size=size, shape=shape, null=null)
 
 
-def _completed(config: dict[str, Any]) -> dict[str, Any]:
-    """What a configuration of Dance Diffusion leaves to a default that diffusers has changed since."""
-    old = config.get("_class_name") == "UNet1DModel" and config.get("time_embedding_dim") is None
+def _completed(config: dict[str, Any], whose: Path) -> dict[str, Any]:
+    """What a configuration leaves to a default that diffusers has changed since."""
+    kind = str(config.get("_class_name"))
+    if kind in FACTORS and "scaling_factor" not in config:
+        version = str(config.get("_diffusers_version", "0.0")).split(".")
+        require(
+            tuple(int(part) for part in version[:2] if part.isdigit()) <= FACTORED,
+            f"{whose} lacks the entry scaling_factor, by which its latents are multiplied.",
+        )
+        return {"scaling_factor": FACTORS[kind]}
+    old = kind == "UNet1DModel" and config.get("time_embedding_dim") is None
     if old and config.get("extra_in_channels") and not config.get("use_timestep_embedding"):
         return {"time_embedding_dim": config["extra_in_channels"]}
     return {}
@@ -98,20 +117,14 @@ def contents_of(files: Path) -> Contents:
     times = "" if schedule.exists() else "scheduler/scheduler_config.json"
     for missing in (network, times, decoder):
         require(not missing, f"{files} lacks a part: there is no {missing}.")
-    if second := sorted(parts_of(files) & {f"{name}_2" for name in NETWORKS}):
-        raise CapabilityError(
-            f"{files} has a second network, {second[0]}, of which its pipeline takes one or the other by the noise "
-            "level; posteria reads one network. Give posteria.Network a function of x and time that calls them."
-        )
+    check_known(made_by_diffusers(files), str(files))
     kinds = {}
     for name in (names[0] for names in found if names):
         config = read_json(files / name / "config.json")
         kind = str(config.get("_class_name"))
         kinds[name] = RENAMED.get((kind, str(config.get("norm_type"))), kind)
     check_kind(kinds[found[0][0]])
-    contents = Contents(kinds, read_json(schedule))
-    reading_of(contents.scheduler)
-    return contents
+    return Contents(kinds, scheduler_in(files))
 
 
 def _texts(files: Path, parts: dict[str, Any], dtype: torch.dtype) -> Any:

@@ -6,14 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import CapabilityError, InputError, require
+from ...core.errors import CapabilityError, InputError, require, whole
 from ...core.space import Space
-from ...diffusion.denoiser import Conditional
+from ...diffusion.denoiser import Conditional, Label
 from ...diffusion.network import Network
+from ..pipeline.reading import with_null
 from ..pipeline.schedulers import reading_of
-from ..pipeline.unet import check_unet, in_units, whole
+from ..pipeline.unet import check_unet, in_units, with_whole_steps
 from ..plain_unet import read_plain
-from .folder import load_part, place_of, read_json, weights_in
+from .folder import extras_of, load_part, place_of, read_json, scheduler_in, weights_in
 
 
 class Folded(nn.Module):
@@ -57,26 +58,24 @@ def read_pixel(
         )
     for entry in ("in_channels", "out_channels", "block_out_channels"):
         require(entry in config, f"{place / 'config.json'} lacks the entry {entry}.")
-    scheduler = read_json(
-        place_of(files, "scheduler", "scheduler_config.json") / "scheduler_config.json"
-    )
+    whole(config["in_channels"], f"in_channels in {place / 'config.json'}")
     check_unet(config)
-    reading = whole(reading_of(scheduler), config)
-    extra = read_json(files / "posteria.json") if (files / "posteria.json").exists() else {}
-    patch, null = int(extra.get("patch", 1)), extra.get("null_label")
-    labels = int(config.get("num_class_embeds") or 0)
+    reading = with_whole_steps(reading_of(scheduler_in(files)), config)
+    extras = extras_of(files, "patch", "null_label")
+    patch, null = extras.get("patch", 1), extras.get("null_label")
+    require(
+        config["in_channels"] % patch**2 == 0,
+        f"A network of {config['in_channels']} channels sees no pictures with {patch} x {patch} pixels folded to them.",
+    )
+    labels = config.get("num_class_embeds") or 0
     multiple = patch << (len(config["block_out_channels"]) - 1)
     space = _space(config, patch, size, multiple, dtype, device)
     unet = _unet(place, config, dtype).to(device)
-    network = Network(
-        unet if patch == 1 else Folded(unet, patch).eval(),
-        space,
-        reading,
-        labels=labels if null is None else labels - 1,
-        null_label=null,
-    )
+    module = unet if patch == 1 else Folded(unet, patch).eval()
+    network = Network(module, space, reading, labels=labels)
     network.multiple = multiple
-    return in_units(network)
+    prior = in_units(network)
+    return prior if null is None else with_null(prior, Label(null))
 
 
 def _space(

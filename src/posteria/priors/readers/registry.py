@@ -8,10 +8,11 @@ import torch
 from ...core.errors import CapabilityError
 from ...diffusion.denoiser import Conditional
 from ..local.reader import read_local
+from ..pipeline.parts import AUTOENCODERS
 from .adm import read_adm
 from .folder import parts_of, read_json
 from .mixture import read_mixture
-from .pipeline import AUTOENCODERS, read_pipeline
+from .pipeline import read_pipeline
 from .pixel import read_pixel
 
 
