@@ -28,11 +28,15 @@ Write = Callable[[Path], Path]
         "II": ["II", "MLII", "lead_ii", "ECG II-REF"],
         "aVR": ["AVR", "avr", "aVR ", "ECG aVR", "a.V.R"],
         "V1": ["v1", "C1", "ECG V1", "V 1"],
-        None: ["-aVR", "V7", "vx", "RESP", "ECG", "", "V10", "abp"],
+        None: [
+            *("-aVR", "aVR-", "aVR(-)", "(-)aVR", "ECG -aVR", "I-II", "II-I", "V1-V2"),
+            *("V7", "vx", "RESP", "ECG", "", "V10", "abp"),
+        ],
     }.items(),
 )
 def test_leads_are_known_by_their_usual_names(lead: str | None, spelled: list[str]) -> None:
-    # Catches: one name taken for another; a lead upside down (-aVR) taken as aVR.
+    # Catches: one name taken for another; a lead upside down (-aVR, aVR(-)) taken as aVR; a difference of two taken for
+    # a third (I-II as III, which is II-I).
     assert {lead_of(name) for name in spelled} == {lead}
 
 
@@ -195,14 +199,18 @@ def test_flat_leads_are_offered_as_missing(tmp_path: Path) -> None:
 
 
 def test_what_is_strange_is_said(tmp_path: Path) -> None:
-    # Catches: uncalibrated records, slow ones and clipped ones that are taken without a word; a flat lead for which
-    # Einthoven's relations are said to be broken, and the others left aside.
+    # Catches: uncalibrated records, slow ones, clipped ones and leads of two units that are taken without a word; a
+    # flat lead for which Einthoven's relations are said to be broken, and the others left aside.
     path = write_record(tmp_path, rate=40, gain=200.0)
     path.write_text(path.read_text().replace(" 200.0(10)/mV", " 0(10)/mV", 3))
     said = " ".join(read_record(path).said)
     assert "states no gain for 3 of its 12 signals: 200 steps a mV are taken" in said
     assert "That it holds nothing above 20 Hz is taken for a measurement" in said
     assert "lasts 0.5 s, in which" in read_record(write_record(tmp_path, "a", seconds=0.5)).said[0]
+    x = eight(times(100))
+    x[3:] *= 1e-3
+    said = " ".join(read_record(write_arrays(tmp_path / "mixed.npz", x=x)).said)
+    assert "V2, V3, V4, V5, V6 of mixed.npz span 0.00" in said
     x = all_twelve(times(500))
     x[3] = 0.1
     record = read_record(write_record(tmp_path, "flat", values=x))
@@ -211,24 +219,6 @@ def test_what_is_strange_is_said(tmp_path: Path) -> None:
     path = write_record(tmp_path, "clipped", leads=("I", "II"), values=x[:2])
     assert read_record(path).clipped == ("II",)
     assert "II of clipped.hea look clipped" in " ".join(read_record(path).said)
-
-
-def test_the_limit_of_a_clipped_record_is_that_of_the_file(tmp_path: Path) -> None:
-    # Catches: a limit of 1 mV where the file says another, values beyond the limit that no signal explains.
-    x = all_twelve(times(500))[:2]
-    path = write_record(tmp_path, leads=("I", "II"), values=x.clip(-0.2, 0.2))
-    found = ECG.degradation("clip", (8, 400), {}, source=Source(path))
-    assert found.options["limit"] == pytest.approx(0.2, abs=1e-3)
-    y = ECG.read_measurement(path, found, taker="it measures", std=0.01).x
-    assert y.abs().max() == pytest.approx(found.options["limit"])
-    want = torch.from_numpy(x[:, ::5].clip(-0.2, 0.2)).float()
-    assert (y.reshape(2, -1) - want).abs().max() < 0.05
-    for limit, sentence in ((0.5, "nothing is clipped"), (0.1, "it was not clipped there")):
-        other = ECG.degradation("clip", (8, 400), {"limit": limit}, source=Source(path))
-        with pytest.raises(po.InputError, match=sentence):
-            ECG.read_measurement(path, other, taker="it measures", std=0.01)
-    with pytest.raises(po.InputError, match=r"No lead of whole\.hea looks clipped"):
-        ECG.degradation("clip", (8, 400), {}, source=Source(write_record(tmp_path, "whole")))
 
 
 def cut(folder: Path) -> Path:
@@ -310,6 +300,18 @@ WRONG: dict[str, tuple[Write, str]] = {
             f / "a.npz", x=np.random.default_rng(0).normal(size=(8, 40000)), fs=100.0013
         ),
         r"rate of 100\.0013 Hz, which no ratio of whole numbers takes to 100 Hz",
+    ),
+    "rate twice": (
+        lambda f: write_arrays(f / "a.npz", frequency=50.0),
+        r"a\.npz says several rates: 50, 100 Hz|a\.npz says several rates: 100, 50 Hz",
+    ),
+    "clock and comment": (
+        text("a.csv", "# rate 100\ntime,II\n0,1\n0.005,2\n0.01,1"),
+        "says several rates: 100, 200 Hz. Leave the wrong ones out",
+    ),
+    "few units": (
+        lambda f: write_arrays(f / "a.npz", units=["mV"] * 3),
+        "has units of 3 leads, and its array has 8",
     ),
     "units": (
         lambda f: write_arrays(f / "a.npz", units="bpm"),

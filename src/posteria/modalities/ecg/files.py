@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.errors import InputError
+from ...core.errors import InputError, require
 from ..arrays import existing, is_array
 from .coloured import stretches
 from .formats import UNITS, Raw, extra, read_arrays, read_csv, read_edf, read_mat, read_wfdb
@@ -244,11 +244,18 @@ def _plausible(
         said.append(
             f"{path.name} lasts {seconds:.2g} s, in which there is no beat that the prior knows."
         )
-    spans = [float(np.nanmax(row) - np.nanmin(row)) for row in there.values()]
-    if spans and max(spans) < FAINT:
-        raise InputError(
-            f"No lead of {path.name} spans more than {max(spans):.2g} mV, and those of an ECG span one or so; say "
-            "their units, such as V, in the file."
+    spans = {lead: float(np.nanmax(row) - np.nanmin(row)) for lead, row in there.items()}
+    faint = [lead for lead, span in spans.items() if span < FAINT]
+    if faint:
+        most = max(spans[lead] for lead in faint)
+        require(
+            len(faint) < len(spans),
+            f"No lead of {path.name} spans more than {most:.2g} mV, and those of an ECG span one or so; say their "
+            "units, such as V, in the file.",
+        )
+        said.append(
+            f"{', '.join(faint)} of {path.name} span {most:.2g} mV at most, less than most leads of an ECG. Leave them "
+            "out of --keep if they are of another unit than the others, or not connected."
         )
     copies = [
         (a, b)

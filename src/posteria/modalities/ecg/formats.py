@@ -5,6 +5,7 @@ import importlib
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import numpy as np
 
 from ...core.errors import InputError, require
 from ..arrays import existing
+from .leads import lead_of
 
 # Millivolts of one unit.
 UNITS = {
@@ -29,6 +31,11 @@ BYTES = {"8": 1.0, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212":
 SIGNALS = ("truth", "measurement", "ecg", "x", "val", "signal", "signals", "data", "p_signal")
 RATES = ("fs", "rate", "sampling_rate", "sample_rate", "frequency", "freq")
 NAMES = ("leads", "lead_names", "sig_name", "names", "channels")
+# A rate in a comment: `# rate 500`, `# sampling frequency: 0.5 kHz`, `# 500 Hz`; but no heart rate, and no filter.
+SAYS_RATE = re.compile(
+    r"(?:^|[,;(]|\bsampl\w*)[\s_-]*(?:rate|freq\w*|fs|hz)\b[\s:=]*([\d.]+)\s*(k?)|^\s*([\d.]+)\s*(k?)hz\W*$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -164,16 +171,23 @@ def read_edf(path: Path) -> Raw:
         why = str(error).rstrip(".") if isinstance(error, Warning) else "its header is damaged"
         raise InputError(f"{path.name} cannot be read as EDF: {why}.") from error
     require(bool(columns), f"{path.name} holds no signal.")
-    # Leads of one recording have one rate; what has another one (breath, oxygen) is something else.
-    leads = [i for i, s in enumerate(signals) if s.physical_dimension.strip().lower()[-1:] == "v"]
-    kept = leads or list(range(len(signals)))
-    rate = max(signals[i].sampling_frequency for i in kept)
-    kept = [i for i in kept if signals[i].sampling_frequency == rate]
+    volts = [i for i, s in enumerate(signals) if s.physical_dimension.strip().lower()[-1:] == "v"]
+    leads = [i for i, s in enumerate(signals) if lead_of(s.label)] or volts or range(len(signals))
+    # Leads of one recording have one rate; what has another one (breath, muscles) is something else.
+    rates = Counter(float(signals[i].sampling_frequency) for i in leads)
+    rate = max(rates, key=lambda each: (rates[each], each))
+    kept = [i for i in sorted({*leads, *volts}) if signals[i].sampling_frequency == rate]
+    aside = [signals[i].label for i in leads if i not in kept]
     return Raw(
         np.stack([columns[i] for i in kept]),
         [signals[i].label for i in kept],
-        float(rate),
+        rate,
         [signals[i].physical_dimension for i in kept],
+        said=(
+            f"{', '.join(aside)} of {path.name} have another rate than {rate:g} Hz and are left aside.",
+        )
+        if aside
+        else (),
     )
 
 
@@ -192,7 +206,8 @@ def read_csv(path: Path) -> Raw:
     columns = len(heads)
     try:
         # Commas of decimals, where something else stands between columns.
-        rows = [line.replace(",", ".") for line in body[1:]] if sign != "," else body[1:]
+        point = "," if sign == "," else "."
+        rows = [line.replace('"', "").replace(",", point) for line in body[1:]]
         table = np.genfromtxt(rows, delimiter=sign, dtype=np.float64, ndmin=2)
     except ValueError as error:
         raise InputError(
@@ -203,20 +218,30 @@ def read_csv(path: Path) -> Raw:
             f"{path.name} has {table.shape[1]} columns of numbers below a line of {columns} names; its first line is "
             "to name the leads, such as time,I,II,V1."
         )
-    said = [re.search(r"(?:rate|fs|hz)\D*([\d.]+)", note, re.IGNORECASE) for note in notes]
-    rates = [float(found[1]) for found in said if found]
+    said = [found for note in notes for found in SAYS_RATE.finditer(note.lstrip("#% "))]
+    rates = [float(found[1] or found[3]) * (1e3 if found[2] or found[4] else 1) for found in said]
     parts = [re.match(r"(.*?)\s*[\[(](.*?)[\])]\s*$", head) for head in heads]
     names = [part[1] if part else head for part, head in zip(parts, heads, strict=True)]
     units = [part[2] if part else "" for part in parts]
-    rate, clock = rates[0] if rates else None, None
+    clock = None
     for i, name in enumerate(names):
         if name.lower() in {"time", "t", "seconds", "s", "ms", "milliseconds", "elapsed time"}:
             thousand = name.lower() in {"ms", "milliseconds"} or units[i].lower() in {"ms"}
             clock = table[:, i] / (1e3 if thousand else 1)
             names[i] = ""
-    rate = _rate_of(clock, path.name) if clock is not None else rate
+    rates += [] if clock is None else [_rate_of(clock, path.name)]
     kept = [i for i, name in enumerate(names) if name]
+    rate = _one_rate(rates, path.name)
     return Raw(table[:, kept].T, [names[i] for i in kept], rate, [units[i] for i in kept])
+
+
+def _one_rate(rates: Sequence[float], name: str) -> float | None:
+    """The rate that a file says, perhaps several times; None if it says none."""
+    require(
+        not rates or max(rates) <= 1.01 * min(rates),
+        f"{name} says several rates: {', '.join(f'{rate:g}' for rate in rates)} Hz. Leave the wrong ones out of it.",
+    )
+    return rates[-1] if rates else None
 
 
 def _is_number(text: str) -> bool:
@@ -291,17 +316,18 @@ def _of_arrays(arrays: Mapping[str, Any], file: str) -> Raw:
     if values.shape[0] > values.shape[1] or (names and values.shape[0] != len(names)):
         values = values.T
     k = len(values)
-    if names and len(names) != k:
-        raise InputError(f"{file} names {len(names)} leads, and its array has {k} of them.")
-    return Raw(
-        values,
-        names,
-        float(rates[0][0]) if rates else None,
-        units * k if len(units) == 1 else units,
-    )
+    units = units * k if len(units) == 1 else units
+    for what, many in (("names", names), ("has units of", units)):
+        require(
+            len(many) in {0, k}, f"{file} {what} {len(many)} leads, and its array has {k} of them."
+        )
+    return Raw(values, names, _one_rate([float(v[0]) for v in rates], file), units)
 
 
 def _texts(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> list[str]:
     """The texts of the first of these that is there."""
     found = next((v for k, v in arrays.items() if k.lower() in keys), np.array([]))
-    return [str(text).strip() for text in found.reshape(-1).tolist()]
+    return [
+        (text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)).strip()
+        for text in found.reshape(-1).tolist()
+    ]

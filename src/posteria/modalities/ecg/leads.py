@@ -16,7 +16,9 @@ EIGHT = ("I", "II", *CHEST)
 # Einthoven and Goldberger: each limb lead as so much of I and of II.
 OF_LIMBS = ((1, 0), (0, 1), (-1, 1), (-0.5, -0.5), (1, -0.5), (-0.5, 1))
 # What stands around a name, and other names of the same electrodes.
-AROUND = re.compile(r"^(ECG|EKG|LEAD|CH|ABLEITUNG)+|[\s_:.\[\]()\"'-]|(REF)$")
+AROUND = re.compile(
+    r"^((ECG|EKG|LEAD|CH|ABLEITUNG)(-|[\s_:.]*))+|[\s_:.-]*REF\W*$|[\s_:.\[\]()\"']"
+)
 ALSO = {
     **{f"M{name}": name for name in ("LI", "LII", "LIII")},
     **{f"D{name}": name for name in ("I", "II", "III")},
@@ -42,11 +44,8 @@ def rows_of(leads: Sequence[str]) -> Tensor:
 
 def lead_of(name: str) -> str | None:
     """The lead of a name in a usual spelling (`v1`, `AVR`, `MLII`, `Lead I`, `DII`, `C4`); None if it is of none."""
-    plain = name.strip().upper()
-    # -aVR has the sign of no lead of the twelve.
-    if plain.startswith("-"):
-        return None
-    plain = AROUND.sub("", plain)
+    # A minus that is left is that of a lead upside down (-aVR) or of a difference of two (I-II): of none of them.
+    plain = AROUND.sub("", name.strip().upper())
     plain = ALSO.get(plain, plain)
     return BY_NAME.get(ALSO.get(plain, plain))
 

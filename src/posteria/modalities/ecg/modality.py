@@ -63,7 +63,7 @@ class ECG(Modality):
         limbs = torch.linalg.solve(rows_of(_first_two(record))[:, :2].float(), two)
         x = torch.cat([limbs, record.rows(EIGHT[2:])])
         _expect_whole(x, record, EIGHT, "is no clean ECG")
-        return _signal(_fitted(x, shape[1], record.name, taker, fit), record)
+        return _signal(_fitted(x, shape[1], record.name, taker, fit), record, shape[1])
 
     @override
     def read_measurement(
@@ -79,7 +79,7 @@ class ECG(Modality):
         if degradation.task == "clip":
             rows = _clipped(rows, record, seen.leads, float(degradation.options["limit"]), std)
         y = seen.measurement(torch.where(seen.mask, rows, 0.0))
-        signal = _signal(y, record)
+        signal = _signal(y, record, rows.shape[1])
         derived = [lead for lead in record.there if lead not in seen.leads]
         limbs = independent([*seen.leads, *derived])[1]
         said = f"{', '.join(limbs)} follow from the other limb leads and are no measurements of their own."
@@ -266,13 +266,19 @@ def _fitted(x: Tensor, length: int, name: str, taker: str, fit: bool) -> Tensor:
     return x[:, :length]
 
 
-def _signal(x: Tensor, record: Record) -> Signal:
-    long = record.values.shape[1]
-    said = list(record.said)
-    if long > 1024:
+def _signal(x: Tensor, record: Record, steps: int) -> Signal:
+    """What was read of the first steps of a recording."""
+    said, whole = list(record.said), record.values.shape[1]
+    if steps < whole:
         said.append(
-            f"{record.name} lasts {long / RATE:.1f} s. The prior is local, so this is one posterior over all of it: "
+            f"{record.name} lasts {whole / RATE:.1f} s; its first {steps / RATE:g} s are taken, and files are written "
+            "of these."
+        )
+    elif steps > 1024:
+        said.append(
+            f"{record.name} lasts {steps / RATE:.1f} s. The prior is local, so this is one posterior over all of it: "
             "nothing is cut and joined."
         )
-    meta = {} if is_array(Path(record.name)) else {"rate": record.rate, "length": record.length}
+    length = record.length if steps == whole else round(steps * record.rate / RATE)
+    meta = {} if is_array(Path(record.name)) else {"rate": record.rate, "length": length}
     return Signal(x, record.name, meta, tuple(said))
