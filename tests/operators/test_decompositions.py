@@ -182,3 +182,14 @@ def test_preconditioned_solves_take_few_iterations() -> None:
     blur = Blur(motion_kernel(7, seed=1), shape).to(F64, "cpu")
     blur.normal_solve(normal(*shape), 0.05**2)
     assert blur.calls < 2 * 90
+
+
+def test_faint_colours_are_not_taken_for_orthogonal_ones() -> None:
+    # Catches: an absolute tolerance, by which the rows of every matrix of small entries are orthogonal and of one
+    # length: the solves of what follows are then those of another operator, and are called exact.
+    mask = normal(2, 4, 3) > 0
+    for mixing in (normal(2, 3), torch.linalg.qr(normal(3, 2)).Q.mT):
+        operator, a = dense(Inpainting(mask) @ ColorMixing(1e-5 * mixing, (3, 4, 3)))
+        y = normal(2, *operator.codomain.shape)
+        expected = y @ torch.linalg.inv(1e-10 * torch.eye(len(a), dtype=F64) + 2 * a @ a.mT)
+        assert torch.allclose(operator.innovation_solve(y, 1e-10, 2.0), expected, rtol=1e-4)

@@ -60,6 +60,26 @@ def test_a_function_without_a_derivative(name: str) -> None:
     assert torch.allclose(drawn[0], drawn[1], atol=1e-5)
 
 
+def test_a_linear_function_is_linear() -> None:
+    # Catches: an offset that is in y and in every derivative, a nonlinear map whose adjoint at 0 is taken for its own,
+    # and for the adjoint an inverse, a wrong scale, or a convolution that is not turned around.
+    for function in (
+        lambda x: (x + 1) / 2,
+        lambda x: x**2,
+        torch.abs,
+        lambda x: x.median(-1, keepdim=True).values,
+        lambda x: x + torch.rand_like(x),
+        lambda x: x / x.norm(dim=-1, keepdim=True),
+    ):
+        with pytest.raises(po.InputError, match="is not linear"):
+            LinearFunction(function, (5,))
+    for wrong in (lambda y: y / 2, lambda y: y, lambda y: -2 * y, lambda y: 2 * y.roll(1, -1)):
+        with pytest.raises(po.InputError, match="is not its adjoint"):
+            LinearFunction(lambda x: 2 * x, (5,), adjoint=wrong)
+    with pytest.raises(po.ShapeError, match=r"took \(2, 3\) to \(2, 3\), not \(2, 5\)"):
+        LinearFunction(lambda x: x[:, :3], (5,), adjoint=lambda y: y)
+
+
 def test_a_function_gives_tensors() -> None:
     # Catches: an array that fails inside torch, a function that loses the batch.
     with pytest.raises(po.InputError, match="gives a tensor; this one gives ndarray"):

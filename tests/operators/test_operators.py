@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy import ndimage
+from typing_extensions import override
 
 import posteria as po
 from helpers import F64, normal
@@ -64,6 +65,8 @@ OPERATORS: list[Operator] = [
     PhaseRetrieval(SHAPE),
     JPEG(10, SHAPE),
     JPEG(50, (1, 13, 9)),
+    # 4:1:1, whose blocks of 8 colours are 32 pixels wide.
+    JPEG(50, (3, 7, 35), (1, 4)),
     Clip(SHAPE),
     Quantization(3, SHAPE),
     NonlinearBlur(motion_kernel(7, seed=2), SHAPE),
@@ -81,9 +84,19 @@ def test_battery(operator: Operator) -> None:
     check_operator(operator)
 
 
+class Affine(Identity):
+    """What is not linear and says that it is."""
+
+    @override
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+
 def test_battery_finds_planted_bugs() -> None:
-    # The battery itself: a wrong adjoint, a norm over the batch, a derivative that does not pass.
-    wrong = LinearFunction(lambda x: x.cumsum(-1), (4,), adjoint=lambda y: y.cumsum(-1))
+    # The battery itself: a wrong adjoint, a norm over the batch, a derivative that does not pass, a solve or a part of
+    # a decomposition that an operator has of its own.
+    wrong = LinearFunction(lambda x: x.cumsum(-1), (4,))
+    wrong.apply_adjoint = lambda y: y.cumsum(-1)  # type: ignore[method-assign]
     with pytest.raises(AssertionError, match=r"not adjoint|A\^T u"):
         check_operator(wrong)
     with pytest.raises(AssertionError, match="alone and in a batch"):
@@ -91,7 +104,15 @@ def test_battery_finds_planted_bugs() -> None:
     with pytest.raises(AssertionError, match="jvp is not the derivative"):
         check_operator(Function(lambda x: x.detach() ** 2 + 0 * x, (4,)))
     with pytest.raises(AssertionError, match=r"is not linear|jvp is not"):
-        check_operator(LinearFunction(lambda x: x + 1, (4,)))
+        check_operator(Affine((4,)))
+    forgetful = Matrix(normal(4, 6))
+    forgetful.innovation_solve = lambda r, noise, signal: r / noise  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match="innovation_solve does not solve"):
+        check_operator(forgetful)
+    shifted = Inpainting(torch.tensor([True, False, True]))
+    shifted.vt_seen = lambda x: x[..., :2]  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match="vt_seen is not the first part of vt"):
+        check_operator(shifted)
     lopsided = Matrix(normal(4, 6))
     lopsided.v = lambda c: c @ normal(6, 6)  # type: ignore[method-assign]
     with pytest.raises(AssertionError, match=r"V V.T is not the identity|does not solve"):
@@ -256,9 +277,36 @@ def test_bad_input() -> None:
         for value in (0.0, -1.0, float("nan"), float("inf")):
             with pytest.raises(po.InputError, match=sentence):
                 build(value)
+    for side in (0, 1.5):
+        with pytest.raises(po.InputError, match="side of a block of colours"):
+            JPEG(50, SHAPE, (1, side))  # type: ignore[arg-type]
+    # Catches: an even kernel of 4 from a size of 3.5, NaN from a std whose square is 0, a kernel that measures nothing,
+    # another padding than those that the adjoint knows.
+    for size, std in ((3.5, 1.0), (4, 1.0), (3, 1e-200), (3, 1e200), (3, float("inf"))):
+        with pytest.raises(po.InputError, match="odd kernel size and a std above 0"):
+            gaussian_kernel(size, std)  # type: ignore[arg-type]
+    for kind in (Blur, CircularBlur):
+        with pytest.raises(po.InputError, match="numbers that are not all 0"):
+            kind(torch.zeros(3, 3), SHAPE)
+    with pytest.raises(po.InputError, match="no padding 'circular'"):
+        Blur(kernel, SHAPE, "circular")  # type: ignore[arg-type]
     for bits in (0, 64):
         with pytest.raises(po.InputError, match=f"takes 1 to 16 bits; {bits} were given"):
             Quantization(bits, SHAPE)
+
+
+@pytest.mark.parametrize("operator", [*OPERATORS[:6], *OPERATORS[9:17:2]], ids=repr)
+def test_integers_are_no_signal(operator: Operator) -> None:
+    # Catches: bytes of a picture, in whose dtype a blur, a gain and a matrix are 0, and so is what they measure.
+    x = torch.ones(operator.domain.shape)
+    for wrong in (x.long(), x.bool(), x.to(torch.complex64)):
+        with pytest.raises(po.InputError, match=r"x holds .* values; an operator takes"):
+            operator(wrong)
+    with pytest.raises(po.InputError, match="x is of ndarray"):
+        operator(x.numpy())  # type: ignore[arg-type]
+    if isinstance(operator, LinearOperator):
+        with pytest.raises(po.InputError, match=r"y holds torch\.int64 values"):
+            operator.adjoint(operator(x).long())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core import linalg
-from ..core.errors import ShapeError
+from ..core.errors import InputError, ShapeError
 from ..core.linalg import LinearMap
 from ..core.space import Space
 
@@ -51,10 +51,11 @@ class Operator(abc.ABC):
         """Measure `x`, `[*batch, *domain.shape]` to `[*batch, *codomain.shape]`.
 
         Raises:
+            InputError: If `x` is no tensor of floats.
             ShapeError: If `x` has another event shape.
         """
         self.calls += 1
-        return self.apply(self.domain.check(x, "x"))
+        return self.apply(self.domain.check(_floats(x, "x"), "x"))
 
     def vjp(self, x: Tensor) -> tuple[Tensor, LinearMap]:
         """The measurement of `x` and the map `v -> J^T v`."""
@@ -120,6 +121,16 @@ class Operator(abc.ABC):
         return f"{self.label}: {self.domain.shape} -> {self.codomain.shape}"
 
 
+def _floats(x: Tensor, name: str) -> Tensor:
+    """Return `x` if it is a tensor of floats: in the dtype of integers matrices and gains would be rounded to 0."""
+    held = f"holds {x.dtype} values" if isinstance(x, Tensor) else f"is of {type(x).__name__}"
+    if not (isinstance(x, Tensor) and x.is_floating_point()):
+        raise InputError(
+            f"{name} {held}; an operator takes tensors of floats, in the units of the data."
+        )
+    return x
+
+
 def _kind(value: Tensor, dtype: torch.dtype) -> torch.dtype:
     if value.is_complex():
         return dtype.to_complex()
@@ -165,10 +176,11 @@ class LinearOperator(Operator):
         """`A^T y`, `[*batch, *codomain.shape]` to `[*batch, *domain.shape]`.
 
         Raises:
+            InputError: If `y` is no tensor of floats.
             ShapeError: If `y` has another event shape.
         """
         self.calls += 1
-        return self.apply_adjoint(self.codomain.check(y, "y"))
+        return self.apply_adjoint(self.codomain.check(_floats(y, "y"), "y"))
 
     @override
     def vjp(self, x: Tensor) -> tuple[Tensor, LinearMap]:

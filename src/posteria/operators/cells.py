@@ -127,10 +127,7 @@ class Coefficients(LinearOperator):
 
     def __init__(self, jpeg: "JPEG") -> None:
         self.jpeg = jpeg
-        channels, height, width = jpeg.domain.shape
-        height, width = height + -height % 16, width + -width % 16
-        rows, columns = jpeg.blocks
-        self.planes = [(height, width)] + [(height // rows, width // columns)] * (channels - 1)
+        self.planes = [plane.shape[-2:] for plane in jpeg.planes(jpeg.domain.zeros())]
         size = sum(h * w for h, w in self.planes)
         super().__init__(jpeg.domain, Space((size,), jpeg.domain.dtype, jpeg.domain.device))
 

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, ShapeError
+from ..core.errors import InputError, ShapeError, require, unknown
 from ..core.linalg import LinearMap
 from ..core.rng import checked
 from ..core.space import Space, finite
@@ -22,9 +22,10 @@ def gaussian_kernel(size: int, std: float) -> Tensor:
     """A Gaussian `[size, size]` in float64 whose entries sum to 1, `std` in pixels.
 
     Raises:
-        InputError: If `size` is even or less than 1, or `std` is not above 0.
+        InputError: If `size` is not odd or less than 1, or `std` is not above 0 and finite.
     """
-    if size < 1 or size % 2 == 0 or not std > 0:
+    # Of a std whose square is 0 or infinite the entries would be NaN or alike.
+    if size < 1 or size % 2 != 1 or not 0 < std * std < math.inf:
         raise InputError(
             f"A blur needs an odd kernel size and a std above 0; got size {size} and std {std}."
         )
@@ -45,7 +46,7 @@ def motion_kernel(size: int, seed: int, intensity: float = 0.5) -> Tensor:
         seed: Seed of the path.
         intensity: 0 is a straight line; 1 turns at random at every step.
     """
-    if size < 3 or size % 2 == 0 or not 0 <= intensity <= 1:
+    if size < 3 or size % 2 != 1 or not 0 <= intensity <= 1:
         raise InputError(
             f"A motion kernel needs an odd size above 1 and intensity in [0, 1]; got {size} and {intensity}."
         )
@@ -102,6 +103,7 @@ def _checked(
         raise ShapeError(
             f"A kernel of {tuple(kernel.shape)} is larger than a signal of shape {shape}."
         )
+    require(bool(kernel.any()), "A kernel holds numbers that are not all 0.")
     return kernel, shape
 
 
@@ -114,6 +116,7 @@ class CircularBlur(SVDOperator):
 
     Raises:
         ShapeError: If a side of the kernel is even or longer than the picture's, or the shape is no picture's.
+        InputError: If the kernel is not finite, or 0.
     """
 
     shown = ("kernel_size",)
@@ -231,6 +234,7 @@ class Blur(LinearOperator):
 
     Raises:
         ShapeError: If a side of the kernel is even or longer than the picture's, or the shape is no picture's.
+        InputError: If the kernel is not finite, or 0, or there is no such padding.
     """
 
     shown = ("kernel_size", "padding")
@@ -243,6 +247,8 @@ class Blur(LinearOperator):
 
     def __init__(self, kernel: Tensor, shape: Sequence[int], padding: Padding = "reflect") -> None:
         kernel, shape = _checked(kernel, shape, "Blur")
+        if padding not in get_args(Padding):
+            raise unknown("padding", str(padding), get_args(Padding))
         super().__init__(Space(shape, device=kernel.device), Space(shape, device=kernel.device))
         self.kernel_size = tuple(kernel.shape)
         self.padding = padding

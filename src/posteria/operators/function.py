@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, ShapeError
+from ..core.errors import InputError, ShapeError, require
 from ..core.space import Space
 from .base import LinearOperator, Operator
 
@@ -49,6 +50,10 @@ class LinearFunction(Function, LinearOperator):
         domain: As for `Function`.
         adjoint: The adjoint, where a faster one than autograd's is known, or the function has no
             derivative.
+
+    Raises:
+        InputError: If the function is not linear, or the adjoint not its adjoint, by more than 1 % on random signals.
+        ShapeError: As for `Function`, and if the adjoint gives another shape than that of signals.
     """
 
     def __init__(
@@ -56,6 +61,35 @@ class LinearFunction(Function, LinearOperator):
     ) -> None:
         self._adjoint = adjoint
         super().__init__(function, domain)
+        self._try_out()
+
+    @torch.no_grad()
+    def _try_out(self) -> None:
+        """Two signals and a sum of them: solves and derivatives would be silently wrong of a map that is not linear."""
+        space, generator = self.domain, torch.Generator().manual_seed(0)
+        x = torch.randn(2, *space.shape, generator=generator).to(space.device, space.dtype)
+        y = self.apply(torch.cat([x, x[:1] - 2 * x[1:]]))
+        off = (y[2] - y[0] + 2 * y[1]).norm()
+        require(
+            bool(off <= 1e-2 * y.norm()),
+            f"{self.label} is not linear: its value at x - 2 z is not that at x minus twice that at z. Take Function, "
+            "or subtract from y what it adds.",
+        )
+        if self._adjoint is None:
+            return
+        # Not of a random measurement, of which a wrong adjoint may be as near to 0 as the right one.
+        back = self._adjoint(y[:2])
+        if back.shape != x.shape:
+            raise ShapeError(
+                f"The adjoint of {self.label} took {tuple(y[:2].shape)} to {tuple(back.shape)}, not {tuple(x.shape)}."
+            )
+        squares = self.codomain.dot(y[:2], y[:2]).flatten()
+        products = space.dot(x, back).flatten()
+        require(
+            bool((products - squares).norm() <= 1e-2 * squares.norm()),
+            f"The adjoint of {self.label} is not its adjoint: <A x, A x> is {squares[0]:.4g} and <x, A^T A x> is "
+            f"{products[0]:.4g} for a random x. An adjoint is no inverse, and has the scale of the function.",
+        )
 
     @override
     def apply_adjoint(self, y: Tensor) -> Tensor:

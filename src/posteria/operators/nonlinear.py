@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import ShapeError, require
+from ..core.errors import ShapeError, require, whole
 from ..core.space import Space
 from .base import Operator, picture_shape, shape_last
 from .cells import Cells, Coefficients
@@ -38,8 +38,8 @@ YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0
 
 def soft_round(x: Tensor) -> Tensor:
     """`round(x)` plus the cube of what it leaves, so that a gradient passes (Shin and Song, 2017)."""
-    whole = x.round()
-    return whole + (x - whole) ** 3
+    rounded = x.round()
+    return rounded + (x - rounded) ** 3
 
 
 def jpeg_tables(quality: int) -> Tensor:
@@ -71,7 +71,7 @@ class JPEG(Operator):
 
     Raises:
         ShapeError: If the picture has neither one nor three channels.
-        InputError: If the quality is out of range.
+        InputError: If the quality is out of range, or a side of the blocks is no number of pixels.
     """
 
     shown = ("quality", "subsample")
@@ -87,8 +87,10 @@ class JPEG(Operator):
         super().__init__(Space(shape), Space(shape))
         self.quality = quality
         self.subsample = subsample
-        whole = (2, 2) if subsample else (1, 1)
-        self.blocks = whole if isinstance(subsample, bool) else subsample
+        usual = (2, 2) if subsample else (1, 1)
+        blocks = usual if isinstance(subsample, bool) else subsample
+        rows, columns = (whole(side, "A side of a block of colours") for side in blocks)
+        self.blocks = rows, columns
         self.tables = tables
         k = torch.arange(8, dtype=torch.float64)
         dct = torch.cos(torch.pi / 8 * torch.outer(k, k + 0.5)) / 2
@@ -100,13 +102,15 @@ class JPEG(Operator):
     def planes(self, picture: Tensor) -> list[Tensor]:
         """Luminance and the colour differences of `[*batch, *event]`, each `[n, 1, height, width]`, as they are coded.
 
-        Sides are filled up to multiples of 16.
+        Sides are filled up to multiples of 16, and of as many pixels as 8 colours stand for.
         """
         channels, height, width = self.domain.shape
+        down, right = (
+            -side % math.lcm(16, 8 * block)
+            for side, block in zip((height, width), self.blocks, strict=True)
+        )
         picture = torch.nn.functional.pad(
-            picture.reshape(-1, channels, height, width),
-            (0, -width % 16, 0, -height % 16),
-            mode="replicate",
+            picture.reshape(-1, channels, height, width), (0, right, 0, down), mode="replicate"
         )
         if channels == 1:
             return [picture]

@@ -298,11 +298,12 @@ class ColorMixing(Separable):
     @override
     def followed_by(self, outer: LinearOperator) -> LinearOperator:
         matrix = self.matrices[0]
-        gram = matrix @ matrix.mT
-        even = torch.allclose(gram, gram[0, 0] * torch.eye(len(gram)).to(gram)) and gram[0, 0] > 0
-        if isinstance(outer, Separable) or not even:
+        gram, gain = matrix @ matrix.mT, float(matrix[0].square().sum())
+        # In units of the gain, however small that is.
+        uneven = float((gram - gain * torch.eye(len(gram)).to(gram)).abs().max())
+        if isinstance(outer, Separable) or not uneven < 1e-5 * gain:
             return super().followed_by(outer)
-        return after_tight(outer, self, float(gram[0, 0]))
+        return after_tight(outer, self, gain)
 
 
 class ChannelSum(ColorMixing):

@@ -58,7 +58,7 @@ def check_operator(
     """Check an operator in float64, with an error allowed in derivatives and iterative solves.
 
     Batches of any shape act row by row; derivatives agree with differences and with each other; a
-    linear operator is linear, with its adjoint, solve and pseudo-inverse; a decomposition is
+    linear operator is linear, with its adjoint, solves and pseudo-inverse; a decomposition is
     orthonormal and rebuilds the operator. `scale` is the standard deviation of the signals it is tried on.
     """
     a, name = operator.to(torch.float64, operator.domain.device), type(operator).__name__
@@ -96,6 +96,8 @@ def _check_linear(
     # Of the norm of what is solved; a single entry of it may be farther off.
     stated = max(tolerance, 10 * a.tolerance)
     same(a.adjoint(a(z)) + 0.3 * z, v, stated, f"{name}: normal_solve does not solve")
+    z = a.innovation_solve(u, 0.3, 0.7)
+    same(0.3 * z + 0.7 * a(a.adjoint(z)), u, stated, f"{name}: innovation_solve does not solve")
     # Without a decomposition the pseudo-inverse of an ill-posed operator is the limit of a slow
     # iteration.
     loose = tolerance if isinstance(a, SVDOperator) else 1e-3
@@ -110,6 +112,10 @@ def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor) -> None:
     for c, z, space in ((a.vt(x), x, a.domain), (a.ut(u), u, a.codomain)):
         length = space.dot(z, z).flatten()
         same((c**2).sum(-1), length, 1e-10, f"{name}: a factor is not orthonormal")
+    c = a.vt(x)[..., : len(s)]
+    same(a.vt_seen(x), c, 1e-10, f"{name}: vt_seen is not the first part of vt")
+    filled = torch.nn.functional.pad(c, (0, a.domain.size - len(s)))
+    same(a.v_seen(c), a.v(filled), 1e-10, f"{name}: v_seen is not V of the first coefficients")
     rebuilt = torch.zeros(len(x), a.codomain.size, dtype=x.dtype, device=x.device)
     rebuilt[:, : len(s)] = s.to(x) * a.vt(x)[:, : len(s)]
     same(a.u(rebuilt), a(x), 1e-9, f"{name}: U S V^T is not A")
