@@ -16,7 +16,7 @@ from posteria.diffusion.solver import SOLVERS
 from posteria.samplers.fitted.gaussian_vi import InnerSteps
 from posteria.samplers.fitted.mgdm import Midpoint, Mix
 from posteria.samplers.splitting.langevin import Langevin
-from posteria.testing import example_posterior
+from posteria.testing import example_posterior, example_tilted
 
 TARGET = example_posterior()
 SMALL = po.DAPS(schedule=po.Karras(steps=2))
@@ -61,7 +61,7 @@ WRONG: dict[str, Callable[[], object]] = {
     "load_prior needs a str; this is an int": lambda: po.load_prior(3),  # type: ignore[arg-type]
     "at least 1 step; 2.5 is not": lambda: SMALL.with_steps(2.5),  # type: ignore[arg-type]
     "at least 1 step; '3' is not": lambda: SMALL.with_steps("3"),  # type: ignore[arg-type]
-    "above 0 in data units; 'a' is not": lambda: po.GaussianLikelihood(
+    "noise level 'a' holds <U1 values": lambda: po.GaussianLikelihood(
         TARGET.likelihood.operator,
         "a",  # type: ignore[arg-type]
     ),
@@ -90,6 +90,8 @@ WRONG: dict[str, Callable[[], object]] = {
     "Counts are whole numbers": lambda: po.Posterior(
         TARGET.prior, po.PoissonLikelihood(TARGET.likelihood.operator, 10.0), TARGET.y.abs() / 7
     ),
+    "weight of a tilted law holds <U1 values": lambda: example_tilted("2"),  # type: ignore[arg-type]
+    "weight of a tilted law is a number of at least 0": lambda: example_tilted(float("nan")),
     "A mean holds finite numbers": lambda: po.Gaussian(torch.full((2,), torch.nan), torch.eye(2)),
     "A matrix holds finite numbers": lambda: po.operators.Matrix(torch.full((1, 2), torch.nan)),
     "A kernel holds torch.complex64 values": lambda: po.operators.Blur(

@@ -1,5 +1,9 @@
 """Likelihoods against torch.distributions and differences."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Normal, Poisson
@@ -60,6 +64,29 @@ def test_simulated_noise_has_its_level_and_its_seed() -> None:
     assert torch.allclose(likelihood.sample(x[:1], Rng([7]))[0], y[7], rtol=1e-14)
 
 
+def test_noise_is_simulated_of_rows() -> None:
+    # Catches: one signal of as many entries as there are seeds, each entry with the noise of another stream.
+    for likelihood in (
+        po.GaussianLikelihood(Matrix(A), 0.1),
+        po.PoissonLikelihood(POSITIVE, peak=9.0),
+    ):
+        for x, n in ((normal(4), 3), (normal(2, 4), 3), (normal(2, 3, 4), 3)):
+            with pytest.raises(po.ShapeError, match=r"signals \[n, \*event\] with n seeds"):
+                likelihood.sample(x, Rng(range(n)))
+        assert likelihood.sample(normal(3, 2, 4), Rng(range(3))).shape == (3, 2, 3)
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.array, torch.tensor, lambda v: [v] * 3])
+def test_a_noise_level_of_any_kind(kind: Callable[[float], Any]) -> None:
+    # Catches: a number of NumPy that stays one in the record and in products with tensors; an array that is none.
+    likelihood = po.GaussianLikelihood(LINEAR, std=kind(0.25))
+    assert isinstance(likelihood.std, float | torch.Tensor)
+    x, y = normal(5, 4), normal(3, seed=2)
+    exact = po.GaussianLikelihood(LINEAR, std=0.25)
+    assert torch.equal(likelihood.log_prob(y, x), exact.log_prob(y, x))
+    assert kind not in {float, np.float32} or repr(likelihood) == repr(exact)
+
+
 def test_posterior_takes_its_parts_to_the_prior_s_precision() -> None:
     # Catches: single precision creeping in from an operator that was made without a dtype.
     target = po.Posterior(
@@ -79,6 +106,14 @@ def test_bad_input() -> None:
         po.GaussianLikelihood(LINEAR, std=torch.tensor([1.0, 0.0, 1.0]))
     with pytest.raises(po.ShapeError, match=r"std has shape \(2,\)"):
         po.GaussianLikelihood(LINEAR, std=torch.ones(2))
+    for kind, number in (("Gaussian", 0.1), ("Poisson", 9.0)):
+        with pytest.raises(
+            po.CapabilityError, match=f"{kind}Likelihood needs an Operator; this is a function"
+        ):
+            getattr(po, f"{kind}Likelihood")(lambda x: x, number)
+    for peak, floor in (("9", 0.1), (0.0, 0.1), (9.0, float("inf")), (9.0, float("nan"))):
+        with pytest.raises(po.InputError, match=r"peak and the floor|'9', holds <U1 values"):
+            po.PoissonLikelihood(POSITIVE, peak, floor)  # type: ignore[arg-type]
     likelihood = po.GaussianLikelihood(LINEAR, std=1.0)
     with pytest.raises(po.ShapeError, match=r"y has shape \(4,\), not \(\*batch, 3\)"):
         po.Posterior(gaussian(), likelihood, torch.zeros(4))
@@ -94,8 +129,9 @@ def test_bad_input() -> None:
     ):
         po.Posterior(gaussian(), counts, torch.tensor([1.0, -1.0, 3.0]))
     for each in (likelihood, counts):
-        with pytest.raises(po.ShapeError, match="y has shape"):
-            each.log_prob(torch.ones(1, dtype=F64), normal(5, 4))
+        for measure in (each.log_prob, each.score, getattr(each, "misfit", each.score)):
+            with pytest.raises(po.ShapeError, match="y has shape"):
+                measure(torch.ones(1, dtype=F64), normal(5, 4))
     for function in (
         lambda y, x: -(x**2).sum(),
         lambda y, x: -(x**2).sum(-1, keepdim=True),

@@ -5,17 +5,17 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self, SupportsFloat
+from typing import Self
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from .core import linalg
-from .core.errors import CapabilityError, InputError, ShapeError
+from .core.errors import CapabilityError, InputError, ShapeError, expect, require
 from .core.rng import Rng
 from .core.settings import brief
-from .core.space import Space
+from .core.space import Space, real
 from .operators.base import Operator
 
 
@@ -54,11 +54,38 @@ class Likelihood(abc.ABC):
 
     @abc.abstractmethod
     def sample(self, x: Tensor, rng: Rng) -> Tensor:
-        """One measurement of each signal, `[*batch, *measurement]`, where `rng` has one stream for each row of `x`."""
+        """One measurement of each signal, `[n, ..., *measurement]`, where `rng` has a stream for each of the n rows.
+
+        Raises:
+            ShapeError: If it has not.
+        """
 
     @abc.abstractmethod
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:
         """The same likelihood in another dtype and on another device."""
+
+
+def _number(value: object, sentence: str) -> float:
+    """A finite number above 0."""
+    number = real(value, f"A setting of a likelihood, {value!r},")
+    require(number.ndim == 0 and 0 < float(number) < math.inf, sentence)
+    return float(number)
+
+
+def _given(y: Tensor, space: Space) -> Tensor:
+    """`y`, if it has the shape of measurements; looked at here, as a sampler comes by at every evaluation."""
+    return y if y.shape[y.ndim - len(space.shape) :] == space.shape else space.check(y, "y")
+
+
+def _of_rows(ax: Tensor, space: Space, rng: Rng) -> Tensor:
+    """What was measured of signals, if there is a stream of random numbers for each of their rows."""
+    batch = tuple(space.batch(ax))
+    if batch[:1] != (len(rng),):
+        raise ShapeError(
+            f"Measurements are simulated of signals [n, *event] with n seeds; these have the batch {batch}, and there "
+            f"are {len(rng)} seeds."
+        )
+    return ax
 
 
 @dataclass(frozen=True)
@@ -70,27 +97,29 @@ class GaussianLikelihood(Likelihood):
         std: Standard deviation of the noise in data units, a number or one for each entry of `y`.
 
     Raises:
+        CapabilityError: If there is no operator.
         InputError: If `std` is not above 0.
-        ShapeError: If `std` has neither no shape nor that of `y`.
+        ShapeError: If `std` is neither a number nor has the shape of `y`.
     """
 
     operator: Operator
     std: float | Tensor
 
     def __post_init__(self) -> None:
-        if not isinstance(self.std, Tensor):
-            if not (isinstance(self.std, SupportsFloat) and 0 < float(self.std) < math.inf):
-                raise InputError(
-                    f"The noise level is a number above 0 in data units; {self.std!r} is not."
-                )
-            return
-        if self.std.ndim and tuple(self.std.shape) != self.operator.codomain.shape:
+        shape = expect(self.operator, Operator, by=self).codomain.shape
+        std = real(self.std, f"The noise level {brief(self.std)}")
+        if std.ndim and tuple(std.shape) != shape:
             raise ShapeError(
-                f"std has shape {tuple(self.std.shape)}; it is a number or has the shape "
-                f"{self.operator.codomain.shape} of the measurement."
+                f"std has shape {tuple(std.shape)}; it is a number or has the shape {shape} of the measurement."
             )
-        if not ((self.std > 0) & self.std.isfinite()).all():
-            raise InputError("The noise level is above 0 in every entry; here it is not.")
+        if not ((std > 0) & std.isfinite()).all():
+            raise InputError(
+                "The noise level is above 0 in every entry; here it is not."
+                if std.ndim
+                else f"The noise level is a number above 0 in data units; {float(std):g} is not."
+            )
+        whole = std.ndim or isinstance(self.std, Tensor)
+        object.__setattr__(self, "std", std if whole else float(std))
 
     @property
     @override
@@ -100,14 +129,14 @@ class GaussianLikelihood(Likelihood):
     @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
         space = self.measurement
-        z = space.flatten((space.check(y, "y") - self.operator(x)) / self.std)
+        z = space.flatten((_given(y, space) - self.operator(x)) / self.std)
         std = torch.as_tensor(self.std, dtype=z.dtype, device=z.device).expand(space.shape)
         return -(z**2).sum(-1) / 2 - std.log().sum() - space.size * math.log(2 * math.pi) / 2
 
     @override
     def score(self, y: Tensor, x: Tensor) -> Tensor:
         ax, pullback = self.operator.vjp(x)
-        return pullback((y - ax) / self.std**2)
+        return pullback((_given(y, self.measurement) - ax) / self.std**2)
 
     def misfit(self, y: Tensor, x: Tensor) -> Tensor:
         """What `x` leaves of `y` in units of the noise, `[*batch, codomain.size]`.
@@ -115,14 +144,14 @@ class GaussianLikelihood(Likelihood):
         Where `y` was rounded or clipped it is the distance from the middle of the cell, in units of the standard
         deviation over it: its mean square is 1 where the signal is as likely anywhere in it, and less where it is not.
         """
-        cells = self.operator.rounded(y, self.std)
+        cells = self.operator.rounded(_given(y, self.measurement), self.std)
         if cells is None:
             return self.measurement.flatten((y - self.operator(x)) / self.std)
         return cells.operator.codomain.flatten((cells.centre - cells.operator(x)) / cells.std)
 
     @override
     def sample(self, x: Tensor, rng: Rng) -> Tensor:
-        ax = self.operator(x)
+        ax = _of_rows(self.operator(x), self.measurement, rng)
         return ax + self.std * rng.normal_like(ax)
 
     @override
@@ -145,6 +174,10 @@ class PoissonLikelihood(Likelihood):
         floor: Intensities below this count as this, so that the log-likelihood is finite
             everywhere; the gradient is that of the intensity itself, so that a sample can come
             back from below.
+
+    Raises:
+        CapabilityError: If there is no operator.
+        InputError: If the peak or the floor is not above 0 and finite.
     """
 
     operator: Operator
@@ -152,10 +185,10 @@ class PoissonLikelihood(Likelihood):
     floor: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not (0 < self.peak < math.inf and self.floor > 0):
-            raise InputError(
-                f"The peak and the floor of counts are above 0; got peak={self.peak} and floor={self.floor}."
-            )
+        expect(self.operator, Operator, by=self)
+        sentence = f"The peak and the floor of counts are above 0; got peak={self.peak} and floor={self.floor}."
+        object.__setattr__(self, "peak", _number(self.peak, sentence))
+        object.__setattr__(self, "floor", _number(self.floor, sentence))
 
     @property
     @override
@@ -181,17 +214,17 @@ class PoissonLikelihood(Likelihood):
 
     @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        rate, y = self._rate(x), self.measurement.check(y, "y")
+        rate, y = self._rate(x), _given(y, self.measurement)
         return self.measurement.flatten(y * rate.log() - rate - torch.lgamma(y + 1)).sum(-1)
 
     @override
     def score(self, y: Tensor, x: Tensor) -> Tensor:
         ax, pullback = self.operator.vjp(x)
-        return pullback(y / ax.clamp(min=self.floor) - self.peak)
+        return pullback(_given(y, self.measurement) / ax.clamp(min=self.floor) - self.peak)
 
     @override
     def sample(self, x: Tensor, rng: Rng) -> Tensor:
-        return rng.poisson(self._rate(x))
+        return rng.poisson(_of_rows(self._rate(x), self.measurement, rng))
 
     @override
     def to(self, dtype: torch.dtype, device: torch.device | str) -> Self:

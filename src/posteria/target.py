@@ -145,10 +145,12 @@ class Tilted(Denoiser):
     def __post_init__(self) -> None:
         expect(self.prior, Conditional, by=self)
         expect(self.condition, Condition, by=self)
+        weight = real(self.weight, "The weight of a tilted law")
         require(
-            0 <= self.weight < math.inf,
+            weight.ndim == 0 and 0 <= float(weight) < math.inf,
             f"The weight of a tilted law is a number of at least 0; {self.weight} is not.",
         )
+        object.__setattr__(self, "weight", float(weight))
         if self.weight != 0:
             _ = self.conditional
         if self.weight != 1:

@@ -14,7 +14,6 @@ from .convolution import (
     line_kernel as line_kernel,
     motion_kernel as motion_kernel,
 )
-from .fourier import PhaseRetrieval as PhaseRetrieval
 from .function import Function as Function, LinearFunction as LinearFunction
 from .masks import (
     box_mask as box_mask,
@@ -26,6 +25,7 @@ from .nonlinear import (
     JPEG as JPEG,
     Clip as Clip,
     NonlinearBlur as NonlinearBlur,
+    PhaseRetrieval as PhaseRetrieval,
     Quantization as Quantization,
 )
 from .pixel import (

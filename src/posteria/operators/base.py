@@ -2,10 +2,7 @@
 
 import abc
 import copy
-import functools
-import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -330,32 +327,6 @@ def typical(noise: float | Tensor) -> float | Tensor:
 
 def _resize(coefficients: Tensor, size: int) -> Tensor:
     return torch.nn.functional.pad(coefficients, (0, size - coefficients.shape[-1]))
-
-
-def picture_shape(shape: Sequence[int], operator: str) -> tuple[int, ...]:
-    """The shape of a picture, `(..., channels, height, width)`; `ShapeError` for what may be a signal's."""
-    if len(shape) < 3:
-        raise ShapeError(
-            f"{operator} takes pictures (channels, height, width), not shape {tuple(shape)}; a picture without colours "
-            "is (1, height, width), and a signal (leads, time) has operators of its own, such as LinearFunction."
-        )
-    return tuple(shape)
-
-
-def shape_last(init: Callable[..., None]) -> Callable[..., None]:
-    """An `__init__(self, setting, shape, ...)` that also takes the shape first, as in an earlier version."""
-
-    @functools.wraps(init)
-    def either(operator: object, *given: Any, **settings: Any) -> None:
-        if given and isinstance(given[0], Sequence):
-            message = f"{type(operator).__name__} takes its setting first and the shape after it."
-            warnings.warn(message, DeprecationWarning, stacklevel=2)
-            shape, *rest = given
-            given = (rest[0], shape, *rest[1:]) if rest else ()
-            settings = settings if rest else {**settings, "shape": shape}
-        init(operator, *given, **settings)
-
-    return either
 
 
 class Composed(Operator):

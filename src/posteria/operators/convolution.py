@@ -13,9 +13,10 @@ from ..core.errors import InputError, ShapeError, require, unknown
 from ..core.linalg import LinearMap
 from ..core.rng import checked
 from ..core.space import Space, finite
-from .base import LinearComposed, LinearOperator, SVDOperator, picture_shape, typical
+from .base import LinearComposed, LinearOperator, SVDOperator, typical
 from .pixel import SuperResolution
 from .separable import Factor, Separable
+from .shapes import picture_shape
 
 
 def gaussian_kernel(size: int, std: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Nonlinear degradations of pictures in [-1, 1]: JPEG, clipping, quantisation, blur in linear light."""
+"""Nonlinear measurements of pictures in [-1, 1]: JPEG, clipping, quantisation, blur in linear light, lost phases."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from typing_extensions import override
 
 from ..core.errors import ShapeError, require, whole
 from ..core.space import Space
-from .base import Operator, picture_shape, shape_last
+from .base import Operator
 from .cells import Cells, Coefficients
 from .convolution import Blur
 from .pixel import Identity
+from .shapes import picture_shape, shape_last
 
 # ITU-T T.81, annex K: the quantisation tables that libjpeg scales by quality.
 LUMINANCE = (
@@ -272,3 +273,35 @@ class NonlinearBlur(Operator):
         radiance = torch.nn.functional.softplus((x + 1) / 2 + dark, beta=100) ** self.gamma
         light = -torch.expm1(-self.exposure * self._blur.apply(radiance))
         return 2 * light.clamp(min=1e-8) ** (1 / self.gamma) - 1
+
+
+class PhaseRetrieval(Operator):
+    """The modulus of the oversampled Fourier transform of a picture in [-1, 1]; its phase is lost.
+
+    The picture is taken to [0, 1], padded with zeros, and transformed orthonormally with the zero
+    frequency in the middle. Its mirror image through the centre has the same measurement.
+
+    Args:
+        shape: Event shape, `(..., channels, height, width)`.
+        pad: Zeros added on each side; by default a quarter of the height (rounded up), as in the papers.
+
+    Raises:
+        ShapeError: If the shape is no picture's.
+        InputError: If `pad` is below 0.
+    """
+
+    shown = ("pad",)
+
+    def __init__(self, shape: Sequence[int], pad: int | None = None) -> None:
+        shape = picture_shape(shape, "PhaseRetrieval")
+        self.pad = math.ceil(shape[-2] / 4) if pad is None else pad
+        whole(self.pad, "pad", 0)
+        padded = (*shape[:-2], shape[-2] + 2 * self.pad, shape[-1] + 2 * self.pad)
+        super().__init__(Space(shape), Space(padded))
+
+    @override
+    def apply(self, x: Tensor) -> Tensor:
+        picture = torch.nn.functional.pad((x + 1) / 2, (self.pad,) * 4)
+        spectrum: Tensor = torch.fft.fft2(picture, norm="ortho")
+        up = [side // 2 - side for side in spectrum.shape[-2:]]
+        return spectrum.abs().roll(up, (-2, -1))

@@ -9,8 +9,9 @@ from typing_extensions import override
 from ..core.errors import InputError, ShapeError, whole
 from ..core.linalg import rows_times
 from ..core.space import Space, finite, mask_of
-from .base import LinearOperator, SVDOperator, picture_shape, shape_last
+from .base import LinearOperator, SVDOperator
 from .separable import Separable
+from .shapes import picture_shape, shape_last
 from .tight import after_tight
 
 

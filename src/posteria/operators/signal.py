@@ -11,12 +11,7 @@ from ..core.linalg import LinearMap
 from ..core.space import Space, finite, mask_of
 from .base import LinearOperator, SVDOperator, typical
 from .convolution import fast_size
-
-
-def _signal_shape(shape: Sequence[int], operator: str) -> tuple[int, ...]:
-    if not len(shape):
-        raise ShapeError(f"{operator} takes signals (..., channels, time); a number has no time.")
-    return tuple(shape)
+from .shapes import signal_shape
 
 
 class Decimation(SVDOperator):
@@ -35,7 +30,7 @@ class Decimation(SVDOperator):
     shown = ("length",)
 
     def __init__(self, length: int, shape: Sequence[int]) -> None:
-        shape = _signal_shape(shape, "Decimation")
+        shape = signal_shape(shape, "Decimation")
         require(
             1 <= length <= shape[-1],
             f"A signal of shape {shape} has no {length} lowest coefficients to keep.",
@@ -113,7 +108,7 @@ class Convolution(LinearOperator):
                 f"An impulse response has one axis; this one has shape {tuple(kernel.shape)}."
             )
         require(bool(kernel.any()), "An impulse response holds numbers that are not all 0.")
-        shape = _signal_shape(shape, "Convolution")
+        shape = signal_shape(shape, "Convolution")
         super().__init__(Space(shape), Space(shape))
         self.taps = len(kernel)
         # What comes later than the signal is long is cut off with all that it answers to.
@@ -163,7 +158,7 @@ class STFTMask(LinearOperator):
 
     def __init__(self, mask: Tensor, shape: Sequence[int], window: int = 512) -> None:
         mask, window = mask_of(mask, "A mask"), whole(window, "A window", 4)
-        shape = _signal_shape(shape, "STFTMask")
+        shape = signal_shape(shape, "STFTMask")
         cells = self.cells(shape[-1], window)
         if tuple(mask.shape) != cells:
             raise ShapeError(
