@@ -9,6 +9,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 import posteria as po
 from helpers import F64, gaussian, linear_posterior, mixture, normal, random_covariance
 from posteria.core import linalg
+from posteria.operators import Matrix
 from posteria.testing import check_denoiser
 
 PRIORS = {
@@ -148,6 +149,35 @@ def test_single_precision_stays_single() -> None:
     assert torch.allclose(far(x, 0.3).double(), exact(x.double(), 0.3), atol=1e-3)
 
 
+def test_single_precision_conditions_in_double() -> None:
+    # Catches: noise that is lost in the covariance of what is measured twice, where Cholesky's factorisation fails or
+    # an evidence of -1642 is off by 5e-3.
+    q = torch.linalg.qr(normal(6, 6)).Q
+    covariance = (q * torch.logspace(2, -2, 6, dtype=F64)) @ q.mT
+    matrix = torch.cat([normal(3, 6), normal(3, 6)]).float()
+    covariance = ((covariance + covariance.mT) / 2).float()
+    means = normal(2, 6, seed=4).float()
+    likelihood, y = (
+        po.GaussianLikelihood(Matrix(matrix), std=0.003),
+        10 * normal(6, seed=3).float(),
+    )
+    for single, double in (
+        [po.Gaussian(means[0].to(kind), covariance.to(kind)) for kind in (torch.float32, F64)],
+        [
+            po.GaussianMixture(torch.ones(2), means.to(kind), covariance.to(kind).expand(2, 6, 6))
+            for kind in (torch.float32, F64)
+        ],
+    ):
+        evidence = float(double.log_evidence(likelihood, y))
+        assert float(single.log_evidence(likelihood, y)) == pytest.approx(evidence, rel=1e-9)
+        law, exact = single.posterior(likelihood, y), double.posterior(likelihood, y)
+        assert law.space.dtype == torch.float32
+        assert torch.allclose(law.mean.double(), exact.mean, atol=1e-5)
+    rounded = torch.ones(2, 2) + torch.tensor([[-1e-7, 0.0], [0.0, 0.0]])
+    with pytest.raises(po.InputError, match="rounded it: make it in float64"):
+        po.Gaussian(torch.zeros(2), rounded)
+
+
 def test_bad_input() -> None:
     eye = torch.eye(2, dtype=F64)
     with pytest.raises(po.ShapeError, match=r"needs a covariance \(3, 3\), not \(2, 2\)"):
@@ -156,6 +186,8 @@ def test_bad_input() -> None:
         po.Gaussian(torch.zeros(2, dtype=F64), torch.diag(torch.tensor([1.0, -1.0], dtype=F64)))
     with pytest.raises(po.InputError, match="symmetric"):
         po.Gaussian(torch.zeros(2, dtype=F64), torch.tensor([[1.0, 0.5], [0.0, 1.0]], dtype=F64))
+    with pytest.raises(po.InputError, match="at least one component"):
+        po.GaussianMixture(torch.ones(0), torch.zeros(0, 2), torch.zeros(0, 2, 2))
     with pytest.raises(po.InputError, match="weights of a mixture are above 0"):
         po.GaussianMixture(torch.tensor([1.0, 0.0]), torch.zeros(2, 2), eye.expand(2, 2, 2))
     nonlinear = po.GaussianLikelihood(po.operators.Clip((2,)), std=1.0)

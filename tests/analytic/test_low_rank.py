@@ -186,6 +186,12 @@ def test_bad_input() -> None:
         PPCAMixture(*parts[:4], 0 * LAW.noise)
     with pytest.raises(po.InputError, match="orthonormal"):
         PPCAMixture(*parts[:2], 2 * LAW.factors, *parts[3:])
+    # Catches: classes of fewer components, or of shares, in which labels are looked for and not found.
+    for classes in (torch.tensor([0.0, 0.5, 1.0, 1.0]), torch.tensor([0, 1, -1, 0])):
+        with pytest.raises(po.InputError, match="Classes are integers from 0 on"):
+            PPCAMixture(*parts, classes)
+    with pytest.raises(po.ShapeError, match=r"4 components have classes \(4,\); got \(2,\)"):
+        PPCAMixture(*parts, torch.tensor([0, 1]))
     with pytest.raises(po.CapabilityError, match="LinearOperator"):
         LAW.posterior(po.GaussianLikelihood(po.operators.Clip(SHAPE), std=1.0), torch.zeros(SHAPE))
     with pytest.raises(po.ShapeError, match="y has shape"):

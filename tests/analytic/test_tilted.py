@@ -74,6 +74,11 @@ def test_what_has_no_integral_is_refused() -> None:
         build(wide, narrow, 1.9)
         with pytest.raises(po.ShapeError, match="one shape"):
             build(wide, gaussian(2), 1.0)
+        for weight, sentence in (("2", "<U1"), (math.nan, "nan is not"), (math.inf, "inf is not")):
+            with pytest.raises(po.InputError, match=sentence):
+                build(wide, narrow, weight)  # type: ignore[arg-type]
+    with pytest.raises(po.InputError, match="level above 0"):
+        TiltedQuadrature(wide, narrow, 1.9).noised_log_prob(torch.zeros(1, 1), 0.0)
     # In one direction only, and that not along an axis.
     tall = po.Gaussian(
         torch.zeros(2, dtype=F64), torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=F64)

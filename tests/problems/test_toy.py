@@ -213,7 +213,11 @@ def test_quadrature_says_what_it_cannot_do() -> None:
         Quadrature(log_density, [-6, -6], [6])
     with pytest.raises(po.InputError, match="above 0 somewhere"):
         Quadrature(lambda x: x[:, 0] - math.inf, [-6], [6])
-    with pytest.raises(po.InputError, match="cells=1"):
-        Quadrature(log_density, [-6], [6], cells=1)
+    for cells in (1, 100.5):
+        with pytest.raises(po.InputError, match="cells is an integer of at least 2"):
+            Quadrature(log_density, [-6], [6], cells=cells)  # type: ignore[arg-type]
+    for wrong in (lambda x: -(x**2) / 2, lambda x: log_density(x.float())):
+        with pytest.raises(po.ShapeError, match="to one number each; this one gives"):
+            Quadrature(wrong, [-6], [6])
     with pytest.raises(po.ShapeError, match="x has shape"):
         Quadrature(log_density, [-6, -6], [6, 6]).log_prob(torch.zeros(3))

@@ -34,14 +34,18 @@ def spectrum(covariance: Tensor) -> Spectrum:
     values, vectors = torch.linalg.eigh(covariance)
     if not (values > 0).all():
         low = values.min().item()
+        rounded = covariance.dtype == torch.float32 and bool(
+            (values > -1e-6 * scale[..., 0]).all()
+        )
+        hint = " Single precision may have rounded it: make it in float64." if rounded else ""
         raise InputError(
-            f"A covariance is positive definite; this one has the eigenvalue {low:.3g}."
+            f"A covariance is positive definite; this one has the eigenvalue {low:.3g}.{hint}"
         )
     return Spectrum(values, vectors)
 
 
 class Observation(NamedTuple):
-    """A linear-Gaussian measurement: `y ~ N(matrix x, diag(variance))` on flattened signals."""
+    """A linear-Gaussian measurement: `y ~ N(matrix x, diag(variance))` on flattened signals, in float64."""
 
     y: Tensor
     matrix: Tensor
@@ -73,6 +77,8 @@ def measured(
 
 def observation(likelihood: Likelihood, y: Tensor, space: Space, by: object) -> Observation:
     """The dense form of a linear-Gaussian likelihood; errors as `measured`."""
+    # In single precision little noise is lost beside what is measured with it.
+    space = Space(space.shape, torch.float64, space.device)
     operator, std, y = measured(likelihood, y, space, by)
     return Observation(y.flatten(), operator.matrix(), std.flatten() ** 2)
 
@@ -80,7 +86,11 @@ def observation(likelihood: Likelihood, y: Tensor, space: Space, by: object) -> 
 def condition(
     mean: Tensor, covariance: Tensor, seen: Observation
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The law of x given y, for Gaussians `[*components, d]`: means, covariances and log-evidences `[*components]`."""
+    """The law of x given y, for Gaussians `[*components, d]`: means, covariances and log-evidences `[*components]`.
+
+    All in float64.
+    """
+    mean, covariance = mean.double(), covariance.double()
     a, r = seen.matrix, torch.diag(seen.variance)
     factor = torch.linalg.cholesky(a @ covariance @ a.mT + r)
     gain = torch.cholesky_solve(a @ covariance, factor).mT
@@ -148,10 +158,10 @@ class Gaussian(Denoiser):
         """The law of x given one measurement `y` `[*measurement]`, for a linear operator and Gaussian noise."""
         seen = observation(likelihood, y, self.space, self)
         mean, covariance, _ = condition(self.mean.flatten(), self.covariance, seen)
-        return Gaussian(mean.reshape(self.space.shape), covariance)
+        return Gaussian(mean.reshape(self.space.shape).to(self.mean), covariance)
 
     def log_evidence(self, likelihood: Likelihood, y: Tensor) -> Tensor:
-        """Log p(y), a scalar."""
+        """Log p(y), a scalar in float64."""
         seen = observation(likelihood, y, self.space, self)
         return condition(self.mean.flatten(), self.covariance, seen)[2]
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import CapabilityError, InputError, ShapeError, expect
+from ..core.errors import CapabilityError, InputError, ShapeError, expect, require
 from ..core.linalg import LinearMap, rows_times
-from ..core.space import Space, finite
+from ..core.space import Space, finite, real
 from ..diffusion.denoiser import Condition, Conditional, Label, Scale
 from ..likelihood import Likelihood
 from .low_rank_posterior import PPCAPosterior
@@ -35,7 +35,8 @@ class PPCAMixture(Conditional):
 
     Raises:
         ShapeError: If they do not fit.
-        InputError: If a weight or variance is not above 0, or the columns of a factor are not orthonormal.
+        InputError: If a weight or variance is not above 0, the columns of a factor are not orthonormal, or a class is
+            no integer of at least 0.
     """
 
     def __init__(
@@ -48,8 +49,13 @@ class PPCAMixture(Conditional):
         classes: Tensor | None = None,
     ) -> None:
         means, factors = finite(means, "An array of means"), finite(factors, "A factor")
+        weights, variances, noise = (
+            real(part, f"An array of {name}")
+            for name, part in (("weights", weights), ("variances", variances), ("noise", noise))
+        )
         self.space = Space(tuple(means.shape[1:]), means.dtype, means.device)
-        k, d, r = len(means), self.space.size, variances.shape[-1]
+        k, d, r = len(means), self.space.size, variances.shape[-1] if variances.ndim else 0
+        require(k > 0 and r > 0, "A mixture has at least one component, and each one axis.")
         shapes = [tuple(t.shape) for t in (weights, factors, variances, noise)]
         if shapes != [(k,), (k, d, r), (k, r), (k,)]:
             raise ShapeError(
@@ -65,8 +71,8 @@ class PPCAMixture(Conditional):
         gram = self.factors.mT @ self.factors
         if not (gram - torch.eye(r, dtype=gram.dtype, device=gram.device)).abs().max() < 1e-4:
             raise InputError("The columns of a factor are orthonormal; here they are not.")
-        self.classes = None if classes is None else classes.to(means.device)
-        self.labels = 0 if classes is None else int(classes.max()) + 1
+        self.classes = None if classes is None else _classes(classes, k).to(means.device)
+        self.labels = 0 if self.classes is None else int(self.classes.max()) + 1
         flat = means.reshape(k, d)
         # Signals are taken relative to this, or squares of the larger part of them would cancel.
         self._center = self.weights @ flat
@@ -160,7 +166,7 @@ class PPCAMixture(Conditional):
         return PPCAPosterior(self, likelihood, y)
 
     def log_evidence(self, likelihood: Likelihood, y: Tensor) -> Tensor:
-        """Log p(y), a scalar."""
+        """Log p(y), a scalar in float64."""
         return self.posterior(likelihood, y).log_evidence
 
     def __repr__(self) -> str:
@@ -168,6 +174,18 @@ class PPCAMixture(Conditional):
             return f"PPCAMixture({self.about})"
         k, r = self.variances.shape
         return f"PPCAMixture({k} components of rank {r}, event {self.space.shape})"
+
+
+def _classes(classes: Tensor, k: int) -> Tensor:
+    """One integer of at least 0 for each of `k` components."""
+    classes = real(classes, "An array of classes")
+    if tuple(classes.shape) != (k,):
+        raise ShapeError(f"{k} components have classes ({k},); got {tuple(classes.shape)}.")
+    whole = not (classes.is_floating_point() or classes.dtype == torch.bool)
+    require(
+        whole and bool((classes >= 0).all()), "Classes are integers from 0 on; here they are not."
+    )
+    return classes
 
 
 class _AtLevel:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import InputError, ShapeError
+from ..core.errors import InputError, ShapeError, require
 from ..core.level import Level, at_least
 from ..core.linalg import LinearMap, rows_times
 from ..core.space import Space, finite, real
@@ -136,7 +136,8 @@ class GaussianMixture(Denoiser):
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         weights, means = real(weights, "Weights"), finite(means, "An array of means")
         covariances = finite(covariances, "An array of covariances")
-        k = means.shape[0]
+        require(means.ndim > 0 and len(means) > 0, "A mixture has at least one component.")
+        k = len(means)
         self.space = Space(tuple(means.shape[1:]), means.dtype, means.device)
         d = self.space.size
         if tuple(weights.shape) != (k,) or tuple(covariances.shape) != (k, d, d):
@@ -199,14 +200,14 @@ class GaussianMixture(Denoiser):
     def posterior(self, likelihood: Likelihood, y: Tensor) -> "GaussianMixture":
         """The law of x given one measurement `y` `[*measurement]`, for a linear operator and Gaussian noise."""
         means, covariances, log_joint = self._condition(likelihood, y)
-        weights = log_joint.softmax(-1)
+        weights = log_joint.softmax(-1).to(self.means)
         # The weight of a component that the measurement excludes underflows; it stays above 0, which a
         # mixture needs.
         weights = weights.clamp(min=torch.finfo(weights.dtype).tiny)
-        return GaussianMixture(weights, means.reshape(self.means.shape), covariances)
+        return GaussianMixture(weights, means.reshape_as(self.means).to(self.means), covariances)
 
     def log_evidence(self, likelihood: Likelihood, y: Tensor) -> Tensor:
-        """Log p(y), a scalar."""
+        """Log p(y), a scalar in float64."""
         return self._condition(likelihood, y)[2].logsumexp(-1)
 
     def _condition(self, likelihood: Likelihood, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError, ShapeError, require
+from ..core.errors import InputError, ShapeError, require, whole
 from ..core.space import Space
 
 # Bound on the density within a cell, relative to that at its middle.
@@ -32,7 +32,7 @@ class Quadrature:
         covariance: `[d, d]` in float64.
 
     Raises:
-        ShapeError: If the corners do not fit each other.
+        ShapeError: If the corners do not fit each other, or the density does not give one number a point.
         InputError: If the density is 0, reaches beyond the box, or is too rough for the cells.
     """
 
@@ -47,14 +47,18 @@ class Quadrature:
         d = len(low)
         if len(high) != d or d == 0:
             raise ShapeError(f"A box has two corners of d numbers; got {d} and {len(high)}.")
-        require(cells >= 2, f"A quadrature needs at least 2 cells a side; cells={cells}.")
-        self.space, self.cells = Space((d,), dtype), cells
+        self.space, self.cells = Space((d,), dtype), whole(cells, "cells", 2)
         self._log_density = log_density
         self._low = torch.tensor(low, dtype=torch.float64)
         self._width = (torch.tensor(high, dtype=torch.float64) - self._low) / cells
         require(bool((self._width > 0).all()), "The lower corner of a box is below the upper one.")
         middles = self._middles(torch.arange(cells**d))
         self._log_values = log_density(middles)
+        if self._log_values.shape != middles.shape[:1] or self._log_values.dtype != torch.float64:
+            raise ShapeError(
+                f"A log-density takes points {tuple(middles.shape)} in float64 to one number each; this one gives "
+                f"{tuple(self._log_values.shape)} in {self._log_values.dtype}."
+            )
         log_sum = self._log_values.logsumexp(0)
         if not log_sum.isfinite():
             raise InputError("The density of a quadrature is above 0 somewhere, and finite.")

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError, expect, require
 from ..core.linalg import score
+from ..core.space import real
 from ..diffusion.denoiser import Denoiser
 from .gaussian import Gaussian
 from .mixture import GaussianMixture
@@ -30,9 +31,11 @@ def tilted_gaussian(conditional: Gaussian, unconditional: Gaussian, weight: floa
 
     Raises:
         ShapeError: If the two draw signals of different shapes.
-        InputError: If the product has no finite integral, as when the unconditional law is narrow.
+        InputError: If the weight is no number, or the product has no finite integral, as when the unconditional law
+            is narrow.
     """
     _alike(conditional, unconditional)
+    weight = _power(weight)
     of_c = torch.linalg.inv(conditional.covariance.double())
     of_u = torch.linalg.inv(unconditional.covariance.double())
     precision = weight * of_c + (1 - weight) * of_u
@@ -66,13 +69,13 @@ class TiltedQuadrature(Denoiser):
 
     Raises:
         ShapeError: If the laws draw signals of different shapes.
-        InputError: If signals have more than 2 entries, the product has no finite integral, or it is
-            too rough for quadrature.
+        InputError: If the weight is no number, signals have more than 2 entries, the product has no finite
+            integral, or it is too rough for quadrature.
     """
 
     def __init__(self, conditional: Law, unconditional: Law, weight: float) -> None:
         _alike(conditional, unconditional)
-        self.space, self.weight = conditional.space, float(weight)
+        self.space, self.weight = conditional.space, _power(weight)
         d = self.space.size
         require(
             d in MOST,
@@ -172,6 +175,7 @@ class TiltedQuadrature(Denoiser):
 
     def _log_peak(self, sigma: float) -> float:
         """Log of the integral of `exp(-|x|^2 / (2 sigma^2))`."""
+        require(sigma > 0, f"A density under noise is that at a level above 0; {sigma:g} is not.")
         return self.space.size * math.log(2 * math.pi * sigma**2) / 2
 
     def _integrals(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -194,6 +198,15 @@ def _alike(conditional: Denoiser, unconditional: Denoiser) -> None:
             "The two laws of a tilted one draw signals of one shape; these draw "
             f"{conditional.space.shape} and {unconditional.space.shape}."
         )
+
+
+def _power(weight: float) -> float:
+    power = real(weight, "A weight")
+    require(
+        power.ndim == 0 and bool(power.isfinite()),
+        f"A weight is a finite number; {weight} is not.",
+    )
+    return float(power)
 
 
 def _boundless(weight: float) -> InputError:
