@@ -122,6 +122,9 @@ def test_distance_to_a_law() -> None:
         gaussian_pair().wasserstein(normal(5, 4))
     with pytest.raises(po.InputError, match="at least 1 sample"):
         wasserstein_1d(torch.zeros(0), law)
+    # Catches: samples of the plane that are taken for twice as many numbers.
+    with pytest.raises(po.ShapeError, match=r"are \[n\] or \[n, 1\], not \(5, 2\)"):
+        wasserstein_1d(normal(5, 2), law)
 
 
 @pytest.mark.parametrize("build", [cfgig_toy, rare_mode])

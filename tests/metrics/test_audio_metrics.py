@@ -31,3 +31,7 @@ def test_what_is_not_compared() -> None:
         si_sdr(normal(2, 3, 10), normal(4, 10))
     with pytest.raises(po.InputError, match="silent truth"):
         si_sdr(normal(2, 3, 10), torch.zeros(3, 10))
+    with pytest.raises(po.InputError, match="truth holds finite numbers"):
+        si_sdr(normal(2, 3, 10), torch.full((3, 10), torch.nan))
+    with pytest.raises(po.InputError, match="at least 1 sample"):
+        si_sdr(normal(0, 3, 10), normal(3, 10))

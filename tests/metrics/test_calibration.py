@@ -14,6 +14,7 @@ from posteria.metrics.calibration import (
     crps,
     energy_score,
     expected_coverage,
+    holm,
     interval_coverage,
     sbc_ranks,
     tarp_ranks,
@@ -252,6 +253,16 @@ def test_what_is_refused() -> None:
         uniformity(torch.zeros(20), 5, bins=7)
     with pytest.raises(po.InputError, match="integers from 0 to 5"):
         uniformity(torch.full((20,), 6), 5)
+    # Catches: NaN, which is in no bin of a table and in one of another; ranks that are rounded down; bytes of samples
+    # whose differences go round below 0; p-values of others that are none.
+    for ranks in (torch.full((20,), math.nan), torch.full((20,), 0.5)):
+        with pytest.raises(po.InputError, match="integers from 0 to 5"):
+            uniformity(ranks, 5)
+    low, high = torch.tensor([[[0], [250]], [[3], [7]], [[9], [1]]]), torch.tensor([[200], [4]])
+    of_bytes = tarp_ranks(low.byte(), high.byte(), generator())[0]
+    assert torch.equal(of_bytes, tarp_ranks(low.double(), high.double(), generator())[0])
+    with pytest.raises(po.InputError, match="P-values are from 0 to 1"):
+        holm(torch.tensor([0.01, 2.0]))
     with pytest.raises(po.InputError, match="at least 2 simulations"):
         expected_coverage(x[:, :1], truth[:1], generator())
     with pytest.raises(po.InputError, match="One sample serves as reference"):

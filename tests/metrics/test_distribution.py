@@ -272,3 +272,9 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(po.ShapeError):
             call()
+    # Catches: imaginary parts that are dropped, a standard deviation of 0 or below that is squared.
+    with pytest.raises(po.InputError, match=r"set of samples holds torch\.complex128 values"):
+        sliced_wasserstein(1j * x, x)
+    for std in (0 * row[0], -row[0]):
+        with pytest.raises(po.InputError, match="standard deviation is above 0"):
+            variance_ratio(x, std)

@@ -331,6 +331,12 @@ def test_refusals() -> None:
         RBF(0)
     with pytest.raises(po.InputError, match="at least 2"):
         frechet_distance(x, x[:1])
+    # Catches: a covariance of which one triangle is read, complex features without their imaginary parts.
+    skew = Moments(torch.zeros(2), torch.tensor([[1.0, 0.9], [0.0, 1.0]]))
+    with pytest.raises(po.InputError, match="symmetric matrix"):
+        frechet_of_moments(skew, skew)
+    with pytest.raises(po.InputError, match=r"features holds torch\.complex128 values"):
+        vendi(1j * x)
 
 
 def test_samples_that_diverged() -> None:

@@ -62,6 +62,18 @@ def test_pictures_are_paired_with_truths() -> None:
             metric(x[:0], truth[0])
         with pytest.raises(po.InputError, match=r"span \[-1, 1\]; the truth reaches 2.."):
             metric(x, 255 * truth)
+        # Catches: bytes of which all but 0 are white, a sample that diverged and is taken for a white one.
+        for a, b in (((127 * x).byte(), truth), (x, truth.sign().long()), (x > 0, truth > 0)):
+            with pytest.raises(
+                po.InputError, match=r"are of floats, not of torch\.(uint8|int64|bool)"
+            ):
+                metric(a, b)
+        far = x.clone()
+        far[1, 0, 3, 3] = torch.inf
+        assert metric(far, truth).isnan().tolist() == [False, True, False]
+    # Catches: squares of differences that are 0 in half precision.
+    near = psnr((truth + 1e-3).half(), truth.half())
+    assert torch.equal(near, psnr((truth + 1e-3).half().float(), truth.half().float()))
     assert psnr(x[..., :5, :5], truth[..., :5, :5]).isfinite().all()
     with pytest.raises(po.ShapeError, match="at least 6 pixels a side"):
         ssim(x[..., :5, :5], truth[..., :5, :5])
@@ -80,6 +92,8 @@ def test_signals_are_paired_with_truths() -> None:
                 metric(x, wrong)
         with pytest.raises(po.InputError, match="at least 1 sample"):
             metric(x[:0], truth[0])
+        with pytest.raises(po.InputError, match=r"samples holds torch\.complex64 values"):
+            metric(x + 0j, truth)
         # Catches: bytes that go round below 0.
         low, high = torch.tensor([[[1, 2]], [[2, 2]]], dtype=torch.uint8)
         assert float(metric(low, high)) == pytest.approx(0.5 ** (1 / order))

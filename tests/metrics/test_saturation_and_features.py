@@ -56,6 +56,8 @@ def test_saturation_by_hand() -> None:
     assert grey == (2 / 16, 0)
     with pytest.raises(po.ShapeError, match="channels, height, width"):
         saturation(pixels)
+    with pytest.raises(po.InputError, match=r"of floats, not of torch\.uint8"):
+        saturation(torch.ones(1, 3, 2, 2, dtype=torch.uint8))
 
 
 def test_saturation_is_that_of_hsv() -> None:
@@ -105,8 +107,11 @@ def test_what_inception_is_shown() -> None:
     found = Inception(Seen(), "cpu", batch=4)(x)
     assert found.tolist() == [[v] * 3 for v in (0, 0, 127, 128, 255, 255)]
     # Pictures that diverged are not black ones.
-    x[2] = math.nan
-    assert Inception(Seen(), "cpu", batch=4)(x).isnan().all(1).tolist() == [0, 0, 1, 0, 0, 0]
+    x[2], x[3] = math.nan, math.inf
+    assert Inception(Seen(), "cpu", batch=4)(x).isnan().all(1).tolist() == [0, 0, 1, 1, 0, 0]
+    # Bytes, as other packages want them, would all be white but 0.
+    with pytest.raises(po.InputError, match=r"of floats, not of torch\.uint8"):
+        Inception(Seen(), "cpu", batch=4)(torch.full((1, 3, 1, 1), 7, dtype=torch.uint8))
     with pytest.raises(po.ShapeError, match="1 or 3 channels"):
         Inception(Seen(), "cpu", batch=4)(x.reshape(3, 2, 1, 1))
 

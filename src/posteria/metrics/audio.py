@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError, require
+from ..core.space import finite
 
 # Root mean square over the loudest channel's, below which a channel is silent and not compared.
 SILENT = 1e-3
@@ -20,7 +21,7 @@ def si_sdr(x: Tensor, truth: Tensor) -> Tensor:
 
     Raises:
         ShapeError: If they differ in shape.
-        InputError: If the truth is silent.
+        InputError: If the truth is silent or not finite, or there is no sample.
     """
     return _each(x, truth).mean(-1)
 
@@ -38,7 +39,8 @@ def _each(x: Tensor, truth: Tensor) -> Tensor:
             "Sounds [n, channels, time] go with a truth [channels, time]; got "
             f"{tuple(x.shape)} and {tuple(truth.shape)}."
         )
-    level = truth.double().square().mean(-1).sqrt()
+    require(len(x) > 0, "This metric needs at least 1 sample; got 0.")
+    level = finite(truth, "A truth").double().square().mean(-1).sqrt()
     sounds = level > SILENT * level.max()
     require(bool(sounds.any()), "A silent truth has no signal-to-distortion ratio.")
     there, eps = truth[sounds].double(), torch.finfo(torch.float64).eps

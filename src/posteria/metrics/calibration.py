@@ -65,7 +65,7 @@ def uniformity(ranks: Tensor, n: int, bins: int | None = None) -> Tensor:
         `[*shape]` in float64.
 
     Raises:
-        InputError: If there are too few simulations, or a rank is out of range.
+        InputError: If there are too few simulations, or a rank is out of range or no integer.
     """
     require(ranks.ndim > 0 and n >= 1, f"Ranks [m, *shape] are among n >= 1 samples; n={n}.")
     m = len(ranks)
@@ -73,7 +73,8 @@ def uniformity(ranks: Tensor, n: int, bins: int | None = None) -> Tensor:
         require(m >= 10, f"A chi-square test needs at least 10 simulations; got {m}.")
         bins = min(10, m // 5, n + 1)
     require(2 <= bins <= n + 1, f"bins={bins} is not from 2 to n + 1 = {n + 1}.")
-    if m == 0 or ((ranks < 0) | (ranks > n)).any():
+    # NaN is in no range either.
+    if m == 0 or not ((ranks >= 0) & (ranks <= n) & (ranks == ranks.floor())).all():
         raise InputError(f"Ranks among {n} samples are integers from 0 to {n}; here they are not.")
     which = torch.arange(bins, device=ranks.device)
     sizes = torch.bincount(torch.arange(n + 1) * bins // (n + 1), minlength=bins).to(ranks.device)
@@ -125,7 +126,7 @@ def tarp_ranks(
     std = torch.where(std > 0, std, 1)
 
     def distance(z: Tensor) -> Tensor:
-        offset = (z - references).double() / std
+        offset = (z.double() - references.double()) / std
         length: Tensor = offset.reshape(*z.shape[: z.ndim - truth.ndim + 1], -1).norm(dim=-1)
         return length
 
@@ -255,7 +256,11 @@ def holm(p_values: Tensor) -> Tensor:
     """P-values adjusted for their number (Holm, 1979): those below a level reject at that level over all.
 
     It holds whatever the dependence between the tests.
+
+    Raises:
+        InputError: If one is no probability.
     """
+    require(not bool(((p_values < 0) | (p_values > 1)).any()), "P-values are from 0 to 1.")
     flat, m = p_values.flatten(), p_values.numel()
     order = flat.argsort()
     steps = flat[order] * torch.arange(m, 0, -1, dtype=flat.dtype, device=flat.device)

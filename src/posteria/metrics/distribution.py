@@ -13,12 +13,14 @@ from torch import Tensor
 from ..analytic import GaussianMixture
 from ..analytic.gaussian import spectrum
 from ..core.errors import InputError, ShapeError, expect, require
+from ..core.space import real
 
 Draw = Callable[[int, torch.Generator], Tensor]
 
 
 def _two_sets(x: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
     """Both sets flattened in float64, `[n, d]` and `[m, d]`."""
+    x, y = real(x, "A set of samples"), real(y, "A set of samples")
     if x.ndim == 0 or x.shape[1:] != y.shape[1:] or y.ndim == 0:
         raise ShapeError(
             "Two sets of samples of equal shape are compared, [n, *event] and [m, *event]; "
@@ -291,12 +293,14 @@ def covariance_error(x: Tensor, covariance: Tensor) -> float:
 
 
 def _fits(x: Tensor, moment: Tensor, name: str) -> None:
+    """Raise unless a moment is one of samples' entries; a standard deviation is above 0."""
     if x.ndim == 0 or x.shape[1:] != moment.shape:
         raise ShapeError(
             f"{name} has shape {tuple(moment.shape)}; samples {tuple(x.shape)} need one of "
             f"{tuple(x.shape[1:])}."
         )
     _at_least(1, x)
+    require(name != "std" or bool((moment > 0).all()), "A standard deviation is above 0.")
 
 
 def mode_weights(x: Tensor, mixture: GaussianMixture) -> Tensor:

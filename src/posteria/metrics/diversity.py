@@ -15,8 +15,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import ShapeError, require
+from ..core.space import real
 from ..guidance.classifiers.classifier import Classifier
 from .distribution import Moments
+from .image import floats
 
 # Distances that are held at a time: 128 MiB of them.
 ENTRIES = 2**24
@@ -31,7 +33,7 @@ def _features(*sets: Tensor, least: int = 1) -> list[Tensor]:
         )
     fewest = min(len(x) for x in sets)
     require(fewest >= least, f"This metric needs at least {least} samples; got {fewest}.")
-    return [x.double() for x in sets]
+    return [real(x, "An array of features").double() for x in sets]
 
 
 def _finite(*sets: Tensor) -> bool:
@@ -236,7 +238,7 @@ def frechet_of_moments(ours: Moments, theirs: Moments) -> float:
 
     Raises:
         ShapeError: If the laws differ in shape.
-        InputError: If a covariance has an eigenvalue clearly below 0.
+        InputError: If a covariance is not symmetric, or has an eigenvalue clearly below 0.
     """
     d = ours.mean.numel()
     covariances = ours.covariance.shape, theirs.covariance.shape
@@ -266,6 +268,11 @@ def _factor(x: Tensor) -> Tensor:
 
 def _root(covariance: Tensor) -> Tensor:
     """`R` `[d, d]` with `R^T R` a covariance, which may be singular."""
+    skew = (covariance - covariance.mT).abs().max()
+    require(
+        bool(skew <= 1e-5 * covariance.abs().max()),
+        "A covariance is a symmetric matrix; this one is not.",
+    )
     values, vectors = torch.linalg.eigh(covariance)
     # Rounding leaves eigenvalues that are 0 this far off it, and a root would make much of them.
     noise = len(values) * torch.finfo(values.dtype).eps * values.abs().max()
@@ -317,7 +324,7 @@ def saturation(x: Tensor) -> Saturation:
     if x.ndim != 4:
         raise ShapeError(f"Pictures are [n, channels, height, width], not {tuple(x.shape)}.")
     require(x.numel() > 0, "This metric needs at least 1 sample; got 0.")
-    x = x.double()
+    x = floats(x).double()
     ends = torch.where(x.isnan(), x, (x.abs() >= 1).double())
     pixels = (x.clamp(-1, 1) + 1) / 2
     high, low = pixels.amax(1), pixels.amin(1)

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ..core.errors import CapabilityError, InputError, ShapeError, expect, require, unknown
 from ..guidance.classifiers.classifier import CleanClassifier
+from .image import clipped
 
 
 class Features(Protocol):
@@ -75,7 +76,7 @@ class PictureFeatures(Features, abc.ABC):
             raise ShapeError(
                 f"Pictures are [n, 1 or 3 channels, height, width], not {tuple(x.shape)}."
             )
-        return _batched(self._evaluate, x.clamp(-1, 1).expand(-1, 3, -1, -1), self.batch)
+        return _batched(self._evaluate, clipped(x).expand(-1, 3, -1, -1), self.batch)
 
     @abc.abstractmethod
     def _evaluate(self, x: Tensor) -> Tensor:

@@ -19,12 +19,13 @@ def psnr(x: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, each picture by itself, `[n]`.
 
     Args:
-        x: Pictures, `[n, channels, height, width]`; values beyond [-1, 1] are clipped.
+        x: Pictures, `[n, channels, height, width]`; values beyond [-1, 1] are clipped, and the ratio of one that is
+            not finite is NaN.
         truth: One picture for all, `[channels, height, width]`, or one each.
 
     Raises:
         ShapeError: If the pictures differ in shape.
-        InputError: If there is none, or the truth is in other units.
+        InputError: If there is none, they are of integers, or the truth is in other units.
     """
     x, truth = _paired(x, truth)
     return 10 * torch.log10(4 / (x - truth).square().mean((1, 2, 3)))
@@ -41,9 +42,6 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
         raise ShapeError(
             f"SSIM needs pictures of at least {MARGIN + 1} pixels a side, not {tuple(x.shape[-2:])}."
         )
-    # Variances are differences of near numbers, for which half precision is too coarse.
-    dtype = torch.promote_types(torch.promote_types(x.dtype, truth.dtype), torch.float32)
-    x, truth = x.to(dtype), truth.to(dtype)
     place = torch.arange(-MARGIN, MARGIN + 1, dtype=x.dtype, device=x.device)
     window = torch.softmax(-((place / SPREAD) ** 2) / 2, 0)[None, None, None]
     maps = torch.cat([x, truth, x * x, truth * truth, x * truth])
@@ -56,12 +54,28 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
     return values.mean((1, 2, 3))
 
 
+def floats(x: Tensor) -> Tensor:
+    """Return pictures of floats; `InputError` for bytes, of which nothing is left in [-1, 1]."""
+    require(
+        x.is_floating_point(),
+        f"Pictures in [-1, 1] are of floats, not of {x.dtype}; give x / 127.5 - 1 of bytes.",
+    )
+    return x
+
+
+def clipped(x: Tensor) -> Tensor:
+    """Pictures of floats in [-1, 1]; what is infinite has diverged, and is NaN and not white."""
+    return floats(x).clamp(-1, 1) + 0 * x
+
+
 def _paired(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Both clipped, `[n, channels, height, width]`."""
     truth = paired(x, truth, "Pictures [n, channels, height, width]", axes=4)
-    most = float(truth.abs().max())
+    most = float(floats(truth).abs().max())
     require(
         not most > FAR,
         f"Pictures span [-1, 1]; the truth reaches {most:g}. Give 2 * x / most - 1.",
     )
-    return x.clamp(-1, 1), truth.clamp(-1, 1).contiguous()
+    # Of near pictures squares vanish in half precision, and variances are differences of near numbers.
+    dtype = torch.promote_types(torch.promote_types(x.dtype, truth.dtype), torch.float32)
+    return clipped(x).to(dtype), clipped(truth).to(dtype).contiguous()

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from ..core.errors import ShapeError, require
+from ..core.space import real
 
 
 def paired(
@@ -18,8 +19,9 @@ def paired(
 
     Raises:
         ShapeError: If they differ in shape.
-        InputError: If there is no sample.
+        InputError: If there is no sample, or they are complex.
     """
+    real(x, "An array of samples"), real(truth, "A truth")
     if x.ndim != (axes or max(x.ndim, 1)) or truth.shape not in {x.shape, x.shape[1:]}:
         raise ShapeError(
             f"{what} go with a truth {what.partition(' ')[2].replace('n, ', '')} or one each; got "
@@ -31,9 +33,9 @@ def paired(
 
 def mae(x: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute error of signals `[n, *event]`, each by itself, `[n]`; the truth is `[*event]`, or one each."""
-    return (x.double() - paired(x, truth)).abs().flatten(1).mean(1)
+    return (paired(x, truth) - x.double()).abs().flatten(1).mean(1)
 
 
 def rmse(x: Tensor, truth: Tensor) -> Tensor:
     """Root mean square error, likewise."""
-    return (x.double() - paired(x, truth)).square().flatten(1).mean(1).sqrt()
+    return (paired(x, truth) - x.double()).square().flatten(1).mean(1).sqrt()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..analytic import Gaussian, GaussianMixture
 from ..analytic.tilted import TiltedQuadrature, tilted_gaussian
-from ..core.errors import expect, require
+from ..core.errors import ShapeError, expect, require
 from ..diffusion.denoiser import Denoiser, Family, Label
 from ..target import Tilted
 from .toy import KnownLaw
@@ -45,9 +45,12 @@ def wasserstein_1d(x: Tensor, law: TiltedQuadrature) -> float:
     standard deviation over `sqrt(n)`.
 
     Raises:
+        ShapeError: If samples are not of one dimension.
         InputError: If the law is of two dimensions, or there is no sample.
     """
     points, below = law.cumulative()
+    if x.ndim != 1 and tuple(x.shape[1:]) != (1,):
+        raise ShapeError(f"Samples of one dimension are [n] or [n, 1], not {tuple(x.shape)}.")
     samples = x.double().flatten().sort().values
     require(len(samples) > 0, "A distance to a law needs at least 1 sample; there is none.")
     knots = torch.cat([points, samples]).sort().values
