@@ -90,7 +90,7 @@ WRONG: dict[str, Callable[[], object]] = {
     "Counts are whole numbers": lambda: po.Posterior(
         TARGET.prior, po.PoissonLikelihood(TARGET.likelihood.operator, 10.0), TARGET.y.abs() / 7
     ),
-    "weight of a tilted law holds <U1 values": lambda: example_tilted("2"),  # type: ignore[arg-type]
+    "weight of a tilted law is a number of at least 0; '2' is not": lambda: example_tilted("2"),  # type: ignore[arg-type]
     "weight of a tilted law is a number of at least 0": lambda: example_tilted(float("nan")),
     "A mean holds finite numbers": lambda: po.Gaussian(torch.full((2,), torch.nan), torch.eye(2)),
     "A matrix holds finite numbers": lambda: po.operators.Matrix(torch.full((1, 2), torch.nan)),

@@ -14,7 +14,7 @@ from typing_extensions import override
 from .core import linalg
 from .core.errors import CapabilityError, InputError, ShapeError, expect, require
 from .core.rng import Rng
-from .core.settings import brief
+from .core.settings import as_number, brief
 from .core.space import Space, real
 from .operators.base import Operator
 
@@ -65,13 +65,6 @@ class Likelihood(abc.ABC):
         """The same likelihood in another dtype and on another device."""
 
 
-def _number(value: object, sentence: str) -> float:
-    """A finite number above 0."""
-    number = real(value, f"A setting of a likelihood, {value!r},")
-    require(number.ndim == 0 and 0 < float(number) < math.inf, sentence)
-    return float(number)
-
-
 def _given(y: Tensor, space: Space) -> Tensor:
     """`y`, if it has the shape of measurements; looked at here, as a sampler comes by at every evaluation."""
     return y if y.shape[y.ndim - len(space.shape) :] == space.shape else space.check(y, "y")
@@ -107,19 +100,22 @@ class GaussianLikelihood(Likelihood):
 
     def __post_init__(self) -> None:
         shape = expect(self.operator, Operator, by=self).codomain.shape
+        level = None if isinstance(self.std, Tensor) else as_number(self.std)
+        if level is not None:
+            require(
+                0 < level < math.inf,
+                f"The noise level is a number above 0 in data units; {level:g} is not.",
+            )
+            object.__setattr__(self, "std", level)
+            return
         std = real(self.std, f"The noise level {brief(self.std)}")
         if std.ndim and tuple(std.shape) != shape:
             raise ShapeError(
                 f"std has shape {tuple(std.shape)}; it is a number or has the shape {shape} of the measurement."
             )
         if not ((std > 0) & std.isfinite()).all():
-            raise InputError(
-                "The noise level is above 0 in every entry; here it is not."
-                if std.ndim
-                else f"The noise level is a number above 0 in data units; {float(std):g} is not."
-            )
-        whole = std.ndim or isinstance(self.std, Tensor)
-        object.__setattr__(self, "std", std if whole else float(std))
+            raise InputError("The noise level is above 0 in every entry; here it is not.")
+        object.__setattr__(self, "std", std)
 
     @property
     @override
@@ -186,9 +182,13 @@ class PoissonLikelihood(Likelihood):
 
     def __post_init__(self) -> None:
         expect(self.operator, Operator, by=self)
-        sentence = f"The peak and the floor of counts are above 0; got peak={self.peak} and floor={self.floor}."
-        object.__setattr__(self, "peak", _number(self.peak, sentence))
-        object.__setattr__(self, "floor", _number(self.floor, sentence))
+        for name, value in (("peak", as_number(self.peak)), ("floor", as_number(self.floor))):
+            if value is None or not 0 < value < math.inf:
+                raise InputError(
+                    f"The peak and the floor of counts are numbers above 0; got peak={self.peak!r} and "
+                    f"floor={self.floor!r}."
+                )
+            object.__setattr__(self, name, value)
 
     @property
     @override

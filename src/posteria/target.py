@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from torch import Tensor
 from typing_extensions import override
 
-from .core.errors import ShapeError, expect, require
+from .core.errors import InputError, ShapeError, expect
 from .core.linalg import LinearMap
 from .core.meter import Meter
-from .core.settings import brief
+from .core.settings import as_number, brief
 from .core.space import Space, real
 from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser
 from .latent import decoder_of, measured
@@ -145,12 +145,12 @@ class Tilted(Denoiser):
     def __post_init__(self) -> None:
         expect(self.prior, Conditional, by=self)
         expect(self.condition, Condition, by=self)
-        weight = real(self.weight, "The weight of a tilted law")
-        require(
-            weight.ndim == 0 and 0 <= float(weight) < math.inf,
-            f"The weight of a tilted law is a number of at least 0; {self.weight} is not.",
-        )
-        object.__setattr__(self, "weight", float(weight))
+        weight = as_number(self.weight)
+        if weight is None or not 0 <= weight < math.inf:
+            raise InputError(
+                f"The weight of a tilted law is a number of at least 0; {self.weight!r} is not."
+            )
+        object.__setattr__(self, "weight", weight)
         if self.weight != 0:
             _ = self.conditional
         if self.weight != 1:

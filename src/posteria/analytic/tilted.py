@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError, expect, require
 from ..core.linalg import score
-from ..core.space import real
+from ..core.settings import as_number
 from ..diffusion.denoiser import Denoiser
 from .gaussian import Gaussian
 from .mixture import GaussianMixture
@@ -201,12 +201,10 @@ def _alike(conditional: Denoiser, unconditional: Denoiser) -> None:
 
 
 def _power(weight: float) -> float:
-    power = real(weight, "A weight")
-    require(
-        power.ndim == 0 and bool(power.isfinite()),
-        f"A weight is a finite number; {weight} is not.",
-    )
-    return float(power)
+    power = as_number(weight)
+    if power is None or not math.isfinite(power):
+        raise InputError(f"A weight is a finite number; {weight!r} is not.")
+    return power
 
 
 def _boundless(weight: float) -> InputError:

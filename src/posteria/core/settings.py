@@ -49,7 +49,7 @@ def _is_truth(value: object) -> bool:
     return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
 
 
-def _number(value: object, whole: bool) -> float | None:
+def as_number(value: object, whole: bool = False) -> float | None:
     """A number of Python, of one of NumPy or PyTorch to the last bit; None for what is none, such as a truth value."""
     if _is_truth(value) or isinstance(value, complex):
         return None
@@ -86,7 +86,7 @@ def _fitted(value: Any, kinds: tuple[Any, ...], interval: str) -> tuple[Any, str
         return tuple(item for item, _ in items), words
     if interval or {*kinds} <= {int, float}:
         whole = int in kinds and float not in kinds
-        (holds, words), number = _within(interval), _number(value, whole)
+        (holds, words), number = _within(interval), as_number(value, whole)
         if number is None or not holds(number):
             return value, ", ".join(["an integer"] * whole + [words] * bool(words)) or "a number"
         return number, ""
