@@ -200,7 +200,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
         with pytest.raises(kind, match=words):
             po.load_prior(f"adm:{path}")
 
-    refused("There is no file")
+    refused("There is no file or folder")
     path.write_bytes(b"no weights")
     refused("damaged, or holds more than tensors")
     torch.save({"a": Trap()}, path)

@@ -66,4 +66,8 @@ def _depends_on_mode(layer: nn.Module) -> bool:
         return layer.p > 0
     if isinstance(layer, nn.MultiheadAttention | nn.RNNBase):
         return layer.dropout > 0
+    # The labels of DiT, and whole branches of networks, are dropped by layers with a share of their own.
+    shares = (getattr(layer, name, 0) for name in ("dropout_prob", "drop_prob"))
+    if any(isinstance(share, int | float) and share > 0 for share in shares):
+        return True
     return isinstance(layer, nn.RReLU | nn.modules.batchnorm._BatchNorm)

@@ -14,7 +14,6 @@ from typing_extensions import override
 from ..core.errors import require
 from ..core.linalg import outside_inference
 from ..core.settings import Settings
-from ..core.space import real
 
 # The range of the number of training steps.
 SIZE = {"size": "[1, inf)"}
@@ -143,15 +142,9 @@ class GivenBetas(Betas):
 
     betas: tuple[float, ...]
 
-    def __post_init__(self) -> None:
-        # Settings are compared, and stand in a `repr`.
-        values = real(self.betas, "A noise table").double().flatten()
-        object.__setattr__(self, "betas", tuple(values.tolist()))
-        super().__post_init__()
-
     @override
     def values(self) -> np.ndarray:
-        return np.array(self.betas, dtype=np.float64)
+        return np.asarray(self.betas, dtype=np.float64)
 
 
 def zero_terminal_snr(betas: Betas) -> GivenBetas:

@@ -37,10 +37,12 @@ def from_denoiser(
         InputError: If it is no function of one or two arguments. When it is evaluated, those of `Network`.
     """
     space = space if isinstance(space, Space) else Space(space)
-    kinds = {part.__module__.partition(".")[0] for part in type(denoiser).__mro__}
+    # What a compiler wraps around it tells nothing of it.
+    within = getattr(denoiser, "_orig_mod", denoiser)
+    kinds = {part.__module__.partition(".")[0] for part in type(within).__mro__}
     if callable(getattr(denoiser, "schedule", None)):
         network = Network(_Timed(denoiser), space, Denoised())
-    elif _arguments(denoiser) == 1:
+    elif _arguments(within) == 1:
         network = Network(_Blind(denoiser), space, Denoised())
     else:
         network = Network(denoiser, space, Denoised())
@@ -52,16 +54,15 @@ def _arguments(denoiser: Callable[..., Any]) -> int:
     """How many arguments a denoiser is given: 1 or 2."""
     function = denoiser.forward if isinstance(denoiser, nn.Module) else denoiser
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
         raise InputError(
             f"A denoiser is a function of a signal and its noise level; this is {denoiser!r}."
         ) from error
     kinds = [parameter.kind for parameter in parameters]
-    given = sum(
-        kind in {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-        for kind in kinds
-    )
+    places = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    # An option that is a truth value or a word is no level.
+    given = sum(p.kind in places and not isinstance(p.default, bool | str) for p in parameters)
     if not given and inspect.Parameter.VAR_POSITIONAL not in kinds:
         raise InputError(
             "A denoiser is a function of a signal, or of a signal and its noise level; this one takes neither."

@@ -1,12 +1,13 @@
 """Cards: what is known of a prior before it is loaded."""
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.errors import InputError
+from ..core.errors import InputError, require, whole
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -28,6 +29,17 @@ class Data:
     rate: float | None = None
     names: tuple[str, ...] = ()
     gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        shape = tuple(whole(side, "A side of what a prior draws") for side in self.shape)
+        object.__setattr__(self, "shape", shape)
+        for name, value in (("rate", self.rate), ("gain", self.gain)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            require(
+                (number and 0 < float(value or 0) < math.inf)
+                or (name == "rate" and value is None),
+                f"The {name} of signals is a number above 0; {value!r} is not.",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +102,22 @@ def read_card(path: Path, *, where: str = "folder") -> Card:
     """The card in a file `card.toml` beside the weights.
 
     Raises:
-        InputError: If it is not a card.
+        InputError: If it is not a card, or of pictures in other units than [-1, 1].
     """
     try:
         content = tomllib.loads(path.read_text())
         data = content.pop("data", {})
-        shape = tuple(int(n) for n in data.pop("shape", ()))
         names = tuple(map(str, data.pop("names", ())))
-        data = Data(shape, names=names, **data)
-        return Card(**content, path=str(path.parent), where=where, data=data)
+        data = Data(tuple(data.pop("shape", ())), names=names, **data)
+        for name, value in content.items():
+            require(isinstance(value, str), f"{name} is a text; {value!r} is not")
+        card = Card(**content, path=str(path.parent), where=where, data=data)
+        require(
+            card.modality != "image" or data.units == "[-1, 1]",
+            f"pictures are in [-1, 1], not in {data.units}; leave units out, and bring its network to them by "
+            "posteria.diffusion.Units(prior, low, high)",
+        )
+        return card
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not the card of a prior: {error}.") from error
 
@@ -140,7 +159,7 @@ def check_hash(paths: Iterable[Path], sha256: str) -> None:
     """Raise `InputError` unless the files have this SHA-256."""
     paths = list(paths)
     found = files_sha256(paths)
-    if found != sha256:
+    if found != sha256.lower():
         raise InputError(
             f"{paths[0]} is not the file it should be: its SHA-256 is {found[:12]}..., not {sha256[:12]}.... "
             "Get the weights again, or reinstall posteria for a prior that ships with it."

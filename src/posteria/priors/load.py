@@ -14,7 +14,7 @@ from ..diffusion.network import Network
 from ..diffusion.parametrisation import Discrete
 from ..diffusion.reading import LEFT, noise_left
 from ..diffusion.units import Units
-from ..latent import Latent
+from ..latent import Latent, signals_of
 from .card import PUBLISHED, SHIPPED, Card, Data, check_hash, files_sha256, read_card
 from .pipeline.given import GivenPrior
 from .pipeline.reading import with_null
@@ -38,6 +38,7 @@ SOUND: tuple[tuple[str, str, int | None, str], ...] = (
     ("unet", "sample_rate", None, "in_channels"),
     ("vae", "sampling_rate", None, "audio_channels"),
 )
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 KNOWN = (*SHIPPED, "diffusers:FOLDER-OR-NAME", "adm:FILE.pt")
 
 
@@ -78,8 +79,8 @@ def load_prior(
     """
     _check_device(device)
     require(
-        isinstance(dtype, torch.dtype) and dtype.is_floating_point,
-        f"dtype is one of floating point, such as torch.float32 or torch.bfloat16; {dtype!r} is not.",
+        dtype in DTYPES,
+        f"dtype is one of floating point, {', '.join(map(str, DTYPES))}; {dtype!r} is not.",
     )
     card = card_of(name)
     files = _files(card)
@@ -92,6 +93,14 @@ def load_prior(
         f"{card.name} draws {LENGTHS[card.modality == 'audio']}; {' x '.join(map(str, sides or ()))} is not.",
     )
     prior = READERS[reader](files, device=device, dtype=dtype, size=sides)
+    drawn, said = (
+        signals_of(prior).shape,
+        card.shape if card.where in {"package", "folder"} else (),
+    )
+    require(
+        size is not None or not said or drawn == said,
+        f"The card of {card.name} says that it draws signals of shape {said}; its network draws {drawn}.",
+    )
     if checkpoint:
         _checkpoint(prior)
     inner: Any = prior.prior if isinstance(prior, Latent) else prior
@@ -160,6 +169,7 @@ def card_of(name: str | Path) -> Card:
         known = [card for card in PUBLISHED.values() if card.path == path]
         return known[0] if known else Card(name=path, reader="pixel", path=path, where="hub")
     if colon and kind in READERS:
+        require(Path(path).exists(), f"There is no file or folder {path}.")
         return Card(name=name, reader=kind, path=path)
     folder = Path(path if colon and kind == "diffusers" else name)
     if folder.is_file() or folder.suffix in CHECKPOINTS:
@@ -187,7 +197,7 @@ def sound_of(card: Card, files: Path) -> Card:
         known = read_json(config)
         if (rate := known.get(entry, usual)) is not None:
             names = ("left", "right") if known.get(channels) == 2 else ()
-            data = Data(rate=float(rate), gain=1.0, names=names)
+            data = Data(rate=rate, names=names)
             return dataclasses.replace(card, modality="audio", data=data)
     return card
 

@@ -1,5 +1,6 @@
 """Local networks: a folder with `network.json` and `network.safetensors`."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def read_local(
 
     `network.json` has its `kind`, in `KINDS`, the arguments of that class, and the mean and the standard deviation of
     the numbers that it was trained on. It may have the standard deviation for which the network was preconditioned,
-    `sigma_data`, and the `size` that is taken where none is asked for.
+    `sigma_data` (one that is conditioned on the noise level), and the `size` that is taken where none is asked for.
 
     Raises:
         InputError: If there is no size, or one of another number of sides, or something is missing or damaged.
@@ -48,14 +49,18 @@ def read_local(
     path = files / "network.safetensors"
     try:
         mean, std = float(config.pop("mean")), float(config.pop("std"))
-        sigma_data, usual = config.pop("sigma_data", None), config.pop("size", None)
+        if not (math.isfinite(mean) and 0 < std < math.inf):
+            raise ValueError(f"it has the mean {mean} and the standard deviation {std}")
+        if isinstance(parametrisation, EDM) and "sigma_data" in config:
+            parametrisation = EDM(config.pop("sigma_data"))
+        usual = config.pop("size", None)
         channels = int(config.get("channels", 3))
         net = network(**fixed, **config)
         net.load_state_dict({name: part.to(dtype) for name, part in load_file(path).items()})
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not the network of its network.json: {error}") from error
-    sides = size if size is not None or usual is None else tuple(usual)
-    if sides is None or len(sides) != net.axes or min(sides) < 1:
+    sides = usual if size is None else size
+    if not isinstance(sides, tuple | list) or len(sides) != net.axes or min(sides) < 1:
         what, how = {
             1: ("signals of any length", "size=1000, or --size 1000"),
             2: ("pictures of any size", "size=(height, width), or --size HEIGHTxWIDTH"),
@@ -65,8 +70,7 @@ def read_local(
     state = torch.promote_types(dtype, torch.float32)
     module = Windowed(net.to(device, dtype).eval().requires_grad_(False))
     space = Space((channels, *sides), state, device)
-    reading = parametrisation if sigma_data is None else EDM(sigma_data=float(sigma_data))
-    prior = Network(module, space, reading)
+    prior = Network(module, space, parametrisation)
     prior.multiple = net.stride
     prior.scale = Scale(torch.full(space.shape, mean, dtype=state, device=device), std)
     return prior

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ...core.errors import CapabilityError
+from ...core.errors import CapabilityError, ShapeError
 from ...core.modules import device_of, dtype_of
 from ...core.space import Space
 from ...diffusion.denoiser import Condition, Denoiser, Members
@@ -45,9 +45,18 @@ class Given(Condition):
     Args:
         arguments: By the names of its arguments, such as `encoder_hidden_states`: a tensor, or one in a dictionary, is
             that of one sample, without an axis for the batch; anything else is handed on as it is.
+
+    Raises:
+        ShapeError: If a mask of whole numbers has another axis, with which networks add it to their products.
     """
 
     def __init__(self, **arguments: Any) -> None:
+        for name, value in arguments.items():
+            mask = isinstance(value, Tensor) and "attention_mask" in name
+            if mask and not value.is_floating_point() and value.ndim != 1:
+                raise ShapeError(
+                    f"{name} of one sample is a row of tokens; this has shape {tuple(value.shape)}: give {name}[0]."
+                )
         object.__setattr__(self, "arguments", arguments)
 
     arguments: Mapping[str, Any]

@@ -34,7 +34,17 @@ def read_mixture(
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path} is not a mixture that posteria reads: {error}.") from error
     q, r = torch.linalg.qr(parts["factors"])
+    axes = r.abs() - torch.eye(r.shape[-1], dtype=r.dtype)
+    require(
+        bool(axes.abs().max() < 0.01),
+        f"{path} is not a mixture that posteria reads: the columns of its factors are not orthonormal.",
+    )
+    classes = found.get("classes")
+    require(
+        classes is None or classes.shape == parts["weights"].shape,
+        f"{path} is not a mixture that posteria reads: it has not one class for each component.",
+    )
     parts["factors"] = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]
     kept = torch.promote_types(dtype, torch.float32)
     parts = {name: part.to(device, kept) for name, part in parts.items()}
-    return PPCAMixture(**parts, classes=found.get("classes"))
+    return PPCAMixture(**parts, classes=classes)

@@ -10,11 +10,12 @@ from ...core.errors import CapabilityError, InputError, require, whole
 from ...core.space import Space
 from ...diffusion.denoiser import Conditional, Label
 from ...diffusion.network import Network
+from ..pipeline.parts import AUTOENCODERS
 from ..pipeline.reading import with_null
 from ..pipeline.schedulers import reading_of
 from ..pipeline.unet import check_unet, in_units, with_whole_steps
 from ..plain_unet import read_plain
-from .folder import extras_of, load_part, place_of, read_json, scheduler_in, weights_in
+from .folder import extras_of, load_part, parts_of, place_of, read_json, scheduler_in, weights_in
 
 
 class Folded(nn.Module):
@@ -55,6 +56,11 @@ def read_pixel(
         raise CapabilityError(
             f"{files} holds a {kind}; load_prior reads networks of pixels (UNet2DModel). Those of latents and "
             "texts are read by posteria.priors.from_diffusers(pipeline); wrap any other with posteria.Network."
+        )
+    if beside := sorted(parts_of(files) & {*AUTOENCODERS}):
+        raise CapabilityError(
+            f"{files} holds a network of latents, with {beside[0]} beside it, and none of pixels: load it as "
+            f"diffusers:{files}."
         )
     for entry in ("in_channels", "out_channels", "block_out_channels"):
         require(entry in config, f"{place / 'config.json'} lacks the entry {entry}.")
