@@ -216,10 +216,18 @@ def test_a_clean_song_is_a_folder_or_channels_in_order(tmp_path: Path) -> None:
     want = torch.from_numpy(GAIN * x.T).float()
     for path in (folder, tmp_path / "song.wav"):
         signal = audio.read(path, SHAPE, taker="it takes")
-        scale = 1 / float((GAIN * x.sum(1)).std()) if signal.said else 1.0
+        changed = any("as loud as the songs" in said for said in signal.said)
+        scale = 1 / float((GAIN * x.sum(1)).std()) if changed else 1.0
         assert torch.allclose(signal.x, scale * want, rtol=2e-3, atol=1e-3)
         assert audio.size_of(path, audio.tasks["separate"], {}, True) == (T,)
     assert audio.read(folder, (4, 100), taker="it takes", fit=True).x.shape == (4, 100)
+    assert "The channels of song.wav are taken as zoo, drums, alto, bass" in signal.said[0]
+    song(folder / "vocals.wav")
+    (said, *_) = audio.read(folder, SHAPE, taker="it takes").said
+    assert said == "Left aside, of no stem that the prior draws: vocals.wav in song."
+    song(folder / "bass.wav")
+    with pytest.raises(po.InputError, match=r"several files of one stem; leave out bass\.flac"):
+        audio.read(folder, SHAPE, taker="it takes")
 
 
 def test_without_the_package_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import posteria as po
 from common.stems import AUDIO, RATE, measured, song
+from posteria.modalities import Source
 from posteria.modalities.audio.recording import head_of, read_recording
 
 T = 500
@@ -55,6 +57,9 @@ def wrong(tmp_path: Path) -> list[tuple[str, Any]]:
     np.save(tmp_path / "column.npy", x[:, :1])
     np.save(tmp_path / "quiet.npy", 0 * x[:, 0])
     np.save(tmp_path / "nan.npy", np.nan * x[:, 0])
+    np.save(tmp_path / "bits.npy", (x.T * 32767).astype("i2"))
+    np.save(tmp_path / "still4.npy", np.zeros(SHAPE))
+    np.save(tmp_path / "room.npy", x[:9])
     (tmp_path / "folder").mkdir()
     song(tmp_path / "folder" / "bass.wav")
 
@@ -80,6 +85,19 @@ def wrong(tmp_path: Path) -> list[tuple[str, Any]]:
             lambda: head_of(tmp_path / "cut.ogg"),
         ),
         ("instant.wav lasts 0.02 s", read("instant")),
+        # Catches: numbers of a file taken for data units, of which 10 are full scale; two channels of a room
+        # taken in turns.
+        ("bits.npy holds int16 values", lambda: measured(tmp_path / "bits.npy", "separate")),
+        ("bits.npy holds int16 values", clean(tmp_path / "bits.npy")),
+        (
+            "bits.npy holds int16.*of which 1 is",
+            read("two", task="reverb", kernel=str(tmp_path / "bits.npy")),
+        ),
+        (
+            r"room.npy has shape \(9, 2\)",
+            read("two", task="reverb", kernel=str(tmp_path / "room.npy")),
+        ),
+        ("still4.npy is silent", clean(tmp_path / "still4.npy")),
         (r"column.npy has shape \(500, 1\); the array of a recording is one row", sized("column")),
         ("quiet.npy is silent", lambda: measured(tmp_path / "quiet.npy", "separate")),
         (r"shape \(1, 500\) with NaN", lambda: measured(tmp_path / "nan.npy", "separate")),
@@ -185,3 +203,29 @@ def test_what_a_file_cannot_know_is_said(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", x)
     (said,) = measured(tmp_path / "a.npy", "separate")[0].said
     assert "has a standard deviation of 0.101, and songs" in said
+    np.save(tmp_path / "stems.npy", np.stack([x / 2] * 4))
+    (said,) = AUDIO.read(tmp_path / "stems.npy", SHAPE, taker="it takes").said
+    assert "has a standard deviation of 0.203, and songs" in said
+    # Catches: an offset, which no song of the prior has, and which a louder reading makes tens of units.
+    soundfile.write(tmp_path / "offset.wav", 0.5 + 0.1 * x, RATE)
+    said = " ".join(measured(tmp_path / "offset.wav", "separate")[0].said)
+    assert "The samples of offset.wav have a mean of 0.5 of full scale" in said
+
+
+def test_of_a_part_of_a_song_a_part_is_written(tmp_path: Path) -> None:
+    # Catches: stems that are silent to the end of a song of which the beginning was taken, as if that had been drawn;
+    # impulse responses of a few milliseconds refused as no recordings.
+    song(tmp_path / "a.wav")
+    found = AUDIO.degradation(
+        "separate", (4, 300), {}, source=Source(tmp_path / "a.wav", fit=True)
+    )
+    signal = AUDIO.read_measurement(
+        tmp_path / "a.wav", found, taker="it measures", std=0.01, fit=True
+    )
+    assert "a.wav lasts 0.50 s; its first 0.30 s are taken." in signal.said
+    for name, content in AUDIO.write("mean", torch.ones(4, 300), signal, found.operator).items():
+        (tmp_path / name).write_bytes(content)
+        assert soundfile.info(tmp_path / name).frames == 300
+    soundfile.write(tmp_path / "room.wav", np.array([0.5, 0.25]), RATE)
+    kernel, _ = AUDIO.read_option("kernel", tmp_path / "room.wav", (4, 300), {}, None)
+    assert kernel.tolist() == pytest.approx([1.0, 0.5], abs=1e-3)

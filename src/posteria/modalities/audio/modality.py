@@ -24,6 +24,7 @@ from .reading import (
     channel_of,
     expect_clipped,
     expect_finite,
+    floats_of,
     gaps_in,
     is_clipped,
     plateaus,
@@ -51,19 +52,8 @@ class Audio(Modality):
     noun: ClassVar[str] = "recording"
     written: ClassVar[str] = "in place, or a stem of it, in its own rate and depth"
     suffixes: ClassVar[frozenset[str]] = frozenset({
-        *(
-            ".wav",
-            ".flac",
-            ".ogg",
-            ".oga",
-            ".opus",
-            ".mp3",
-            ".aif",
-            ".aiff",
-            ".w64",
-            ".caf",
-            ".au",
-        ),
+        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+        *(".aif", ".aiff", ".w64", ".caf", ".au"),
     })
     options: ClassVar[Mapping[str, Option]] = OPTIONS
     sigma: ClassVar[float] = 0.01
@@ -92,13 +82,12 @@ class Audio(Modality):
 
     def _stems(self, folder: Path) -> list[Path]:
         """The file of each stem in a folder; none if one of them is not there."""
-        files = {
-            path.stem.lower(): path
-            for path in sorted(folder.iterdir())
-            if path.suffix.lower() in self.suffixes
-        }
+        files = {path.stem.lower(): path for path in self._sounds(folder)}
         found = [files[name] for name in self.names if name in files]
         return found if len(found) == len(self.names) else []
+
+    def _sounds(self, folder: Path) -> list[Path]:
+        return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in self.suffixes]
 
     @override
     def suits(self, space: Space) -> bool:
@@ -126,25 +115,33 @@ class Audio(Modality):
 
     @override
     def read(self, path: Path, shape: tuple[int, ...], *, taker: str, fit: bool = False) -> Signal:
-        parts = self._clean(path, shape[0], taker)
+        parts, how = self._clean(path, shape[0], taker)
         x = torch.stack([self._fitted(part, path, shape[-1], taker, fit) for part in parts])
+        cut = self._said_of_part(path, len(parts[0]), shape[-1])
         if is_array(path):
-            return Signal(x, path.name)
+            units = said_of_units(x.sum(0).numpy(), self.gain, path.name)
+            return Signal(x, path.name, said=(*cut, *units))
         scale = scale_of(x.sum(0).numpy(), path.name)
-        said = said_of_scale(scale, path.name)
-        return Signal(scale * x, path.name, said=(said,) if said else ())
+        said = (how, *cut, said_of_scale(scale, path.name))
+        return Signal(scale * x, path.name, said=tuple(filter(None, said)))
 
-    def _clean(self, path: Path, channels: int, taker: str) -> list[np.ndarray]:
-        """Each stem in data units, at the prior's rate."""
+    def _clean(self, path: Path, channels: int, taker: str) -> tuple[list[np.ndarray], str]:
+        """Each stem in data units, at the prior's rate, and how they were found in a sentence if that is a question."""
         if is_array(path):
-            array = read_array(path, "truth")
+            array = floats_of(path, "truth", self.gain)
             if array.ndim != 2 or len(array) != channels or not np.isfinite(array).all():
                 raise InputError(
                     f"{path.name} has shape {array.shape}; {taker} {channels} channels of finite numbers."
                 )
-            return list(array)
+            return list(array), ""
         if path.is_dir():
             files = self._stems(path)
+            aside = [file for file in self._sounds(path) if file not in files]
+            twice = [file.name for file in aside if file.stem.lower() in self.names]
+            require(
+                not (files and twice),
+                f"{path} has several files of one stem; leave out {' and '.join(twice)}, or what is beside it.",
+            )
             if not files:
                 raise InputError(
                     f"{path} is a folder without a file of each stem: {', '.join(self.names)}."
@@ -155,19 +152,30 @@ class Audio(Modality):
                 raise InputError(
                     f"The stems in {path} are not of one length; {taker} stems of one song."
                 )
-            return [part for _, part in found]
+            names = ", ".join(file.name for file in aside)
+            said = f"Left aside, of no stem that the prior draws: {names} in {path.name}."
+            return [part for _, part in found], said if aside else ""
         recording = read_recording(path)
         expect_finite(recording)
         have = recording.values.shape[1]
         if have == channels > 1:
             columns = [recording.floats[:, c] for c in range(channels)]
-            return [self._at_rate(column, recording) for column in columns]
+            said = (
+                f"The channels of {path.name} are taken as {', '.join(self.names)}, in that order."
+            )
+            return [self._at_rate(column, recording) for column in columns], said
         if channels == 1:
-            return [self._mono(recording, "mid")]
+            return [self._mono(recording, "mid")], ""
         raise InputError(
             f"{path.name} has {have} channel{'s' * (have != 1)}; to simulate, {taker} {channels} stems: a folder with "
             f"a file of each ({', '.join(self.names)}), or one file with them as its channels, in that order."
         )
+
+    def _said_of_part(self, path: Path, have: int, length: int) -> tuple[str, ...]:
+        """A sentence if a recording has more samples than are taken."""
+        lasts, first = have / self.rate, length / self.rate
+        part = f"{path.name} lasts {lasts:.2f} s; its first {first:.2f} s are taken."
+        return (part,) if have > length else ()
 
     def _mono(self, recording: Recording, stereo: str) -> np.ndarray:
         """One channel, in data units and at the prior's rate."""
@@ -246,9 +254,11 @@ class Audio(Modality):
             x = np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
         else:
             expect_finite(recording)
-        p = scale * self._fitted(self._at_rate(x, recording), path, length, taker, fit)[None]
+        x_there = self._at_rate(x, recording)
+        p = scale * self._fitted(x_there, path, length, taker, fit)[None]
         unit = scale * self.gain
         said = said_of(recording, channel, stereo, degradation.task, self.rate, unit, std)
+        said += self._said_of_part(path, len(x_there), length)
         meta = {
             "recording": recording,
             "stereo": stereo,
@@ -264,10 +274,8 @@ class Audio(Modality):
         return Signal(p, path.name, meta, said)
 
     def _measured_array(self, path: Path, operator: Operator, taker: str) -> Signal:
-        y, shape = (
-            torch.from_numpy(read_array(path, "measurement").astype(np.float32)),
-            operator.codomain.shape,
-        )
+        y = torch.from_numpy(floats_of(path, "measurement", self.gain).astype(np.float32))
+        shape = operator.codomain.shape
         y = y.reshape(shape) if y.numel() == operator.codomain.size else y
         if tuple(y.shape) != shape or not y.isfinite().all():
             finite = "" if y.isfinite().all() else " with NaN or infinity in it"
@@ -288,8 +296,13 @@ class Audio(Modality):
         if option != "kernel":
             raise unknown("option that is read from a file", option, ["kernel"])
         if is_array(path):
-            return torch.from_numpy(np.ravel(read_array(path, "kernel")).astype(np.float64)), ""
-        x = self._mono(read_recording(path), "mid") / self.gain
+            array = floats_of(path, "kernel", 1)
+            require(
+                array.size == array.shape[-1],
+                f"{path.name} has shape {array.shape}; an impulse response is one row, (time,) or (1, time).",
+            )
+            return torch.from_numpy(array.ravel().astype(np.float64)), ""
+        x = self._mono(read_recording(path, least=0.0), "mid") / self.gain
         peak = float(np.abs(x).max(initial=0))
         if not peak:
             raise InputError(f"{path.name} is silent, and no impulse response.")
@@ -314,6 +327,8 @@ class Audio(Modality):
             return resampled(signal.double().numpy() / unit, self.rate, rate, frames)
 
         if like.meta["task"] == "separate":
+            # Of a recording of which a part was taken, stems are as long as that.
+            frames = min(frames, round(x.shape[-1] * rate / self.rate))
             depth = recording.subtype if recording.lossless else "PCM_16"
             return {
                 f"{name}-{stem}.wav": encoded(there(part), rate, depth)

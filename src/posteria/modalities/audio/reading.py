@@ -1,10 +1,13 @@
 """What is read of a recording: one channel, where it has gaps or is clipped, how loud it is."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...core.errors import InputError, require, unknown
+from ..arrays import read_array
 from .recording import CLIPPED, Recording, held
 from .tasks import STEREO
 
@@ -12,6 +15,8 @@ from .tasks import STEREO
 LOUD = (0.4, 2.0)
 # Seconds and samples of silence to the last bit from which on it is a gap.
 LEAST, FEW = 0.005, 4
+# Standard deviations that the mean of a recording is from 0 at most.
+OFFSET = 0.2
 # Samples at the prior's rate around a gap that resampling mixes with it.
 MARGIN = 32
 
@@ -45,6 +50,21 @@ def expect_finite(recording: Recording) -> None:
         raise InputError(
             f"{recording.path.name} holds values that are NaN or infinite; --task gap restores what is NaN."
         )
+
+
+def floats_of(path: Path, name: str, full: float) -> np.ndarray:
+    """An array of floats, of which `full` is full scale.
+
+    Raises:
+        InputError: If it cannot be read, or holds integers, whose full scale nobody says.
+    """
+    array = read_array(path, name)
+    require(
+        array.dtype.kind == "f",
+        f"{path.name} holds {array.dtype} values, whose full scale is not known; give floats, of which {full:g} is "
+        "full scale, or a sound file.",
+    )
+    return array
 
 
 def scale_of(x: np.ndarray, name: str) -> float:
@@ -213,6 +233,12 @@ def said_of(
         said.append(
             f"{name} has {recording.rate} samples a second and is taken at {rate:g}."
             f"{limit if task != 'bandwidth' or recording.rate > rate else ''}"
+        )
+    known = x[np.isfinite(x)].astype(np.float64)
+    if len(known) and abs(offset := float(known.mean())) > OFFSET * known.std():
+        said.append(
+            f"The samples of {name} have a mean of {offset:.2g} of full scale, and songs of the prior have none; take "
+            "it away first, by a high-pass filter."
         )
     if task != "declip" and (count := recording.clipped):
         said.append(

@@ -130,11 +130,15 @@ def held(x: np.ndarray, level: float) -> np.ndarray:
     return np.asarray(np.convolve(ends, np.ones(CLIPPED), "valid") > 0)
 
 
-def head_of(path: Path) -> Head:
+def head_of(path: Path, least: float = LEAST) -> Head:
     """What a file says before its sound.
 
+    Args:
+        path: The file.
+        least: Seconds that it lasts at least.
+
     Raises:
-        InputError: If it is no sound file, or holds no sound.
+        InputError: If it is no sound file, holds no sound or too little, or lies about its length.
     """
     existing(path)
     soundfile = _package("soundfile")
@@ -154,20 +158,20 @@ def head_of(path: Path) -> Head:
             f"another file (libsndfile: {wrong[0].strip()})."
         )
     seconds = info.frames / info.samplerate
-    if seconds < LEAST:
+    if seconds < least:
         raise InputError(
-            f"{path.name} lasts {seconds:.2g} s; a recording lasts {LEAST:g} at least."
+            f"{path.name} lasts {seconds:.2g} s; a recording lasts {least:g} at least."
         )
     return Head(info.frames, info.samplerate, info.channels)
 
 
-def read_recording(path: Path) -> Recording:
-    """Read a sound file, once.
+def read_recording(path: Path, least: float = LEAST) -> Recording:
+    """Read a sound file, once; for its arguments and errors see `head_of`.
 
     Raises:
-        InputError: If it cannot be read, or ends before it says.
+        InputError: Also if it ends before it says.
     """
-    head = head_of(path)
+    head = head_of(path, least)
     stat = path.stat()
     return _read(path, head, stat.st_mtime_ns, stat.st_size)
 

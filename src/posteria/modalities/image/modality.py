@@ -39,16 +39,8 @@ class Image(Modality):
     about: ClassVar[str] = "(1 or 3 channels, height, width)"
     noun: ClassVar[str] = "picture"
     suffixes: ClassVar[frozenset[str]] = frozenset({
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".pgm",
-        ".ppm",
+        *(".png", ".jpg", ".jpeg", ".tif", ".tiff"),
+        *(".webp", ".bmp", ".gif", ".pgm", ".ppm"),
     })
     tasks: ClassVar[Mapping[str, Task]] = TASKS
     options: ClassVar[Mapping[str, Option]] = OPTIONS
