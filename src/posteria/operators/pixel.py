@@ -55,42 +55,42 @@ class Matrix(SVDOperator):
         self._matrix = matrix
         self._svd: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def _decomposition(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _decomposition(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self._svd is None or self._svd[0].dtype != self._matrix.dtype:
             self._svd = torch.linalg.svd(self._matrix)
-        u, s, vt = (t.to(self._matrix.device) for t in self._svd)
+        u, s, vt = (t.to(like) for t in self._svd)
         return u, s, vt
 
     @property
     @override
     def singular_values(self) -> Tensor:  # type: ignore[override]
-        return self._decomposition()[1]
+        return self._decomposition(self._matrix)[1]
 
     @override
     def v(self, coefficients: Tensor) -> Tensor:
-        return self.domain.unflatten(rows_times(coefficients, self._decomposition()[2]))
+        return self.v_seen(coefficients)
 
     @override
     def vt(self, x: Tensor) -> Tensor:
-        return rows_times(self.domain.flatten(x), self._decomposition()[2].mT)
+        return rows_times(self.domain.flatten(x), self._decomposition(x)[2].mT)
 
     @override
     def v_seen(self, coefficients: Tensor) -> Tensor:
-        rows = self._decomposition()[2][: coefficients.shape[-1]]
+        rows = self._decomposition(coefficients)[2][: coefficients.shape[-1]]
         return self.domain.unflatten(rows_times(coefficients, rows))
 
     @override
     def vt_seen(self, x: Tensor) -> Tensor:
-        _, s, vt = self._decomposition()
+        _, s, vt = self._decomposition(x)
         return rows_times(self.domain.flatten(x), vt[: len(s)].mT)
 
     @override
     def u(self, coefficients: Tensor) -> Tensor:
-        return rows_times(coefficients, self._decomposition()[0].mT)
+        return rows_times(coefficients, self._decomposition(coefficients)[0].mT)
 
     @override
     def ut(self, y: Tensor) -> Tensor:
-        return rows_times(y, self._decomposition()[0])
+        return rows_times(y, self._decomposition(y)[0])
 
     @override
     def apply(self, x: Tensor) -> Tensor:
