@@ -47,7 +47,7 @@ class Observed(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class OfPrior:
-    """What has a prior, whose signals are sampled."""
+    """A target with a prior, whose space is that of the samples."""
 
     prior: Denoiser
 

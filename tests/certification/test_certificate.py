@@ -292,7 +292,7 @@ def test_figures_show_the_counts() -> None:
         ({"samples": 1}, "ranked among at least 4 samples"),
         ({"statistics": ("pixel",)}, "no statistic 'pixel'; there are entries"),
         ({"statistics": ()}, "Name a statistic"),
-        ({"statistics": {"mean": lambda x: x}}, "a name of its own"),
+        ({"statistics": {"mean": lambda x: x}}, "its name is not one of"),
         ({"statistics": {"own": lambda x: x.sum()}}, "one or several numbers each"),
         ({"seed": 2**31}, r"below 2\^31"),
         ({"level": 1.5}, "not a probability"),

@@ -1,4 +1,4 @@
-"""Whether the posteriors that a sampler draws are calibrated, for a prior, an operator and a noise of one's own."""
+"""Whether the posteriors that a sampler draws are calibrated, for a given prior, operator and noise."""
 
 from .certificate import Certificate as Certificate
 from .simulate import certify as certify

@@ -92,8 +92,8 @@ class Residual:
     Args:
         samples: Of the samples.
         error: Standard error over simulations.
-        low: Ends of the interval that would hold the mean of exact samples in 99 % of the cases.
-        high: See `low`.
+        low: Lower end of the interval that would hold the mean of exact samples in 99 % of the cases.
+        high: Its upper end.
         first: Mean square for the first sample of each simulation, 1 in the mean if it is exact.
         p_value: Of the first samples: their squares add up to a chi-square variable, whatever the prior.
         adjusted: The same for all tests of the certificate (Holm).

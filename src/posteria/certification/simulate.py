@@ -20,7 +20,7 @@ from ..samplers.posterior import PosteriorSampler
 from ..samplers.unconditional import Unconditional
 from ..target import Posterior
 from .certificate import FEWEST, FEWEST_SAMPLES, Certificate, Residual, Statistic, curve, judge
-from .statistics import Asked, Group, Kind, groups, resolution
+from .statistics import Chosen, Group, Kind, groups, resolution
 
 # Truths have the upper half of the seeds, and samples the lower, so that they share no noise.
 TRUTHS = SEED_LIMIT // 2
@@ -52,7 +52,7 @@ class Design:
     seed: int = 0
     batch: int = 64
     truths: Sampler[Any] = field(default_factory=Unconditional)
-    statistics: Asked | None = None
+    statistics: Chosen | None = None
     levels: int = 0
     level: float = 0.01
 
@@ -275,7 +275,7 @@ def certify(
     simulations: int = 100,
     *,
     samples: int = 19,
-    statistics: Asked | None = None,
+    statistics: Chosen | None = None,
     seed: int = 0,
     batch: int = 64,
     truths: Sampler[Any] | None = None,
@@ -295,8 +295,8 @@ def certify(
         likelihood: Has to simulate measurements.
         simulations: Number of truths, at least 10.
         samples: Samples of each posterior, at least 4.
-        statistics: What is ranked: names of `certification.STATISTICS`, or functions of one's own by name, beside
-            them all, that take signals `[n, *event]` to `[n]` or `[n, k]`.
+        statistics: What is ranked: names of `certification.STATISTICS`, or your own functions by name, beside them
+            all, that take signals `[n, *event]` to `[n]` or `[n, k]`.
         seed: Of the first simulation; simulation i is a function of `seed + i` alone.
         batch: Samples drawn in one batch, about.
         truths: Draws truths of a prior that cannot; by default `Unconditional()`.

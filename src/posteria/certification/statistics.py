@@ -99,18 +99,18 @@ STATISTICS: dict[str, tuple[Kind, Callable[[Space, Likelihood], Function], str]]
     ),
 }
 
-# Names of `STATISTICS`, or functions of one's own by name that take signals `[n, *event]` to `[n]` or `[n, k]`.
-Asked = Sequence[str] | Mapping[str, Callable[[Tensor], Tensor]]
+# Names of `STATISTICS`, or the user's functions by name that take signals `[n, *event]` to `[n]` or `[n, k]`.
+Chosen = Sequence[str] | Mapping[str, Callable[[Tensor], Tensor]]
 
 
-def groups(asked: Asked | None, space: Space, likelihood: Likelihood) -> list[Group]:
-    """The statistics that are ranked: all that there are, those that are named, or all and some of one's own.
+def groups(chosen: Chosen | None, space: Space, likelihood: Likelihood) -> list[Group]:
+    """The statistics that are ranked: all of `STATISTICS`, those that are named, or all and the user's.
 
     Raises:
         InputError: If a name is not known.
     """
-    own = asked if isinstance(asked, Mapping) else {}
-    names = list(STATISTICS) if asked is None or own else list(asked)
+    own = chosen if isinstance(chosen, Mapping) else {}
+    names = list(STATISTICS) if chosen is None or own else list(chosen)
     require(bool(names), f"Name a statistic to rank: {', '.join(STATISTICS)}.")
     for name in names:
         if name not in STATISTICS:
@@ -121,7 +121,8 @@ def groups(asked: Asked | None, space: Space, likelihood: Likelihood) -> list[Gr
     for name, function in own.items():
         if name in STATISTICS or not callable(function):
             raise InputError(
-                f"A statistic of one's own has a name of its own and is a function of signals; {name!r} is not."
+                f"Your own statistic is a function of signals, and its name is not one of {', '.join(STATISTICS)}; "
+                f"{name!r} is not."
             )
         found.append(Group(name, "value", _own(function)))
     return found

@@ -165,7 +165,7 @@ def load_features(
         network = load(source).to(device).eval()
     except ImportError as error:
         raise CapabilityError(
-            f"The features {name!r} need {error.name or 'a package'}: pip install posteria[features]."
+            f"The features {name!r} need {error.name or 'a package'}: pip install 'posteria[features]'."
         ) from error
     return kind(network, device, batch)
 

@@ -37,5 +37,5 @@ def mae(x: Tensor, truth: Tensor) -> Tensor:
 
 
 def rmse(x: Tensor, truth: Tensor) -> Tensor:
-    """Root mean square error, likewise."""
+    """Root mean square error; arguments and values as of `mae`."""
     return (paired(x, truth) - x.double()).square().flatten(1).mean(1).sqrt()

@@ -65,7 +65,7 @@ class Operator(abc.ABC):
         return linalg.jvp(self.apply, x, v, self)
 
     def rounded(self, y: Tensor, std: float | Tensor) -> "Cells | None":
-        """What it says where it rounds or clips a linear map of the signal, up to noise; None where it does not.
+        """The cells in which a linear map of the signal lies, where it rounds or clips it; None if it does neither.
 
         Args:
             y: The measurement, `[*batch, *codomain.shape]`.
@@ -160,7 +160,7 @@ class LinearOperator(Operator):
         )
 
     def followed_by(self, outer: "LinearOperator") -> "LinearOperator":
-        """`outer @ self`, by an operator that can do as much as possible."""
+        """`outer @ self`, of the class that can do the most."""
         return LinearComposed(outer, self)
 
     def apply_adjoint(self, y: Tensor) -> Tensor:

@@ -41,9 +41,9 @@ class Cells(NamedTuple):
         return z + variance / (variance + self.noise**2) * (inside - z)
 
     def matched(self, mean: Tensor, variance: Tensor) -> "Cells":
-        """Measurements without rounding that say the same, to two moments, of what is `N(mean, variance)` before.
+        """Gaussian measurements that give what is `N(mean, variance)` before them the mean and variance that cells do.
 
-        Of entries that are nowhere near the sides of their cells they say next to nothing: each entry by itself.
+        Each entry by itself; one that is far from the sides of its cell is hardly measured.
         """
         mean, variance = mean.double(), variance.double()
         noisy = variance + self.noise.double() ** 2
@@ -80,13 +80,13 @@ def truncated(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class StandIn(Operator):
-    """An operator that stands for another one, as whose its calls count, so that a run knows its cost."""
+    """An operator that stands for another one and counts its calls as that one's, so that a run knows its cost."""
 
     measured: Operator
 
     @property
     def calls(self) -> int:
-        """Of `measured`, these among them."""
+        """Calls of `measured`, its own among them."""
         return self.measured.calls
 
     @calls.setter
@@ -138,7 +138,7 @@ class Coefficients(LinearOperator):
         return torch.cat(blocks, -1)
 
     def spread(self, std: Tensor) -> Tensor:
-        """Standard deviations of the coefficients of noise of such ones in each pixel, `[*event]`."""
+        """Standard deviations of the coefficients of noise, which in each pixel has that of `std` `[*event]`."""
         # A linear map of variances is that of the squares.
         square, (rows, columns) = copy(self.jpeg), self.jpeg.blocks
         square._mix, square._dct = square._mix**2, square._dct**2
@@ -147,7 +147,7 @@ class Coefficients(LinearOperator):
         return torch.cat([square.transformed(plane).flatten() for plane in planes]).sqrt()
 
     def steps(self) -> Tensor:
-        """By what each coefficient is divided before it is rounded; twice that where a block is cut by the border."""
+        """The number that divides each coefficient before rounding; twice that where the border cuts a block."""
         found = []
         height, width = self.domain.shape[-2:]
         for number, (h, w) in enumerate(self.planes):

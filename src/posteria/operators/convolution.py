@@ -46,6 +46,9 @@ def motion_kernel(size: int, seed: int, intensity: float = 0.5) -> Tensor:
         size: Odd side of the kernel in pixels.
         seed: Seed of the path.
         intensity: 0 is a straight line; 1 turns at random at every step.
+
+    Raises:
+        InputError: If the size is not odd or less than 3, or the intensity not in [0, 1].
     """
     if size < 3 or size % 2 != 1 or not 0 <= intensity <= 1:
         raise InputError(

@@ -87,6 +87,6 @@ class SVDAfterTight(AfterTight, SVDOperator):
 
 
 def after_tight(outer: LinearOperator, inner: SVDOperator, gain: float) -> AfterTight:
-    """`outer @ inner`, by what can do as much as possible."""
+    """`outer @ inner`, of the class that can do the most."""
     kind = SVDAfterTight if isinstance(outer, SVDOperator) else AfterTight
     return kind(outer, inner, gain)
