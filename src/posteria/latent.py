@@ -12,6 +12,7 @@ from .core.errors import CapabilityError, ShapeError, expect
 from .core.linalg import LinearMap
 from .core.space import Space
 from .diffusion.denoiser import Around, Denoiser
+from .diffusion.network import tensor_of
 from .likelihood import FunctionLikelihood, Likelihood
 from .operators.base import Composed, Operator
 
@@ -47,11 +48,7 @@ class Decoder(Operator):
 
     @override
     def apply(self, x: Tensor) -> Tensor:
-        signals = self._function(x.reshape(-1, *self.domain.shape))
-        shape = self.codomain.shape
-        if tuple(signals.shape[1:]) != shape:
-            raise ShapeError(f"This decoder gives {tuple(signals.shape[1:])}, and not {shape}.")
-        return signals.reshape(*self.domain.batch(x), *shape)
+        return self._made(self._function, x, self.domain, self.codomain, "decoder")
 
     @property
     def encodes(self) -> bool:
@@ -72,11 +69,19 @@ class Decoder(Operator):
         """The same, differentiable where the encoder is."""
         if self._encoder is None:
             raise CapabilityError("This decoder came without an encoder.")
-        flat = self.codomain.check(x, "x").reshape(-1, *self.codomain.shape)
-        latents, shape = self._encoder(flat), self.domain.shape
-        if tuple(latents.shape[1:]) != shape:
-            raise ShapeError(f"This encoder gives {tuple(latents.shape[1:])}, and not {shape}.")
-        return latents.reshape(*self.codomain.batch(x), *shape)
+        x = self.codomain.check(x, "x")
+        return self._made(self._encoder, x, self.codomain, self.domain, "encoder")
+
+    @staticmethod
+    def _made(function: Map, x: Tensor, given: Space, made: Space, what: str) -> Tensor:
+        """What decodes or encodes, of `[*batch, *event]`."""
+        flat = x.reshape(-1, *given.shape)
+        y = tensor_of(function(flat)).to(x)
+        if tuple(y.shape) != (len(flat), *made.shape):
+            raise ShapeError(
+                f"This {what} gives {tuple(y.shape)} for {tuple(flat.shape)}, and not {(len(flat), *made.shape)}."
+            )
+        return y.reshape(*given.batch(x), *made.shape)
 
 
 class Latent(Around):

@@ -1,13 +1,17 @@
 """Settings of parametrisations and networks that make another denoiser than the one that is meant, and are refused."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import posteria as po
+from posteria.diffusion import misfits
 
+GAUSSIAN = po.Gaussian(torch.zeros(3), torch.eye(3))
 SPACE, READING = po.Space((3,)), po.diffusion.EDM()
 
 
@@ -23,6 +27,16 @@ def made(space: Any = SPACE, reading: Any = READING, **labels: Any) -> po.Networ
         (lambda: po.diffusion.FlowMatching(0.0), "time_scale of FlowMatching is above 0"),
         (lambda: po.diffusion.Epsilon(shift=0.5), "shift of Epsilon is an integer"),  # type: ignore[arg-type]
         (lambda: po.diffusion.Epsilon((0.1,)), "Epsilon needs a Betas"),  # type: ignore[arg-type]
+        (lambda: po.schedules.LinearBetas(size=1), "two steps at least"),
+        (lambda: po.schedules.GivenBetas((1e-4, 1e-30, 0.1)), "more noise after each"),
+        (lambda: po.diffusion.Units(GAUSSIAN, 0.0, math.inf), "finite numbers and go up"),
+        (lambda: po.diffusion.Units(GAUSSIAN, "0", 1.0), "finite numbers and go up"),  # type: ignore[arg-type]
+        (lambda: po.diffusion.Family(None, {"1": GAUSSIAN}), "A label is an integer"),  # type: ignore[dict-item]
+        (lambda: po.diffusion.Family(None, {1: torch.nn.Identity()}), "Family needs a Denoiser"),  # type: ignore[dict-item]
+        (
+            lambda: misfits(GAUSSIAN, torch.zeros(2, 3, dtype=torch.uint8)),
+            "of floating point in the units of the prior; these are of torch.uint8",
+        ),
         (lambda: po.Label(2.7), "A label is an integer .*; 2.7 is not"),  # type: ignore[arg-type]
         (lambda: made(labels=1.5), "number of labels is an integer"),
         (lambda: made(labels=3, null_label=-1), "null label is an integer"),
@@ -33,7 +47,8 @@ def made(space: Any = SPACE, reading: Any = READING, **labels: Any) -> po.Networ
     ids=str,
 )
 def test_settings_that_make_another_denoiser(make: Callable[[], object], words: str) -> None:
-    # Catches: D = 0 of data without spread, a time that is always 0, a label without its fraction, one that is dropped.
+    # Catches: nan between two levels of a table that are one, bytes that a check of a prior takes for its data,
+    # D = 0 of data without spread, a time that is always 0, a label without its fraction, one that is dropped.
     with pytest.raises(po.PosteriaError, match=words):
         make()
 
@@ -52,3 +67,9 @@ def test_a_table_of_any_kind_of_numbers() -> None:
         table = po.schedules.GivenBetas(betas)  # type: ignore[arg-type]
         assert table == po.schedules.GivenBetas((0.1, 0.2))
         assert po.diffusion.Epsilon(table).time(0.0) < 1e-12
+
+
+def test_keys_of_a_family_are_numbers_of_any_kind() -> None:
+    # Catches: a member under a number of NumPy that no label finds.
+    family = po.diffusion.Family(None, {np.int64(1): GAUSSIAN})  # type: ignore[dict-item]
+    assert family.given(po.Label(1)) is GAUSSIAN

@@ -1,5 +1,6 @@
 """State dicts of guided-diffusion: a converted network against one written here from its paper."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,12 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
     state = made(signature, layout, (1, 2), {1}).state_dict()
     torch.save(state, path)
     refused("width 32, no classes, 2 levels of 2 residual blocks, which is none of the published")
+    monkeypatch.setitem(LAYOUTS, signature, layout)
+    for factors, attends in (((1, 4), (1,)), ((1, 2), (0, 1))):
+        # Catches: a network of somebody's own, with the width and depth of a published one, that is read as that one.
+        known = dataclasses.replace(layout, factors=factors, attends=attends)
+        monkeypatch.setitem(LAYOUTS, signature, known)
+        refused("levels of the widths .32, 64. with attention at .1,., and that of the published")
     monkeypatch.setitem(LAYOUTS, signature, layout)
     torch.save({**state, "more": torch.ones(1)}, path)
     refused("1 other weights, such as more")

@@ -130,6 +130,15 @@ def test_its_gradient() -> None:
     assert torch.allclose(difference, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_bytes_are_no_pictures() -> None:
+    # Catches: logits that are cut to bytes, of pictures in 0 to 255.
+    for dtype in (torch.uint8, torch.int64):
+        with pytest.raises(po.InputError, match=r"of floating point, in \[-1, 1\]; these are of"):
+            po.priors.load_classifier().logits(torch.zeros(1, 1, 28, 28, dtype=dtype))
+    with pytest.raises(po.InputError, match="dtype is one of floating point"):
+        po.priors.load_classifier(dtype=torch.int32)
+
+
 def test_its_features() -> None:
     x, _ = examples()
     judge = load_classifier()

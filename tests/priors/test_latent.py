@@ -168,6 +168,19 @@ def kept(prior: Latent, operator: po.operators.Operator) -> tuple[Tensor, int]:
     return gradient, sum(sizes)
 
 
+def test_what_a_decoder_may_give() -> None:
+    # Catches: an array of NumPy as a measurement, half precision, and signals of other latents.
+    def decoder(change: Any) -> Decoder:
+        return Decoder(change, po.Space((2,)), (2,))
+
+    z = torch.tensor([[0.1, 0.2]])
+    for change in (lambda z: (z,), lambda z: {"sample": z}, lambda z: z.detach().numpy()):
+        assert torch.equal(decoder(change)(z), z)
+    assert decoder(lambda z: z.half())(z).dtype == torch.float32
+    with pytest.raises(po.ShapeError, match=r"gives \(2, 2\) for \(1, 2\), and not \(1, 2\)"):
+        decoder(lambda z: z.repeat(2, 1))(z)
+
+
 def test_blocks_that_are_computed_again(tmp_path: Path) -> None:
     # Catches: a switch that changes numbers, or that keeps everything all the same.
     folder = save(tmp_path, parts_of("dit"))

@@ -29,6 +29,10 @@ class Betas(metaclass=Settings):
             len(values) > 0 and bool(((values > 0) & (values <= 1)).all()),
             f"A noise table holds variances above 0 and at most 1; that of {type(self).__name__} does not.",
         )
+        require(
+            len(values) > 1 and bool((np.diff(self.sigmas) > 0).all()),
+            f"A noise table has two steps at least, and more noise after each; that of {type(self).__name__} does not.",
+        )
 
     @abc.abstractmethod
     def values(self) -> np.ndarray:

@@ -165,7 +165,8 @@ class Family(Members):
         members: The others; a bare number stands for `Label` of it.
 
     Raises:
-        InputError: If there is no member.
+        InputError: If there is no member, or a key is neither a condition nor a whole number.
+        CapabilityError: If a member is no denoiser.
         ShapeError: If members draw signals of different shapes; `InputError` for different dtypes.
     """
 
@@ -175,7 +176,8 @@ class Family(Members):
         if not members:
             raise InputError("A family has at least one member with a condition; none was given.")
         self.members = {
-            Label(key) if isinstance(key, int) else key: member for key, member in members.items()
+            key if isinstance(key, Condition) else Label(key): expect(member, Denoiser, by=self)
+            for key, member in members.items()
         }
         self._unconditional = unconditional
         self.space = next(iter(self.members.values())).space

@@ -33,8 +33,12 @@ def misfits(prior: Denoiser, examples: Tensor) -> dict[float, float]:
 
     Raises:
         ShapeError: If they have another shape.
-        InputError: If they are all one number.
+        InputError: If they are all one number, or integers, such as the bytes of a picture.
     """
+    require(
+        examples.is_floating_point(),
+        f"Examples are numbers of floating point in the units of the prior; these are of {examples.dtype}.",
+    )
     x = prior.space.check(examples, "examples").to(prior.space.device, prior.space.dtype)
     std = float(x.std())
     require(

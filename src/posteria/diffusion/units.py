@@ -1,5 +1,8 @@
 """Priors of data in other units than those of the samples."""
 
+import math
+from numbers import Real
+
 from torch import Tensor
 from typing_extensions import override
 
@@ -17,11 +20,15 @@ class Units(Around):
         high: What 1 is there.
 
     Raises:
-        InputError: If `high` is not above `low`.
+        InputError: If `high` is not above `low`, or one of them is no finite number.
     """
 
     def __init__(self, prior: Denoiser, low: float, high: float) -> None:
-        require(low < high, f"The units of data go up; [{low}, {high}] does not.")
+        numbers = isinstance(low, Real) and isinstance(high, Real)
+        require(
+            numbers and -math.inf < low < high < math.inf,
+            f"The units of data are finite numbers and go up; [{low}, {high}] does not.",
+        )
         super().__init__(prior)
         self.low, self.high = low, high
         self._center, self._half = (low + high) / 2, (high - low) / 2

@@ -4,10 +4,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..core.errors import InputError, unknown
+from ..core.errors import InputError, require, unknown
 from ..core.space import Space
 from ..guidance.classifiers.classifier import CleanClassifier
 from .card import WEIGHTS, Card, Data, check_hash
+from .load import check_dtype
 
 
 class DigitsNet(nn.Module):
@@ -36,13 +37,20 @@ class DigitsNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees, `[n, 1, 28, 28]` to `[n, width]`."""
-        out: Tensor = self.body(x.to(self.head.weight.dtype))
-        return out.to(x.dtype)
+        return self._inner(x).to(x.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, `[n, 1, 28, 28]` to `[n, labels]`."""
-        out: Tensor = self.head(self.body(x.to(self.head.weight.dtype)))
+        out: Tensor = self.head(self._inner(x))
         return out.to(x.dtype)
+
+    def _inner(self, x: Tensor) -> Tensor:
+        require(
+            x.is_floating_point(),
+            f"Pictures are of floating point, in [-1, 1]; these are of {x.dtype}: x / 127.5 - 1 of bytes.",
+        )
+        out: Tensor = self.body(x.to(self.head.weight.dtype))
+        return out
 
 
 # They are loaded by `load_classifier`, and belong to the prior of their name.
@@ -79,6 +87,7 @@ def load_classifier(
     """
     if name not in CLASSIFIERS:
         raise unknown("classifier", name, CLASSIFIERS)
+    check_dtype(dtype)
     card, net = CLASSIFIERS[name], DigitsNet()
     path = card.folder / "classifier.safetensors"
     if not path.exists():

@@ -78,10 +78,7 @@ def load_prior(
         CapabilityError: If it is of a kind that no reader reads.
     """
     _check_device(device)
-    require(
-        dtype in DTYPES,
-        f"dtype is one of floating point, {', '.join(map(str, DTYPES))}; {dtype!r} is not.",
-    )
+    check_dtype(dtype)
     card = card_of(name)
     files = _files(card)
     for expected in {sha256, card.sha256} - {None}:
@@ -200,6 +197,14 @@ def sound_of(card: Card, files: Path) -> Card:
             data = Data(rate=rate, names=names)
             return dataclasses.replace(card, modality="audio", data=data)
     return card
+
+
+def check_dtype(dtype: torch.dtype) -> None:
+    """Raise `InputError` for a dtype that a network cannot be evaluated in."""
+    require(
+        dtype in DTYPES,
+        f"dtype is one of floating point, {', '.join(map(str, DTYPES))}; {dtype!r} is not.",
+    )
 
 
 def _check_device(device: torch.device | str) -> None:

@@ -49,6 +49,8 @@ class Layout:
         channels: Of an attention head, if they are fixed.
         heads: Number of heads, if that is fixed.
         split: Queries, keys and values come before the heads in the rows of `qkv`, not within each of them.
+        factors: Widths of its levels in units of the first, by which it is known too; empty if they may be any.
+        attends: Its levels with attention, likewise.
     """
 
     about: str
@@ -57,16 +59,45 @@ class Layout:
     channels: int = 64
     heads: int | None = None
     split: bool = False
+    factors: tuple[int, ...] = ()
+    attends: tuple[int, ...] = ()
+
+    def check(self, widths: list[int], attends: list[bool]) -> None:
+        """Raise `InputError` for a network of other widths, or with attention elsewhere."""
+        levels = tuple(level for level, has in enumerate(attends) if has)
+        known = [factor * widths[0] for factor in self.factors]
+        require(
+            not known or (widths == known and levels == self.attends),
+            f"This state dict has levels of the widths {widths} with attention at {levels}, and that of the published "
+            f"one ({self.about}) {known} with attention at {self.attends}. A state dict does not hold its heads and "
+            "its noise table: wrap the network of guided-diffusion itself with posteria.Network.",
+        )
 
 
+LARGER: dict[str, Any] = {"factors": (1, 1, 2, 2, 4, 4), "attends": (3, 4, 5)}
 LAYOUTS = {
     Signature(192, 1000, 4, 3): Layout(
-        "ADM, ImageNet 64 x 64, with classes", 64, CosineBetas(), split=True
+        "ADM, ImageNet 64 x 64, with classes",
+        64,
+        CosineBetas(),
+        split=True,
+        factors=(1, 2, 3, 4),
+        attends=(1, 2, 3),
     ),
-    Signature(256, 1000, 5, 2): Layout("ADM, ImageNet 128 x 128, with classes", 128, heads=4),
-    Signature(256, 1000, 6, 2): Layout("ADM, ImageNet 256 x 256, with classes", 256),
-    Signature(256, None, 6, 2): Layout("ADM, ImageNet or LSUN 256 x 256, without classes", 256),
-    Signature(128, None, 6, 1): Layout("ADM as of DPS and P2, FFHQ 256 x 256", 256),
+    Signature(256, 1000, 5, 2): Layout(
+        "ADM, ImageNet 128 x 128, with classes",
+        128,
+        heads=4,
+        factors=(1, 1, 2, 3, 4),
+        attends=(2, 3, 4),
+    ),
+    Signature(256, 1000, 6, 2): Layout("ADM, ImageNet 256 x 256, with classes", 256, **LARGER),
+    Signature(256, None, 6, 2): Layout(
+        "ADM, ImageNet or LSUN 256 x 256, without classes", 256, **LARGER
+    ),
+    Signature(128, None, 6, 1): Layout(
+        "ADM as of DPS and P2, FFHQ 256 x 256", 256, factors=LARGER["factors"], attends=(4,)
+    ),
 }
 LARGE = Signature(256, 1000, 7, 2)
 
@@ -176,6 +207,7 @@ def converted(state: State, signature: Signature, layout: Layout) -> nn.Module:
     names = _Names(state, layout)
     try:
         widths, attends = names.convert(signature)
+        layout.check(widths, attends)
         with torch.device("meta"):
             unet = UNet2DModel(
                 sample_size=layout.size,
