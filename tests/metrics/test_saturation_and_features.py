@@ -181,7 +181,7 @@ def test_what_is_missing_is_said(name: str, package: str, monkeypatch: Any) -> N
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
-        po.CapabilityError, match=rf"need {package}.*: pip install posteria\[features\]\."
+        po.CapabilityError, match=rf"need {package}.*: pip install 'posteria\[features\]'\."
     ):
         load_features(name)
     with pytest.raises(po.InputError, match="Did you mean 'dinov2'"):
