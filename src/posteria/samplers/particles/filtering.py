@@ -1,16 +1,20 @@
 """What particle filters share that see a measurement entry by entry, in the basis of its operator."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Generic, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from ...core.rng import Rng
 from ...diffusion.schedule import Schedule, levels_of
 from ...linear_gaussian import spectral
 from ...operators.base import SVDOperator
-from ...target import Observed
+from ...target import Observed, OfPrior, Posterior
+from .population import P, PopulationSampler
 
 
 class Coordinates(NamedTuple):
@@ -32,6 +36,31 @@ class Coordinates(NamedTuple):
     noise: Tensor
     anchor: Tensor
     log_constant: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EntryProblem(OfPrior):
+    """A posterior of populations, measured entry by entry, narrowed once a run."""
+
+    seen: Coordinates
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryFilter(PopulationSampler[P], Generic[P]):
+    """A fully adapted particle filter of single entries: one evaluation a step for each particle, and no vjp."""
+
+    each: ClassVar[int] = 1
+    needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
+
+    @override
+    def narrow(self, posterior: Posterior) -> Posterior:
+        spectral(posterior, by=self)
+        return posterior
+
+    @override
+    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[EntryProblem, Rng]:
+        populations, rng = super().arrange(target, seeds)
+        return EntryProblem(target.prior, coordinates(populations, self.schedule, self)), rng
 
 
 def coordinates(target: Observed, schedule: Schedule, by: object) -> Coordinates:

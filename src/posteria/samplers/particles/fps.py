@@ -11,10 +11,8 @@ from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import bridge
 from ...diffusion.schedule import LogLinear, Schedule, Table
-from ...linear_gaussian import spectral
-from ...target import Observed, Posterior
-from .filtering import Coordinates, coordinates, draw_given, log_normal
-from .population import ParticleState, PopulationSampler, equal, finish, select, take
+from .filtering import Coordinates, EntryFilter, EntryProblem, draw_given, log_normal
+from .population import ParticleState, equal, finish, select, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class FilterState(ParticleState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FPS(PopulationSampler[FilterState]):
+class FPS(EntryFilter[FilterState]):
     """Filtering posterior sampling with particles, FPS-SMC (Dou and Song, 2024, OpenReview tplXNcHZs1), algorithm 2.
 
     A measurement is noised level by level as the signal is, and a fully adapted particle filter
@@ -58,9 +56,7 @@ class FPS(PopulationSampler[FilterState]):
     )
     as_published: tuple[str, ...] = ()
     switches: ClassVar = {"repeated": ("repeated", True)}
-    each: ClassVar[int] = 1
     state_type: ClassVar[type[State]] = FilterState
-    needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
 
     @classmethod
     def presets(cls) -> dict[str, "FPS"]:
@@ -75,21 +71,16 @@ class FPS(PopulationSampler[FilterState]):
             )
         }
 
-    @override
-    def narrow(self, posterior: Posterior) -> Posterior:
-        spectral(posterior, by=self)
-        return posterior
-
-    def _seen(self, target: Observed) -> tuple[Coordinates, Tensor]:
+    def _seen(self, target: EntryProblem) -> tuple[Coordinates, Tensor]:
         """The measurement, with where the path begins for its levels, and the path's variance given the signal."""
-        seen = coordinates(target, self.schedule, by=self)
+        seen = target.seen
         if "repeated" not in self.as_published:
             return seen, torch.zeros_like(seen.noise)
         start = torch.where(seen.noise.isfinite(), 0.0, torch.inf)
         return seen._replace(noise=start, anchor=start), seen.noise**2
 
     @override
-    def init(self, target: Observed, rng: Rng) -> FilterState:
+    def init(self, target: EntryProblem, rng: Rng) -> FilterState:
         seen, extra = self._seen(target)
         sigma = self.levels[0]
         active = seen.anchor <= sigma
@@ -103,7 +94,7 @@ class FPS(PopulationSampler[FilterState]):
 
     @override
     def step(
-        self, target: Observed, state: FilterState, sigma: float, sigma_next: float, rng: Rng
+        self, target: EntryProblem, state: FilterState, sigma: float, sigma_next: float, rng: Rng
     ) -> FilterState:
         seen, extra = self._seen(target)
         active = seen.anchor <= sigma_next

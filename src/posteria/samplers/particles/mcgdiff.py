@@ -13,10 +13,8 @@ from ...core.rng import Rng
 from ...core.state import State
 from ...diffusion.kernel import bridge
 from ...diffusion.schedule import LogLinear, Schedule, Table
-from ...linear_gaussian import spectral
-from ...target import Observed, Posterior
-from .filtering import Coordinates, coordinates, draw_given, log_normal
-from .population import ParticleState, PopulationSampler, equal, finish, select, take
+from .filtering import Coordinates, EntryFilter, EntryProblem, draw_given, log_normal
+from .population import ParticleState, equal, finish, select, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +29,7 @@ class ConditionedState(ParticleState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCGDiff(PopulationSampler[ConditionedState]):
+class MCGDiff(EntryFilter[ConditionedState]):
     """Monte Carlo guided diffusion (Cardoso et al., 2024, arXiv:2308.07983).
 
     In the basis of the operator's decomposition, a noisy measurement of an entry is that entry at
@@ -63,10 +61,8 @@ class MCGDiff(PopulationSampler[ConditionedState]):
     kappa: float = 0.0
     as_published: tuple[str, ...] = ()
     switches: ClassVar = {"terminal": ("terminal", True)}
-    each: ClassVar[int] = 1
     limits: ClassVar = {"kappa": "[0, 1)"}
     state_type: ClassVar[type[State]] = ConditionedState
-    needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
 
     def __post_init__(self) -> None:
         require(
@@ -88,20 +84,14 @@ class MCGDiff(PopulationSampler[ConditionedState]):
             "gmm": official(particles=128, kappa=1e-8),
         }
 
-    @override
-    def narrow(self, posterior: Posterior) -> Posterior:
-        spectral(posterior, by=self)
-        return posterior
-
     def _variance(self, seen: Coordinates, sigma: float) -> Tensor:
         """Of the potentials at level `sigma`, `[size]`; a number only where the level is not below the anchor."""
         met = torch.maximum(seen.noise**2 - seen.anchor**2, self.kappa * (1 + seen.anchor**2))
         return sigma**2 - seen.anchor**2 + met
 
     @override
-    def init(self, target: Observed, rng: Rng) -> ConditionedState:
-        seen = coordinates(target, self.schedule, by=self)
-        sigma = self.levels[0]
+    def init(self, target: EntryProblem, rng: Rng) -> ConditionedState:
+        seen, sigma = target.seen, self.levels[0]
         active, variance = seen.anchor <= sigma, self._variance(seen, sigma)
         origin = target.space.flatten(target.space.zeros(len(rng), self.particles))
         z = draw_given(origin, sigma**2, seen.y, variance, active, rng)
@@ -113,9 +103,14 @@ class MCGDiff(PopulationSampler[ConditionedState]):
 
     @override
     def step(
-        self, target: Observed, state: ConditionedState, sigma: float, sigma_next: float, rng: Rng
+        self,
+        target: EntryProblem,
+        state: ConditionedState,
+        sigma: float,
+        sigma_next: float,
+        rng: Rng,
     ) -> ConditionedState:
-        seen = coordinates(target, self.schedule, by=self)
+        seen = target.seen
         x0 = target.prior(state.x, sigma)
         weight, std = bridge(0.0, sigma_next, sigma)
         z, mean = (seen.operator.vt(x) for x in (state.x, x0 + weight * (state.x - x0)))

@@ -183,7 +183,7 @@ class PopulationSampler(ParticleSampler[P], PosteriorSampler[P], Generic[P]):
         return _assign(self.particles, seeds, self._measurements(target, seeds)[1])
 
     @override
-    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Populations, Rng]:
+    def arrange(self, target: Posterior, seeds: Sequence[int]) -> tuple[Any, Rng]:
         (y, rows), device = self._measurements(target, seeds), target.space.device
         assigned = _assign(self.particles, seeds, rows)
         measurement = target.likelihood.measurement
