@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
+import posteria as po
 from helpers import F64, normal, random_covariance
 from posteria import CapabilityError, InputError, ShapeError, Space
 from posteria.core import linalg
@@ -174,3 +175,14 @@ def test_errors_name_who_needs_what() -> None:
 
         expect(Phase(), SVDOperator, by="DDRM")
     assert "Did you mean 'mgdm'?" in str(unknown("sampler", "mgmd", ["mgdm", "dps"]))
+
+
+def test_masked_entries_are_no_numbers() -> None:
+    # Catches: what lies under a mask taken for measured values, as it comes out of NetCDF and FITS files.
+    prior = po.Gaussian(torch.zeros(3), torch.eye(3))
+    likelihood = po.GaussianLikelihood(po.operators.Identity((3,)), std=0.1)
+    masked = np.ma.masked_greater(np.array([1.0, 2.0, 1e20]), 1e9)
+    with pytest.raises(InputError, match=r"The measurement has masked entries: fill them"):
+        po.Posterior(prior, likelihood, masked)
+    whole = np.ma.masked_greater(np.array([1.0, 2.0, 3.0]), 1e9)
+    assert po.Posterior(prior, likelihood, whole).y.tolist() == [1.0, 2.0, 3.0]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -51,7 +52,7 @@ def _value(name: str, value: Any, hint: Any) -> Any:
             return _items(name, value, kind)
         if get_origin(kind) is dict and isinstance(value, Mapping):
             return {key: _value(name, item, get_args(kind)[1]) for key, item in value.items()}
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
             return float(value)
         if suits(value, kind):
             return value

@@ -36,7 +36,7 @@ class Space:
         object.__setattr__(self, "device", torch.device(self.device))
         if self.dtype not in {torch.float32, torch.float64}:
             raise InputError(
-                f"Samples and measurements are of float32 or float64, not of {self.dtype}; only a network's weights "
+                f"Samples and measurements are of float32 or float64, not of {self.dtype!r}; only a network's weights "
                 "may have another dtype (posteria.Network and load_prior convert what goes in and out)."
             )
 
@@ -159,9 +159,14 @@ def real(value: Any, whose: str) -> Tensor:
     """A tensor of what a user gives: a tensor, an array or numbers.
 
     Raises:
-        InputError: If they are not real numbers.
+        InputError: If they are not real numbers, or some of them are masked.
     """
     if not isinstance(value, Tensor):
+        if np.ma.is_masked(value):
+            raise InputError(
+                f"{whose} has masked entries: fill them, .filled(0), and measure with the mask of those that are seen, "
+                "operators.Inpainting(~array.mask)."
+            )
         try:
             array = np.asarray(value)
         except ValueError as error:

@@ -247,5 +247,8 @@ def test_what_it_cannot_do_is_refused_in_a_sentence() -> None:
         curved = po.operators.Function(lambda x: x**2, (4,))
         likelihood = po.GaussianLikelihood(curved, 0.1)
         Tempered().sample(po.Posterior(target.prior, likelihood, torch.ones(4)), [0])
+    with pytest.raises(po.InputError, match=r"measures nothing: .* the posterior is the prior"):
+        blind = po.GaussianLikelihood(po.operators.Matrix(torch.zeros(2, 4)), 0.1)
+        Tempered().sample(po.Posterior(target.prior, blind, torch.ones(2)), [0])
     with pytest.raises(po.InputError, match="noise level"):
         po.GaussianLikelihood(target.likelihood.operator, 0.0)  # type: ignore[attr-defined]

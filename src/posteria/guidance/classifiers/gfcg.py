@@ -20,8 +20,8 @@ from .classifier_guidance import label_known_to
 class GFCG(Pointwise):
     """Gradient-free classifier guidance (Shenoy et al., 2026, arXiv:2411.15393), in our reconstruction.
 
-    A classifier is run forward on the conditional estimate D_c. Of the classes that are not asked for,
-    the likeliest is the sample's reference r; the less probable the class y is, the stronger the push
+    A classifier is run forward on the conditional estimate D_c. Of the other classes the likeliest
+    is the sample's reference r; the less probable the class y is, the stronger the push
     away from r: `D_c + (weight - 1) (1 - p_y)^power (D_c - D_r)`. The idea is the paper's; the formula
     and every constant are reconstruction. Two evaluations and one of the classifier; three with `cfg`.
 

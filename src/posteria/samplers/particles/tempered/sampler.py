@@ -36,7 +36,7 @@ WIDE = 4.0
 BROAD, PER_DRAW = 0.2, 4
 # Points on the way of which its length is a sum, and fall of the log of the noise of which its speed is measured.
 POINTS, NEAR = 32, 0.05
-# Least effective size that is asked for, as a share.
+# Least effective size of a step to the next level, as a share.
 LEAST = 0.05
 # Effective size, as a share, at which the first level is.
 FIRST = 0.5
@@ -82,8 +82,8 @@ class Tempered(PopulationSampler[TemperedState]):
         reach: Highest level of reflections, in data units; by default it is measured.
 
     Raises:
-        InputError: In the first step, if the schedule begins too low for the prior; at the level where it is known, if
-            the prior excludes the measurement.
+        InputError: Before the first step, if the schedule begins too low for the prior or the operator measures
+            nothing; at the level where it is known, if the prior excludes the measurement.
         CapabilityError: If the operator is nonlinear, or has no decomposition and is too large for one.
     """
 
@@ -133,6 +133,11 @@ class Tempered(PopulationSampler[TemperedState]):
         if not isinstance(operator, SVDOperator):
             raise TypeError("`narrow` has let an operator through that has no decomposition")
         s, level = operator.singular_values.double(), float(torch.as_tensor(std).flatten()[0])
+        require(
+            float(s.max()) > 0,
+            "The operator measures nothing: all its singular values are 0, and the posterior is the prior, from which "
+            "Unconditional draws.",
+        )
         y = operator.ut(seen.y).double()
         y = y if y.ndim > 1 else y[None, None]
         inside, outside = y[..., : len(s)], y[..., len(s) :]
