@@ -122,6 +122,16 @@ def test_bad_input_is_refused_before_any_work() -> None:
         (po.InputError, "weights=", lambda: DynamicCFG(weights=())),
         (po.InputError, "floor of DynamicCFG", lambda: DynamicCFG(floor=0)),
         (po.InputError, "one for each of 2", lambda: DynamicCFG(evaluators=scores, shares=(1.0,))),
+        (
+            po.InputError,
+            "shares are finite",
+            lambda: DynamicCFG(evaluators=scores, shares=(1.0, float("nan"))),
+        ),
+        (
+            po.ShapeError,
+            r"one score a sample, \(1,\); one gave \(\)",
+            lambda: run(DynamicCFG(evaluators=(lambda x, sigma: 1.0,)), target),  # type: ignore[arg-type,return-value]
+        ),
         (po.InputError, "not both", lambda: DynamicCFG(shares=(), as_published=("literal",))),
         (
             po.ShapeError,

@@ -255,7 +255,9 @@ def test_a_network_of_the_caller_is_not_changed() -> None:
 def test_shares_and_classes_that_are_refused() -> None:
     with pytest.raises(po.InputError, match="at least 2 classes; 1"):
         BayesClassifier([gaussian()])
-    with pytest.raises(po.InputError, match="labels=1"):
+    with pytest.raises(
+        po.InputError, match="classes of a classifier is an integer of at least 2; 1"
+    ):
         CleanClassifier(lambda x: x, po.Space((2,)), 1)
     with pytest.raises(po.InputError, match="one noise level"):
         BayesClassifier([gaussian(), gaussian(seed=1)])(normal(2, 4), torch.ones(2))

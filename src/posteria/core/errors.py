@@ -69,8 +69,11 @@ def expect(thing: object, kind: type[T], *, by: object) -> T:
     if isinstance(thing, kind):
         return thing
     who = by if isinstance(by, str) else type(by).__name__
-    article = "an" if kind.__name__[0] in "AEIO" or kind.__name__.startswith("SVD") else "a"
-    raise CapabilityError(f"{who} needs {article} {kind.__name__}; this is {_named(thing)}.")
+    raise CapabilityError(f"{who} needs {_one(kind.__name__)}; this is {_named(thing)}.")
+
+
+def _one(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIOaeio' or name.startswith('SVD') else 'a'} {name}"
 
 
 def _named(thing: object) -> str:
@@ -79,7 +82,7 @@ def _named(thing: object) -> str:
     name, label = type(thing).__name__, getattr(thing, "label", None)
     # Of an operator that is made of others, such as what a prior of latents measures.
     made = f" ({label})" if isinstance(label, str) and "@" in label else ""
-    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}{made}"
+    return f"{_one(name)}{made}"
 
 
 def unknown(

@@ -155,6 +155,14 @@ def test_a_classifier_gives_a_logit_a_class() -> None:
     wrong = CleanClassifier(lambda x: x.new_zeros(len(x), 2), tilted().space, 3)
     with pytest.raises(po.ShapeError, match=r"3 classes takes .* to \(5, 3\); .* gave \(5, 2\)"):
         wrong(tilted().space.zeros(5))
+    with pytest.raises(
+        po.CapabilityError, match="a function of signals or a network; this is int"
+    ):
+        CleanClassifier(3, tilted().space, 3)  # type: ignore[arg-type]
+    with pytest.raises(po.InputError, match=r"classes of a classifier is an integer .* 2; 2\.5"):
+        CleanClassifier(lambda x: x, tilted().space, 2.5)  # type: ignore[arg-type]
+    with pytest.raises(po.CapabilityError, match="classified needs a Tilted"):
+        po.guidance.classified(everything(), bayes())  # type: ignore[arg-type]
 
 
 def test_fields_are_checked() -> None:

@@ -161,3 +161,5 @@ def test_softened_networks_are_softplus_everywhere() -> None:
     assert torch.equal(network(x), hard)
     with pytest.raises(po.InputError, match="nothing to soften"):
         softened(torch.nn.Linear(2, 2))
+    with pytest.raises(po.InputError, match="beta is a sharpness above 0; -1"):
+        softened(torch.nn.ReLU(), beta=-1.0)

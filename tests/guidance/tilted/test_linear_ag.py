@@ -112,3 +112,7 @@ def test_linear_ag_refuses_what_it_was_not_fitted_to() -> None:
     lonely = po.Tilted(po.Family(None, {0: target.conditional}), po.Label(0), 1.0)
     with pytest.raises(po.CapabilityError, match="no unconditional member"):
         LinearAG.fit(lonely, po.schedules.Table(steps=20), weight=3.0)
+    with pytest.raises(po.CapabilityError, match=r"LinearAG.fit needs a Tilted; this is a"):
+        LinearAG.fit(target.conditional, po.schedules.Table(steps=20))  # type: ignore[arg-type]
+    with pytest.raises(po.InputError, match="weight of LinearAG is None, or at least 0; '3'"):
+        LinearAG.fit(target, po.schedules.Table(steps=20), weight="3")  # type: ignore[arg-type]

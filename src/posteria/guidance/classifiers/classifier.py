@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...analytic import Gaussian, GaussianMixture
-from ...core.errors import ShapeError, require
+from ...core.errors import CapabilityError, ShapeError, require, whole
 from ...core.modules import Mode
 from ...core.space import Space
 
@@ -59,15 +59,20 @@ class CleanClassifier(Classifier):
         labels: Number of classes.
 
     Raises:
-        InputError: If it is on another device than the space. When it is evaluated: if it is in
-            training mode and draws numbers or looks at its batch then.
+        CapabilityError: If the logits cannot be called.
+        InputError: If there are fewer than 2 classes, or it is on another device than the space. When it is
+            evaluated: if it is in training mode and draws numbers or looks at its batch then.
         ShapeError: When it is evaluated: if it gives other than one logit a class.
     """
 
     noisy = False
 
     def __init__(self, logits: Callable[[Tensor], Tensor], space: Space, labels: int) -> None:
-        require(labels >= 2, f"A classifier has at least 2 classes; labels={labels}.")
+        if not callable(logits):
+            raise CapabilityError(
+                f"A classifier is a function of signals or a network; this is {type(logits).__name__}."
+            )
+        labels = whole(labels, "The number of classes of a classifier", 2)
         self._mode = Mode(logits, space.device)
         self.logits, self.space, self.labels = logits, space, labels
 

@@ -122,11 +122,11 @@ def classified(target: Tilted, classifier: Classifier) -> Posterior:
         classifier: Evaluated at clean signals.
 
     Raises:
-        CapabilityError: If there is no unconditional member or the condition is no label.
+        CapabilityError: If it is no tilted law, there is no unconditional member or the condition is no label.
         ShapeError: If the classifier is one of other signals.
         InputError: If it does not know the label.
     """
-    _, label = label_known_to(classifier, target, "classified")
+    _, label = label_known_to(classifier, expect(target, Tilted, by="classified"), "classified")
 
     def log_prob(y: Tensor, x: Tensor) -> Tensor:
         return target.weight * classifier.log_prob(label, x)

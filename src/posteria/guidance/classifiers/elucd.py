@@ -95,11 +95,12 @@ def softened(network: torch.nn.Module, beta: float = 3.0) -> torch.nn.Module:
 
     Args:
         network: A classifier.
-        beta: Sharpness; the paper has 3 for DDPM and 5 for EDM.
+        beta: Sharpness, above 0; the paper has 3 for DDPM and 5 for EDM.
 
     Raises:
-        InputError: If there is no such module, as where the network calls a function instead.
+        InputError: If there is no such module, as where the network calls a function instead, or no such sharpness.
     """
+    require(0 < beta < math.inf, f"beta is a sharpness above 0; {beta} is not.")
     network = copy.deepcopy(network)
     if isinstance(network, torch.nn.ReLU):
         return torch.nn.Softplus(beta)

@@ -1,5 +1,6 @@
 """Dynamic CFG: the weight of each step is the one whose outcome evaluators like best."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -58,12 +59,14 @@ class DynamicCFG(TiltedRule):
             f"DynamicCFG chooses from weights={self.weights}; weight={self.weight} has no part in it.",
         )
         require(
-            len(self.weights) > 0 and all(0 <= w < float("inf") for w in self.weights),
+            len(self.weights) > 0 and all(0 <= w < math.inf for w in self.weights),
             f"The weights to choose from are numbers of at least 0; weights={self.weights}.",
         )
+        # A rule that is rebuilt from its `repr` has no evaluators yet.
+        each = self.shares is None or len(self.shares) == len(self.evaluators or self.shares)
         require(
-            self.shares is None or len(self.shares) == len(self.evaluators),
-            f"Fixed shares are one for each of {len(self.evaluators)} evaluators; shares={self.shares}.",
+            each and all(map(math.isfinite, self.shares or ())),
+            f"Fixed shares are finite numbers, one for each of {len(self.evaluators)} evaluators; shares={self.shares}.",
         )
         require(
             self.shares is None or "literal" not in self.as_published,
@@ -102,7 +105,7 @@ class DynamicCFG(TiltedRule):
 
     def _scores(self, x: Tensor, sigma: float, batch: torch.Size) -> Tensor:
         """The scores of states, `[*batch, evaluators]` in float64."""
-        scores = [evaluator(x, sigma) for evaluator in self.evaluators]
+        scores = [torch.as_tensor(evaluator(x, sigma)) for evaluator in self.evaluators]
         for score in scores:
             if score.shape != batch:
                 raise ShapeError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ...core.errors import require, whole
+from ...core.errors import expect, require, whole
 from ...core.rng import Rng, Seeds, listed
 from ...diffusion.kernel import reverse_step
 from ...diffusion.schedule import Schedule, levels_of
@@ -85,7 +85,7 @@ class LinearAG(TiltedRule):
             batch: Trajectories at a time.
 
         Raises:
-            CapabilityError: If the family has no unconditional member.
+            CapabilityError: If it is no tilted law, or the family has no unconditional member.
             InputError: If an argument is out of range.
         """
         require(0 <= share <= 1, f"share is a share of the levels, from 0 to 1; {share} is not.")
@@ -95,7 +95,7 @@ class LinearAG(TiltedRule):
         )
         seeds, batch = listed(seeds), whole(batch, "batch")
         require(len(seeds) > 0, "A fit needs at least one seed; each is a trajectory.")
-        weight = target.weight if weight is None else weight
+        weight = cls(weight=weight).strength(expect(target, Tilted, by="LinearAG.fit"))
         levels = levels_of(schedule)
         guided = round(share * (len(levels) - 1))
         gram = torch.zeros(2 * guided, 2 * guided, dtype=torch.float64)
