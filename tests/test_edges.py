@@ -59,8 +59,8 @@ WRONG: dict[str, Callable[[], object]] = {
     r"the class Heun: make one, Heun\(\.\.\.\)": lambda: po.Guided(solver=po.Heun),  # type: ignore[arg-type]
     "choose needs a Posterior": lambda: po.choose(TARGET.prior),  # type: ignore[arg-type]
     "load_prior needs a str; this is an int": lambda: po.load_prior(3),  # type: ignore[arg-type]
-    "at least 1 step; 2.5 is not": lambda: SMALL.with_steps(2.5),  # type: ignore[arg-type]
-    "at least 1 step; '3' is not": lambda: SMALL.with_steps("3"),  # type: ignore[arg-type]
+    "integer, at least 1; 2.5 is not": lambda: SMALL.with_steps(2.5),  # type: ignore[arg-type]
+    "integer, at least 1; '3' is not": lambda: SMALL.with_steps("3"),  # type: ignore[arg-type]
     "noise level 'a' holds <U1 values": lambda: po.GaussianLikelihood(
         TARGET.likelihood.operator,
         "a",  # type: ignore[arg-type]

@@ -100,7 +100,7 @@ def test_table_of_karras_has_the_levels_of_karras() -> None:
 
 
 def test_bad_schedules_are_refused() -> None:
-    with pytest.raises(po.InputError, match="at least 1 step"):
+    with pytest.raises(po.InputError, match="steps of Karras is an integer, at least 1; 0"):
         po.Karras(steps=0)
     with pytest.raises(po.InputError, match="0 < sigma_min < sigma_max"):
         po.Karras(sigma_min=2.0, sigma_max=1.0)

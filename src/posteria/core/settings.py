@@ -153,7 +153,8 @@ class Settings(abc.ABCMeta):
             if old in keywords:
                 _switch(cls.__name__, keywords, switch, old, value)
         # What a class checks of its settings together comes after what holds for each.
-        names = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
+        declared = fields(cls) if is_dataclass(cls) else ()
+        names = [f.name for f in declared if f.init and not f.kw_only]
         cls._check_limits(dict(zip(names, args, strict=False)) | keywords)
         try:
             made = super().__call__(*args, **keywords)

@@ -4,7 +4,6 @@ import abc
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
@@ -28,12 +27,7 @@ class Schedule(metaclass=Settings):
     """
 
     steps: int = 100
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.steps, Integral) and self.steps >= 1):
-            raise InputError(
-                f"The steps of a schedule are an integer, and there is at least 1 step; {self.steps!r} is not one."
-            )
+    limits: ClassVar = {"steps": "[1, inf)"}
 
     @abc.abstractmethod
     def at(self, u: Level) -> Level:
@@ -76,7 +70,6 @@ class RangeSchedule(Schedule):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise InputError(
                 "A schedule needs 0 < sigma_min < sigma_max; "
@@ -155,7 +148,6 @@ class VP(Schedule):
     limits: ClassVar = {"beta_min": "(0, inf)", "beta_max": "(0, inf)", "start": "(0, 1)"}
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(
             self.beta_min < self.beta_max,
             f"The rate of noise grows: beta_min={self.beta_min} is not below beta_max={self.beta_max}.",
@@ -189,7 +181,6 @@ class Table(Schedule):
     betas: Betas = field(default_factory=LinearBetas)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         most = self.most
         require(
             self.steps <= most,

@@ -39,7 +39,7 @@ WRONG = {
     "--label 3 --rule tilted --set sigma_star=500": "500 is not",
     "--label 3 --rule tilted --solver heun": "has a scheme of its own; leave --solver out",
     "--label 3 --solver hen": "no solver 'hen'; there are",
-    "--label 3 --steps 0": "at least 1 step",
+    "--label 3 --steps 0": "is an integer, at least 1; 0 is not",
     "--label 3 --set eta=1": "no setting of cfg 'eta'; there are weight, schedule",
     "--label 3 --rule apg --set eta=two": "eta takes float, such as 0.0; 'two' is not one",
     "--label 3 --rule apg --set eta=2": "eta of APG is from 0 to 1; 2.0 is not",

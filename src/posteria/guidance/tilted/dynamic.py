@@ -66,7 +66,7 @@ class DynamicCFG(TiltedRule):
         each = self.shares is None or len(self.shares) == len(self.evaluators or self.shares)
         require(
             each and all(map(math.isfinite, self.shares or ())),
-            f"Fixed shares are finite numbers, one for each of {len(self.evaluators)} evaluators; shares={self.shares}.",
+            f"Fixed shares are finite, one for each of {len(self.evaluators)} evaluators; shares={self.shares}.",
         )
         require(
             self.shares is None or "literal" not in self.as_published,

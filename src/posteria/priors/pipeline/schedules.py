@@ -30,7 +30,6 @@ class GivenLevels(Schedule):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", len(self.above))
-        super().__post_init__()
         falls = all(a > b for a, b in zip(self.above, (*self.above[1:], 0.0), strict=True))
         require(
             falls and self.above[0] < math.inf,
