@@ -1,5 +1,6 @@
 """What is printed: lists, help, citations, progress, and what a program reads."""
 
+import gc
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from typer.main import get_command
 
 import posteria as po
 from common.command import DIGIT, QUICK, SIMULATED, posteria
-from posteria.cli import output
+from posteria.cli import app as commands, output
 from posteria.cli.app import app
 from posteria.priors import PUBLISHED
 from posteria.runs.usual import GENERAL, SAMPLERS
@@ -157,6 +158,14 @@ finally:
         _POSTERIA_COMPLETE="complete_bash", COMP_WORDS="posteria restore --sam", COMP_CWORD="2"
     )
     assert completed.split() == ["--sampler", "--samples"]
+
+
+def test_a_command_looks_for_garbage_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Catches: a run of hours whose cycles are never freed, since `--help` does without.
+    found: list[bool] = []
+    monkeypatch.setattr(commands, "say", lambda _: found.append(gc.isenabled()))
+    assert posteria("version", monkeypatch=monkeypatch) == 0
+    assert found == [True]
 
 
 def test_a_missing_input_is_noticed_before_anything_is_loaded(tmp_path: Path) -> None:

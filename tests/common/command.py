@@ -1,5 +1,6 @@
 """The command line, called in this process."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def posteria(*words: object, monkeypatch: pytest.MonkeyPatch) -> int:
         cli.main()
     except SystemExit as stop:
         return int(stop.code or 0)
+    finally:
+        gc.enable()
     return 0
 
 

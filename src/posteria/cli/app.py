@@ -1,6 +1,7 @@
 """The commands."""
 
 import functools
+import gc
 import sys
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,6 @@ import typer
 
 from ..core.errors import InputError, PosteriaError, unknown
 from ..core.threads import wait_briefly
-from ..runs.request import Certify, Generate, Restore
 from ..version import __version__
 from . import options as o
 from .codes import IN_WORDS, STOPPED
@@ -58,6 +58,7 @@ def _command(name: str, example: str = "") -> Callable[[Callable[..., None]], Ca
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> None:
+            gc.enable()
             try:
                 function(*args, **kwargs)
             except PosteriaError as error:
@@ -155,6 +156,8 @@ def restore(
 
     A run that was stopped goes on when the same command is started again, also with more samples.
     """
+    from ..runs.request import Restore
+
     several = len(inputs or []) > 1 or any(Path(name).is_dir() for name in inputs or [])
     if several and len(inputs or []) == 1:
         from ..modalities import one_input
@@ -240,6 +243,8 @@ def certify(
 
     A run that was stopped goes on when the same command is started again, also with more simulations.
     """
+    from ..runs.request import Certify
+
     names = tuple(name.strip() for name in (statistics or "").split(",") if name.strip())
     request = o.measured(Certify, context, statistics=names)
     from ..runs.jobs.certify import prepare, repeat
@@ -303,6 +308,8 @@ def generate(
 
     A run that was stopped goes on when the same command is started again, also with more samples.
     """
+    from ..runs.request import Generate
+
     if rule is not None and compare is not None:
         raise InputError("Give --rule or --compare, not both.")
     names = next((given for given in (compare, rule) if given is not None), "cfg").split(",")

@@ -1,6 +1,5 @@
 """Errors that a user can act on: each is one sentence that says what was given and what is needed."""
 
-import difflib
 from collections.abc import Iterable
 from numbers import Integral
 from typing import TypeVar
@@ -89,6 +88,9 @@ def unknown(
     what: str, name: object, known: Iterable[str], unlisted: Iterable[str] = ()
 ) -> InputError:
     """The error for a name that is not among the known ones, listed or not, with the nearest of them."""
+    # Imported here, since `posteria --help` has no use for it.
+    import difflib
+
     names = list(known)
     near = difflib.get_close_matches(str(name).lower(), [*names, *unlisted], n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
