@@ -27,7 +27,7 @@ def test_weights_that_changed_are_another_run(
     save_file({k: v * 1.01 for k, v in load_file(weights).items()}, weights)
     before = files(out)
     assert posteria(*words, monkeypatch=monkeypatch) == 1
-    assert "holds another run (its weights of the prior differ" in capsys.readouterr().err
+    assert "holds another run (what differs: weights of the prior)" in capsys.readouterr().err
     again = ["restore", "--record", out / "run.json", "--out", tmp_path / "again"]
     assert posteria(*again, monkeypatch=monkeypatch) == 1
     assert "was made with weights of the prior of SHA-256" in capsys.readouterr().err
@@ -105,7 +105,7 @@ def test_a_run_goes_on_with_more_samples(
     capsys.readouterr()
     for more, sentence in (
         (["--samples", 2], "which can grow and not shrink to 2"),
-        (["--samples", 8, "--seed", 1], "holds another run (its seed, data_seed differ"),
+        (["--samples", 8, "--seed", 1], "holds another run (what differs: seed, data_seed)"),
         (
             ["--samples", 8, "--chunk", 4],
             "draws 2 samples at once, and --chunk 4 cannot go on with it; leave",
@@ -149,6 +149,7 @@ def test_a_record_knows_what_it_was_made_with(
             "another version of posteria wrote it: input_kind is not known",
         ),
         (plan(size=[28]), "digits draws pictures: size=(height, width)"),
+        (plan(size=[0, 28]), "--size is of sides of at least 1; (0, 28) is not"),
         (plan(settings=[1]), "settings takes dict"),
         (plan(sampler="__import__('os').mkdir('ran')"), "does not describe an object"),
         (plan(extra=1), "extra is not known"),

@@ -3,14 +3,16 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ..core.errors import InputError
-from ..runs.request import Request
 
-R = TypeVar("R", bound=Request)
+if TYPE_CHECKING:
+    from ..runs.request import Request
+
+R = TypeVar("R", bound="Request")
 
 
 def panel(title: str) -> Callable[..., Any]:
@@ -171,9 +173,11 @@ def measured(kind: type[R], context: typer.Context, **changes: Any) -> R:
     """The same for what measures by a task, whose options it gathers."""
     given = context.params
     flags = {name: given[name] for name in TASK_OPTIONS if given.get(name) is not None}
-    options = flags | pairs(given["options"], "--option")
+    others = pairs(given["options"], "--option")
+    for name in flags.keys() & others.keys():
+        raise InputError(f"--{name} and --option {name}={others[name]} are the same; give one.")
     sigma = {} if given["sigma"] is None else {"sigma": sigma_of(given["sigma"])}
-    return request(kind, context, options=options, **sigma, **changes)
+    return request(kind, context, options=flags | others, **sigma, **changes)
 
 
 def chunk_of(text: str | int) -> int | str:
@@ -239,5 +243,7 @@ def pairs(texts: list[str] | None, flag: str = "--set") -> dict[str, str]:
         name, sign, value = text.partition("=")
         if not sign or not name:
             raise InputError(f"{flag} takes NAME=VALUE; {text!r} is not.")
+        if name.strip() in found:
+            raise InputError(f"{flag} {name.strip()} is given twice.")
         found[name.strip()] = value.strip()
     return found

@@ -1,6 +1,5 @@
 """What a run prints: progress on standard error, the table on standard output."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..core.record import as_json
 from .codes import DIVERGED
 
 if TYPE_CHECKING:
@@ -31,6 +29,10 @@ def say(text: str) -> None:
 
 def say_json(content: Any) -> None:
     """Print JSON."""
+    import json
+
+    from ..core.record import as_json
+
     print(json.dumps(as_json(content), indent=2, allow_nan=False))
 
 
@@ -72,7 +74,7 @@ class Output:
 
     def do_all(self, request: "Restore", given: Sequence[str], out: Path) -> None:
         """Restore each of several inputs; raises `typer.Exit` where one failed, or has samples that are not finite."""
-        from ..runs.jobs.several import INDEX, inputs_of, restore_all, table, verdict
+        from ..runs.jobs.several import INDEX, faults, inputs_of, restore_all, table, warnings
         from ..runs.request import FILES
 
         options = [str(request.options[name]) for name in FILES if name in request.options]
@@ -84,12 +86,16 @@ class Output:
             )
         items = list(restore_all(request, inputs, out, self._finish))
         if self.as_json:
-            say_json([{"input": i.name, "fault": i.fault, "results": i.results} for i in items])
+            kept = ("fault", "finished_before", "warnings", "results")
+            say_json([
+                {"input": item.name, **{name: getattr(item, name) for name in kept}}
+                for item in items
+            ])
         elif not self.quiet:
             heads, rows = table(items)
             say_rows([heads, *rows])
             say(f"Results: {out}; look at {out / INDEX}")
-        for line in verdict(items):
+        for line in (*(() if self.quiet else warnings(items)), *faults(items)):
             print(f"posteria: {line}", file=sys.stderr)
         if any(item.fault is not None for item in items):
             raise typer.Exit(1)

@@ -259,9 +259,8 @@ def _earlier(request: Request, store: Store) -> tuple[Record, Request] | None:
             "go on with it; leave --chunk out, or choose another folder with --out."
         )
     if other:
-        verb = "differs" if len(other) == 1 else "differ"
         raise InputError(
-            f"{store.folder} holds another run (its {', '.join(other)} {verb}); choose another folder with --out."
+            f"{store.folder} holds another run (what differs: {', '.join(other)}); choose another folder with --out."
         )
     for name in request.grows:
         now, before = getattr(request, name) or 0, getattr(there, name) or 0

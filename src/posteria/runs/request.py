@@ -13,6 +13,8 @@ from .usual import DEMONSTRATION, GENERAL, LEFT_OUT, PHOTOGRAPHS, PRIORS, SAMPLE
 
 # Seeds are below it.
 SEEDS = 2**32
+# The highest level of noise whose square is far from the end of single precision, in data units.
+LOUDEST = 1e9
 # The sampler that is chosen by what is measured.
 AUTO = "auto"
 # The noise level that is that of the modality.
@@ -91,6 +93,8 @@ class Request:
             raise InputError("The numbers of samples and of samples in a chunk are at least 1.")
         if self.prompt is not None and self.label is not None:
             raise InputError("A prior is given --label or --prompt, not both.")
+        if self.size is not None and min(self.size, default=0) < 1:
+            raise InputError(f"--size is of sides of at least 1; {self.size} is not.")
         if self.negative is not None and self.prompt is None:
             raise InputError("--negative is what a --prompt is set against; give that too.")
         last = self.drawn_seeds[-1]
@@ -98,6 +102,11 @@ class Request:
             raise InputError(
                 f"A seed is an integer from 0 to below 2^32; these are {self.seed} to {last}."
             )
+
+    def expect_condition(self, power: float, usual: float) -> None:
+        """Raise `InputError` if a power is not the usual one, and nothing is raised to it."""
+        if power != usual and not self.given:
+            raise InputError("--weight is the power of a --label or a --prompt; give one.")
 
     @property
     def power(self) -> float:
@@ -189,9 +198,10 @@ class Measured(Request):
         super().check()
         files = [str(self.options.get(name, "")) for name in FILES]
         existing(file for file in files if Path(file).suffix)
-        if isinstance(self.sigma, int | float) and not 0 < self.sigma < float("inf"):
+        if isinstance(self.sigma, int | float) and not 0 < self.sigma <= LOUDEST:
             raise InputError(
-                f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]); {self.sigma} is not."
+                f"--sigma is a noise level above 0 in data units (pictures span [-1, 1]), at most {LOUDEST:g}; "
+                f"{self.sigma:g} is not."
             )
         if self.data_seed is not None and not 0 <= self.data_seed < SEEDS:
             raise InputError(
@@ -265,8 +275,7 @@ class Restore(Measured):
     @override
     def check(self) -> None:
         super().check()
-        if self.weight != 1 and self.label is None and self.prompt is None:
-            raise InputError("--weight is the power of a --label or a --prompt; give one.")
+        self.expect_condition(self.weight, Restore.weight)
         existing([self.input, self.certificate])
 
     @property
@@ -374,6 +383,15 @@ class Generate(Request):
         if self.reference is not None and self.reference < 0:
             raise InputError("--reference is a number of at least 0.")
         super().check()
+        self.expect_condition(self.weight, Generate.weight)
+        if self.classifier is not None and self.label is None:
+            raise InputError("--classifier says which samples show a --label; give that too.")
+        names = [*self.rules, *[REFERENCE] * bool(self.reference)]
+        if not self.rules or (self.samplers and [*self.samplers] != names):
+            raise InputError(
+                f"The samplers of a run are those of its rules; these are of {', '.join(self.samplers) or 'none'}, and "
+                f"the rules are {', '.join(names) or 'none'}."
+            )
 
     @property
     def reference_seeds(self) -> range:

@@ -119,9 +119,13 @@ def prior_of(request: Request, card: Card) -> Conditional:
     null = None if request.negative is None else Prompt(request.negative)
     how: dict[str, Any] = {}
     for way in request.fast:
-        how |= LOADED.get(way, {})
         if way not in {*WAYS, *LOADED}:
             raise unknown("way to be faster", way, (*WAYS, *LOADED))
+        own = LOADED.get(way, {})
+        require(
+            not own.keys() & how.keys(), "--fast takes bfloat16 or float16, and each way once."
+        )
+        how |= own
     prior = load_prior(request.prior, device=device, size=request.size, null=null, **how)
     module, space = getattr(prior, "module", None), prior.space
     # One that is evaluated in windows holds no layer of the whole picture.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..core.errors import InputError
 from ..core.settings import rebuild
 from ..diffusion import betas, parametrisation, schedule, solver
 from ..guidance import RULES
@@ -118,5 +119,7 @@ def rebuild_sampler(text: str, *more: type) -> Sampler[Any]:
         InputError: If it describes none.
     """
     kinds = {kind.__name__: kind for kind in (*PARTS, *SAMPLERS.values(), *more)}
-    sampler: Sampler[Any] = rebuild(text, RENAMED | kinds)
+    sampler = rebuild(text, RENAMED | kinds)
+    if not isinstance(sampler, Sampler):
+        raise InputError(f"{text[:60]!r} describes no sampler.")
     return sampler

@@ -19,6 +19,8 @@ WRONG = {
     "--label 3 --prior digit": "no prior 'digit'; there are",
     "--label 3 --prior blind": "This network has no unconditional branch",
     "--label 3 --rule unconditional": "draws from the prior itself: without --label",
+    "--rule unconditional --weight 3": "--weight is the power of a --label or a --prompt; give one",
+    "--rule unconditional --classifier digits": "--classifier says which samples show a --label; give that",
     "--label 3 --rule cgf": "There is no rule 'cgf'; there are cfg,",
     "--label 3 --compare cfg,cfg": "The rule 'cfg' was named twice",
     "--label 3 --compare cfg,": "There is no rule ''",
@@ -97,3 +99,25 @@ def test_wrong_input_ends_in_one_sentence(
     assert error.startswith("posteria: ") and error.count("\n") == 1 and "Traceback" not in error
     assert not drawn
     assert files(inputs) == before
+
+
+def test_a_record_holds_the_samplers_of_its_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Catches: draws of a sampler that the report calls by another's name; a traceback of a record without rules.
+    record, words = tmp_path / "run" / "run.json", ["--label", 3, "--n", 1, "--steps", 2]
+    assert posteria("generate", *words, "--out", record.parent, monkeypatch=monkeypatch) == 0
+    capsys.readouterr()
+    content = json.loads(record.read_text())
+    for changes, sentence in (
+        ({"rules": []}, "these are of cfg, and the rules are none"),
+        ({"rules": ["apg"]}, "these are of cfg, and the rules are apg"),
+        ({"rules": [], "samplers": {}}, "these are of none, and the rules are none"),
+        ({"reference": 3}, "these are of cfg, and the rules are cfg, reference"),
+        ({"samplers": {"cfg": "1"}}, "'1' describes no sampler"),
+    ):
+        record.write_text(json.dumps({**content, "plan": {**content["plan"], **changes}}))
+        again = ["--record", record, "--out", tmp_path / "again"]
+        assert posteria("generate", *again, monkeypatch=monkeypatch) == 1
+        assert sentence in capsys.readouterr().err
+        assert not (tmp_path / "again").exists()

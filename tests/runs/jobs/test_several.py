@@ -23,6 +23,7 @@ def scans(tmp_path: Path) -> Path:
     np.save(folder / "c.npy", np.ascontiguousarray(digit.T)[None] / 127.5 - 1)
     (folder / "notes.txt").write_text("left out")
     (folder / ".hidden.png").write_text("not looked at")
+    (folder / "within").mkdir()
     return folder
 
 
@@ -40,7 +41,7 @@ def test_each_input_has_the_samples_that_it_has_alone(
     out = tmp_path / "out"
     assert posteria("restore", scans, *WORDS, "--out", out, monkeypatch=monkeypatch) == 0
     said = capsys.readouterr()
-    assert "left out, as of no kind that is restored: notes.txt" in said.err
+    assert "left out, as of no kind that is restored: notes.txt, within" in said.err
     assert {p.name for p in out.iterdir()} == {"a & b.png", "c.npy", "index.html"}
     for name in ("a & b.png", "c.npy"):
         alone = tmp_path / "alone" / name
@@ -92,6 +93,11 @@ def test_one_that_fails_leaves_the_others_alone(
     told = json.loads(capsys.readouterr().out)
     assert [each["input"] for each in told] == ["a & b.png", "b.png", "no.png", "c.npy"]
     assert all(each["fault"] is None and each["results"]["residual"] for each in told)
+    assert [each["finished_before"] for each in told] == [True, False, False, True]
+    # What is only a warning is none of the errors to which --quiet keeps.
+    for quiet in ([], ["--quiet"]):
+        assert posteria(*words, *quiet, monkeypatch=monkeypatch) == 0
+        assert ("c.npy: No sample explains" in capsys.readouterr().err) != bool(quiet)
 
 
 def test_wrong_folders_are_told_before_anything_is_drawn(

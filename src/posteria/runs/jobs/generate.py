@@ -108,7 +108,7 @@ class Generation(Job):
         for name, each in drawn.items():
             compared = None if name == REFERENCE else reference
             measured: dict[str, Any] = score(
-                each.x.to(device), compared, request.label or 0, self.judge
+                each.x.to(device), compared, request.label, self.judge
             )
             sampler = self.methods[name].sampler
             scores[name] = Scores(

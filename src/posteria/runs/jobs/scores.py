@@ -195,14 +195,14 @@ def levels_in_words(sampler: Sampler[Any]) -> str:
 
 
 def score(
-    x: Tensor, reference: Tensor | None, label: int, judge: CleanClassifier | None
+    x: Tensor, reference: Tensor | None, label: int | None, judge: CleanClassifier | None
 ) -> dict[str, float | None]:
     """Fidelity and diversity of pictures, or other signals; all None where some of them are not finite.
 
     Args:
         x: Pictures, `[n, channels, height, width]`, or sounds, `[n, channels, time]`.
         reference: Draws from the conditional law, `[m, ...]`.
-        label: What they should show.
+        label: What they should show, if that is known.
         judge: Says what they show, and gives the features in which they are compared; None compares values.
     """
     if not bool(usable(x).all()):
@@ -217,7 +217,9 @@ def score(
     pictured = saturation(x) if x.ndim == 4 else None
     clipped = float((x.abs() >= 1).double().mean()) if pictured is None else pictured.clipped
     found: dict[str, float | None] = {
-        "agreement": None if judge is None else classifier_agreement(judge, x, label),
+        "agreement": None
+        if judge is None or label is None
+        else classifier_agreement(judge, x, label),
         "distance": mean_pairwise_distance(here) if n > 1 else None,
         "clipped": clipped,
         "colour": pictured.colour if pictured and x.shape[1] == 3 else None,

@@ -26,14 +26,19 @@ class Item:
     Args:
         name: Of the input, and of its folder.
         results: Its numbers; None if it failed.
-        before: Whether they were there already.
+        finished_before: Whether they were there already.
         fault: Why it failed, in a sentence.
     """
 
     name: str
     results: Restored | None = None
-    before: bool = False
+    finished_before: bool = False
     fault: str | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with its samples, in sentences."""
+        return [] if self.results is None else self.results.warnings()
 
 
 def inputs_of(given: Sequence[str], options: Sequence[str] = ()) -> tuple[list[Path], list[str]]:
@@ -53,8 +58,9 @@ def inputs_of(given: Sequence[str], options: Sequence[str] = ()) -> tuple[list[P
         if not path.is_dir():
             found.append(path)
             continue
-        files = [f for f in sorted(path.iterdir()) if f.is_file() and not f.name.startswith(".")]
-        taken = [f for f in files if f.suffix.lower() in known and f.resolve() not in beside]
+        held = [each for each in sorted(path.iterdir()) if not each.name.startswith(".")]
+        files = [each for each in held if each.is_file() and each.resolve() not in beside]
+        taken = [f for f in files if f.suffix.lower() in known]
         if not taken:
             raise InputError(
                 f"{path} holds nothing to restore: no file of a kind that posteria reads."
@@ -62,7 +68,7 @@ def inputs_of(given: Sequence[str], options: Sequence[str] = ()) -> tuple[list[P
         found += taken
         # What has the name of one that is taken belongs to it, as the samples of a record to its header.
         stems = {f.stem for f in taken}
-        left += [f.name for f in files if f not in taken and f.stem not in stems]
+        left += [f.name for f in held if f not in taken and f.stem not in stems]
     names = [path.name for path in found]
     for name in names:
         if names.count(name) > 1:
@@ -142,18 +148,13 @@ def table(items: Sequence[Item]) -> tuple[list[str], list[list[str]]]:
     return ["input", *(heads or ["result"])], rows
 
 
-def verdict(items: Sequence[Item]) -> list[str]:
-    """What is wrong, in sentences."""
+def warnings(items: Sequence[Item]) -> list[str]:
+    """What is wrong with samples, in sentences."""
+    return [f"{item.name}: {word}" for item in items for word in item.warnings]
+
+
+def faults(items: Sequence[Item]) -> list[str]:
+    """Why inputs failed, in sentences."""
     failed = [item for item in items if item.fault is not None]
-    lines = [
-        f"{item.name}: {word}"
-        for item in items
-        if item.results
-        for word in item.results.warnings()
-    ]
-    lines += [f"{item.name}: {item.fault}" for item in failed]
-    if failed:
-        lines.append(
-            f"{len(failed)} of {len(items)} inputs failed; the others are done. The same command tries them again."
-        )
-    return lines
+    how_many = f"{len(failed)} of {len(items)} inputs failed; the others are done. The same command tries them again."
+    return [*(f"{item.name}: {item.fault}" for item in failed), *[how_many] * bool(failed)]
