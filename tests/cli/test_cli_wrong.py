@@ -104,7 +104,7 @@ WRONG = {
     "--set gibs=2": "Did you mean 'gibbs'?",
     "--set gibbs": "--set takes NAME=VALUE",
     "--set gibbs=2 --set gibbs=3": "--set gibbs is given twice",
-    "--fast bfloat16,float16": "--fast takes bfloat16 or float16, and each way once",
+    "--fast bfloat16,float16": "--fast takes bfloat16 or float16, not both",
     "--set gibbs=two": "gibbs takes int, such as 1; 'two' is not one",
     "--set gibbs=0": "gibbs of MGDM is an integer, at least 1; 0 is not",
     "--set gibbs=True": "gibbs takes int",

@@ -20,7 +20,7 @@ from posteria.modalities.ecg.figures import MV, STEP, Cell, paper
 from posteria.modalities.ecg.formats import extra, quiet
 from posteria.modalities.ecg.leads import EIGHT, TWELVE
 from posteria.modalities.ecg.tasks import seen_by
-from posteria.runs.jobs import forecast
+from posteria.runs import forecast
 from posteria.runs.jobs.restore import prepare
 from posteria.runs.request import Restore
 

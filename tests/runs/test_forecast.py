@@ -15,8 +15,8 @@ from common.stems import song, white
 from posteria.core.space import few
 from posteria.diffusion.scale import known_of
 from posteria.priors.local import BiasFree, LocalUNet, Windowed, windows
+from posteria.runs import forecast
 from posteria.runs.job import read_record, run
-from posteria.runs.jobs import forecast
 from posteria.runs.jobs.generate import prepare as prepare_draws
 from posteria.runs.jobs.restore import Restoration, prepare
 from posteria.runs.request import Generate, Restore

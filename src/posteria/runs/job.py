@@ -16,6 +16,7 @@ from ..core.record import as_json, from_json
 from ..core.rng import streams_of
 from ..version import __version__
 from .engine import Chunk, Done, Drawn, Executor, Method, draw
+from .forecast import fitting, forecast_of
 from .report import CONVENTION, Page, write_page
 from .request import Request
 from .results import Results
@@ -76,11 +77,11 @@ class Job(abc.ABC):
 
     def forecast(self) -> str | None:
         """How long a run may take, in a sentence, timed on its first steps."""
-        return None
+        return forecast_of(self.methods, self.request)
 
     def fitting(self) -> int:
         """How many samples may be drawn at once."""
-        return self.request.batch
+        return fitting(self.methods, self.request)
 
     def current(self, results: Results) -> bool:
         """Whether results that were there have all that the request asks for, and nothing else."""

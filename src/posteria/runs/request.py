@@ -97,16 +97,13 @@ class Request:
             raise InputError(f"--size is of sides of at least 1; {self.size} is not.")
         if self.negative is not None and self.prompt is None:
             raise InputError("--negative is what a --prompt is set against; give that too.")
+        if getattr(self, "weight", None) != getattr(type(self), "weight", None) and not self.given:
+            raise InputError("--weight is the power of a --label or a --prompt; give one.")
         last = self.drawn_seeds[-1]
         if self.seed < 0 or last >= SEEDS:
             raise InputError(
                 f"A seed is an integer from 0 to below 2^32; these are {self.seed} to {last}."
             )
-
-    def expect_condition(self, power: float, usual: float) -> None:
-        """Raise `InputError` if a power is not the usual one, and nothing is raised to it."""
-        if power != usual and not self.given:
-            raise InputError("--weight is the power of a --label or a --prompt; give one.")
 
     @property
     def power(self) -> float:
@@ -158,9 +155,9 @@ class Request:
 
 def described(name: str) -> str:
     """What a hash is of."""
-    models = {"prior": "prior", "weak": "weak prior", "tuned": "tuned prior"}
-    models["classifier"] = "classifier"
-    return f"weights of the {models[name]}" if name in models else name
+    if name in {"weak", "tuned"}:
+        return f"weights of the {name} prior"
+    return f"weights of the {name}" if name in {"prior", "classifier"} else name
 
 
 def existing(paths: Iterable[str | None]) -> None:
@@ -196,7 +193,7 @@ class Measured(Request):
     @override
     def check(self) -> None:
         super().check()
-        files = [str(self.options.get(name, "")) for name in FILES]
+        files = (str(self.options.get(name, "")) for name in FILES)
         existing(file for file in files if Path(file).suffix)
         if isinstance(self.sigma, int | float) and not 0 < self.sigma <= LOUDEST:
             raise InputError(
@@ -275,7 +272,6 @@ class Restore(Measured):
     @override
     def check(self) -> None:
         super().check()
-        self.expect_condition(self.weight, Restore.weight)
         existing([self.input, self.certificate])
 
     @property
@@ -380,17 +376,16 @@ class Generate(Request):
 
     @override
     def check(self) -> None:
-        if self.reference is not None and self.reference < 0:
+        if (self.reference or 0) < 0:
             raise InputError("--reference is a number of at least 0.")
         super().check()
-        self.expect_condition(self.weight, Generate.weight)
         if self.classifier is not None and self.label is None:
             raise InputError("--classifier says which samples show a --label; give that too.")
         names = [*self.rules, *[REFERENCE] * bool(self.reference)]
         if not self.rules or (self.samplers and [*self.samplers] != names):
             raise InputError(
-                f"The samplers of a run are those of its rules; these are of {', '.join(self.samplers) or 'none'}, and "
-                f"the rules are {', '.join(names) or 'none'}."
+                "The samplers of a run are those of its rules; these are of "
+                f"{', '.join(self.samplers) or 'none'}, and the rules are {', '.join(names) or 'none'}."
             )
 
     @property
@@ -402,10 +397,4 @@ class Generate(Request):
     @property
     @override
     def drawn_seeds(self) -> range:
-        return range(self.seed, self.seed + self.samples + (self.reference or 0))
-
-    @property
-    def title(self) -> str:
-        """The run in a few words."""
-        what = self.rules[0] if len(self.rules) == 1 else f"{len(self.rules)} rules"
-        return f"{self.given or 'samples'} of {self.prior}, {what}"
+        return range(self.seed, self.reference_seeds.stop)

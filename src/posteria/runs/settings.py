@@ -42,7 +42,7 @@ from ..samplers import (
 from ..samplers.base import Sampler
 from ..samplers.choose import EXACT, noisy_only
 from ..target import Posterior, Tilted
-from .request import AUTO, UNCONDITIONAL, Measured, Request
+from .request import AUTO, SEEDS, UNCONDITIONAL, Measured, Request
 from .results import plural
 from .scales import recall
 
@@ -55,7 +55,7 @@ LOADED |= {name: {"dtype": getattr(torch, name)} for name in ("bfloat16", "float
 FOR_NETWORKS: dict[str, Sampler[Any]] = {"tilted": TiltedGibbs.published("pictures")}
 # Seeds of the trajectories to which LinearAG is fitted: the last there are, because they should not
 # be those of samples.
-TRAJECTORIES = range(2**32 - 32, 2**32)
+TRAJECTORIES = range(SEEDS - 32, SEEDS)
 
 
 def checked_device(name: str) -> str:
@@ -70,7 +70,7 @@ def checked_device(name: str) -> str:
         raise InputError(f"{name!r} is not a device; there are cpu and cuda.") from error
     if device.type not in {"cpu", "cuda"}:
         raise InputError(f"Samples are drawn on cpu or cuda; {name!r} is neither.")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= there:
         raise InputError(
             f"PyTorch finds {there or 'no'} CUDA devices on this machine, not {name!r}; run with --device cpu."
@@ -117,26 +117,22 @@ def prior_of(request: Request, card: Card) -> Conditional:
         shape = (*(card.shape[:1] or (3,)), *request.size)
         expect_memory(at_once, shape, 3 * 4 * at_once * math.prod(shape), device)
     null = None if request.negative is None else Prompt(request.negative)
-    how: dict[str, Any] = {}
-    for way in request.fast:
-        if way not in {*WAYS, *LOADED}:
-            raise unknown("way to be faster", way, (*WAYS, *LOADED))
-        own = LOADED.get(way, {})
-        require(
-            not own.keys() & how.keys(), "--fast takes bfloat16 or float16, and each way once."
-        )
-        how |= own
+    for way in {*request.fast} - {*WAYS, *LOADED}:
+        raise unknown("way to be faster", way, (*WAYS, *LOADED))
+    how = {key: value for way in request.fast for key, value in LOADED.get(way, {}).items()}
+    both = {"bfloat16", "float16"} <= {*request.fast}
+    require(not both, "--fast takes bfloat16 or float16, not both.")
     prior = load_prior(request.prior, device=device, size=request.size, null=null, **how)
     module, space = getattr(prior, "module", None), prior.space
     # One that is evaluated in windows holds no layer of the whole picture.
-    whole = isinstance(module, nn.Module) and not isinstance(module, Windowed)
-    layers = module.modules() if module is not None and whole else ()
+    windowed = isinstance(module, Windowed)
+    layers = module.modules() if isinstance(module, nn.Module) and not windowed else ()
     first = next((layer for layer in layers if isinstance(layer, nn.Conv2d)), None)
     width = 1.0 if first is None else first.out_channels / first.in_channels
     # The iterate, the estimate and the noise; in the last block of a U-Net two halves, thrice.
     needed = (3 + 6 * width) * at_once * space.size * space.dtype.itemsize
     expect_memory(at_once, space.shape, needed, str(space.device))
-    ways = dict.fromkeys((way for way in request.fast if way in WAYS), True)
+    ways = {way: True for way in request.fast if way in WAYS}
     return faster(prior, **ways) if ways else prior
 
 
@@ -169,10 +165,9 @@ def choose_sampler(
     if "(" in name:
         if preset is not None:
             raise InputError(f"{name} has settings of its own; leave --preset out.")
-        rebuilt = rebuild_sampler(name)
-        if not isinstance(rebuilt, PosteriorSampler):
+        sampler = rebuild_sampler(name)
+        if not isinstance(sampler, PosteriorSampler):
             raise InputError(f"{name} does not sample posteriors; see `posteria list samplers`.")
-        sampler: PosteriorSampler[Any] = rebuilt
     elif name in POSTERIOR_SAMPLERS:
         kind = POSTERIOR_SAMPLERS[name]
         sampler = kind() if preset is None else kind.published(preset)
@@ -267,7 +262,7 @@ def setting(owner: Any, name: str, key: str, text: str) -> Any:
     hint = get_type_hints(type(owner))[key]
     kinds = alternatives(hint)
     value: Any = text
-    fault: InputError | None = None
+    fault = None
     try:
         value = rebuild_part(text)
     except InputError as error:

@@ -29,7 +29,6 @@ from ..request import REFERENCE, UNCONDITIONAL, Generate
 from ..results import Results, divergence, plural, shown
 from ..settings import check, choose_rules, condition_of, fitted, prior_of, unfitted, within
 from ..store import Store
-from .forecast import fitting, forecast_of
 from .models import MODELS, Models, load_judge, wants
 from .scores import Generated, Scores, levels_in_words, score
 
@@ -65,15 +64,9 @@ class Generation(Job):
     @property
     @override
     def title(self) -> str:
-        return self.request.title
-
-    @override
-    def forecast(self) -> str | None:
-        return forecast_of(self.methods, self.request)
-
-    @override
-    def fitting(self) -> int:
-        return fitting(self.methods, self.request)
+        rules, request = self.request.rules, self.request
+        what = rules[0] if len(rules) == 1 else f"{len(rules)} rules"
+        return f"{request.given or 'samples'} of {request.prior}, {what}"
 
     @override
     def fitted(self, store: Store, first: First) -> Self:

@@ -41,7 +41,6 @@ from ..results import Results, divergence, plural, shown, usable
 from ..settings import member_of, sampler_of
 from ..store import hashes_of
 from .certify import stated
-from .forecast import fitting, forecast_of
 from .restored import Restored
 
 __all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
@@ -144,14 +143,6 @@ class Restoration(Job):
             certificate=stated(self.request),
             diagnostics=drawn["samples"].diagnostics(self.methods["samples"]),
         )
-
-    @override
-    def forecast(self) -> str | None:
-        return forecast_of(self.methods, self.request)
-
-    @override
-    def fitting(self) -> int:
-        return fitting(self.methods, self.request)
 
     @override
     def current(self, results: Results) -> bool:

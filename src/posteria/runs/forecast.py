@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ...core.errors import CapabilityError, InputError, expect
-from ...core.level import Level
-from ...core.linalg import outside_inference, vjp
-from ...core.meter import Held, Meter, memory_of
-from ...core.rng import Rng
-from ...core.space import Space
-from ...diffusion.denoiser import Denoiser, Scale
-from ...diffusion.scale import DRAWS, known_of, prior_scale
-from ...latent import signals_of
-from ...operators import LinearOperator
-from ...priors.card import SHIPPED
-from ...priors.local.windows import KEPT, Windowed
-from ...target import Posterior, Tilted, metered
-from ..engine import Method
-from ..request import Request
-from ..results import duration, plural
+from ..core.errors import CapabilityError, InputError, expect
+from ..core.level import Level
+from ..core.linalg import outside_inference, vjp
+from ..core.meter import Held, Meter, memory_of
+from ..core.rng import Rng
+from ..core.space import Space
+from ..diffusion.denoiser import Denoiser, Scale
+from ..diffusion.scale import DRAWS, known_of, prior_scale
+from ..latent import signals_of
+from ..operators import LinearOperator
+from ..priors.card import SHIPPED
+from ..priors.local.windows import KEPT, Windowed
+from ..target import Posterior, Tilted, metered
+from .engine import Method
+from .request import Request
+from .results import duration, plural
 
 # Tensors of the size of a batch that a sampler holds at once (`daps` and `ddrm` were seen to take 15 with those of
 # results, `diffpir` 11), and of the size of all samples that results take; MiB of the program itself.
@@ -34,8 +34,6 @@ STATES, COPIES, PROGRAM = 12, 3, 350
 SMALL = 2**19
 # Seconds of solves with an operator from which on a small one is spoken of too.
 LONG = 60.0
-
-
 # Share of a device's memory that samples drawn at once may take, and seconds up to which a step is timed again.
 ROOM, QUICK = 0.75, 30.0
 
