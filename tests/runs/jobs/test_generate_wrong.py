@@ -12,7 +12,7 @@ from posteria.priors import SHIPPED
 WRONG = {
     "--n 2": "Say what to draw from the prior 'digits' with --label: it knows 0 to 9",
     "--label 10": "from 0 to 9; 10 is not",
-    "--label -1": "from 0 to 9; -1 is not",
+    "--label -1": "A label is an integer of at least 0; -1 is not",
     "--label 3 --weight -1": "a number of at least 0; -1.0 is not",
     "--label 3 --weight nan": "a number of at least 0; nan is not",
     "--label 3 --prior photo --size 64x64": "The prior 'photo' knows no labels, so that there is nothing to guide",
