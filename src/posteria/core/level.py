@@ -31,11 +31,6 @@ def root(value: Level) -> Level:
     return value.clamp(min=0).sqrt() if isinstance(value, Tensor) else math.sqrt(max(value, 0.0))
 
 
-def hypot(a: float, value: Level) -> Level:
-    """`sqrt(a^2 + value^2)`."""
-    return (value**2 + a**2).sqrt() if isinstance(value, Tensor) else math.hypot(a, value)
-
-
 def at_least(value: Level, floor: float) -> Level:
     """The larger of the two."""
     return value.clamp(min=floor) if isinstance(value, Tensor) else max(value, floor)

@@ -112,18 +112,18 @@ class Network(Conditional):
 
     @override
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        sigma, (scale, skip, out) = self._levels(x, sigma)
+        time, (scale, skip, out) = self._levels(x, sigma)
         scaled = scale * x
-        output = self._evaluate(scaled, sigma)
+        output = self._evaluate(scaled, time)
         if torch.is_grad_enabled():
             linalg.connected(output, scaled, WHAT)
         return _combined(skip, x, out, output)
 
     @override
     def vjp(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, LinearMap]:
-        sigma, (scale, skip, out) = self._levels(x, sigma)
+        time, (scale, skip, out) = self._levels(x, sigma)
         # Of the network alone: `skip * x` would stay connected to x where the network is not.
-        output, pullback = linalg.vjp(lambda z: self._evaluate(z, sigma), scale * x, WHAT)
+        output, pullback = linalg.vjp(lambda z: self._evaluate(z, time), scale * x, WHAT)
 
         def transposed(v: Tensor) -> Tensor:
             v_out = _by(out, v)
@@ -143,7 +143,7 @@ class Network(Conditional):
         return self.space.per_sample(exponent.exp2())
 
     def _levels(self, x: Tensor, sigma: Level) -> tuple[Level, tuple[Level, ...]]:
-        """The level in double precision, and `scale`, `skip` and `out` for `x`."""
+        """The time, in double precision, and `scale`, `skip` and `out` for `x`."""
         self.unconditional()
         if x.shape[x.ndim - len(self.space.shape) :] != self.space.shape:
             self.space.check(x, "x")
@@ -151,14 +151,14 @@ class Network(Conditional):
             doubt, self.doubt = self.doubt, None
             doubt(self)
         if not isinstance(sigma, Tensor):
-            return sigma, self.parametrisation.coefficients(sigma)
-        sigma = sigma.double()
-        return sigma, spreads(self.parametrisation.coefficients(sigma), self.space, x)
+            return self.parametrisation.at(sigma)
+        time, coefficients = self.parametrisation.at(sigma.double())
+        return time, spreads(coefficients, self.space, x)
 
-    def _evaluate(self, x: Tensor, sigma: Level) -> Tensor:
+    def _evaluate(self, x: Tensor, time: Level) -> Tensor:
         """The network itself, `[*batch, *event]` to the same."""
         flat = x.reshape(-1, *self.space.shape).to(self.dtype)
-        arguments = [flat, self._times(flat, sigma, x)]
+        arguments = [flat, self._times(flat, time, x)]
         if self.labels:
             arguments.append(torch.full_like(arguments[1], self.label or 0, dtype=torch.long))
         output = self._called(arguments)
@@ -176,8 +176,7 @@ class Network(Conditional):
             )
         return output.to(x.dtype).reshape(x.shape)
 
-    def _times(self, flat: Tensor, sigma: Level, x: Tensor) -> Tensor:
-        time = self.parametrisation.time(sigma)
+    def _times(self, flat: Tensor, time: Level, x: Tensor) -> Tensor:
         dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         if isinstance(self.parametrisation, Discrete) and self.parametrisation.whole:
             dtype = torch.long

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.level import Level, at_least, hypot
+from ..core.level import Level, at_least
 from ..core.settings import Settings
 from .betas import Betas, LinearBetas
 
@@ -24,6 +24,10 @@ class Parametrisation(metaclass=Settings):
     @abstractmethod
     def time(self, sigma: Level) -> Level:
         """The number that the network is given for the noise level."""
+
+    def at(self, sigma: Level) -> tuple[Level, tuple[Level, Level, Level]]:
+        """The time and the coefficients of a noise level."""
+        return self.time(sigma), self.coefficients(sigma)
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,11 @@ class Angle(Parametrisation):
     @override
     def time(self, sigma: Level) -> Level:
         return (sigma.atan() if isinstance(sigma, Tensor) else math.atan(sigma)) * 2 / math.pi
+
+
+def hypot(a: float, value: Level) -> Level:
+    """`sqrt(a^2 + value^2)`."""
+    return (value**2 + a**2).sqrt() if isinstance(value, Tensor) else math.hypot(a, value)
 
 
 def _velocity(sigma: Level) -> tuple[Level, Level, Level]:
