@@ -1,7 +1,8 @@
-"""What samples of several measurements cost, and budgets that are none."""
+"""What samples of several measurements cost, budgets that are none, and levels that are not those of the data."""
 
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,32 @@ def test_where_nothing_is_measured() -> None:
     assert po.choose(target, 1000).why
 
 
+@pytest.mark.parametrize(
+    ("sampler", "unit", "words"),
+    [
+        (
+            po.MMPS().with_steps(20),
+            1e3,
+            "starts from noise of 80, beside which signals of .* are not small",
+        ),
+        (
+            po.MGDM(),
+            1e-3,
+            "ends at noise of 0.07617, in which signals of .* vanish: take more steps",
+        ),
+        (po.samplers.DDRM(), 1e3, "diverged: .* or a schedule from far above"),
+    ],
+)
+def test_data_in_another_unit(sampler: po.samplers.Sampler[Any], unit: float, words: str) -> None:
+    # Catches: means of 0.003 where 0.92 is right, and a tenth of the spread, without a word.
+    prior = po.Gaussian(torch.zeros(2, dtype=F64), unit**2 * torch.eye(2, dtype=F64))
+    operator = po.operators.Inpainting(torch.tensor([True, False]), (2,))
+    y = torch.full((1,), unit, dtype=F64)
+    target = po.Posterior(prior, po.GaussianLikelihood(operator, std=0.3 * unit), y)
+    with pytest.warns(RuntimeWarning, match=f"{type(sampler).__name__} {words}"):
+        sampler.sample(target, 4)
+
+
 def test_a_budget_is_an_integer() -> None:
     # Catches: nan, which buys the fewest steps of whatever comes first; a complaint about steps of 503.0.
     for wrong in (math.nan, 1e3, "1000"):
@@ -47,5 +74,8 @@ def test_a_budget_is_an_integer() -> None:
                 spend(ONE, wrong)  # type: ignore[operator]
     with pytest.raises(po.InputError, match="number of samples is an integer of at least 1"):
         po.choose(ONE, samples=0)
+    # Catches: a division by sweeps that half of few steps cannot have.
+    with pytest.raises(po.InputError, match="too small for MGDM: 5 steps cost"):
+        po.at_budget(po.MGDM(schedule=po.schedules.Table(steps=3)), ONE, 40)
     with pytest.raises(po.CapabilityError, match="A cost needs a Posterior"):
         po.at_budget(po.MMPS(), ONE.prior, 1000)  # type: ignore[arg-type]

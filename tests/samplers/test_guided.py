@@ -150,6 +150,8 @@ def test_what_is_refused() -> None:
         po.diffusion.Counted(mixture()).given(po.Label(0))
     with pytest.raises(po.InputError, match="weight of CFG is None, or at least 0; nan is not"):
         po.CFG(float("nan"))
+    with pytest.raises(po.CapabilityError, match=r"the class MMPS: make one, MMPS\(...\)"):
+        Guided(rule=po.MMPS)  # type: ignore[arg-type]
     with pytest.raises(po.CapabilityError, match="CFG needs a Tilted"):
         Guided().sample(mixture(), seeds=[0])  # type: ignore[arg-type]
     # Without the unconditional member the conditional law itself can still be drawn.

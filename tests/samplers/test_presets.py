@@ -67,7 +67,7 @@ for kind, name in sorted(COST, key=lambda preset: sum(COST[preset])):
 
 
 # Settings of images, on a toy.
-@pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*(diverged|starts from noise):RuntimeWarning")
 @pytest.mark.parametrize(
     ("kind", "name"), COST, ids=lambda v: v if isinstance(v, str) else v.__name__
 )

@@ -1,6 +1,7 @@
 """What a sampler is: frozen hyper-parameters and a pure step."""
 
 import abc
+import math
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from ..core.rng import Rng, Seeds, listed
 from ..core.settings import Settings
 from ..core.space import Space
 from ..core.state import State
+from ..diffusion.denoiser import Scale
 from ..diffusion.reading import beyond
 from ..diffusion.schedule import Schedule, Table, levels_of
 from ..target import Posterior, metered
@@ -27,6 +29,9 @@ from .diagnostics import Diagnostics, diagnose
 S = TypeVar("S", bound=State)
 # No sample lies beyond so many standard deviations of a prior or, where they are not known, highest noise levels.
 FAR, FAR_UNKNOWN = 20.0, 4.0
+# Samples larger than this share of the highest level have lost a tenth of their variance at the start.
+SMALL = 1 / 3
+LEVELS = "a schedule from far above the data to far below them (sigma_max, sigma_min), or data of about unit size"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,6 +87,8 @@ class Sampler(Generic[S], metaclass=Settings):
     schedule: Schedule = field(default_factory=Table)
     state_type: ClassVar[type[State]] = State
     needs: ClassVar[str] = "a prior"
+    # Whether it starts from noise beside which every signal is small.
+    from_noise: ClassVar[bool] = True
     # Evaluations and vjps of a step for each particle, where all steps cost the same.
     each: ClassVar[int] = 0
 
@@ -227,20 +234,32 @@ class Sampler(Generic[S], metaclass=Settings):
         return deque(self.iterate(target, seeds), maxlen=1)[0]
 
     def _sound(self, target: Any, x: Tensor) -> Tensor:
-        """The draws, with a warning where they have left every scale behind."""
-        known = getattr(target, "prior", target).base.scale
-        most = FAR_UNKNOWN * self.levels[0]
-        if known is not None:
-            most = float(known.mean.abs().max()) + FAR * known.std
-        reached = float(x.abs().max()) if x.numel() else 0.0
-        if not reached <= most:
-            warnings.warn(
-                f"{type(self).__name__} diverged: its samples reach {reached:.4g} in data units, where those of the "
-                f"prior stay below {most:.4g}. Try more steps, smaller steps of its optimiser, or another sampler.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        """The draws, with a warning where their size is none that the prior or the noise levels allow."""
+        suspicion = self._suspicion(x, getattr(target, "prior", target).base.scale)
+        if suspicion:
+            warnings.warn(f"{type(self).__name__} {suspicion}", RuntimeWarning, stacklevel=3)
         return x
+
+    def _suspicion(self, x: Tensor, known: Scale | None) -> str:
+        high, low = (self.levels[0], self.levels[-2]) if self.from_noise else (math.inf, 0.0)
+        most, size = FAR_UNKNOWN * high, float(x.double().square().mean().sqrt())
+        if known is not None:
+            most, size = float(known.mean.abs().max()) + FAR * known.std, known.std
+        reached = float(x.abs().max())
+        if not reached <= most:
+            return (
+                f"diverged: its samples reach {reached:.4g} in data units, where those of the prior stay below "
+                f"{most:.4g}. Try more steps, smaller steps of its optimiser, or another sampler"
+                f"{f', or {LEVELS}' if known is None else ''}."
+            )
+        if size > SMALL * high:
+            return (
+                f"starts from noise of {high:.4g}, beside which signals of {size:.3g} are not small, so that noise "
+                f"alone is not where they start: take {LEVELS}."
+            )
+        if 0 < size < low / 4 and self.shared == 1:
+            return f"ends at noise of {low:.4g}, in which signals of {size:.2g} vanish: take more steps, {LEVELS}."
+        return ""
 
     def diagnostics(self, state: S) -> dict[str, Tensor]:
         """What a last state says of itself, by the names of `Samples`."""

@@ -47,7 +47,7 @@ def at_budget(sampler: S, target: Posterior, budget: int) -> S:
         return _stepped(sampler, target, budget)
     once = dataclasses.replace(sampler, gibbs=1)
     half = max(FEWEST, sampler.schedule.steps // 2)
-    gibbs = budget // _cost(once.with_steps(half), target)
+    gibbs = max(1, budget // _cost(once.with_steps(half), target))
     # Each sweep costs the same.
     schedule = _stepped(once, target, budget // gibbs).schedule
     return dataclasses.replace(sampler, schedule=schedule, gibbs=gibbs)

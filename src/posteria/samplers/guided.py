@@ -68,7 +68,8 @@ class Guided(Sampler[GuidedState]):
     def __post_init__(self) -> None:
         short = getattr(self.rule, "as_rule", None)
         if short is not None:
-            object.__setattr__(self, "rule", short())
+            rule = self.rule if isinstance(self.rule, type) else short()
+            object.__setattr__(self, "rule", expect(rule, Rule, by=self))
 
     @override
     def check(self, target: Any, seeds: Sequence[int]) -> Space:

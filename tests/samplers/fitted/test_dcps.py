@@ -54,6 +54,7 @@ def test_dcps_has_the_law_that_its_formulas_imply() -> None:
         assert_same_law(state.x, law, slack=0.04)
 
 
+@pytest.mark.filterwarnings("ignore:.*starts from noise:RuntimeWarning")
 @pytest.mark.usefixtures("one_stream")
 def test_dcps_langevin_steps_sample_the_block_s_posterior() -> None:
     # Many small steps at the level 1.5 and no fit, so that what follows is known. Catches: a score of

@@ -67,6 +67,8 @@ class ReverseDiffusion(PosteriorSampler[State]):
     schedule: RangeSchedule = field(default_factory=lambda: Karras(steps=16))
     needs: ClassVar[str] = "a signal that is noisy and nothing else, one level of Gaussian noise"
 
+    from_noise: ClassVar[bool] = False
+
     @override
     def narrow(self, posterior: Posterior) -> Noisy:
         operator, std = linear(posterior, by=self)
