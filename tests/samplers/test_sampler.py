@@ -295,6 +295,7 @@ FEWEST: list[tuple[po.samplers.Sampler[Any], int]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:.*(starts from|ends at) noise:RuntimeWarning")
 @pytest.mark.parametrize(("sampler", "fewest"), FEWEST, ids=lambda it: type(it).__name__)
 def test_steps_that_would_leave_the_measurement_out_are_refused(
     sampler: po.samplers.Sampler[Any], fewest: int
