@@ -188,7 +188,8 @@ class Sampler(Generic[S], metaclass=Settings):
 
         With a `batch` about so many are drawn at a time, in less memory; all of a population are.
 
-        Warns `RuntimeWarning` of draws that no prior of this scale has, or that are not finite.
+        Warns `RuntimeWarning` of draws that no prior of this scale has, or that are not finite, and of signals that are
+        not small beside the highest noise level, or vanish in the lowest.
 
         Raises:
             PosteriaError: If the sampler cannot draw from `target`, or a seed is none.
@@ -257,7 +258,7 @@ class Sampler(Generic[S], metaclass=Settings):
                 f"starts from noise of {high:.4g}, beside which signals of {size:.3g} are not small, so that noise "
                 f"alone is not where they start: take {LEVELS}."
             )
-        if 0 < size < low / 4 and self.shared == 1:
+        if 0 < size < low / 4 < high / 4 and self.shared == 1:
             return f"ends at noise of {low:.4g}, in which signals of {size:.2g} vanish: take more steps, {LEVELS}."
         return ""
 
