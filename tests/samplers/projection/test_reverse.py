@@ -6,7 +6,7 @@ import torch
 import posteria as po
 from helpers import normal
 from posteria.diffusion.betas import ScaledLinearBetas
-from posteria.diffusion.network import Epsilon
+from posteria.diffusion.parametrisation import Epsilon
 
 N = 4000
 SAMPLER = po.samplers.ReverseDiffusion().with_steps(64)
