@@ -77,7 +77,7 @@ bench-smoke: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	for suite in $(SUITES); do OMP_NUM_THREADS=1 $(BIN)/benchopt run $$suite --config $$suite/configs/full.yml \
-	--parallel-config $$suite/configs/loky.yml --no-timeout --no-display --output full || exit 1; done
+	--parallel-config $(SUITE)/parallel/loky.yml --no-timeout --no-display --output full || exit 1; done
 
 # Writes docs/speed.md beside azula and deepinv, in an environment of its own; fails where posteria is slower than 0.9
 # of one of them.

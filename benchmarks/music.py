@@ -21,7 +21,7 @@ from torch import Tensor
 
 import posteria as po
 from lib import budgeted, measure, seeds_of
-from lib.stems import BASELINES, LENGTH, RATE, STEMS, by_masks, gaussian_stems, held_out, slakh
+from lib.stems import BASELINES, LENGTH, RATE, STEMS, by_masks, excerpts, gaussian_stems, slakh
 from lib.study import RESULTS, Cell, Row, draw, prior, rows, write_parts
 from lib.table import Table, average, costs, paired
 from posteria.metrics import si_sdr
@@ -303,7 +303,7 @@ def main() -> None:
     if what == "exact":
         cells = exact(options.tracks)
     else:
-        found = slakh(options.slakh) if what == "slakh" else held_out(options.songs)
+        found = slakh(options.slakh) if what == "slakh" else excerpts(options.songs, held_out=True)
         tracks = {k: x for k, x in list(found.items())[: options.tracks] if len(sounding(x)) > 1}
         cells = (
             sweeps(tracks, name)

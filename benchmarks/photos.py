@@ -26,6 +26,7 @@ from lib.measure import measure
 from lib.study import RESULTS, Cell, Row, draw, prior, rows, write_parts
 from photographs.features import feature_distance
 from photographs.page import tables
+from photographs.pictures import SIDE, photographs
 from posteria.diffusion import Counted
 from posteria.metrics.image import psnr, ssim
 from posteria.operators import (
@@ -42,39 +43,11 @@ from posteria.operators import (
 from posteria.operators.base import LinearOperator, Operator
 
 KEPT = RESULTS / "photographs.jsonl"
-SIDE = 256
 WHOLE = (3, SIDE, SIDE)
 LEVELS = (10, 25, 50, 100)
 # What is restored: the middle of each.
 PART = 128
 SHAPE = (3, PART, PART)
-SINGLE = ("astronaut.png", "chelsea.png", "coffee.png", "china.jpg", "flower.jpg", "rocket.jpg")
-
-
-def photographs(data: Path) -> dict[str, Tensor]:
-    """48 photographs in [-1, 1], `[3, 256, 256]`, by name: no recipe in training/ sees them.
-
-    Two parts of each of the 21 share-alike scenes at half their size, and six of scikit-image's and scikit-learn's.
-    """
-    scenes, found = np.load(data / "scenes_1024px.npz"), {}
-    content, ends = scenes["webp"].tobytes(), itertools.pairwise(scenes["offset"])
-    for name, licence, (a, b) in zip(scenes["name"], scenes["licence"], ends, strict=True):
-        if "SA" in str(licence).upper().replace("-", " ").split():
-            picture = Image.open(io.BytesIO(content[a:b])).convert("RGB").reduce(2)
-            top = (picture.height - SIDE) // 2
-            for side, left in (("left", 0), ("right", picture.width - SIDE)):
-                found[f"{name}, {side}"] = picture.crop((left, top, left + SIDE, top + SIDE))
-    for name in SINGLE:
-        picture = Image.open(data / "images" / name).convert("RGB")
-        left, top = (picture.width - SIDE) // 2, (picture.height - SIDE) // 2
-        found[name] = picture.crop((left, top, left + SIDE, top + SIDE))
-    # Spread over the scenes, so that the first few are of many.
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
-    names = list(found)
-    return {
-        names[i]: torch.from_numpy(np.array(found[names[i]])).permute(2, 0, 1).float() / 127.5 - 1
-        for i in order
-    }
 
 
 def ffdnet() -> Callable[[Tensor, float], Tensor] | None:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data.songs import HELD_OUT, STEMS
+from data.songs import HELD_OUT, STEMS, excerpt
 from pieces import Draw, Measure, main
 from posteria.priors.local import LocalUNet
 from train import Recipe, denoise
@@ -30,8 +30,6 @@ RECIPE = Recipe(
 BLOCKS, KERNEL = (1, 1, 1, 1, 2), 5
 # Of a window to train on, in samples: 1.49 s.
 LENGTH = 16_384
-# A signal is so many times the waveform of full scale 1: its root mean square is about 0.5.
-GAIN = 10.0
 # In units of the signal: the levels at which denoising is reported.
 LEVELS = (0.02, 0.1, 0.3, 1.0, 3.0)
 # Spreads of the logarithm of the loudness of a window, and of each of its stems.
@@ -62,11 +60,6 @@ class Songs:
             x = excerpt(song, rng.integers(song.shape[1] - LENGTH), LENGTH)
             rows.append(x * torch.from_numpy(gain * rng.choice([-1, 1])).float())
         return torch.stack(rows)
-
-
-def excerpt(song: NDArray[np.int16], start: int, length: int) -> Tensor:
-    """A part of a song as a signal, `[4, length]`."""
-    return torch.from_numpy(song[:, start : start + length].astype(np.float32)) * (GAIN / 32768)
 
 
 def build() -> LocalUNet:

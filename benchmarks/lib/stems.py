@@ -8,24 +8,16 @@ import torch
 from torch import Tensor
 
 import posteria as po
+from data.songs import GAIN, HELD_OUT, RATE as RATE, STEMS as STEMS, excerpt
 
-STEMS = ("bass", "drums", "guitar", "piano")
-RATE, LENGTH, GAIN = 11_025, 24_576, 10.0
-# Seeds of training/data/songs.py that nobody is trained on.
-HELD_OUT = 1_000_000
+LENGTH = 24_576
 
 
-def excerpt(path: Path) -> Tensor:
-    """2.23 s of a song, a third of the way in, `[4, time]` in units of the prior."""
-    song = np.load(path, mmap_mode="r")
-    start = song.shape[1] // 3
-    return torch.from_numpy(song[:, start : start + LENGTH].astype(np.float32)) * (GAIN / 32768)
-
-
-def held_out(songs: Path) -> dict[str, Tensor]:
-    """Excerpts of held-out songs, by name."""
-    paths = sorted(path for path in songs.glob("*.npy") if int(path.stem) >= HELD_OUT)
-    return {path.stem: excerpt(path) for path in paths}
+def excerpts(songs: Path, *, held_out: bool, most: int | None = None) -> dict[str, Tensor]:
+    """2.23 s of songs by name, a third of the way in, `[4, time]` in units of the prior: held out or trained on."""
+    paths = [p for p in sorted(songs.glob("*.npy")) if (int(p.stem) >= HELD_OUT) == held_out]
+    files = {path.stem: np.load(path, mmap_mode="r") for path in paths[:most]}
+    return {name: excerpt(song, song.shape[1] // 3, LENGTH) for name, song in files.items()}
 
 
 def slakh(folder: Path) -> dict[str, Tensor]:
@@ -69,13 +61,12 @@ def factors(v: Tensor, w: Tensor, steps: int, *, learn: bool) -> tuple[Tensor, T
 @cache
 def learnt(songs: Path, components: int = 32) -> tuple[Tensor, Tensor]:
     """Of the first 100 training songs: mean powers `[4, frequencies, 1]` and non-negative factors of magnitudes."""
-    paths = sorted(path for path in songs.glob("*.npy") if int(path.stem) < HELD_OUT)[:100]
-    size = torch.stack([stft(excerpt(path)) for path in paths], 2).abs().flatten(2)
+    parts = [stft(x) for x in excerpts(songs, held_out=False, most=100).values()]
+    size = torch.stack(parts, 2).abs().flatten(2)
     start = torch.rand(4, size.shape[1], components, generator=torch.Generator().manual_seed(0))
-    parts = [
-        factors(v, w / w.sum(0), 100, learn=True)[0] for v, w in zip(size, start, strict=True)
-    ]
-    return size.square().mean(2, keepdim=True), torch.stack(parts)
+    pairs = zip(size, start, strict=True)
+    found = [factors(v, w / w.sum(0), 100, learn=True)[0] for v, w in pairs]
+    return size.square().mean(2, keepdim=True), torch.stack(found)
 
 
 def by_masks(method: str, truth: Tensor, songs: Path) -> Tensor:
@@ -88,10 +79,8 @@ def by_masks(method: str, truth: Tensor, songs: Path) -> Tensor:
         return masked(mixture, powers)
     v = stft(mixture).abs()
     _, h = factors(v, torch.cat(list(parts), 1), 100, learn=False)
-    return masked(
-        mixture,
-        torch.stack([w @ part for w, part in zip(parts, h.chunk(4), strict=True)]).square(),
-    )
+    stems = [w @ part for w, part in zip(parts, h.chunk(4), strict=True)]
+    return masked(mixture, torch.stack(stems).square())
 
 
 BASELINES = ("oracle mask", "Wiener, mean spectra", "non-negative factors")

@@ -345,7 +345,7 @@ def test_parallel_runs_give_the_same_bits(tmp_path: Path, backend: str) -> None:
     )
     (tmp_path / "one").mkdir()
     alone = Runner(tmp_path / "one").run(*words)
-    config = BENCHMARK / "configs" / f"{backend}.yml"
+    config = ROOT / "benchmarks" / "parallel" / f"{backend}.yml"
     together = Runner(tmp_path).run(*words, "--parallel-config", config)
     keys = ["dataset_name", "solver_name", "idx_rep", "stop_val"]
     values = [

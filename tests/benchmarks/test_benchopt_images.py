@@ -293,7 +293,7 @@ def test_processes_give_the_same_bits(tmp_path: Path) -> None:
     )
     (tmp_path / "one").mkdir()
     alone = rows_of(tmp_path / "one", IMAGES, *words)
-    config = IMAGES / "configs" / "loky.yml"
+    config = ROOT / "benchmarks" / "parallel" / "loky.yml"
     together = rows_of(tmp_path, IMAGES, *words, "--parallel-config", config)
     keys, values = ["solver_name", "stop_val"], ["objective_psnr", "objective_distance"]
     first, second = (rows.sort_values(keys)[[*keys, *values]] for rows in (alone, together))

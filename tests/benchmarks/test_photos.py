@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 import photos
+from photographs.pictures import SINGLE, photographs
 
 
 def test_a_method_is_compared_with_the_picture_that_was_measured() -> None:
@@ -69,10 +70,10 @@ def test_the_photographs_are_of_no_recipe(tmp_path: Path) -> None:
         licence=licences,
     )
     (tmp_path / "images").mkdir()
-    for name in photos.SINGLE:
+    for name in SINGLE:
         Image.new("RGB", (300, 300), "white").save(tmp_path / "images" / name)
-    found = photos.photographs(tmp_path)
-    assert sorted(n for n in found if n not in photos.SINGLE) == ["b, left", "b, right"]
+    found = photographs(tmp_path)
+    assert sorted(n for n in found if n not in SINGLE) == ["b, left", "b, right"]
     assert torch.allclose(found["b, left"][0], torch.tensor(80 / 127.5 - 1))
 
 

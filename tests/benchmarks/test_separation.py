@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from data.songs import BARS, SIXTEENTH, Song
+from data.songs import BARS, RATE, SIXTEENTH, STEMS, Song
 from helpers import normal
-from lib.stems import RATE, STEMS, factors, gaussian_stems, masked, stft
+from lib.stems import factors, gaussian_stems, masked, stft
 from music import STD, against_wiener, gains, samplers, scores, target_of
 from posteria.samplers.budget import at_budget
 

@@ -1,7 +1,5 @@
 """The data of `photo`: crops of photographs, and whole ones by photographers that it never sees."""
 
-import io
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-SHARE_ALIKE = "sa"
+from data.pictures import opened
 
 
 @dataclass(frozen=True)
@@ -65,31 +63,28 @@ def grey(x: Tensor) -> Tensor:
 def photographs(folder: Path, side: int) -> Photographs:
     """Flowers of nine tenths of the photographers and scenes that are not share-alike, of at least `side` pixels."""
     flowers, scenes = np.load(folder / "flowers_240px.npz"), np.load(folder / "scenes_1024px.npz")
-    held_out = flowers["held_out"]
-
-    free = [
-        SHARE_ALIKE not in str(text).lower().replace("-", " ").split()
-        for text in scenes["licence"]
-    ]
-    small = [picture for picture, out in zip(_pictures(flowers), held_out, strict=True) if not out]
-    credit = [
-        f"{n}: {a} ({t}), {s}" for n, a, t, s, ok in
-        zip(*(scenes[key] for key in ("name", "author", "licence", "source")), free, strict=True) if ok
-    ]  # fmt: skip
+    out, parts = (
+        flowers["held_out"],
+        [list(map(channels_first, opened(x))) for x in (flowers, scenes)],
+    )
+    free = [not share_alike(licence) for licence in scenes["licence"]]
+    known = zip(*(scenes[key] for key in ("name", "author", "licence", "source")), strict=True)
+    small = [picture for picture, held in zip(parts[0], out, strict=True) if not held]
     return Photographs(
-        large=[picture for picture, ok in zip(_pictures(scenes), free, strict=True) if ok],
+        large=[picture for picture, ok in zip(parts[1], free, strict=True) if ok],
         small=[picture for picture in small if min(picture.shape[1:]) >= side],
-        held_out=[
-            picture for picture, out in zip(_pictures(flowers), held_out, strict=True) if out
+        held_out=[picture for picture, held in zip(parts[0], out, strict=True) if held],
+        credits=[
+            f"{n}: {a} ({t}), {s}" for (n, a, t, s), ok in zip(known, free, strict=True) if ok
         ],
-        credits=credit,
     )
 
 
-def _pictures(data: "np.lib.npyio.NpzFile") -> list[Tensor]:
-    content, ends = data["webp"].tobytes(), data["offset"]
-    files = [io.BytesIO(content[a:b]) for a, b in itertools.pairwise(ends)]
-    return [
-        torch.from_numpy(np.array(Image.open(file).convert("RGB"))).permute(2, 0, 1)
-        for file in files
-    ]
+def share_alike(licence: object) -> bool:
+    """Whether a licence asks for itself in what is made of a work."""
+    return "sa" in str(licence).lower().replace("-", " ").split()
+
+
+def channels_first(picture: Image.Image) -> Tensor:
+    """Bytes, `[3, height, width]`."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)

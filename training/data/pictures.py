@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,13 @@ class Pictures:
     test_labels: Tensor
     train_names: list[str]
     test_names: list[str]
+
+
+def opened(data: "np.lib.npyio.NpzFile") -> Iterator[Image.Image]:
+    """The colour pictures of an archive: files one after the other in `webp`, which begin and end at `offset`."""
+    content = data["webp"].tobytes()
+    for a, b in itertools.pairwise(data["offset"]):
+        yield Image.open(io.BytesIO(content[a:b])).convert("RGB")
 
 
 def to_range(x: np.ndarray) -> Tensor:
@@ -45,9 +53,7 @@ def digits(folder: Path) -> Pictures:
 def satellite(folder: Path) -> Pictures:
     """EuroSAT in colour at 64 px with its ten classes of land; 200 a class are held out."""
     data = np.load(folder / "eurosat_rgb_64px.npz")
-    content, ends, out = data["webp"].tobytes(), data["offset"], data["held_out"]
-    files = (io.BytesIO(content[a:b]) for a, b in itertools.pairwise(ends))
-    x = to_range(np.stack([np.array(Image.open(file).convert("RGB")) for file in files]))
+    x, out = to_range(np.stack(list(map(np.array, opened(data))))), data["held_out"]
     label = torch.from_numpy(data["label"]).long()
     classes = [str(data["classes"][k]) for k in label]
     names = [f"{name}{number:04}" for name, number in zip(classes, data["number"], strict=True)]

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
+# A signal is so many times the waveform of full scale 1: its root mean square is about 0.5.
+GAIN = 10.0
 STEMS = ("bass", "drums", "guitar", "piano")
 RATE = 11_025
 # fluidsynth does not filter what it transposes; half of its rate is thrown away.
@@ -258,6 +261,11 @@ class Song:
                 heard = fluidsynth(self.midi(stem), soundfont)[:length]
                 row[: len(heard)] = heard * (self.loudness[stem] / heard.std())
         return np.round(32767 * np.clip(out, -1, 1)).astype(np.int16)
+
+
+def excerpt(song: NDArray[np.int16], start: int, length: int) -> torch.Tensor:
+    """A part of a song as a signal, `[4, length]`."""
+    return torch.from_numpy(song[:, start : start + length].astype(np.float32)) * (GAIN / 32768)
 
 
 def voicing(chord: Sequence[int], low: int, high: int, middle: float) -> list[int]:
