@@ -22,7 +22,7 @@ from torch import Tensor
 import posteria as po
 from lib import budgeted, measure, seeds_of
 from lib.stems import BASELINES, LENGTH, RATE, STEMS, by_masks, excerpts, gaussian_stems, slakh
-from lib.study import RESULTS, Cell, Row, draw, prior, rows, write_parts
+from lib.study import RESULTS, Cell, Row, by_method, common, draw, prior, rows, write_parts
 from lib.table import Table, average, costs, paired
 from posteria.metrics import si_sdr
 from posteria.metrics.distribution import mean_error, variance_ratio
@@ -210,15 +210,6 @@ def exact(tracks: int) -> Iterator[Cell]:
                 yield cell("exact", str(track), method, run)
 
 
-def of(kept: list[Row], study: str, key: str) -> dict[str, dict[str, Row]]:
-    """Rows of a study by method and track."""
-    found: dict[str, dict[str, Row]] = {}
-    for row in kept:
-        if row["study"] == study and key in row:
-            found.setdefault(row["method"], {})[row["track"]] = row
-    return found
-
-
 def _gains(by: dict[str, Row], key: str = "mean") -> dict[str, float]:
     return {
         track: statistics.fmean(row[key].values()) for track, row in by.items() if row.get(key)
@@ -227,7 +218,7 @@ def _gains(by: dict[str, Row], key: str = "mean") -> dict[str, float]:
 
 def separations(kept: list[Row], study: str) -> str:
     """SI-SDR improvements and what samples say of themselves."""
-    found = of(kept, study, "mean")
+    found = by_method(kept, "track", "mean", study=study)
     order = sorted(found, key=lambda m: -statistics.fmean(_gains(found[m]).values()))
     wiener, lines = _gains(found.get(BASELINES[1], {})), []
     for method in order:
@@ -250,10 +241,8 @@ def separations(kept: list[Row], study: str) -> str:
 
 def curve(kept: list[Row]) -> str:
     """MGDM over sweeps, beside one sweep of equal cost, track by track."""
-    found = of(kept, "sweeps", "mean")
-    tracks = set.intersection(*map(set, found.values())) if found else set()
-    found = {m: {t: by[t] for t in sorted(tracks)} for m, by in found.items()}
-    lines = []
+    found, lines = common(by_method(kept, "track", "mean", study="sweeps")), []
+    tracks = next(iter(found.values()), {})
     for count in SWEEPS:
         many, one = found.get(f"{count} sweeps", {}), found.get(f"1 sweep for {count}", {})
         spent = [costs(r["evaluations"], r["vjps"]) for r in (*many.values(), *one.values())]
@@ -267,7 +256,7 @@ def curve(kept: list[Row]) -> str:
 
 def known(kept: list[Row]) -> str:
     """Samplers on stems of known spectra."""
-    found = of(kept, "exact", "mean_error")
+    found = by_method(kept, "track", "mean_error", study="exact")
     columns = ("mean_error", "variance_ratio", "residual")
     means = {
         m: [statistics.fmean(r[c] for r in by.values()) for c in columns]

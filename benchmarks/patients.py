@@ -24,7 +24,7 @@ from data.beats import axis, beats, found, rate, width
 from data.ecgs import LEADS, Records, real
 from leads import BASELINES, SHAPE, STD, TASKS, TIME, TWELVE, Baselines
 from lib.measure import measure
-from lib.study import RESULTS, Cell, Row, draw, prior, rows, write_parts
+from lib.study import RESULTS, Cell, Row, by_method, draw, prior, rows, write_parts
 from lib.table import Table, average
 from posteria.metrics.calibration import crps, interval_coverage
 from posteria.metrics.distribution import mean_error, variance_ratio
@@ -213,12 +213,9 @@ def interval(values: list[float], digits: int) -> str:
     return f"{statistics.fmean(values):.{digits}f} ± {half:.{digits}f}"
 
 
-def by_method(kept: list[Row], task: str, source: str) -> dict[str, dict[int, Row]]:
+def of_source(kept: list[Row], task: str, source: str) -> dict[str, dict[int, Row]]:
     """Rows of a task and source by method and patient; of less than four patients a method says nothing."""
-    found: dict[str, dict[int, Row]] = {}
-    for row in kept:
-        if row["task"] == task and row["source"] == source and "mae" in row:
-            found.setdefault(row["method"], {})[row["patient"]] = row
+    found = by_method(kept, "patient", "mae", task=task, source=source)
     return {m: found[m] for m in (*BASELINES, *SAMPLERS) if len(found.get(m, ())) > 3}
 
 
@@ -226,7 +223,7 @@ def differences(kept: list[Row]) -> str:
     """Each sampler less the usual estimate of a task, over the same patients of a source."""
     lines = []
     for (task, seen), source in product(TASKS.items(), SOURCES):
-        found = by_method(kept, task, source)
+        found = of_source(kept, task, source)
         usual = next((m for m in ("ridge", "gaussian process", "interpolation") if m in found), "")
         for method in (m for m in found if m in SAMPLERS):
             both = [
@@ -247,7 +244,7 @@ def differences(kept: list[Row]) -> str:
 
 def of_patients(kept: list[Row], task: str, source: str) -> str:
     """A table of what was drawn of a source, each method for the first of its patients."""
-    found = {method: [*of.values()] for method, of in by_method(kept, task, source).items()}
+    found = {method: [*of.values()] for method, of in of_source(kept, task, source).items()}
     if not found.keys() & SAMPLERS.keys():
         return ""
     lines = []

@@ -26,6 +26,21 @@ def rows(path: Path, study: str | None = None) -> list[Row]:
     return [row for row in found if study in (None, row.get("study"))]
 
 
+def by_method(kept: Iterable[Row], of: str, key: str, **same: object) -> dict[str, dict[Any, Row]]:
+    """Rows that have a key and the same values as these, by method and by what they are of, such as a `track`."""
+    found: dict[str, dict[Any, Row]] = {}
+    for row in kept:
+        if key in row and same.items() <= row.items():
+            found.setdefault(row["method"], {})[row[of]] = row
+    return found
+
+
+def common(found: Mapping[str, Mapping[Any, Row]]) -> dict[str, dict[Any, Row]]:
+    """The rows of what all methods were drawn for."""
+    shared = sorted(set.intersection(*map(set, found.values()))) if found else []
+    return {method: {each: rows[each] for each in shared} for method, rows in found.items()}
+
+
 def keep(path: Path, row: Row) -> None:
     """Add a row, without what is no number."""
     known = {k: v for k, v in row.items() if not (isinstance(v, float) and math.isnan(v))}

@@ -1,11 +1,10 @@
 """The tables of docs/photographs.md from the rows of its study."""
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from lib.study import Row
-from lib.table import Table, error_of, paired
+from lib.study import Row, by_method, common
+from lib.table import Table, average, paired
 
 DENOISERS = ("photo", "photo-bf", "FFDNet")
 COLUMNS = {
@@ -26,7 +25,8 @@ COLUMNS = {
 OTHERS = ("total variation", "DPIR, deepinv", "DiffPIR, deepinv", "mmps, photo-bf", "by hand")
 # Of one task it has another.
 USUAL = {"noise": "reverse"}
-Rows = dict[str, dict[str, Row]]
+# By picture.
+Rows = dict[str, Row]
 
 
 def single(row: Row) -> bool:
@@ -35,12 +35,20 @@ def single(row: Row) -> bool:
 
 
 def many(row: Row) -> Row:
-    """With the PSNR that the mean of many samples would have: of two it has half of their variance too much."""
+    """With the PSNR that the mean of many samples would have: of two it has half of their variance too much.
+
+    What is one estimate has none.
+    """
     if single(row):
-        return row | {"many": row["psnr"]}
+        return row
     of_two, of_one = (10 ** (-row[key] / 10) for key in ("psnr", "sample_psnr"))
     left = 2 * of_two - of_one
     return row | ({"many": -10 * math.log10(left)} if left > 0 else {})
+
+
+def alone(row: Row) -> Row:
+    """One estimate stands for a mean of many, too."""
+    return {"many": row["psnr"]} if single(row) else {}
 
 
 def tables(
@@ -54,35 +62,20 @@ def tables(
         about: Tasks, in words.
         methods: Of `restore`, in the order in which they are shown.
     """
-    denoised = []
+    denoised, sections = [], []
     for level in levels:
-        found, count = _common(_of(kept, "denoise", str(level), DENOISERS))
-        denoised.append([
-            f"{level} ({count} pictures)",
-            *(_mean(found.get(m, []), "psnr", 2) for m in DENOISERS),
-        ])
-    sections = []
+        found = common(_rows(kept, "denoise", str(level), DENOISERS))
+        means = [_means(found.get(m, {}).values(), {"psnr": ("", 2)})[0] for m in DENOISERS]
+        denoised.append([f"{level} ({_count(found)} pictures)", *means])
+    # A method that was drawn for a few stands among the differences alone.
+    alike = [method for method in methods if "," not in method or "deepinv" in method]
+    header = ["method", *(label for label, _ in COLUMNS.values())]
     for task, words in about.items():
-        # A method that was drawn for a few stands among the differences alone.
-        found, count = _common(
-            _of(kept, "restore", task, [m for m in methods if "," not in m or "deepinv" in m])
-        )
-        if count < 2:
-            continue
-        lines = [
-            [
-                method,
-                *(
-                    _mean([_alone(row) for row in rows], key, digits)
-                    for key, (_, digits) in COLUMNS.items()
-                ),
-            ]
-            for method, rows in found.items()
-        ]
-        header = ["method", *(label for label, _ in COLUMNS.values())]
-        sections.append(
-            Table(f"{words[0].upper()}{words[1:]} ({count} pictures)", header, lines).markdown()
-        )
+        found = common(_rows(kept, "restore", task, alike))
+        if _count(found) > 1:
+            title = f"{words[0].upper()}{words[1:]} ({_count(found)} pictures)"
+            lines = [[m, *_means(map(many, of.values()), COLUMNS)] for m, of in found.items()]
+            sections.append(Table(title, header, lines).markdown())
     return {
         "denoising": Table("", ["noise, of 255", *DENOISERS], denoised).markdown(),
         "differences": _differences(kept, about),
@@ -95,55 +88,35 @@ def _differences(kept: Sequence[Row], about: Mapping[str, str]) -> str:
     lines = []
     for task, words in about.items():
         usual = USUAL.get(task, "mmps")
-        found = _of(kept, "restore", task, [usual, *OTHERS])
-        ours = {p: many(row) for p, row in found.pop(usual, {}).items()}
-        line = [words]
+        found = {
+            method: {picture: many(row) | alone(row) for picture, row in of.items()}
+            for method, of in _rows(kept, "restore", task, [usual, *OTHERS]).items()
+        }
+        ours, line = found.pop(usual, {}), [words]
         for method in OTHERS:
-            theirs = {p: many(row) for p, row in found.get(method, {}).items() if p in ours}
-            both = [
-                paired(
-                    {
-                        p: row[key]
-                        for p, row in ours.items()
-                        if key in row and key in theirs.get(p, {})
-                    },
-                    {p: row[key] for p, row in theirs.items() if key in row},
-                    2,
-                )
-                for key in ("psnr", "many")
-            ]
+            theirs = {p: row for p, row in found.get(method, {}).items() if p in ours}
+            both = [paired(_of(ours, key), _of(theirs, key), 2) for key in ("psnr", "many")]
             line.append("-" if both[0] == "-" else f"{both[0]}; {both[1]} ({len(theirs)})")
         lines.append(line)
     return Table("", ["", *OTHERS], lines).markdown()
 
 
-def _of(kept: Sequence[Row], study: str, task: str, methods: Sequence[str]) -> Rows:
+def _rows(kept: Sequence[Row], study: str, task: str, methods: Sequence[str]) -> dict[str, Rows]:
     """Rows by method and picture, of methods that have any."""
-    found = {
-        method: {
-            row["picture"]: row
-            for row in kept
-            if (row["study"], row["task"], row["method"]) == (study, task, method)
-            and "psnr" in row
-        }
-        for method in methods
-    }
-    return {method: rows for method, rows in found.items() if rows}
+    found = by_method(kept, "picture", "psnr", study=study, task=task)
+    return {method: found[method] for method in methods if method in found}
 
 
-def _common(found: Rows) -> tuple[dict[str, list[Row]], int]:
-    """The rows of the pictures that all have, and how many these are."""
-    pictures = sorted(set.intersection(*map(set, found.values()))) if found else []
-    return {method: [rows[p] for p in pictures] for method, rows in found.items()}, len(pictures)
+def _of(found: Rows, key: str) -> dict[str, float]:
+    return {picture: row[key] for picture, row in found.items() if key in row}
 
 
-def _alone(row: Row) -> Row:
-    """As it is shown beside others: what is one estimate has no mean of many."""
-    return row if single(row) else many(row)
+def _count(found: Mapping[str, Rows]) -> int:
+    return len(next(iter(found.values()), {}))
 
 
-def _mean(found: Sequence[Row], metric: str, digits: int) -> str:
-    values = [row[metric] for row in found if metric in row]
-    if len(values) < 2:
-        return "-"
-    return f"{statistics.fmean(values):.{digits}f} ± {error_of(values):.{digits}f}"
+def _means(found: Iterable[Row], columns: Mapping[str, tuple[str, int]]) -> list[str]:
+    rows = list(found)
+    return [
+        average((row.get(key) for row in rows), digits) for key, (_, digits) in columns.items()
+    ]
