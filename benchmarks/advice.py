@@ -30,6 +30,7 @@ from posteria.samplers.budget import at_budget
 from posteria.samplers.choose import Row, features, likeness, ranking, suited, table
 
 BUDGETS = (50, 200)
+HEADER = [f"at {budget}" for budget in BUDGETS]
 # What was so many times farther than the nearest at a budget is not drawn at the next one.
 HOPELESS = 2.5
 # A point and draws that take y for exact are no samples of these posteriors.
@@ -90,10 +91,8 @@ def _measure(path: Path) -> None:
     found = {tuple(row[name] for name in KEYS): row for row in rows(path)}
     names = [name for name in POSTERIOR_SAMPLERS if name not in LEFT_OUT]
     # What takes long comes last.
-    order = sorted(
-        product(enumerate(BUDGETS), cells().values()), key=lambda pair: -pair[1].samples
-    )
-    for (place, budget), cell in order:
+    every = product(enumerate(BUDGETS), cells().values())
+    for (place, budget), cell in sorted(every, key=lambda pair: -pair[1].samples):
         earlier = {name: found.get((cell.name, BUDGETS[place - 1], name), {}) for name in names}
         ratios = [old["distance"] / old["floor"] for old in earlier.values() if "distance" in old]
         for name in names:
@@ -171,14 +170,9 @@ def verdicts(*, held_out: bool) -> list[Verdict]:
 
 def tables() -> str:
     """What docs/choose.md shows of the table that ships."""
-    parts = []
-    for held_out, title in (
-        (False, "Targets of the table"),
-        (True, "Targets held out of the table"),
-    ):
-        found = {
-            (verdict.row.name, verdict.budget): verdict for verdict in verdicts(held_out=held_out)
-        }
+    parts, titles = [], ("Targets of the table", "Targets held out of the table")
+    for held_out, title in zip((False, True), titles, strict=True):
+        found = {(each.row.name, each.budget): each for each in verdicts(held_out=held_out)}
         rows = [
             [row.name, *(_cell(found.get((row.name, str(budget)))) for budget in BUDGETS)]
             for row in table().rows
@@ -190,8 +184,7 @@ def tables() -> str:
             f"The choice is at {middle:.2f} times the nearest sampler's distance in the geometric mean,\n"
             f"and at {worst.over:.2f} at worst ({worst.name} on {worst.row.name} at {worst.budget})."
         )
-        header = ["target", *(f"at {budget}" for budget in BUDGETS)]
-        parts.append(Table(title, header, rows, note).markdown())
+        parts.append(Table(title, ["target", *HEADER], rows, note).markdown())
     return "\n\n".join([*parts, _by_sampler().markdown()])
 
 
@@ -206,23 +199,20 @@ def _cell(verdict: Verdict | None) -> str:
 
 def _by_sampler() -> Table:
     """How often each sampler is near the nearest one."""
-    rows = []
+    lines = []
     for name in sorted({
         name for row in table().rows for at in row.ratios.values() for name in at
     }):
         line = [name]
         for budget in map(str, BUDGETS):
             drawn = [row.ratios[budget] for row in table().rows if row.ratios[budget]]
-            near = [
-                at
-                for at in drawn
-                if name in at and max(at[name], 1) <= 1.5 * max(min(at.values()), 1)
-            ]
-            line.append(f"{len(near)} of {len(drawn)}")
-        rows.append(line)
+            floors = ((at.get(name, math.inf), min(at.values())) for at in drawn)
+            near = sum(max(own, 1) <= 1.5 * max(least, 1) for own, least in floors)
+            line.append(f"{near} of {len(drawn)}")
+        lines.append(line)
     title = "Targets on which a sampler is within 1.5 times the nearest one's distance"
-    rows.sort(key=lambda line: -int(line[2].split()[0]))
-    return Table(title, ["sampler", *(f"at {budget}" for budget in BUDGETS)], rows)
+    lines.sort(key=lambda line: -int(line[2].split()[0]))
+    return Table(title, ["sampler", *HEADER], lines)
 
 
 def main() -> None:

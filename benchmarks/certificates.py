@@ -31,25 +31,15 @@ SAMPLERS = ("mmps", "daps", "mgdm", "pigdm", "dps")
 
 def requests(given: argparse.Namespace) -> Iterator[tuple[str, Certify]]:
     """What is drawn, a round of so many simulations of each cell after the other, with the names of the folders."""
-    for simulations in range(given.each, given.simulations + 1, given.each):
-        for task, sampler in product(TASKS, given.samplers):
-            yield (
-                f"{given.prior}-{task}-{sampler}",
-                Certify(
-                    prior=given.prior,
-                    task=task,
-                    options=TASKS[task],
-                    sigma=0.1,
-                    sampler=sampler,
-                    settings=dict(each.split("=") for each in given.settings),
-                    budget=given.budget,
-                    simulations=simulations,
-                    samples=given.samples,
-                    truth_steps=32,
-                    chunk=given.chunk,
-                    device=given.device,
-                ),
-            )
+    same = {
+        name: getattr(given, name) for name in ("prior", "budget", "samples", "chunk", "device")
+    }
+    same |= {"settings": dict(each.split("=") for each in given.settings)}
+    rounds = range(given.each, given.simulations + 1, given.each)
+    for simulations, task, sampler in product(rounds, TASKS, given.samplers):
+        cell = {"task": task, "options": TASKS[task], "sampler": sampler}
+        drawn = {"sigma": 0.1, "truth_steps": 32, "simulations": simulations}
+        yield f"{given.prior}-{task}-{sampler}", Certify(**cell, **drawn, **same)
 
 
 def draw(given: argparse.Namespace) -> None:
@@ -80,10 +70,6 @@ def gathered(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _held(curve: dict[str, list[float]], level: float = 0.9) -> str:
-    return Curve(**curve).stated(level)
-
-
 def table(found: list[dict[str, Any]]) -> str:
     """The table, in Markdown."""
     rows = []
@@ -97,8 +83,7 @@ def table(found: list[dict[str, Any]]) -> str:
             str(c["simulations"]),
             f"{c['cost']['forward']:.0f} + {c['cost']['backward']:.0f}",
             each["verdict"].partition(":")[0],
-            _held(c["curves"]["entries"]),
-            _held(c["curves"]["projections"]),
+            *(Curve(**c["curves"][part]).stated(0.9) for part in ("entries", "projections")),
             f"{c['residual']['samples']:.2f}",
             f"{min(value for name, value in p.items() if name.startswith('projection')):.2g}",
         ])
@@ -125,9 +110,10 @@ def main() -> None:
     if given.what == "draw":
         draw(given)
         return
-    every = [*json.loads(KEPT.read_text()), *gathered(given.out)]
-    plans = [(each["plan"], each) for each in every]
-    known = {(p["prior"], p["task"], p["sampler"].partition("(")[0]): each for p, each in plans}
+    known = {}
+    for each in (*json.loads(KEPT.read_text()), *gathered(given.out)):
+        plan = each["plan"]
+        known[plan["prior"], plan["task"], plan["sampler"].partition("(")[0]] = each
     KEPT.write_text(json.dumps(list(known.values())) + "\n")
     write_parts("certify.md", {"certificates": table(json.loads(KEPT.read_text()))})
 

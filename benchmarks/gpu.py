@@ -35,6 +35,16 @@ WAYS = {
     "autocast, channels_last, compile, graphs": ("autocast", "channels_last", "compile", "graphs"),
 }
 SAMPLER = po.MGDM()
+# What is measured: its heading, and how many of its units a second or a share has.
+COLUMNS = {
+    "evaluation": ("ms an evaluation", 1e3),
+    "with_vjp": ("ms with its vjp", 1e3),
+    "step": ("ms a step", 1e3),
+    "sample": ("s a sample", 1.0),
+    "times": ("times as fast", 1.0),
+    "evaluation_differs": ("an evaluation differs by", 1.0),
+    "step_differs": ("a step differs by", 1.0),
+}
 
 
 def network(layout: str, device: str) -> po.Network:
@@ -144,30 +154,18 @@ def main() -> None:
                 torch.cuda.empty_cache()
                 row["took"] = time.perf_counter() - started
             needs = max(needs, row["took"]) if "compile" in way else needs
-            plain.setdefault(batch, (step, found))
-            ours, want = plain[batch]
+            ours, want = plain.setdefault(batch, (step, found))
             row |= {"evaluation": once, "with_vjp": both, "step": step, "times": ours / step}
             row["sample"] = step * (SAMPLER.schedule.steps - 2) / batch
             off = [float((a - b).norm() / b.norm()) for a, b in zip(found, want, strict=True)]
             row["evaluation_differs"], row["step_differs"] = off
             print(f"{way}, batch {batch}: {1e3 * step:.4g} ms a step", flush=True)
     title = f"MGDM on {card}, PyTorch {torch.__version__}, {options.layout}"
-    columns = {
-        "evaluation": ("ms an evaluation", 1e3),
-        "with_vjp": ("ms with its vjp", 1e3),
-        "step": ("ms a step", 1e3),
-        "sample": ("s a sample", 1.0),
-        "times": ("times as fast", 1.0),
-        "evaluation_differs": ("an evaluation differs by", 1.0),
-        "step_differs": ("a step differs by", 1.0),
-    }
-    header = ["way", "batch", *(name for name, _ in columns.values()), "not measured"]
-    texts = [
-        [row["way"], str(row["batch"])]
-        + [f"{k * row[n]:.3g}" if n in row else "-" for n, (_, k) in columns.items()]
-        + [row.get("failed", "")]
-        for row in rows
-    ]
+    header = ["way", "batch", *(name for name, _ in COLUMNS.values()), "not measured"]
+    texts = []
+    for row in rows:
+        cells = (f"{k * row[n]:.3g}" if n in row else "-" for n, (_, k) in COLUMNS.items())
+        texts.append([row["way"], str(row["batch"]), *cells, row.get("failed", "")])
     print(Table(title, header, texts).markdown(2))
     options.out.write_text(json.dumps({"title": title, "rows": rows}, indent=1))
 

@@ -5,19 +5,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from data.ecgs import DOWER, LEADS, Records
 from posteria.modalities import MODALITIES
+from posteria.modalities.ecg.leads import twelve
 from posteria.operators import Inpainting, Operator
 
 TIME, STD = 1000, 0.05
 SHAPE = (len(LEADS), TIME)
 BASELINES = ("ridge", "dipole", "interpolation", "gaussian process")
-# From I, II, V1, ..., V6 to twelve leads, the limb leads first: Einthoven's and Goldberger's laws.
-TWELVE = torch.zeros(12, 8)
-TWELVE[:6, :2] = torch.tensor([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]])
-TWELVE[6:, 2:] = torch.eye(6)
+TWELVE = twelve().float()
 # Where an amplifier of `clip` ends, in mV.
 LIMIT = 0.5
 
@@ -58,30 +57,24 @@ def _task(about: str, name: str, **options: Any) -> Seen:
     return Seen(about, operator, operator.mask if isinstance(operator, Inpainting) else every)
 
 
-def _part(about: str, mask: Tensor, gap: tuple[int, int] | None = None) -> Seen:
+def _part(about: str, starts: ArrayLike, length: int, *, together: bool = False) -> Seen:
+    """Of each lead a part is missing that begins at a time of its own, or all at once."""
+    first, time = torch.as_tensor(starts)[:, None], torch.arange(TIME)
+    mask = ((time < first) | (time >= first + length)).expand(SHAPE)
+    gap = (int(first[0]), int(first[0]) + length - 1) if together else None
     return Seen(about, Inpainting(mask), mask, gap)
-
-
-def _gap() -> Tensor:
-    mask = torch.ones(SHAPE, dtype=torch.bool)
-    mask[:, 400:650] = False
-    return mask
-
-
-def _blocks() -> Tensor:
-    mask, rng = torch.ones(SHAPE, dtype=torch.bool), np.random.default_rng(0)
-    for row in mask:
-        start = rng.integers(TIME // 2)
-        row[start : start + TIME // 2] = False
-    return mask
 
 
 TASKS = {
     "I": _task("lead I seen, the others missing", "leads", keep="I"),
     "I, II": _task("leads I and II seen", "leads", keep="I,II"),
     "I, II, V2": _task("leads I, II and V2 seen", "leads", keep="I,II,V2"),
-    "gap": _part("2.5 s missing in all leads", _gap(), (400, 649)),
-    "blocks": _part("half of each lead missing, in blocks at different times", _blocks()),
+    "gap": _part("2.5 s missing in all leads", [400], 250, together=True),
+    "blocks": _part(
+        "half of each lead missing, in blocks at different times",
+        np.random.default_rng(0).integers(TIME // 2, size=len(LEADS)),
+        TIME // 2,
+    ),
     "noise": _task("all seen", "noise"),
     "wander": _task(
         "all seen, the baseline wandering by 0.2 mV and muscles of 0.1 mV",
@@ -159,5 +152,6 @@ class Baselines:
         if not TASKS[task].linear:
             return filled, None
         pairs, times = zip(mask, filled, strict=True), np.arange(TIME)
-        rows = [np.interp(times, row.nonzero()[:, 0], x[row]) for row, x in pairs]
-        return torch.from_numpy(np.stack(rows)), None
+        return torch.from_numpy(
+            np.stack([np.interp(times, m.nonzero()[:, 0], x[m]) for m, x in pairs])
+        ), None

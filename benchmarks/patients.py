@@ -33,30 +33,16 @@ from posteria.samplers.budget import at_budget
 KEPT = RESULTS / "ecg.jsonl"
 SAMPLES, BUDGET = 10, 100
 SOURCES = ("LUDB", "Challenge")
-OTHERS = (
-    "daps",
-    "diffpir",
-    "ddrm",
-    "tempered",
-    "pigdm",
-    "red_diff",
-    "dps",
-    "ddnm",
-    "mmps",
-    "repaint",
-)
+NAMES = "mgdm mgps daps diffpir ddrm tempered pigdm red_diff dps ddnm mmps repaint"
+# From a level that hides an ECG, and not from that for pictures.
+LEVELS = po.Karras(steps=25, sigma_min=0.02, sigma_max=3.0)
 SAMPLERS: dict[str, Any] = {
-    "mgdm": po.MGDM(),
-    "mgps": po.MGPS(),
-    **{name: po.samplers.POSTERIOR_SAMPLERS[name]() for name in OTHERS},
+    **{name: po.samplers.POSTERIOR_SAMPLERS[name]() for name in NAMES.split()},
     "ddnm": po.samplers.DDNM(travel=10),
     "mgps, ecg": po.MGPS.published("ecg"),
-    # From a level that hides an ECG, and not from that for pictures.
-    "mmps, 25 steps": po.MMPS(schedule=po.Karras(steps=25, sigma_min=0.02, sigma_max=3.0)),
+    "mmps, 25 steps": po.MMPS(schedule=LEVELS),
     "mmps, 60 steps": po.MMPS(schedule=po.Karras(steps=60, sigma_min=0.03, sigma_max=3.0)),
-    "mmps, gmres": po.MMPS(
-        solver="gmres", schedule=po.Karras(steps=25, sigma_min=0.02, sigma_max=3.0)
-    ),
+    "mmps, gmres": po.MMPS(solver="gmres", schedule=LEVELS),
 }
 
 
@@ -113,26 +99,22 @@ def study(
     """So many patients of a source by each sampler, and all of them by the baselines."""
     records = real(data)
     fitted = Baselines(records)
-    for method in methods:
-        for task in tasks:
-            if method in BASELINES and not fitted.suits(method, task):
-                continue
-            every = patients(records, 1000 if method in BASELINES else count)
-            for source, rhythm, i, x in every:
-                y = measured(task, source, i, x)
-                key = {"study": "patients", "task": task, "method": method, "source": source}
-                by = partial(_by_hand, fitted) if method in BASELINES else partial(_sampled, name)
-                yield key | {"patient": i, "rhythm": rhythm}, partial(by, method, task, x, y)
+    for method, task in product(methods, tasks):
+        by_hand = method in BASELINES
+        if by_hand and not fitted.suits(method, task):
+            continue
+        by: Any = partial(_by_hand, fitted) if by_hand else partial(_sampled, name)
+        for source, rhythm, i, x in patients(records, 1000 if by_hand else count):
+            key = {"study": "patients", "task": task, "method": method, "source": source}
+            run = partial(by, method, task, x, measured(task, source, i, x))
+            yield key | {"patient": i, "rhythm": rhythm}, run
 
 
 def _by_hand(fitted: Baselines, method: str, task: str, x: Tensor, y: Tensor) -> Row:
     mean, std = fitted(method, task, y)
-    drawn = None
-    if std is not None:
-        # Entry by entry: no metric of these looks at several at once.
-        drawn = mean + std * torch.randn(
-            SAMPLES, *SHAPE, generator=torch.Generator().manual_seed(0)
-        )
+    noise = torch.randn(SAMPLES, *SHAPE, generator=torch.Generator().manual_seed(0))
+    # Entry by entry: no metric of these looks at several at once.
+    drawn = None if std is None else mean + std * noise
     # Of a Gaussian law the mean is the median.
     row = scores(task, x, mean, drawn)
     return row | {"median_mae": row["mae"]} | of_beats(task, x, mean[None])
@@ -226,15 +208,13 @@ def differences(kept: list[Row]) -> str:
         found = of_source(kept, task, source)
         usual = next((m for m in ("ridge", "gaussian process", "interpolation") if m in found), "")
         for method in (m for m in found if m in SAMPLERS):
-            both = [
-                (row, found[usual][i]) for i, row in found[method].items() if i in found[usual]
-            ]
+            theirs = found[usual]
+            both = [(row, theirs[i]) for i, row in found[method].items() if i in theirs]
             cells = []
             for key in ("mae", "median_mae", "crps"):
-                pairs = [(ours[key], theirs[key]) for ours, theirs in both if key in theirs]
-                cells.append(average((ours - theirs for ours, theirs in pairs), 3))
-                if key == "median_mae":
-                    cells.append(str(sum(ours < theirs for ours, theirs in pairs)))
+                less = [one[key] - other[key] for one, other in both if key in other]
+                nearer = [str(sum(each < 0 for each in less))] if key == "median_mae" else []
+                cells += [average(less, 3), *nearer]
             coverage = statistics.fmean(ours["coverage"] for ours, _ in both)
             about = [f"{seen.about}: {source}", method, str(len(both)), usual]
             lines.append([*about, *cells, f"{coverage:.2f}"])
@@ -259,22 +239,22 @@ def of_patients(kept: list[Row], task: str, source: str) -> str:
 
 def of_gaussian(kept: list[Row]) -> str:
     """Samplers against the exact posterior."""
-    lines = []
-    for method in SAMPLERS:
-        ours = [row for row in kept if row["method"] == method]
-        cells = [
-            interval([row[key] for row in ours if row["task"] == task], 2)
-            for task in ("I", "gap")
-            for key in ("error", "variance")
+    columns = {"error": "error of the mean", "variance": "variance / exact"}
+    both = list(product(("I", "gap"), columns))
+    found = {task: by_method(kept, "patient", "error", task=task) for task, _ in both}
+    lines = [
+        [
+            m,
+            *(
+                interval([r[key] for r in found[task].get(m, {}).values()], 2)
+                for task, key in both
+            ),
         ]
-        if ours:
-            lines.append([method, *cells])
-    header = [
-        f"{task}: {what}"
-        for task in ("I", "gap")
-        for what in ("error of the mean", "variance / exact")
+        for m in SAMPLERS
+        if any(m in of for of in found.values())
     ]
-    return Table("", ["method", *header], lines).markdown()
+    header = ["method", *(f"{task}: {columns[key]}" for task, key in both)]
+    return Table("", header, lines).markdown()
 
 
 def main() -> None:
@@ -289,10 +269,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.what == "draw":
-        cells = study(
-            options.prior, options.data, options.patients, options.tasks, options.methods
-        )
-        draw(KEPT, cells, "mae")
+        chosen = (options.patients, options.tasks, options.methods)
+        draw(KEPT, study(options.prior, options.data, *chosen), "mae")
     elif options.what == "exact":
         draw(KEPT, exact(options.data), "error", options.methods)
     else:

@@ -66,16 +66,12 @@ class Lean:
         return x0
 
 
-def kernel() -> Tensor:
-    """A Gaussian blur of 1.5 pixels."""
-    return gaussian_kernel(9, 1.5)
-
-
+KERNEL = gaussian_kernel(9, 1.5)
 TASKS: dict[str, Callable[[Sequence[int]], Operator]] = {
     "inpainting": lambda shape: Inpainting(box_mask(*shape[-2:]), shape),
     "super-resolution 4": partial(SuperResolution, 4),
-    "blur, circular": lambda shape: CircularBlur(kernel(), shape),
-    "blur, reflected": lambda shape: Blur(kernel(), shape),
+    "blur, circular": lambda shape: CircularBlur(KERNEL, shape),
+    "blur, reflected": lambda shape: Blur(KERNEL, shape),
 }
 
 
@@ -89,23 +85,19 @@ class Method:
     iterations: int = 1
 
 
-def _ruled(name: str, **settings: Any) -> Callable[[int], po.samplers.Sampler[Any]]:
-    kind: Any = po.samplers.SAMPLERS[name]
-    return lambda steps: kind(schedule=po.schedules.Table(steps=steps), order=1, **settings)
+def _steps(kind: Any, **settings: Any) -> Callable[[int], po.samplers.Sampler[Any]]:
+    return lambda steps: kind(schedule=po.schedules.Table(steps=steps), **settings)
 
 
+OURS = po.samplers
 METHODS = {
-    "DDIM, prior": Method(
-        lambda steps: po.Unconditional(solver=po.DDIM(), schedule=po.schedules.Table(steps=steps)),
-        *("DDIM", "DDIM"),
+    "DDIM, prior": Method(_steps(po.Unconditional, solver=po.DDIM()), "DDIM", "DDIM"),
+    "DPS": Method(_steps(po.DPS), "DPS", "DPS"),
+    "PiGDM": Method(_steps(OURS.PiGDM, order=1), "PGDM", "PiGDM"),
+    "MMPS, 3 products": Method(
+        _steps(po.MMPS, order=1, iterations=3), "MMPS", "MomentMatching", 3
     ),
-    "DPS": Method(lambda n: po.DPS(schedule=po.schedules.Table(steps=n)), "DPS", "DPS"),
-    "PiGDM": Method(_ruled("pigdm"), "PGDM", "PiGDM"),
-    "MMPS, 3 products": Method(_ruled("mmps", iterations=3), "MMPS", "MomentMatching", 3),
-    "DiffPIR": Method(
-        lambda n: po.samplers.SAMPLERS["diffpir"](schedule=po.schedules.Table(steps=n)),
-        *("DiffPIR", "DiffPIR"),
-    ),
+    "DiffPIR": Method(_steps(OURS.DiffPIR), "DiffPIR", "DiffPIR"),
 }
 
 
@@ -266,18 +258,13 @@ def growth(rounds: int, chosen: str) -> str:
     for name, (sizes, make) in GROWTH.items():
         if chosen not in name:
             continue
-        times = []
-        for size in sizes:
-            run = make(size)
-            found = alternate({"posteria": run}, rounds)["posteria"]
-            times.append(statistics.median(found))
+        runs = (alternate({"ours": make(size)}, rounds)["ours"] for size in sizes)
+        times = list(map(statistics.median, runs))
         logs = np.log(times)
         slope = np.polyfit(np.log(sizes), logs, 1)[0]
         last = (logs[-1] - logs[-2]) / math.log(sizes[-1] / sizes[-2])
-        shown = ", ".join(
-            f"{size}: {1e3 * each:.3g}" for size, each in zip(sizes, times, strict=True)
-        )
-        rows.append([name, shown, f"{slope:.2f}", f"{last:.2f}"])
+        shown = (f"{size}: {1e3 * each:.3g}" for size, each in zip(sizes, times, strict=True))
+        rows.append([name, ", ".join(shown), f"{slope:.2f}", f"{last:.2f}"])
         print(*rows[-1], file=sys.stderr, flush=True)
     header = ["what grows", "ms of CPU by size", "exponent", "of the last two"]
     return Table("Growth", header, rows).markdown(2)

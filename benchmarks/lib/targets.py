@@ -1,10 +1,9 @@
 """Targets whose law is known exactly: priors of several spectra, operators of several spectra, noise, curves."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -153,63 +152,59 @@ class Cell:
     samples: int = 256
 
 
-OPERATORS = ("identity", "mask", "average", "sums", "differences", "blur", "few")
+# Problems of `problems.toy`, in the table and held out of it.
+IN = ("gaussian-half", "gaussian-correlated", "gmm25-8-1", "gmm25-8-4", "gmm25-80-4", "product")
+OUT = ("gaussian-half-small", "gmm25-8-2", "banana", "radius")
+# Linear measurements by prior, operators, size, noise and scale.
+FIRST, LAST = "identity mask average sums differences blur few", "identity mask sums blur few"
+LINEAR = (
+    *((prior, FIRST, 32, 0.05, 1.0) for prior in ("smooth", "classes")),
+    ("white", LAST, 32, 0.05, 1.0),
+    *((prior, "mask sums", 32, 0.3, 1.0) for prior in ("smooth", "classes")),
+    ("steep", "mask sums", 32, 0.1, 1.0),
+    *((prior, "mask sums", 8, 0.1, 1.0) for prior in ("white", "classes")),
+    *((prior, "mask sums", 32, 0.1, 0.2) for prior in ("smooth", "classes")),
+)
+LINEAR_OUT = (
+    *((prior, "mask average sums blur", 48, 0.1, 1.0) for prior in ("smooth", "classes")),
+    ("white", "sums", 16, 0.15, 1.0),
+    ("steep", "blur", 16, 0.15, 1.0),
+    ("classes", "average few", 24, 0.03, 2.0),
+)
+# Curves by prior, size and noise.
+CURVED = (
+    *((curve, "smooth", 24, 0.1) for curve in CURVES),
+    ("tanh", "white", 8, 0.3),
+    ("counts", "white", 2, 0.2),
+)
+CURVED_OUT = tuple((curve, "smooth", 40, 0.2) for curve in ("tanh", "counts", "laplace"))
 
 
 def cells() -> dict[str, Cell]:
     """All of them by name."""
-    found = [*_linear(("smooth", "classes"), OPERATORS, (32,), (0.05,))]
-    found += _linear(("white",), ("identity", "mask", "sums", "blur", "few"), (32,), (0.05,))
-    found += _linear(("smooth", "classes"), ("mask", "sums"), (32,), (0.3,))
-    found += _linear(("steep",), ("mask", "sums"), (32,), (0.1,))
-    found += _linear(("white", "classes"), ("mask", "sums"), (8,), (0.1,))
-    found += _linear(("smooth", "classes"), ("mask", "sums"), (32,), (0.1,), scale=0.2)
-    found += [_toy(name) for name in IN]
-    found += [
-        _curved(curve, "smooth", 24, 0.1) for curve in ("tanh", "square", "counts", "laplace")
+    found = [
+        *_cells(LINEAR, IN, CURVED, ("box", "sr4"), held_out=False),
+        *_cells(LINEAR_OUT, OUT, CURVED_OUT, ("random5",), held_out=True),
     ]
-    found += [_curved("tanh", "white", 8, 0.3), _curved("counts", "white", 2, 0.2)]
-    found += [_picture(task) for task in ("box", "sr4")]
-    aside = [*_linear(("smooth", "classes"), ("mask", "average", "sums", "blur"), (48,), (0.1,))]
-    aside += [
-        *_linear(("white",), ("sums",), (16,), (0.15,)),
-        *_linear(("steep",), ("blur",), (16,), (0.15,)),
-    ]
-    aside += [
-        *_linear(("classes",), ("average", "few"), (24,), (0.03,), scale=2.0),
-        *map(_toy, OUT),
-    ]
-    aside += [_curved(curve, "smooth", 40, 0.2) for curve in ("tanh", "counts", "laplace")]
-    aside.append(_picture("random5"))
-    return {
-        cell.name: cell for cell in (*found, *(replace(cell, held_out=True) for cell in aside))
-    }
+    return {cell.name: cell for cell in found}
 
 
-# Problems of `problems.toy`, in the table and held out of it.
-IN = ("gaussian-half", "gaussian-correlated", "gmm25-8-1", "gmm25-8-4", "gmm25-80-4", "product")
-OUT = ("gaussian-half-small", "gmm25-8-2", "banana", "radius")
-
-
-def _toy(name: str) -> Cell:
-    return Cell(name, PROBLEMS[name])
-
-
-def _linear(
-    priors: tuple[str, ...],
-    operators: tuple[str, ...],
-    sizes: tuple[int, ...],
-    noises: tuple[float, ...],
-    scale: float = 1.0,
+def _cells(
+    of_matrices: Iterable[tuple[str, str, int, float, float]],
+    toys: Iterable[str],
+    of_curves: Iterable[tuple[str, str, int, float]],
+    tasks: Iterable[str],
+    *,
+    held_out: bool,
 ) -> Iterator[Cell]:
-    for prior, operator, d, noise in product(priors, operators, sizes, noises):
-        name = f"{prior}-{operator}-{d}-{noise:g}" + (f"-scale-{scale:g}" if scale != 1 else "")
-        yield Cell(name, partial(linear, prior, operator, d, noise, scale))
-
-
-def _curved(curve: str, prior: str, d: int, noise: float) -> Cell:
-    return Cell(f"{curve}-{prior}-{d}-{noise:g}", partial(curved, curve, prior, d, noise))
-
-
-def _picture(task: str) -> Cell:
-    return Cell(f"{task}-digits-784-0.1", partial(pictures_exact, task), samples=64)
+    for prior, operators, d, noise, scale in of_matrices:
+        for operator in operators.split():
+            name = f"{prior}-{operator}-{d}-{noise:g}" + f"-scale-{scale:g}" * (scale != 1)
+            yield Cell(name, partial(linear, prior, operator, d, noise, scale), held_out)
+    for name in toys:
+        yield Cell(name, PROBLEMS[name], held_out)
+    for curve, prior, d, noise in of_curves:
+        name = f"{curve}-{prior}-{d}-{noise:g}"
+        yield Cell(name, partial(curved, curve, prior, d, noise), held_out)
+    for task in tasks:
+        yield Cell(f"{task}-digits-784-0.1", partial(pictures_exact, task), held_out, samples=64)
