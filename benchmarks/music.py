@@ -22,7 +22,7 @@ from torch import Tensor
 import posteria as po
 from lib import budgeted, measure, seeds_of
 from lib.stems import BASELINES, LENGTH, RATE, STEMS, by_masks, excerpts, gaussian_stems, slakh
-from lib.study import RESULTS, Cell, Row, by_method, common, draw, prior, rows, write_parts
+from lib.study import RESULTS, Row, by_method, common, draw, prior, rows, write_parts
 from lib.table import Table, average, costs, paired
 from posteria.metrics import si_sdr
 from posteria.metrics.distribution import mean_error, variance_ratio
@@ -31,6 +31,8 @@ from posteria.samplers.base import Sampler
 from posteria.samplers.budget import at_budget
 
 KEPT = RESULTS / "music.jsonl"
+# Study, track and method of a row, and what measures it.
+Cell = tuple[tuple[str, str, str], Callable[[], Row]]
 # In units of the prior: 40 dB below a mixture.
 STD = 0.01
 # Evaluations and vjps a sample, and samples; means of these are also drawn of so many samples of each of these budgets.
@@ -57,9 +59,8 @@ def samplers() -> dict[str, Sampler[Any]]:
 def target_of(law: Any, truth: Tensor, seed: int) -> po.Posterior:
     """What is known of stems `[4, time]`: their sum, with a little noise."""
     likelihood = po.GaussianLikelihood(ChannelSum(truth.shape), STD)
-    return po.Posterior(
-        law, likelihood, likelihood.sample(truth[None], po.Rng([seed], stream=1))[0]
-    )
+    y = likelihood.sample(truth[None], po.Rng([seed], stream=1))[0]
+    return po.Posterior(law, likelihood, y)
 
 
 def sounding(truth: Tensor) -> list[int]:
@@ -83,18 +84,12 @@ def scores(x: Tensor, truth: Tensor) -> Row:
     error = (x.sum(1) - mixture).square().mean() / mixture.square().mean()
     found = {"mean": gains(x.mean(0, keepdim=True), truth), "residual": float(10 * error.log10())}
     if len(x) > 1:
-        energies = [
-            part.unfold(-1, RATE, RATE).square().mean(-1)[..., sounding(truth), :]
-            for part in (x, truth)
-        ]
-        low, high = energies[0].amin(0), energies[0].amax(0)
-        inside = (low <= energies[1]) & (energies[1] <= high)
+        seconds = (part.unfold(-1, RATE, RATE).square().mean(-1) for part in (x, truth))
+        ours, true = (each[..., sounding(truth), :] for each in seconds)
+        inside = (ours.amin(0) <= true) & (true <= ours.amax(0))
         miss = (x.mean(0) - truth).square().mean()
-        found |= {
-            "sample": gains(x, truth),
-            "covered": float(inside.float().mean()),
-            "spread": float((x.var(0).mean() * (1 + 1 / len(x)) / miss).sqrt()),
-        }
+        found |= {"sample": gains(x, truth), "covered": float(inside.float().mean())}
+        found["spread"] = float((x.var(0).mean() * (1 + 1 / len(x)) / miss).sqrt())
     return found
 
 
@@ -110,25 +105,20 @@ def drawn(sampler: Sampler[Any], law: Any, truth: Tensor, n: int, seed: int) -> 
     return scores(draws.samples, truth) | cost | {"note": repr(sampler)}
 
 
-def cell(study: str, track: str, method: str, run: Callable[[], Row]) -> Cell:
-    """A row that is to be drawn."""
-    return {"study": study, "track": track, "method": method}, run
-
-
 def separate(study: str, tracks: dict[str, Tensor], songs: Path, name: str) -> Iterator[Cell]:
     """Every method on every track, track by track, and what is dear at the end."""
     for dear in (False, True):
         for seed, (track, truth) in enumerate(tracks.items()):
             for method in () if dear else BASELINES:
-                yield cell(study, track, method, partial(_masked, method, truth, songs))
+                yield (study, track, method), partial(_masked, method, truth, songs)
             for method, sampler in samplers().items():
                 if (method == PUBLISHED) == dear:
                     spent = (PAID, 1) if dear else (BUDGET, SAMPLES)
                     run = partial(_separate, sampler, name, truth, seed, *spent)
-                    yield cell(study, track, method, run)
+                    yield (study, track, method), run
                     for budget in SEVERAL if method in MANY else ():
                         run = partial(_separate, sampler, name, truth, seed, budget, NUMBER)
-                        yield cell(study, track, f"{method}, {NUMBER} of {budget}", run)
+                        yield (study, track, f"{method}, {NUMBER} of {budget}"), run
 
 
 def _masked(method: str, truth: Tensor, songs: Path) -> Row:
@@ -150,13 +140,8 @@ SWEEPS, INNER, POINTS, PART = (1, 2, 4, 6, 8), 3, 5, 11_264
 
 def sweeps(tracks: dict[str, Tensor], name: str) -> Iterator[Cell]:
     """MGDM with R sweeps, and with one sweep whose further inner steps cost as much."""
-    once = replace(
-        po.MGDM.published("audio"),
-        schedule=replace(LEVELS, steps=10),
-        gibbs=1,
-        points=POINTS,
-        lr=0.05,
-    )
+    levels = replace(LEVELS, steps=10)
+    once = replace(po.MGDM.published("audio"), schedule=levels, gibbs=1, points=POINTS, lr=0.05)
     for seed, (track, truth) in enumerate(tracks.items()):
         for count in SWEEPS:
             inner = count * INNER + (count - 1) * (POINTS - 1) // 2
@@ -167,7 +152,7 @@ def sweeps(tracks: dict[str, Tensor], name: str) -> Iterator[Cell]:
             for method, sampler in both.items():
                 if count > 1 or method == "1 sweeps":
                     run = partial(drawn, sampler, prior(name, PART), truth[:, :PART], 1, seed)
-                    yield cell("sweeps", track, method, run)
+                    yield ("sweeps", track, method), run
 
 
 def against_wiener(sampler: Sampler[Any], n: int, track: int) -> Row:
@@ -202,12 +187,12 @@ def exact(tracks: int) -> Iterator[Cell]:
                 run = partial(against_wiener, at_budget(sampler, target, 200), 64, track)
             except po.PosteriaError as error:
                 run = partial(dict, note=str(error))
-            yield cell("exact", str(track), method, run)
+            yield ("exact", str(track), method), run
         for method in ("tempered", "fps"):
             population = budgeted(method, target, 200)
             if not isinstance(population, str):
                 run = partial(against_wiener, population, 64, track)
-                yield cell("exact", str(track), method, run)
+                yield ("exact", str(track), method), run
 
 
 def _gains(by: dict[str, Row], key: str = "mean") -> dict[str, float]:
@@ -256,17 +241,12 @@ def curve(kept: list[Row]) -> str:
 
 def known(kept: list[Row]) -> str:
     """Samplers on stems of known spectra."""
-    found = by_method(kept, "track", "mean_error", study="exact")
-    columns = ("mean_error", "variance_ratio", "residual")
-    means = {
-        m: [statistics.fmean(r[c] for r in by.values()) for c in columns]
-        for m, by in found.items()
-    }
-    order = sorted(means, key=lambda m: means[m][0])
-    lines = [[m, *(f"{value:.2f}" for value in means[m])] for m in order]
-    return Table(
-        "", ["sampler", "error of the mean (sd)", "variance over exact", "residual / noise"], lines
-    ).markdown()
+    columns, means = ("mean_error", "variance_ratio", "residual"), []
+    for method, by in by_method(kept, "track", "mean_error", study="exact").items():
+        means.append((method, [statistics.fmean(r[c] for r in by.values()) for c in columns]))
+    means.sort(key=lambda mean: mean[1][0])
+    header = ["sampler", "error of the mean (sd)", "variance over exact", "residual / noise"]
+    return Table("", header, [[m, *(f"{v:.2f}" for v in row)] for m, row in means]).markdown()
 
 
 def main() -> None:
@@ -294,12 +274,12 @@ def main() -> None:
     else:
         found = slakh(options.slakh) if what == "slakh" else excerpts(options.songs, held_out=True)
         tracks = {k: x for k, x in list(found.items())[: options.tracks] if len(sounding(x)) > 1}
-        cells = (
-            sweeps(tracks, name)
-            if what == "sweeps"
-            else separate(what, tracks, options.songs, name)
-        )
-    draw(KEPT, cells, "mean_error" if what == "exact" else "mean", options.methods)
+        swept = what == "sweeps"
+        cells = sweeps(tracks, name) if swept else separate(what, tracks, options.songs, name)
+    named = (
+        (dict(zip(("study", "track", "method"), key, strict=True)), run) for key, run in cells
+    )
+    draw(KEPT, named, "mean_error" if what == "exact" else "mean", options.methods)
 
 
 if __name__ == "__main__":

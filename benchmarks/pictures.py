@@ -52,6 +52,7 @@ COLUMNS = {
     "coverage_90": "90 % coverage",
     "log_evidence_error": "error of log p(y)",
 }
+HEADER = ["sampler", *COLUMNS.values(), "evaluations + vjps", "truths"]
 # Tasks of certificates by their names here.
 PLAIN = {"inpaint": "box", "sr": "sr4"}
 # Evaluations and vjps at which samplers are compared in few dimensions.
@@ -148,24 +149,14 @@ def tables(kept: list[Row]) -> list[Table]:
         shown = _shown(mean(found, "ratio"))
         return f"**{shown}**" if certified(found) and name in POSTERIOR_SAMPLERS else shown
 
-    summary = Table(
-        "Distance over the floor",
-        ["sampler", *TASKS],
-        [[name, *(cell(name, task) for task in TASKS)] for name in order],
-    )
-    details = [
-        Table(
-            f"{task}: {ABOUT[task]}",
-            ["sampler", *COLUMNS.values(), "evaluations + vjps", "truths"],
-            [
-                _detail(name, of(kept, name, task))
-                for name in order
-                if not math.isnan(mean(of(kept, name, task), "ratio"))
-            ],
-        )
-        for task in TASKS
-    ]
-    return [summary, *details]
+    lines = [[name, *(cell(name, task) for task in TASKS)] for name in order]
+    made = [Table("Distance over the floor", ["sampler", *TASKS], lines)]
+    for task in TASKS:
+        found = {name: of(kept, name, task) for name in order}
+        known = {name: rows for name, rows in found.items() if not math.isnan(mean(rows, "ratio"))}
+        lines = [_detail(name, rows) for name, rows in known.items()]
+        made.append(Table(f"{task}: {ABOUT[task]}", HEADER, lines))
+    return made
 
 
 def few() -> dict[str, list[str]]:
@@ -216,13 +207,9 @@ def sizes(kept: list[Row], whole: list[Row]) -> Table:
         cells = (small.get(title), good if seen else None, bad if seen else None, net.get(title))
         if any(cell is not None for cell in cells):
             lines.append([title, *("" if c is None else ", ".join(c) or "none" for c in cells)])
-    head = [
-        "sampler",
-        f"2 to 80 dimensions, {FEW}",
-        f"784 pixels, {ALL[0]}: certified",
-        "784 pixels: not certified",
-    ]
-    return Table("", [*head, "the network, 100: projections pass (simulations)"], lines)
+    head = ["sampler", f"2 to 80 dimensions, {FEW}", f"784 pixels, {ALL[0]}: certified"]
+    head += ["784 pixels: not certified", "the network, 100: projections pass (simulations)"]
+    return Table("", head, lines)
 
 
 def beside(kept: list[Row], sampler: str) -> Table:
@@ -235,22 +222,16 @@ def beside(kept: list[Row], sampler: str) -> Table:
             found = [row for row in of(here, name, task) if row["truth"] in truths]
             if found:
                 lines.append([task, f"{std:g}", *_detail(name, found)])
-    head = ["task", "noise", "sampler", *COLUMNS.values(), "evaluations + vjps", "truths"]
-    return Table("", head, lines)
+    return Table("", ["task", "noise", *HEADER], lines)
 
 
 def page() -> None:
     """Put the tables between their marks."""
     every = store.rows(KEPT)
-    large = {
-        (row["task"], row["std"]) for row in at(every, POPULATIONS) if row["sampler"] == "tempered"
-    }
-    whole = [
-        row
-        for size in (POPULATIONS, HALF)
-        for row in at(every, size)
-        if ((row["task"], row["std"]) in large) == (size == POPULATIONS)
-    ]
+    whole, half = at(every, POPULATIONS), at(every, HALF)
+    large = {(row["task"], row["std"]) for row in whole if row["sampler"] == "tempered"}
+    whole = [row for row in whole if (row["task"], row["std"]) in large]
+    whole += [row for row in half if (row["task"], row["std"]) not in large]
     kept = compared(KEPT)
     write_parts(
         "pictures.md",
@@ -269,14 +250,9 @@ def _shown(value: float) -> str:
 
 
 def _detail(name: str, found: list[Row]) -> list[str]:
-    values = [mean(found, metric) for metric in COLUMNS]
-    cost = [mean(found, metric) for metric in ("evaluations", "vjps")]
-    return [
-        name,
-        *map(_shown, values),
-        "-" if math.isnan(cost[0]) else f"{cost[0]:.0f} + {cost[1]:.0f}",
-        str(len(found)),
-    ]
+    spent, vjps = (mean(found, metric) for metric in ("evaluations", "vjps"))
+    cost = "-" if math.isnan(spent) else f"{spent:.0f} + {vjps:.0f}"
+    return [name, *(_shown(mean(found, metric)) for metric in COLUMNS), cost, str(len(found))]
 
 
 def main() -> None:

@@ -84,20 +84,19 @@ def by_problem(frame: Frame) -> dict[str, Frame]:
     return {name: found[name] for name in sorted(found, key=list(PROBLEMS).index)}
 
 
-def alone(means: Mapping[str, Mean]) -> dict[str, Mean]:
-    """Samplers that draw each sample by itself."""
-    return {name: mean for name, mean in means.items() if name not in TOGETHER}
+def drawn(part: Frame, budget: int, *, single: bool) -> dict[str, Mean]:
+    """Distances of all samplers over the floor, or of those that draw each sample by itself."""
+    means = at_budget(part, "ratio", budget)
+    return {name: mean for name, mean in means.items() if not (single and name in TOGETHER)}
 
 
 def best(frame: Frame, *, single: bool) -> Table:
     """The best sampler of each problem at each budget, by distance over the floor."""
-    metric, rows = METRICS["ratio"], []
+    rows = []
     for problem, part in by_problem(frame).items():
-        row = [f"{problem}: {PROBLEMS[problem]}"]
-        for budget in BUDGETS:
-            means = at_budget(part, "ratio", budget)
-            row.append(table_of_best(alone(means) if single else means, metric))
-        rows.append([*row, str(exact_mean(part, "ratio"))])
+        cells = (table_of_best(drawn(part, b, single=single), METRICS["ratio"]) for b in BUDGETS)
+        named = f"{problem}: {PROBLEMS[problem]}"
+        rows.append([named, *cells, str(exact_mean(part, "ratio"))])
     kind = "that draw each sample by itself" if single else "of all, populations included"
     return Table(
         f"The nearest of the samplers {kind}",
@@ -111,9 +110,7 @@ def calibration(frame: Frame, *, single: bool) -> Table:
     rows = []
     for problem, part in by_problem(frame).items():
         for budget in BUDGETS:
-            means = at_budget(part, "ratio", budget)
-            order = ranking(alone(means) if single else means, METRICS["ratio"])
-            if order:
+            if order := ranking(drawn(part, budget, single=single), METRICS["ratio"]):
                 columns = [at_budget(part, metric, budget) for metric in DETAILS]
                 found = [str(column.get(order[0], mean_of([]))) for column in columns]
                 rows.append([problem, spaced(budget), order[0], *found])
@@ -132,8 +129,7 @@ def tally(frame: Frame, budget: int, *, single: bool) -> list[tuple[str, int, fl
     wins: dict[str, int] = {}
     ratios: dict[str, list[float]] = {}
     for part in by_problem(frame).values():
-        means = at_budget(part, "ratio", budget)
-        means = alone(means) if single else means
+        means = drawn(part, budget, single=single)
         order = ranking(means, METRICS["ratio"])
         for name in order:
             ratios.setdefault(name, []).append(means[name].value)
@@ -146,15 +142,15 @@ def tally(frame: Frame, budget: int, *, single: bool) -> list[tuple[str, int, fl
 def answer(frame: Frame, budget: int, *, single: bool = False) -> str:
     """Which sampler to take at a budget, in a sentence."""
     found = tally(frame, budget, single=single)
-    drawn = [at_budget(part, "ratio", budget) for part in by_problem(frame).values()]
-    drawn = [means for means in (map(alone, drawn) if single else drawn) if means]
+    every = [drawn(part, budget, single=single) for part in by_problem(frame).values()]
+    every = list(filter(None, every))
     if not found:
         return f"Nothing was drawn at {budget} evaluations."
     (name, wins, ratio), rest = found[0], found[1:4]
     others = ", ".join(f"{other} ({count})" for other, count, _ in rest)
-    samplers = len({name for means in drawn for name in means})
+    samplers = len({name for means in every for name in means})
     return (
-        f"**{name}** is the nearest, or not to be told from the nearest, on {wins} of {len(drawn)} problems; its "
+        f"**{name}** is the nearest, or not to be told from the nearest, on {wins} of {len(every)} problems; its "
         f"distance is {ratio:.2g} times the floor on the middle one."
         + (f" Then come {others}." if others else "")
         + f" ({samplers} samplers were drawn.)"
@@ -175,20 +171,16 @@ def everyone(frame: Frame, budget: int) -> Table:
 def peers(frame: Frame) -> Table:
     """Other libraries' samplers on every problem at two budgets."""
     parts = by_problem(frame)
-    columns = {
-        name: [at_budget(part, "ratio", budget) for budget in (500, 2000)]
-        for name, part in parts.items()
-    }
-    names = {name for pair in columns.values() for means in pair for name in means if "[" in name}
+    pairs = [[at_budget(part, "ratio", b) for b in (500, 2000)] for part in parts.values()]
+    names = {name for pair in pairs for means in pair for name in means if "[" in name}
 
     def cell(name: str, pair: list[dict[str, Mean]]) -> str:
         return " / ".join(f"{means[name].value:.3g}" if name in means else "-" for means in pair)
 
-    rows = [[name, *(cell(name, pair) for pair in columns.values())] for name in sorted(names)]
+    rows = [[name, *(cell(name, pair) for pair in pairs)] for name in sorted(names)]
     title = "Distance over the floor at 500 / 2000 evaluations and vjps a sample"
-    return Table(
-        title, ["sampler", *parts], rows, "Means of three repetitions; a dash is skipped."
-    )
+    note = "Means of three repetitions; a dash is skipped."
+    return Table(title, ["sampler", *parts], rows, note)
 
 
 def detail(part: Frame, problem: str, budget: int) -> Table:
@@ -213,13 +205,9 @@ def pictures(frame: Frame, task: str) -> Table:
             f"{cell[key]:.{digits}f} ± {cell[f'{key}_se']:.{digits}f}"
             for key, digits in (("psnr", 2), ("ssim", 3), ("residual", 2))
         ]
-        rest = [
-            f"{cell['distance']:.4f}",
-            f"{100 * cell['coverage']:.0f} %",
-            f"{cell['nfe']:.0f}",
-            f"{cell['seconds_each']:.2f}",
-        ]
-        lines.append([short(str(row["solver_name"])), *spread, *rest])
+        rest = [f"{cell['distance']:.4f}", f"{100 * cell['coverage']:.0f} %", f"{cell['nfe']:.0f}"]
+        name, seconds = short(str(row["solver_name"])), f"{cell['seconds_each']:.2f}"
+        lines.append([name, *spread, *rest, seconds])
     floor = mean_of(rows["objective_floor"]).value
     header = ["sampler", "PSNR", "SSIM", "residual / sigma", "distance"]
     if not math.isnan(floor):
@@ -243,23 +231,23 @@ def in_short(frame: Frame, title: str) -> Table:
 
 def tilted(frame: Frame) -> Table:
     """The best rule or sampler of each tilted law at each budget."""
-    budgets = sorted({int(stop) for stop in frame["stop_val"] if stop > 0})
+    budgets, rows = sorted({int(stop) for stop in frame["stop_val"] if stop > 0}), []
+    for name, part in by_law(frame).items():
+        best = (table_of_best(at_budget(part, "ratio", b), METRICS["ratio"]) for b in budgets)
+        rows.append([name, *best])
+    title = "The nearest rule or sampler of each tilted law, by distance over that of exact draws"
+    return Table(title, ["law", *(f"at {budget}" for budget in budgets)], rows)
+
+
+def by_law(frame: Frame) -> dict[str, Frame]:
+    """The rows of each tilted law that is known."""
     exact = frame[frame["objective_ratio"].notna()]
-    rows = []
-    for name, part in exact.groupby("dataset_name"):
-        best = [table_of_best(at_budget(part, "ratio", b), METRICS["ratio"]) for b in budgets]
-        rows.append([inner(str(name)), *best])
-    return Table(
-        "The nearest rule or sampler of each tilted law, by distance over that of exact draws",
-        ["law", *(f"at {budget}" for budget in budgets)],
-        rows,
-    )
+    return {inner(str(name)): part for name, part in exact.groupby("dataset_name")}
 
 
 def laws(frame: Frame, budget: int = 128) -> Table:
     """Every rule and sampler on every tilted law at one budget."""
-    exact = frame[frame["objective_ratio"].notna()]
-    parts = {inner(str(name)): part for name, part in exact.groupby("dataset_name")}
+    parts = by_law(frame)
     return Table(
         f"Distance over that of exact draws at {budget} evaluations and vjps a sample",
         ["rule or sampler", *parts],
@@ -280,11 +268,9 @@ def varied(frame: Frame) -> Table:
     rows = []
     for weight, part in known.groupby("p_dataset_weight"):
         for _, row in part.sort_values("objective_precision", ascending=False).iterrows():
-            numbers = [
-                f"{row[f'objective_{name}']:.3f}" for name in ("precision", "recall", "agreement")
-            ]
-            name = short(str(row["solver_name"]))
-            rows.append([f"{weight:g}", name, *numbers, f"{row['objective_frechet']:.1f}"])
+            three = (row[f"objective_{key}"] for key in ("precision", "recall", "agreement"))
+            line = [f"{weight:g}", short(str(row["solver_name"])), *(f"{v:.3f}" for v in three)]
+            rows.append([*line, f"{row['objective_frechet']:.1f}"])
     note = (
         "*Precision*: the share of samples among the held-out pictures, in features of a classifier;\n"
         "*recall*: of these among the samples; *agreement*: what the classifier takes for its label.\n"

@@ -11,18 +11,9 @@ from torch import Tensor
 from data.photographs import photographs
 from pieces import Draw, Measure, main
 from posteria.priors.local import LocalUNet
-from train import Recipe, denoise
+from train import Recipe, denoised
 
-RECIPE = Recipe(
-    patch=2,
-    channels=(64, 128, 192),
-    layers=0,
-    labels=0,
-    images=0,
-    batch=16,
-    lr=5e-4,
-    log_mean=-1.2,
-)
+RECIPE = Recipe(patch=2, channels=(64, 128, 192), batch=16, lr=5e-4, log_mean=-1.2)
 BLOCKS = (2, 2, 3)
 SIDE = 96
 # Of 255, and in units of [-1, 1]: the levels at which denoising is reported.
@@ -37,17 +28,10 @@ def build() -> LocalUNet:
 @torch.no_grad()
 def psnr(net: LocalUNet, x: Tensor) -> list[float]:
     """Of denoised pictures, in dB, averaged over them, at the reported levels and with fixed noise."""
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1234)).to(x.device)
     found = []
     for level in LEVELS:
-        sigma = 2 * level / 255
-        clean = [
-            denoise(
-                net, RECIPE, part + sigma * extra, torch.full((len(part),), sigma, device=x.device)
-            )
-            for part, extra in zip(torch.split(x, 8), torch.split(noise, 8), strict=True)
-        ]
-        error = (torch.cat(clean).clamp(-1, 1) - x).square().mean((1, 2, 3))
+        clean = denoised(net, RECIPE, x, 2 * level / 255)
+        error = (clean.clamp(-1, 1) - x).square().mean((1, 2, 3))
         found.append(float((10 * (4 / error).log10()).mean()))
     return found
 
@@ -58,7 +42,7 @@ def read(folder: Path) -> tuple[Draw, Measure]:
     held_out = data.middle(128)[::8]
     return (
         lambda n, rng: data.crops(n, SIDE, rng),
-        lambda net: {"psnr": psnr(net, held_out.to(next(net.parameters()).device))},
+        lambda net: {"psnr": psnr(net, held_out)},
     )
 
 

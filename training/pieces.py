@@ -61,13 +61,9 @@ def main(
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the checkpoint and the log"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="of the checkpoint and the log")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument(
-        "--decay", action="store_true", help="let the learning rate go to zero in this piece"
-    )
+    parser.add_argument("--decay", action="store_true", help="the rate goes to zero in this piece")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="processes that draw examples")
@@ -94,19 +90,15 @@ def main(
     torch.manual_seed(recipe.seed + training.seen)
     network = torch.compile(net) if options.compile else net
     batches = Batches(draw, recipe.batch, recipe.seed + training.seen)
-    loader = DataLoader(
-        batches, batch_size=None, num_workers=options.workers, pin_memory=device.type == "cuda"
-    )
+    pinned = device.type == "cuda"
+    loader = DataLoader(batches, batch_size=None, num_workers=options.workers, pin_memory=pinned)
     seconds, start = 60 * options.minutes, time.time()
     for x in loader:
         left = max(0.0, 1 - (time.time() - start) / seconds)
-        rise = min(1, (training.seen + recipe.batch) / warm)
-        x = x.to(device, non_blocking=True)
-        training.step(
-            loss(network, recipe, x, noise_levels(recipe, len(x), device), half),
-            recipe.lr * rise * (left if options.decay else 1),
-            memory,
-        )
+        rate = recipe.lr * min(1, (training.seen + recipe.batch) / warm)
+        x, sigma = x.to(device, non_blocking=True), noise_levels(recipe, len(x), device)
+        value = loss(network, recipe, x, sigma, half)
+        training.step(value, rate * (left if options.decay else 1), memory)
         training.save(lambda: measure(ema), last=not left)
         if not left:
             break

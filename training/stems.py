@@ -13,14 +13,11 @@ from torch import Tensor
 from data.songs import HELD_OUT, STEMS, excerpt
 from pieces import Draw, Measure, main
 from posteria.priors.local import LocalUNet
-from train import Recipe, denoise
+from train import Recipe, denoised
 
 RECIPE = Recipe(
     patch=16,
     channels=(96, 128, 192, 224, 240),
-    layers=0,
-    labels=0,
-    images=0,
     batch=4,
     lr=8e-4,
     log_mean=-1.6,
@@ -72,15 +69,10 @@ def build() -> LocalUNet:
 @torch.no_grad()
 def left(net: LocalUNet, x: Tensor) -> dict[str, list[float]]:
     """Of each stem, at the reported levels: the squared error of denoising over the stem's power, in dB."""
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1234)).to(x.device)
     rows = []
     for level in LEVELS:
-        error = [
-            denoise(net, RECIPE, part + level * extra, torch.full((len(part),), level).to(part))
-            - part
-            for part, extra in zip(torch.split(x, 8), torch.split(noise, 8), strict=True)
-        ]
-        power = torch.cat(error).square().mean((0, 2)) / x.square().mean((0, 2))
+        error = denoised(net, RECIPE, x, level) - x
+        power = error.square().mean((0, 2)) / x.square().mean((0, 2))
         rows.append(10 * power.log10())
     return dict(zip(STEMS, torch.stack(rows, 1).tolist(), strict=True))
 
@@ -89,7 +81,7 @@ def read(folder: Path) -> tuple[Draw, Measure]:
     """Windows to train on, and the denoising of a window of some held-out songs, a third of the way in."""
     songs = Songs(folder)
     x = torch.stack([excerpt(song, song.shape[1] // 3, LENGTH) for song in songs.held_out[:16]])
-    return songs.windows, lambda net: {"held_out": left(net, x.to(next(net.parameters()).device))}
+    return songs.windows, lambda net: {"held_out": left(net, x)}
 
 
 if __name__ == "__main__":

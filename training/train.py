@@ -20,6 +20,7 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from data.pictures import DATA, Pictures
+from posteria.diffusion.parametrisation import EDM
 
 # Takes scaled pictures and `log(sigma) / 4` to the network's output.
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -31,9 +32,10 @@ class Recipe:
 
     patch: int
     channels: tuple[int, ...]
-    layers: int
-    labels: int
-    images: int
+    # Of a U-Net of diffusers, and how many pictures it sees in all.
+    layers: int = 0
+    labels: int = 0
+    images: int = 0
     batch: int = 64
     lr: float = 1e-3
     sigma_data: float = 0.5
@@ -100,10 +102,19 @@ def folded(net: UNet2DModel, recipe: Recipe, labels: Tensor) -> Denoise:
 
 def denoise(network: Denoise, recipe: Recipe, x: Tensor, sigma: Tensor) -> Tensor:
     """EDM's preconditioned denoiser: E[x_0 | x]."""
-    total = (sigma**2 + recipe.sigma_data**2).sqrt()
-    out = network(x / per_row(total, x), sigma.log() / 4).float()
-    skip = recipe.sigma_data**2 / total**2
-    return per_row(skip, x) * x + per_row(sigma * recipe.sigma_data / total, x) * out
+    edm = EDM(recipe.sigma_data)
+    scale, skip, out = (per_row(torch.as_tensor(each), x) for each in edm.coefficients(sigma))
+    return skip * x + out * network(scale * x, torch.as_tensor(edm.time(sigma))).float()
+
+
+@torch.no_grad()
+def denoised(net: nn.Module, recipe: Recipe, x: Tensor, sigma: float) -> Tensor:
+    """What a network makes of signals with noise of a level, which is the same in every call; on the CPU, by parts."""
+    noisy = x + sigma * torch.randn(x.shape, generator=torch.Generator().manual_seed(1234))
+    device = next(net.parameters()).device
+    parts = (part.to(device) for part in torch.split(noisy, 8))
+    levels = torch.full((8,), sigma, device=device)
+    return torch.cat([denoise(net, recipe, part, levels[: len(part)]).cpu() for part in parts])
 
 
 def noise_levels(recipe: Recipe, n: int, device: torch.device) -> Tensor:
@@ -152,21 +163,17 @@ class Training:
     """
 
     def __init__(self, net: nn.Module, ema: nn.Module, recipe: Recipe, out: Path) -> None:
-        self.net, self.ema, self.out, self.batch = (
-            net,
-            ema.requires_grad_(False),
-            out,
-            recipe.batch,
-        )
+        self.net, self.out, self.batch = net, out, recipe.batch
+        self.ema = ema.requires_grad_(False)
         ema.load_state_dict(net.state_dict())
         self.optimizer = torch.optim.AdamW(
             net.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01
         )
         self.parts: dict[str, Any] = {"net": net, "ema": ema, "optimizer": self.optimizer}
         self.seen, seconds = 0, 0.0
-        self._loss = torch.zeros((), device=next(net.parameters()).device)
+        device = next(net.parameters()).device
+        self._loss = torch.zeros((), device=device)
         if (out / "checkpoint.pt").exists():
-            device = next(net.parameters()).device
             saved = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
             for name, part in self.parts.items():
                 part.load_state_dict(saved[name])
@@ -229,19 +236,18 @@ def run(
         held_out = validate(ema, recipe, test, test_labels)
         return {"held_out": held_out, "train": validate(ema, recipe, train, labels)}
 
+    # Half of the pictures go through each.
+    changes: list[Callable[[Tensor], Tensor]] = [lambda x: x.flip(-1)] if recipe.flip else []
+    changes += [lambda x: x.mT, lambda x: x.flip(-2)] if recipe.turn else []
     done = training.seen / recipe.images
     while done < 1:
         rows = torch.randint(len(train), (recipe.batch,), device=device)
         x, label = train[rows], labels[rows]
-        if recipe.flip:
-            x = torch.where(per_row(torch.rand(len(x), device=device), x) < 0.5, x.flip(-1), x)
-        if recipe.turn:
-            x = torch.where(per_row(torch.rand(len(x), device=device), x) < 0.5, x.mT, x)
-            x = torch.where(per_row(torch.rand(len(x), device=device), x) < 0.5, x.flip(-2), x)
+        for change in changes:
+            x = torch.where(per_row(torch.rand(len(x), device=device), x) < 0.5, change(x), x)
         if recipe.labels:
-            label = torch.where(
-                torch.rand(len(x), device=device) < recipe.label_dropout, recipe.labels, label
-            )
+            without = torch.rand(len(x), device=device) < recipe.label_dropout
+            label = torch.where(without, recipe.labels, label)
         lr, network = learning_rate(recipe, training.seen, done), folded(net, recipe, label)
         value = loss(network, recipe, x, noise_levels(recipe, len(x), device))
         training.step(value, lr, 40_000)

@@ -33,10 +33,8 @@ def absent(path: Path) -> str:
     return "" if path.is_file() else said
 
 
-@lru_cache(maxsize=1)
-def load_classifier(name: str, device: str = "cpu") -> po.guidance.CleanClassifier:
-    """A classifier, loaded once in a process."""
-    return po.priors.load_classifier(name, device=device)
+# Classifiers, loaded once in a process.
+load_classifier = lru_cache(maxsize=1)(po.priors.load_classifier)
 
 
 def scores(x: Tensor, reference: Tensor, labels: Sequence[int], k: int = 3) -> dict[str, float]:

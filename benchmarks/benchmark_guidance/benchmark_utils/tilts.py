@@ -135,10 +135,8 @@ def mass(problem: TiltedProblem) -> Mass | None:
     return Mass(moved, of_modes)
 
 
-@lru_cache(maxsize=1)
-def load(prior: str, device: str = "cpu") -> po.diffusion.Conditional:
-    """A prior, loaded once in a process."""
-    return po.load_prior(prior, device=device)
+# Priors, loaded once in a process.
+load = lru_cache(maxsize=1)(po.load_prior)
 
 
 @lru_cache(maxsize=4)
@@ -147,7 +145,7 @@ def conditional(prior: str, labels: tuple[int, ...], count: int, device: str) ->
     sampler = po.Guided(rule=po.CFG(weight=1.0), schedule=po.Karras(steps=18))
     drawn = []
     for label in labels:
-        target = po.Tilted(load(prior, device), po.Label(label), 1.0)
+        target = po.Tilted(load(prior, device=device), po.Label(label), 1.0)
         # Seeds that are not those of samples.
         seeds = range(2**31 + label * count, 2**31 + (label + 1) * count)
         parts = [sampler.sample(target, seeds[k : k + 64]) for k in range(0, count, 64)]

@@ -50,7 +50,10 @@ class Dataset(BaseDataset):
     def get_data(self) -> dict[str, Any]:
         labels = tuple(range(LABELS)) if self.label == "all" else (int(self.label),)
         each = self.samples // len(labels)
-        prior, classifier = load("digits", self.device), load_classifier("digits", self.device)
+        prior, classifier = (
+            load("digits", device=self.device),
+            load_classifier("digits", device=self.device),
+        )
         models: dict[str, object] = {"classifier": classifier}
         if len(labels) == 1:
             models["evaluators"] = (evaluator(classifier, prior, labels[0]),)

@@ -81,10 +81,8 @@ def missing(why: str) -> dict[str, Any]:
     return {"pictures": None, "reason": why}
 
 
-@lru_cache(maxsize=2)
-def load(prior: str, device: str = "cpu") -> po.diffusion.Conditional:
-    """A prior, loaded once in a process."""
-    return po.load_prior(prior, device=device)
+# Priors, loaded once in a process.
+load = lru_cache(maxsize=2)(po.load_prior)
 
 
 def restoration(pictures: Pictures, draws: int) -> tuple[po.Posterior, list[int]]:
@@ -92,7 +90,7 @@ def restoration(pictures: Pictures, draws: int) -> tuple[po.Posterior, list[int]
 
     Every picture has one measurement. The posteriors of `few` of them come `draws` times more.
     """
-    prior, truths = load(pictures.prior, pictures.device), pictures.truths
+    prior, truths = load(pictures.prior, device=pictures.device), pictures.truths
     kind, options = TASKS[pictures.task]
     operator = MODALITIES["image"].degradation(kind, tuple(truths.shape[1:]), options).operator
     likelihood = po.GaussianLikelihood(operator, std=pictures.std)

@@ -44,7 +44,7 @@ class Dataset(BaseDataset):
         if self.device == "cuda" and not torch.cuda.is_available():
             return missing("There is no GPU; choose device=cpu for weeks of work.")
         try:
-            shape = load(self.prior, self.device).space.shape
+            shape = load(self.prior, device=self.device).space.shape
         except PosteriaError as error:
             return missing(str(error))
         truths = [

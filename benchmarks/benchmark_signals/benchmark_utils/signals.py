@@ -22,6 +22,8 @@ TASKS: dict[str, tuple[str, str, dict[str, Any], float]] = {
     "stems-separate": ("stems", "separate", {}, 0.05),
     "stems-declip": ("stems", "declip", {"level": 0.05}, 0.05),
 }
+# Priors, loaded once in a process.
+load = cache(po.load_prior)
 # The stream of the measurement's noise; samplers use stream 0.
 MEASURED = 1
 
@@ -72,12 +74,6 @@ def known(task: str, seed: int) -> Problem:
     return Problem(target, exact, truth, float(law.log_evidence(target.likelihood, target.y)))
 
 
-@cache
-def load(prior: str, length: int) -> po.diffusion.Conditional:
-    """A shipped prior, loaded once in a process."""
-    return po.load_prior(prior, size=length)
-
-
 def shipped(task: str, length: int, seed: int) -> Problem:
     """A task on a part of a shipped signal, whose posterior nobody knows."""
     name = TASKS[task][0]
@@ -85,6 +81,6 @@ def shipped(task: str, length: int, seed: int) -> Problem:
     x = signals[rng.integers(len(signals))]
     start = int(rng.integers(x.shape[1] - length + 1))
     truth = x[:, start : start + length].contiguous()
-    target = measured(load(name, length), task, truth, seed)
+    target = measured(load(name, size=length), task, truth, seed)
     unknown: Any = None
     return Problem(target, unknown, truth, math.nan)
