@@ -49,6 +49,20 @@ def shifted(x: Tensor, most: int) -> Tensor:
     return picked[:, None]
 
 
+def noisy(x: Tensor, most: float) -> Tensor:
+    """Pictures with noise of a level up to `most` each."""
+    return x + most * torch.rand(len(x), 1, 1, 1) * torch.randn_like(x)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, lr: float) -> None:
+    """A step down the gradient."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
 def learning_rate(recipe: Recipe, seen: int) -> float:
     """A linear warm-up, then a cosine to zero."""
     falling = (1 + math.cos(math.pi * min(1, seen / recipe.images))) / 2
@@ -68,14 +82,9 @@ def train(recipe: Recipe, pictures: Pictures) -> tuple[DigitsNet, int]:
     steps = math.ceil(recipe.images / recipe.batch)
     for step in range(steps):
         rows = torch.randint(len(pictures.train), (recipe.batch,))
-        x = shifted(pictures.train[rows], recipe.shift)
-        x = x + recipe.noise * torch.rand(len(x), 1, 1, 1) * torch.randn_like(x)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step * recipe.batch)
+        x = noisy(shifted(pictures.train[rows], recipe.shift), recipe.noise)
         loss = nn.functional.cross_entropy(net(x), pictures.train_labels[rows])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        descend(optimizer, loss, learning_rate(recipe, step * recipe.batch))
         decay = 0.5 ** (recipe.batch / min(recipe.average, 0.1 * (step + 1) * recipe.batch))
         torch._foreach_lerp_(list(averaged.parameters()), list(net.parameters()), 1 - decay)
         if step % 500 == 0:
@@ -94,9 +103,7 @@ def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
     confidence, guess = logits.double().softmax(-1).max(-1)
     gap = (guess == labels).double() - confidence
     place = (confidence * bins).long().clamp(max=bins - 1)
-    return float(
-        torch.zeros(bins, dtype=gap.dtype).index_add(0, place, gap).abs().sum() / len(gap)
-    )
+    return float(torch.bincount(place, gap).abs().sum() / len(gap))
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -155,18 +162,14 @@ def land_classifier(pictures: Pictures, labels: int) -> LandNet:
     optimizer = torch.optim.AdamW(net.parameters(), lr=LR, weight_decay=0.05)
     steps = EPOCHS * math.ceil(n / BATCH)
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LR * min(1, (step + 1) / 100) * (1 - step / steps)
         rows = torch.randint(n, (BATCH,))
         x = torch.rot90(pictures.train[rows], int(torch.randint(4, ())), (2, 3))
         x = x.flip(-1) if torch.rand(()) < 0.5 else x
         # What is drawn is not as clean as the data.
-        x = x + 0.05 * torch.rand(len(x), 1, 1, 1) * torch.randn_like(x)
+        x = noisy(x, 0.05)
         with torch.autocast("cpu", torch.bfloat16):
             loss = nn.functional.cross_entropy(net(x), pictures.train_labels[rows])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        descend(optimizer, loss, LR * min(1, (step + 1) / 100) * (1 - step / steps))
     return net.eval()
 
 

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ PROGRAMS = {
     "guitar": (24, 25, 25, 26, 27, 27, 28, 29, 30),
     "piano": (0, 0, 1, 2, 4, 5),
 }
+# Sixteenths of a bar at which hats, and strings, are struck.
+EIGHTHS = range(0, 16, 2)
+HATS = (EIGHTHS, EIGHTHS, range(0, 16, 4), range(16), (0, 3, 4, 7, 8, 11, 12, 15))
+STRUMS = ((0, 4, 6, 8, 10, 12, 14), (0, 3, 6, 8, 11, 14), EIGHTHS, (0, 6, 8, 14))
 KICK, SNARE, OPEN_HAT, CRASH, TOMS = 36, 38, 46, 49, (38, 45, 47, 48, 50, 43)
 
 
@@ -93,26 +98,15 @@ class Song:
         start = int((bar * 16 + place) * SIXTEENTH + swing + self.random.gauss(0, 5))
         velocity = min(124, max(12, int(velocity + self.random.gauss(0, 6))))
         if not self.rests[stem][bar // 4]:
-            self.notes[stem].append((
-                max(0, start),
-                pitch,
-                velocity,
-                max(20, int(length * SIXTEENTH)),
-            ))
+            note = (max(0, start), pitch, velocity, max(20, int(length * SIXTEENTH)))
+            self.notes[stem].append(note)
 
     def _drums(self) -> None:
         draw = self.random
         kick = {0, *draw.sample([2, 3, 6, 7, 8, 10, 11, 14], draw.randrange(1, 4))}
         kick |= {8} if draw.random() < 0.6 else set()
         snare = draw.choice([[4, 12], [4, 12], [8], [4, 12, 15], [4, 10, 12]])
-        eighths = list(range(0, 16, 2))
-        hats = draw.choice([
-            eighths,
-            eighths,
-            list(range(0, 16, 4)),
-            list(range(16)),
-            [0, 3, 4, 7, 8, 11, 12, 15],
-        ])
+        hats = draw.choice(HATS)
         cymbal = draw.choice([42, 42, 42, 51, 46, 70])
         for bar in range(BARS):
             fill = draw.choice([8, 10, 12]) if bar % 4 == 3 and draw.random() < 0.7 else 16
@@ -138,11 +132,8 @@ class Song:
         for bar, chord in enumerate(self.chords):
             root = low + (chord[0] - low) % 12
             following = low + (self.chords[(bar + 1) % BARS][0] - low) % 12
-            third, fifth, near = (
-                root + (chord[1] - chord[0]) % 12,
-                root + 7,
-                draw.choice([-1, 1, 2, -2]),
-            )
+            third, fifth = root + (chord[1] - chord[0]) % 12, root + 7
+            near = draw.choice([-1, 1, 2, -2])
             patterns: dict[str, list[tuple[int, int, float]]] = {
                 "root": [(0, root, 7), (8, root, 6)],
                 "fifth": [(0, root, 6), (6, root, 2), (8, fifth, 6), (14, root, 2)],
@@ -160,17 +151,9 @@ class Song:
     def _guitar(self) -> None:
         draw = self.random
         style = draw.choice(["strum", "arpeggio", "chop", "power", "pick"])
-        hits = draw.choice([
-            [0, 4, 6, 8, 10, 12, 14],
-            [0, 3, 6, 8, 11, 14],
-            list(range(0, 16, 2)),
-            [0, 6, 8, 14],
-        ])
-        chops, apart, middle = (
-            draw.choice([(4, 12), (2, 6, 10, 14)]),
-            draw.choice([2, 2, 4]),
-            55.0,
-        )
+        hits = draw.choice(STRUMS)
+        chops, apart = draw.choice([(4, 12), (2, 6, 10, 14)]), draw.choice([2, 2, 4])
+        middle = 55.0
         for bar, chord in enumerate(self.chords):
             voices = voicing(chord, 45, 79, middle)
             middle = sum(voices) / len(voices)
@@ -183,14 +166,12 @@ class Song:
                 for n, k in enumerate((0, 2, 3, 1, 4, 3, 2, 1)):
                     self._play("guitar", bar, 2 * n, strings[k % len(strings)], 80, 3)
             elif style == "chop":
-                for place in chops:
-                    for pitch in voices:
-                        self._play("guitar", bar, place, pitch, 78, 0.8)
+                for place, pitch in product(chops, voices):
+                    self._play("guitar", bar, place, pitch, 78, 0.8)
             elif style == "power":
                 root = 40 + (chord[0] - 40) % 12
-                for place in hits:
-                    for pitch in (root, root + 7, root + 12):
-                        self._play("guitar", bar, place, pitch, 88, 1.6)
+                for place, pitch in product(hits, (root, root + 7, root + 12)):
+                    self._play("guitar", bar, place, pitch, 88, 1.6)
             else:
                 pitch = draw.choice(strings)
                 for place in range(0, 16, apart):
@@ -210,9 +191,8 @@ class Song:
                 for pitch in (*voices, left):
                     self._play("piano", bar, 0, pitch, 72, 14)
             elif style in {"comp", "stab"}:
-                for place in comp:
-                    for pitch in voices:
-                        self._play("piano", bar, place, pitch, 74, 1.2 if style == "stab" else 2.6)
+                for place, pitch in product(comp, voices):
+                    self._play("piano", bar, place, pitch, 74, 1.2 if style == "stab" else 2.6)
             elif style == "alberti":
                 for n, k in enumerate((0, 2, 1, 2, 0, 2, 1, 2)):
                     self._play("piano", bar, 2 * n, voices[k], 70, 2.4)
@@ -242,12 +222,8 @@ class Song:
         ]
         last = 0
         for time, on, pitch, velocity in sorted(events):
-            kind = "note_on" if on else "note_off"
-            track.append(
-                mido.Message(
-                    kind, channel=channel, note=pitch, velocity=velocity, time=time - last
-                )
-            )
+            note = {"note": pitch, "velocity": velocity, "time": time - last}
+            track.append(mido.Message("note_on" if on else "note_off", channel=channel, **note))
             last = time
         track.append(mido.MetaMessage("end_of_track", time=max(0, BARS * 16 * SIXTEENTH - last)))
         return mido.MidiFile(ticks_per_beat=TICKS, tracks=[track])
@@ -286,12 +262,8 @@ def fluidsynth(midi: Any, soundfont: str) -> NDArray[np.float64]:
         score, sound = Path(folder) / "score.mid", Path(folder) / "sound.wav"
         midi.save(score)
         options = f"-n -i -q -g 0.6 -r {RENDERED} -R 1 -C 0 -o synth.dynamic-sample-loading=1 -O s16 -T wav -F"
-        subprocess.run(
-            ["fluidsynth", *options.split(), str(sound), soundfont, str(score)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        command = ["fluidsynth", *options.split(), str(sound), soundfont, str(score)]
+        subprocess.run(command, check=True, capture_output=True)
         _, heard = wavfile.read(sound)
     ratio = Fraction(RATE, RENDERED)
     return np.asarray(resample_poly(heard.mean(1), ratio.numerator, ratio.denominator))
