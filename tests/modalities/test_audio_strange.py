@@ -226,6 +226,10 @@ def test_of_a_part_of_a_song_a_part_is_written(tmp_path: Path) -> None:
     for name, content in AUDIO.write("mean", torch.ones(4, 300), signal, found.operator).items():
         (tmp_path / name).write_bytes(content)
         assert soundfile.info(tmp_path / name).frames == 300
+    # Catches: files that were left out of the room that a run asks for on the disk.
+    whole = measured(tmp_path / "a.wav", "separate")[0]
+    size = sum(map(len, AUDIO.write("mean", torch.ones(4, 500) / 10, whole).values()))
+    assert size - 4 * 100 < AUDIO.volume(whole) <= size
     soundfile.write(tmp_path / "room.wav", np.array([0.5, 0.25]), RATE)
     kernel, _ = AUDIO.read_option("kernel", tmp_path / "room.wav", (4, 300), {}, None)
     assert kernel.tolist() == pytest.approx([1.0, 0.5], abs=1e-3)

@@ -97,6 +97,9 @@ def test_an_option_of_one_choice_implies_it() -> None:
     assert IMAGE.degradation("inpaint", COLOUR, {}).options == {"mask": "box"}
     with pytest.raises(po.InputError, match="'angle' is for kernel motion; kernel shake"):
         IMAGE.degradation("blur", COLOUR, {"kernel": "shake", "angle": "30"})
+    # Catches: a shake that blurs nothing.
+    with pytest.raises(po.InputError, match=r"a width above 0\.5 pixels.*0\.5 is not"):
+        IMAGE.degradation("blur", COLOUR, {"kernel": "shake", "blur": 0.5})
 
 
 @pytest.mark.parametrize("suffix", ["npy", "png", "tif"])

@@ -62,6 +62,8 @@ def test_of_a_part_of_a_record_a_part_is_written(tmp_path: Path) -> None:
     assert "rec.hea lasts 6.0 s; its first 4 s are taken" in " ".join(signal.said)
     for name, content in ECG.write("mean", signal.x, signal).items():
         (tmp_path / name).write_bytes(content)
+    # Catches: files that were left out of the room that a run asks for on the disk.
+    assert ECG.volume(signal) == (tmp_path / "mean.dat").stat().st_size
     again = extra("wfdb").rdrecord(str(tmp_path / "mean"))
     off = np.abs(again.p_signal.T - all_twelve(times(500)))
     assert again.sig_len == 2000 and off[:, 150:-150].max() < 5e-3

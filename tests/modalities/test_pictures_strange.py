@@ -1,5 +1,6 @@
 """Pictures and arrays that say of their numbers what few readers look at: each is read as it says, or a sentence."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image as Pillow
+from PIL import Image as Pillow, PngImagePlugin
 
 import posteria as po
 from posteria.modalities import MODALITIES, Signal, Source
@@ -93,7 +94,8 @@ def test_numbers_of_no_known_range_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_read_with_fewer_bits_or_too_dark_is_said(tmp_path: Path) -> None:
-    # Catches: 12 bits of a camera in numbers of 16, nearly black; 16 bits of a PPM or of inks cut to 8.
+    # Catches: 12 bits of a camera in numbers of 16, nearly black; 16 bits of a PPM or of inks cut to 8; numbers in
+    # proportion to light, which are dark to the eye.
     dark = RAMP.astype("u2") * 16
     tifffile.imwrite(tmp_path / "dark.tif", dark)
     np.save(tmp_path / "dark.npy", dark)
@@ -107,6 +109,12 @@ def test_what_is_read_with_fewer_bits_or_too_dark_is_said(tmp_path: Path) -> Non
         assert f"Of the 16 bits of {name} 8 are read" in " ".join(
             read_original(tmp_path / name).said
         )
+    for gamma in (45455, 100000):
+        chunk = PngImagePlugin.PngInfo()
+        chunk.add(b"gAMA", struct.pack(">I", gamma))
+        Pillow.fromarray(RAMP).save(tmp_path / "a.png", pnginfo=chunk)
+        said = " ".join(read_original(tmp_path / "a.png").said)
+        assert ("says a gamma of 1, and is taken as it is" in said) == (gamma == 100000)
     np.save(tmp_path / "pale.npy", 0.02 + 0.96 * RAMP / 255)
     assert (
         "is taken as a pale picture; is it in [0, 1]?"

@@ -1,5 +1,7 @@
 """Arrays from NumPy's files."""
 
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +30,28 @@ def existing(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def arrays_in(path: Path) -> Generator[Mapping[str, np.ndarray]]:
+    """The arrays of an .npz file by their names, or that of an .npy file, each read as it is taken; runs no code.
+
+    Raises:
+        InputError: If there is no such file, or it cannot be read.
+    """
+    try:
+        with existing(path).open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            yield {"x": loaded} if isinstance(loaded, np.ndarray) else loaded
+    except InputError:
+        raise
+    # A damaged archive fails in zipfile, zlib, struct or NumPy, each in its own ways.
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read as an array: it is damaged, or was not saved with numpy.save or numpy.savez."
+        ) from error
+
+
 def read_array(path: Path, name: str) -> np.ndarray:
-    """Read one array of numbers from an .npy or .npz file, in the byte order of this machine; runs no code from it.
+    """Read one array of numbers from an .npy or .npz file, in the byte order of this machine.
 
     Args:
         path: The file.
@@ -38,20 +60,8 @@ def read_array(path: Path, name: str) -> np.ndarray:
     Raises:
         InputError: If there is none, or not exactly one, or it holds no real numbers.
     """
-    existing(path)
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            single = isinstance(loaded, np.ndarray)
-            array = loaded if single else loaded[_key(path, loaded.files, name)]
-    except InputError:
-        raise
-    # A damaged archive fails in zipfile, zlib, struct or NumPy, each in its own ways.
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be read as an array: it is damaged, or was not saved with numpy.save or numpy.savez."
-        ) from error
-    return native(array, str(path))
+    with arrays_in(path) as arrays:
+        return native(arrays[_key(path, list(arrays), name)], str(path))
 
 
 def _key(path: Path, names: list[str], wanted: str) -> str:

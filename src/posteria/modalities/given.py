@@ -95,7 +95,7 @@ class Wanted:
         if sigma == "usual":
             noisy = modality.task(self.task, path.name).noisy and not source.simulate
             sigma = None if noisy else modality.usual(self.task, path.name)
-        std, fit = float(sigma or LIKELY), source.fit and not is_array(path)
+        std, fit = float(LIKELY if sigma is None else sigma), source.fit and not is_array(path)
         degradation = modality.degradation(
             self.task, space.shape, self.options, seed=seed, source=replace(source, fit=fit)
         )

@@ -111,8 +111,6 @@ class Audio(Modality):
         first = (self._stems(path) or [path])[0] if path.is_dir() else path
         return (head_of(first).length(self.rate),)
 
-    # -- reading
-
     @override
     def read(self, path: Path, shape: tuple[int, ...], *, taker: str, fit: bool = False) -> Signal:
         parts, how = self._clean(path, shape[0], taker)
@@ -310,8 +308,6 @@ class Audio(Modality):
             x / peak
         ), f"The largest sample of {path.name} is taken as 1, the direct sound."
 
-    # -- writing
-
     @override
     def write(
         self, name: str, x: Tensor, like: Signal, operator: Operator | None = None
@@ -345,6 +341,16 @@ class Audio(Modality):
         suffix, content = put_back(recording, before + delta[:, None] * mix, changed)
         return {name + suffix: content}
 
+    @override
+    def volume(self, like: Signal) -> int:
+        recording = like.meta.get("recording")
+        if not isinstance(recording, Recording):
+            return 0
+        apart = like.meta["task"] == "separate"
+        numbers = len(recording.values) * max(1.0, self.rate / recording.rate)
+        each = len(self.names) if apart else recording.values.shape[1]
+        return math.ceil(numbers * each * recording.values.itemsize)
+
     def _changed(self, like: Signal, recording: Recording) -> np.ndarray:
         """Where a file of the input's own rate is replaced."""
         frames, options = len(recording.values), like.meta["options"]
@@ -354,8 +360,6 @@ class Audio(Modality):
             x = channel_of(recording, like.meta["stereo"])
             return is_clipped(x, options["level"])
         return np.ones(frames, dtype=bool)
-
-    # -- showing
 
     def _labels(self, x: Tensor) -> tuple[str, ...]:
         return self.names if x.shape[-2] == len(self.names) else ("sound",)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import InputError, require
-from ..arrays import existing
+from ..arrays import arrays_in, existing
 from .leads import lead_of
 
 # Millivolts of one unit.
@@ -281,19 +281,8 @@ def read_mat(path: Path) -> Raw:
 
 def read_arrays(path: Path) -> Raw:
     """An array (.npy), or several (.npz) of which one is the signal; others may be its rate, names and units."""
-    try:
-        with existing(path).open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return _of_arrays({"x": loaded}, path.name)
-            return _of_arrays({name: loaded[name] for name in loaded.files}, path.name)
-    except InputError:
-        raise
-    # A damaged archive fails in zipfile, zlib, struct or NumPy, each in its own ways.
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be read as an array: it is damaged, or was not saved with numpy.save or numpy.savez."
-        ) from error
+    with arrays_in(path) as arrays:
+        return _of_arrays(dict(arrays), path.name)
 
 
 def _of_arrays(arrays: Mapping[str, Any], file: str) -> Raw:

@@ -156,6 +156,11 @@ class ECG(Modality):
         return {} if rate is None else wfdb_files(name, x, rate, like.meta["length"])
 
     @override
+    def volume(self, like: Signal) -> int:
+        # Twelve leads of 16 bits.
+        return 24 * int(like.meta.get("length", 0))
+
+    @override
     def figures(self, outcome: Outcome) -> Iterator[Figure]:
         return figures_of(outcome, NOT_MEDICAL)
 

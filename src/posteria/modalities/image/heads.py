@@ -9,7 +9,10 @@ from PIL import Image
 from ...operators.nonlinear import jpeg_tables
 
 # The rows and columns of pixels that share one colour, by the names of JPEG's samplings of colours.
-SAMPLINGS = {"4:4:4": (1, 1), "4:2:2": (1, 2), "4:4:0": (2, 1), "4:2:0": (2, 2)}
+SAMPLINGS = {
+    **{"4:4:4": (1, 1), "4:2:2": (1, 2), "4:4:0": (2, 1)},
+    **{"4:2:0": (2, 2), "4:1:1": (1, 4)},
+}
 ORIENTATION, SIDEWAYS = 274, {5, 6, 7, 8}
 
 

@@ -29,6 +29,8 @@ LANCZOS = Image.Resampling.LANCZOS
 # Modes of Pillow with transparency, and of colours that it converts to RGB.
 TRANSPARENT = {"LA", "PA", "RGBA", "RGBa"}
 COLOUR = {"RGB", "RGBX", "P", "CMYK", "YCbCr", "HSV"}
+# Of the numbers of usual pictures, as PNG states it.
+GAMMA = 1 / 2.2
 Box = tuple[int, int, int, int]
 
 
@@ -237,6 +239,11 @@ def read_original(path: Path) -> Original:
         upright, alpha = turned(upright, turn), None if alpha is None else turned(alpha, turn)
     suffix = ".tif" if tiff or values.dtype.kind == "f" else ".png"
     said = [*aside, *said_of_depth(values, path.name)]
+    gamma = float(image.info.get("gamma") or GAMMA)
+    if abs(gamma - GAMMA) > 0.1:
+        said.append(
+            f"{path.name} says a gamma of {gamma:.2g}, and is taken as it is: pictures of the prior have {GAMMA:.2g}."
+        )
     if not tiff and image.format != "PNG":
         said.append(
             f"{path.name} is a {image.format} file; what is restored is written as {suffix}."

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...core.errors import InputError, unknown
+from ...core.errors import InputError, require, unknown
 from ...operators import (
     JPEG,
     Bicubic,
@@ -117,6 +117,10 @@ def _kernel(
     if kernel == "gaussian":
         return gaussian_kernel(2 * math.ceil(3 * blur) + 1, blur)
     if kernel == "shake":
+        require(
+            blur > 0.5,
+            f"A shake needs a width above 0.5 pixels, below which nothing moves; {blur:g} is not.",
+        )
         return motion_kernel(2 * math.ceil(2 * blur) + 1, seed)
     if kernel == "motion":
         return line_kernel(_within(shape, length, "A motion needs a length"), angle)
