@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -284,8 +285,14 @@ def test_figures_show_the_counts() -> None:
         ({"simulations": 0}, "at least 10 simulations, and 100 to be worth much; got 0"),
         ({"simulations": 10.5}, "at least 10 simulations, and 100 to be worth much; got 10.5"),
         ({"simulations": "20"}, "got '20'"),
-        ({"batch": 0}, "at least one sample"),
-        ({"seed": -1}, r"below 2\^31"),
+        ({"simulations": True}, "got True"),
+        ({"batch": 0}, "batch is an integer of at least 1; 0 is not"),
+        ({"batch": 2.5}, "batch is an integer of at least 1"),
+        ({"seed": -1}, "seed is an integer of at least 0"),
+        ({"seed": 1.5}, "seed is an integer of at least 0; 1.5 is not"),
+        ({"levels": 2.5}, "levels is an integer of at least 0"),
+        ({"level": "0.1"}, "level='0.1' is not a probability"),
+        ({"statistics": {"own": lambda x: 1j * x}}, "'own' holds torch.complex128 values"),
         ({"prior": "digits"}, "A certificate needs a Denoiser; this is a str"),
         ({"likelihood": "operator"}, "A certificate needs a Likelihood; this is a Matrix"),
         ({"truths": "heun"}, "A certificate needs a Sampler; this is a str"),
@@ -332,6 +339,11 @@ def test_truths_and_noise_are_what_can_be_measured() -> None:
 
     with pytest.raises(po.InputError, match="truths that are not finite"):
         po.certify(Closed(), Broken(PRIOR.mean, PRIOR.covariance), LIKELIHOOD, 10)
+    # Catches: a truth without a batch, whose entries are taken for truths.
+    for wrong, given in ((torch.zeros(SIZE), rf"\({SIZE},\)"), (np.zeros((1, SIZE)), "ndarray")):
+        other = type("Other", (po.Gaussian,), {"sample": lambda *_, drawn=wrong: drawn})
+        with pytest.raises(po.ShapeError, match=rf"gives a tensor \(1, {SIZE}\); this is {given}"):
+            po.certify(Closed(), other(PRIOR.mean, PRIOR.covariance), LIKELIHOOD, 10)
     with pytest.raises(po.InputError, match="noise level is a number above 0"):
         po.certify(Closed(), PRIOR, po.GaussianLikelihood(LIKELIHOOD.operator, 0.0), 10)
 

@@ -57,8 +57,13 @@ def test_the_metrics_see_what_is_wrong() -> None:
     assert all(math.isnan(value) for value in against.evaluate(missing).values())
     with pytest.raises(po.ShapeError, match=r"\(64, 1, 28, 28\), not \(3, 1, 28, 28\)"):
         against.evaluate(x[:3])
-    with pytest.raises(po.InputError, match="n=1"):
-        AgainstExact(exact, 1)
+    for n in (1, 2.5):
+        with pytest.raises(po.InputError, match="number of samples is an integer of at least 2"):
+            AgainstExact(exact, n)  # type: ignore[arg-type]
+    with pytest.raises(po.CapabilityError, match="needs a PPCAPosterior; this is a Gaussian"):
+        AgainstExact(po.Gaussian(torch.zeros(1), torch.eye(1)), 2)  # type: ignore[arg-type]
+    with pytest.raises(po.ShapeError, match="draws are of one law"):
+        coverage_of(x, x[..., :9])
 
 
 def test_a_set_of_shares_is_that_of_its_components() -> None:

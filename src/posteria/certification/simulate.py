@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..core.errors import expect, require
+from ..core.errors import ShapeError, expect, require, whole
 from ..core.meter import Cost
 from ..core.rng import SEED_LIMIT, Rng
+from ..core.settings import as_number
 from ..diffusion.denoiser import Denoiser
 from ..likelihood import GaussianLikelihood, Likelihood
 from ..metrics.calibration import sbc_ranks
@@ -62,12 +63,11 @@ class Design:
         expect(self.likelihood, Likelihood, by="A certificate")
         expect(self.truths, Sampler, by="A certificate")
         check_numbers(self.simulations, self.samples, self.level)
+        for name, least in (("levels", 0), ("batch", 1), ("seed", 0)):
+            whole(getattr(self, name), name, least)
+        require(self.levels != 1, "Signals have 2 levels or more, or 0 for all.")
         require(
-            self.levels != 1 and self.levels >= 0, "Signals have 2 levels or more, or 0 for all."
-        )
-        require(self.batch >= 1, f"A batch has at least one sample; batch={self.batch}.")
-        require(
-            self.seed >= 0 and (self.seed + self.simulations) * self._stride <= TRUTHS,
+            (self.seed + self.simulations) * self._stride <= TRUTHS,
             f"Seeds of the samples are below 2^31, {self._stride} a simulation; seed {self.seed} with "
             f"{self.simulations} simulations goes beyond.",
         )
@@ -125,10 +125,15 @@ class Design:
         for seed in self.truth_seeds:
             generator = torch.Generator(device).manual_seed(seed)
             draws.append(self.prior.sample(1, generator))
-        drawn = torch.cat(draws)
+        name, shape = f"{type(self.prior).__name__}.sample", (1, *self.prior.space.shape)
+        for draw in draws:
+            if not isinstance(draw, Tensor) or tuple(draw.shape) != shape:
+                given = tuple(draw.shape) if isinstance(draw, Tensor) else type(draw).__name__
+                raise ShapeError(f"{name}(1, generator) gives a tensor {shape}; this is {given}.")
+        drawn = torch.cat(draws).to(self.prior.space.dtype)
         require(
             bool(drawn.isfinite().all()),
-            f"{type(self.prior).__name__}.sample gives truths that are not finite, which cannot be measured.",
+            f"{name} gives truths that are not finite, which cannot be measured.",
         )
         return drawn
 
@@ -154,15 +159,19 @@ class Design:
 def check_numbers(simulations: int, samples: int, level: float = 0.01) -> None:
     """Raise `InputError` for numbers from which no certificate can be made."""
     require(
-        isinstance(simulations, int) and simulations >= FEWEST,
+        type(simulations) is int and simulations >= FEWEST,
         f"A certificate needs at least {FEWEST} simulations, and 100 to be worth much; got {simulations!r}.",
     )
     require(
-        isinstance(samples, int) and samples >= FEWEST_SAMPLES,
+        type(samples) is int and samples >= FEWEST_SAMPLES,
         f"A truth is ranked among at least {FEWEST_SAMPLES} samples, and among 19 for whole 90 % intervals; "
         f"got {samples!r}.",
     )
-    require(0 < level < 1, f"level={level} is not a probability between 0 and 1.")
+    chance = as_number(level)
+    require(
+        chance is not None and 0 < chance < 1,
+        f"level={level!r} is not a probability between 0 and 1.",
+    )
 
 
 class Ranked(NamedTuple):

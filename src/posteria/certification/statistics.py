@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InputError, require, unknown
-from ..core.space import Space
+from ..core.space import Space, real
 from ..likelihood import Likelihood
 
 # Random projections, and entries, that are ranked.
@@ -39,7 +39,7 @@ class Group:
         Raises:
             InputError: If the function does not give numbers for each signal.
         """
-        values = torch.as_tensor(self.function(x, y))
+        values = real(self.function(x, y), f"The statistic {self.name!r}")
         require(
             values.ndim in {1, 2} and len(values) == len(x) and values.numel() > 0,
             f"The statistic {self.name!r} takes signals {tuple(x.shape)} to one or several numbers each; this one "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..analytic.low_rank_posterior import PPCAPosterior
-from ..core.errors import ShapeError, require
+from ..core.errors import ShapeError, expect, whole
 from .calibration import interval_coverage
 from .distribution import Floor, mean_error, variance_ratio, wasserstein_along
 
@@ -18,7 +18,14 @@ def coverage_of(x: Tensor, draws: Tensor, level: float = 0.9) -> float:
     """What the central intervals of samples `[n, *event]` hold of a law, in the mean over entries.
 
     The expectation of their `interval_coverage` of a truth, over draws `[m, *event]` of the law.
+
+    Raises:
+        ShapeError: If the two differ in the shape of their events.
     """
+    if x.shape[1:] != draws.shape[1:]:
+        raise ShapeError(
+            f"Samples and draws are of one law; got {tuple(x.shape)} and {tuple(draws.shape)}."
+        )
     held = [
         interval_coverage(x[:, None].expand(-1, len(part), *part.shape[1:]), part, level)
         * len(part)
@@ -39,11 +46,15 @@ class AgainstExact:
     Attributes:
         floor: The distance to expect between two exact sets of `n`.
         weight_floor: The error of component weights to expect of an exact set of `n`.
+
+    Raises:
+        CapabilityError: If the law is another.
+        InputError: If a number is out of range.
     """
 
     def __init__(self, exact: PPCAPosterior, n: int, *, axes: int = 20, seed: int = 0) -> None:
-        require(n >= 2, f"A set has at least 2 samples; n={n}.")
-        self.exact, self.n = exact, n
+        expect(exact, PPCAPosterior, by=self)
+        self.exact, self.n = exact, whole(n, "A number of samples", 2)
         self._axes = exact.axes(min(axes, exact.space.size))
         self._mean = self._project(exact.mean[None])[0]
         generator = torch.Generator(exact.space.device).manual_seed(seed)
