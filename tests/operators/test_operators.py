@@ -178,22 +178,6 @@ def test_blur_is_a_convolution(padding: str, mode: str) -> None:
     assert np.allclose(circular, ndimage.convolve(x[0].numpy(), kernel.numpy(), mode="wrap"))
 
 
-def test_kernels() -> None:
-    for kernel in (gaussian_kernel(9, 2.0), motion_kernel(9, seed=0), motion_kernel(61, seed=5)):
-        assert kernel.sum().item() == pytest.approx(1)
-        assert (kernel >= 0).all()
-    impulse = np.zeros((61, 61))
-    impulse[30, 30] = 1
-    expected = ndimage.gaussian_filter(impulse, 3.0, truncate=10)
-    assert np.allclose(gaussian_kernel(61, 3.0).numpy(), expected, atol=1e-6)
-    assert torch.equal(motion_kernel(9, seed=0), motion_kernel(9, seed=0))
-    assert not torch.equal(motion_kernel(9, seed=0), motion_kernel(9, seed=1))
-    with pytest.raises(po.InputError, match="odd kernel size"):
-        gaussian_kernel(4, 1.0)
-    with pytest.raises(po.ShapeError, match="larger than a signal"):
-        Blur(gaussian_kernel(9, 1.0), (3, 8, 8))
-
-
 def picture(channels: int, height: int = 48, width: int = 40) -> np.ndarray:
     """A smooth picture with an edge, as bytes `[height, width, channels]`."""
     y, x = np.mgrid[:height, :width] / 20

@@ -1,12 +1,13 @@
-"""Operators of photographs: a straight motion, a smaller picture."""
+"""Operators of photographs: kernels of blurs and motions, a smaller picture."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 import posteria as po
-from posteria.operators import Bicubic, Clip, line_kernel
+from posteria.operators import Bicubic, Blur, Clip, gaussian_kernel, line_kernel, motion_kernel
 from posteria.testing import check_operator
 
 
@@ -47,3 +48,24 @@ def test_the_battery() -> None:
     with pytest.raises(po.ShapeError, match="no multiple of 5 times a smaller one"):
         Bicubic(5, (3, 8, 12))
     assert Clip((2,), gain=1.5)(torch.tensor([0.5, -0.9])).tolist() == [0.75, -1.0]
+
+
+def test_kernels() -> None:
+    for kernel in (gaussian_kernel(9, 2.0), motion_kernel(9, seed=0), motion_kernel(61, seed=5)):
+        assert kernel.sum().item() == pytest.approx(1)
+        assert (kernel >= 0).all()
+    impulse = np.zeros((61, 61))
+    impulse[30, 30] = 1
+    expected = ndimage.gaussian_filter(impulse, 3.0, truncate=10)
+    assert np.allclose(gaussian_kernel(61, 3.0).numpy(), expected, atol=1e-6)
+    assert torch.equal(motion_kernel(9, seed=0), motion_kernel(9, seed=0))
+    assert not torch.equal(motion_kernel(9, seed=0), motion_kernel(9, seed=1))
+    # Catches: a path for which there is no room, so that nothing is blurred.
+    assert all((motion_kernel(5, seed=seed) > 0).sum() > 1 for seed in range(20))
+    for size in (3, 4, 5.5):
+        with pytest.raises(po.InputError, match="odd size above 3"):
+            motion_kernel(size, seed=0)  # type: ignore[arg-type]
+    with pytest.raises(po.InputError, match="odd kernel size"):
+        gaussian_kernel(4, 1.0)
+    with pytest.raises(po.ShapeError, match="larger than a signal"):
+        Blur(gaussian_kernel(9, 1.0), (3, 8, 8))

@@ -30,7 +30,7 @@ def gaussian_kernel(size: int, std: float) -> Tensor:
         raise InputError(
             f"A blur needs an odd kernel size and a std above 0; got size {size} and std {std}."
         )
-    t = torch.arange(size, dtype=torch.float64) - size // 2
+    t = torch.arange(int(size), dtype=torch.float64) - size // 2
     line = torch.exp(-(t**2) / (2 * std**2))
     kernel = torch.outer(line, line)
     return kernel / kernel.sum()
@@ -48,12 +48,14 @@ def motion_kernel(size: int, seed: int, intensity: float = 0.5) -> Tensor:
         intensity: 0 is a straight line; 1 turns at random at every step.
 
     Raises:
-        InputError: If the size is not odd or less than 3, or the intensity not in [0, 1].
+        InputError: If the size is not odd or less than 5, or the intensity not in [0, 1].
     """
-    if size < 3 or size % 2 != 1 or not 0 <= intensity <= 1:
+    # In 3 pixels there is no room for a path.
+    if size < 5 or size % 2 != 1 or not 0 <= intensity <= 1:
         raise InputError(
-            f"A motion kernel needs an odd size above 1 and intensity in [0, 1]; got {size} and {intensity}."
+            f"A motion kernel needs an odd size above 3 and intensity in [0, 1]; got {size} and {intensity}."
         )
+    size = int(size)
     steps = 16 * size
     generator = torch.Generator().manual_seed(checked(seed))
     noise = torch.randn(steps, dtype=torch.float64, generator=generator)
