@@ -12,7 +12,7 @@ import posteria as po
 from helpers import F64, gaussian, normal
 from posteria.core.rng import Rng
 from posteria.operators import Clip, Function, Matrix
-from posteria.testing import check_likelihood
+from posteria.testing import check_likelihood, check_operator
 
 A = normal(3, 4)
 LINEAR = Matrix(A)
@@ -96,6 +96,16 @@ def test_posterior_takes_its_parts_to_the_prior_s_precision() -> None:
     )
     assert target.y.dtype == F64
     assert target.likelihood.score(target.y, normal(1, 4)).dtype == F64
+
+
+def test_the_battery_is_of_likelihoods_in_double() -> None:
+    # Catches: rounding of single precision that is called a wrong score.
+    with pytest.raises(AssertionError, match=r"these are \(5, 4\) in torch\.float32"):
+        check_likelihood(po.GaussianLikelihood(LINEAR, 0.3), normal(5, 4).float(), normal(3))
+    with pytest.raises(po.CapabilityError, match="check_likelihood needs a Likelihood"):
+        check_likelihood(LINEAR, normal(5, 4), normal(3))  # type: ignore[arg-type]
+    with pytest.raises(po.CapabilityError, match="check_operator needs an Operator"):
+        check_operator(lambda x: x)  # type: ignore[arg-type]
 
 
 def test_bad_input() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..core.errors import expect
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.network import Network
@@ -61,6 +62,7 @@ def check_operator(
     linear operator is linear, with its adjoint, solves and pseudo-inverse; a decomposition is
     orthonormal and rebuilds the operator. `scale` is the standard deviation of the signals it is tried on.
     """
+    expect(operator, Operator, by="check_operator")
     a, name = operator.to(torch.float64, operator.domain.device), type(operator).__name__
     domain, codomain = a.domain, a.codomain
     generator = torch.Generator().manual_seed(seed)
@@ -148,6 +150,7 @@ def check_denoiser(
     Raises:
         AssertionError: At the first property that does not hold, with a sentence that says which.
     """
+    expect(prior, Denoiser, by="check_denoiser")
     precision = prior.dtype if isinstance(prior, Network) else prior.space.dtype
     tolerance = tolerance or TOLERANCES[precision]
     generator = torch.Generator().manual_seed(seed)
@@ -260,6 +263,11 @@ def check_likelihood(
 
     The score is the gradient of the log-density, and both act row by row.
     """
+    expect(likelihood, Likelihood, by="check_likelihood")
+    demand(
+        x.dtype == torch.float64 and x.ndim > 0,
+        f"Differences are taken of signals [n, *event] in float64; these are {tuple(x.shape)} in {x.dtype}",
+    )
     likelihood, name = likelihood.to(x.dtype, x.device), type(likelihood).__name__
     value, score = likelihood.log_prob(y, x), likelihood.score(y, x)
     found = tuple(value.shape)
