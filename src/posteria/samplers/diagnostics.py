@@ -49,6 +49,11 @@ class Diagnostics:
     ess: list[float] | None = None
     ancestors: list[float] | None = None
 
+    def __post_init__(self) -> None:
+        # In a record, where infinite numbers are null, populations that stand still apart have none.
+        if self.chains and self.rhat is None:
+            object.__setattr__(self, "rhat", math.inf)
+
     def rows(self) -> list[list[str]]:
         """What, and how much, for a table, but for the residual."""
         rows = []
