@@ -7,8 +7,10 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+import torch
 
 import posteria
+from common.command import DIGIT
 from posteria.priors import SHIPPED
 from posteria.runs.jobs import certify, restore
 from posteria.runs.request import Certify, Restore
@@ -63,3 +65,24 @@ def test_so_does_one_to_certify() -> None:
     request = Certify(prior="digits-mixture", task="inpaint", sampler="mmps", simulations=10)
     rooms = way(lambda: certify.prepare(request))
     assert len(rooms) - len({*rooms}) <= 4, rooms
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("samples", "8"),
+        ("samples", 2.0),
+        ("seed", "0"),
+        ("sigma", "0.1"),
+        ("fast", "autocast"),
+        ("size", 24),
+        ("settings", {"eta": 0.5}),
+        ("device", torch.device("cpu")),
+        ("input", DIGIT),
+    ],
+)
+def test_a_request_in_python_is_held_to_its_types(field: str, value: object) -> None:
+    # Catches: a TypeError from the middle of a run, or at its end where the record is written; "ways" of a string's
+    # letters; a level of noise that is a word and is not compared with anything.
+    with pytest.raises(posteria.InputError, match=f"{field} takes|eta takes"):
+        Restore(**{"task": "denoise", field: value}).check()

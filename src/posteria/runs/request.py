@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from typing_extensions import override
 
 from ..core.errors import InputError
-from ..core.record import as_json
+from ..core.record import as_json, from_json
 from .usual import DEMONSTRATION, GENERAL, LEFT_OUT, PHOTOGRAPHS, PRIORS, SAMPLERS
 
 # Seeds are below it.
@@ -89,6 +89,8 @@ class Request:
 
     def check(self) -> None:
         """Raise `InputError` for what is wrong whatever the prior is; loads nothing."""
+        # A record's fields are of their types; so are those of who makes a request in Python.
+        from_json(type(self), vars(self))
         if self.samples < 1 or self.at_once < 1:
             raise InputError("The numbers of samples and of samples in a chunk are at least 1.")
         if self.prompt is not None and self.label is not None:
@@ -143,9 +145,7 @@ class Request:
         """What makes another run of it."""
         own, theirs = self.law(), other.law()
         names = [name for name in own if name != "hashes" and own[name] != theirs[name]]
-        changed = {
-            k for k in {*self.hashes, *other.hashes} if self.hashes.get(k) != other.hashes.get(k)
-        }
+        changed = {name for name, _ in self.hashes.items() ^ other.hashes.items()}
         return names + [described(name) for name in sorted(changed)]
 
     def repeated(self, folder: Path) -> Self:
@@ -376,9 +376,9 @@ class Generate(Request):
 
     @override
     def check(self) -> None:
+        super().check()
         if (self.reference or 0) < 0:
             raise InputError("--reference is a number of at least 0.")
-        super().check()
         if self.classifier is not None and self.label is None:
             raise InputError("--classifier says which samples show a --label; give that too.")
         names = [*self.rules, *[REFERENCE] * bool(self.reference)]
@@ -392,7 +392,7 @@ class Generate(Request):
     def reference_seeds(self) -> range:
         """Seeds of the reference, disjoint from the samples' seeds, so that they share no noise."""
         first = self.seed + self.samples
-        return range(first, first + (self.reference or 0))
+        return range(first, max(first, first + (self.reference or 0)))
 
     @property
     @override
