@@ -53,6 +53,19 @@ def mixture(name: str, change: Callable[[Any], Any]) -> Make:
     return make
 
 
+def scale(**changes: torch.Tensor) -> Make:
+    """A copy of a shipped prior whose measured scale is another one's."""
+
+    def make(folder: Path) -> object:
+        mine = shutil.copytree(SHIPPED["digits"].folder, folder / "mine")
+        path = mine / "scale.safetensors"
+        known = {name: value.clone() for name, value in load_file(path).items()}
+        save_file(known | changes, path)
+        return po.load_prior(str(mine))
+
+    return make
+
+
 def latents_as_pixels(folder: Path) -> object:
     return po.load_prior(f"pixel:{save_parts(folder, parts_of('ldm'))}")
 
@@ -86,6 +99,8 @@ def rate(value: object) -> Make:
         (local("ecg", size=1024), "takes signals of any length"),
         (mixture("factors", lambda w: 2 * w), "columns of its factors are not orthonormal"),
         (mixture("classes", lambda c: c[:5]), "not one class for each component"),
+        (scale(std=torch.ones(3)), "is of another prior: .* 3 deviations"),
+        (scale(mean=torch.zeros(11, 1, 8, 8)), "is of another prior: it has means of shape"),
         (latents_as_pixels, "holds a network of latents, with vqvae beside it"),
         (lambda folder: po.load_prior("digits", dtype=torch.float8_e4m3fn), "dtype is one of"),
         (lambda folder: prior_sha256(f"local:{folder}/none"), "no file or folder"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..core.errors import CapabilityError, InputError, ReadingWarning, expect, require, unknown
@@ -309,7 +310,17 @@ def _shift(prior: Conditional, shift: int) -> None:
 
 def _tell_scale(prior: Conditional, path: Path) -> None:
     """Tell a prior and its members the mean and spread that `posteria.diffusion.scale` has measured of them."""
-    known = load_file(path)
-    members = [prior.given(Label(k)) for k in range(prior.labels)]
-    for member, mean, std in zip([prior, *members], known["mean"], known["std"], strict=True):
+    try:
+        known = load_file(path)
+        means, stds = known["mean"], known["std"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise InputError(f"{path} does not hold the scales of a prior: {error}.") from error
+    members = [prior, *(prior.given(Label(k)) for k in range(prior.labels))]
+    require(
+        means.shape == (len(members), *prior.space.shape)
+        and stds.shape == (len(members),)
+        and bool((stds > 0).all()),
+        f"{path} is of another prior: it has means of shape {tuple(means.shape)} and {stds.numel()} deviations.",
+    )
+    for member, mean, std in zip(members, means, stds, strict=True):
         member.scale = Scale(mean.to(prior.space.device, prior.space.dtype), float(std))

@@ -48,7 +48,7 @@ class Parts:
         if isinstance(pipeline, dict):
             known = {name for name, part in pipeline.items() if part is not None} - {"texts"}
         else:
-            parts = getattr(pipeline, "components", {}).items()
+            parts = (getattr(pipeline, "components", None) or vars(pipeline)).items()
             known = {
                 name
                 for name, part in parts

@@ -37,6 +37,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def index_of(folder: Path) -> dict[str, Any]:
+    """The index of a pipeline, by which each part has a library and a class; empty where there is none."""
+    path = folder / "model_index.json"
+    return read_json(path) if path.exists() else {}
+
+
 def extras_of(files: Path, *known: str) -> dict[str, Any]:
     """The entries of `posteria.json`, which says more than diffusers' format can; none where there is no such file.
 
@@ -66,9 +72,8 @@ def scheduler_in(files: Path) -> dict[str, Any]:
         InputError: If there is none, or the index of the folder names another that would be read as something else.
         CapabilityError: If it is none that posteria reads.
     """
-    place = place_of(files, "scheduler", "scheduler_config.json")
-    config, index = read_json(place / "scheduler_config.json"), files / "model_index.json"
-    named = read_json(index).get("scheduler") if index.exists() else None
+    path = place_of(files, "scheduler", "scheduler_config.json") / "scheduler_config.json"
+    config, named = read_json(path), index_of(files).get("scheduler")
     kind = named[-1] if isinstance(named, list) and named else None
     reading = reading_of(config)
     try:
@@ -77,30 +82,30 @@ def scheduler_in(files: Path) -> dict[str, Any]:
         alike = False
     require(
         alike,
-        f"{index} names a {kind}, and {place / 'scheduler_config.json'} is of a {config.get('_class_name')}: they do "
-        "not say the same of the network; keep the one that is meant.",
+        f"The index of {files} names a {kind}, and {path} is of a {config.get('_class_name')}: they do not say the "
+        "same of the network; keep the one that is meant.",
     )
     return config
 
 
 def parts_of(folder: Path) -> set[str]:
     """The names of the parts of a pipeline: those that its index names, and those that have a folder."""
-    index = folder / "model_index.json"
-    named = read_json(index) if index.exists() else {}
-    parts = {key for key, value in named.items() if isinstance(value, list) and None not in value}
+    parts = set(named_in(folder))
     for path in folder.glob("*/*config.json"):
         if read_json(path).keys() & {"_class_name", "architectures"}:
             parts.add(path.parent.name)
     return parts
 
 
+def named_in(folder: Path) -> dict[str, str]:
+    """The libraries of the parts that its index names."""
+    index = index_of(folder).items()
+    return {k: str(v[0]) for k, v in index if isinstance(v, list) and v and None not in v}
+
+
 def made_by_diffusers(folder: Path) -> set[str]:
     """Parts of diffusers: those of the index, and folders beside it with an autoencoder or a second network."""
-    index = folder / "model_index.json"
-    named = read_json(index) if index.exists() else {}
-    parts = {
-        k for k, v in named.items() if isinstance(v, list) and v[:1] == ["diffusers"] and v[1]
-    }
+    parts = {name for name, library in named_in(folder).items() if library == "diffusers"}
     for path in folder.glob("*/config.json"):
         kind, name = str(read_json(path).get("_class_name")), path.parent.name
         if name.endswith("_2") or any(word in kind for word in ("Autoencoder", "VAE", "VQ")):
