@@ -22,6 +22,7 @@ from .classifiers.classifier_guidance import (
     classified as classified,
 )
 from .classifiers.elucd import EluCD as EluCD, softened as softened
+from .classifiers.experts import Experts as Experts
 from .classifiers.gfcg import GFCG as GFCG
 from .likelihood import (
     DPS as DPS,
@@ -33,7 +34,6 @@ from .likelihood import (
     PiGDM as PiGDM,
 )
 from .models.autoguidance import AutoGuidance as AutoGuidance
-from .models.experts import Experts as Experts
 from .models.rlg import RLG as RLG
 from .nested import Nested as Nested
 from .registry import LIKELIHOOD_RULES as LIKELIHOOD_RULES, RULES as RULES

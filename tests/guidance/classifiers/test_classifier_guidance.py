@@ -27,7 +27,7 @@ from posteria.guidance.classifiers.elucd import EluCD
 from posteria.guidance.likelihood.strength import (
     Bayes,
 )
-from posteria.guidance.models.experts import Experts
+from posteria.guidance.classifiers.experts import Experts
 from posteria.guidance.tilted.cfg import cfg
 from posteria.samplers.guided import Guided
 from posteria.samplers.tfg import TFG

@@ -173,7 +173,7 @@ class Exact(PopulationSampler[ExactState]):
         at = Place(state.x, sigma, sigma_next, signal, measured, state.bias[level])
         value, before = twist.evaluate(target, at, rng), state.x0
         state = replace(state, x0=value.x0, log_weight=state.log_weight + value.log_value)
-        # Nothing comes of particles that a measurement far outside of the prior has driven beyond all numbers.
+        # A measurement far outside of the prior has driven particles beyond all numbers.
         explained(torch.where(state.log_weight.isnan(), math.inf, 0.0), 1, self)
         state, ancestors = select(state, rng, self.threshold if sigma_next else ALWAYS)
         value, at = value.of(ancestors), at._replace(x=state.x)

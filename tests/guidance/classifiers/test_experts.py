@@ -14,7 +14,7 @@ from common.guidance.gradient import (
 from helpers import F64, normal
 from posteria.guidance.classifiers.classifier import CleanClassifier
 from posteria.guidance.classifiers.classifier_guidance import ClassifierGuidance
-from posteria.guidance.models.experts import Experts
+from posteria.guidance.classifiers.experts import Experts
 from posteria.samplers.guided import Guided
 
 # Experts.

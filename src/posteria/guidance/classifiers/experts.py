@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ...core.errors import ShapeError, require
-from ..classifiers.classifier import Classifier
+from .classifier import Classifier
 
 
 class Experts(Classifier):
