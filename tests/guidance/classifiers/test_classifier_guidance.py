@@ -24,10 +24,10 @@ from posteria.guidance.base import StepInfo, TiltedRule
 from posteria.guidance.classifiers.classifier import BayesClassifier, CleanClassifier
 from posteria.guidance.classifiers.classifier_guidance import ClassifierGuidance
 from posteria.guidance.classifiers.elucd import EluCD
+from posteria.guidance.classifiers.experts import Experts
 from posteria.guidance.likelihood.strength import (
     Bayes,
 )
-from posteria.guidance.classifiers.experts import Experts
 from posteria.guidance.tilted.cfg import cfg
 from posteria.samplers.guided import Guided
 from posteria.samplers.tfg import TFG
