@@ -1,4 +1,4 @@
-"""Derivatives and linear solves. `requires_grad` appears here and nowhere else in the package."""
+"""Derivatives and linear solves. Samplers, rules and operators never use `requires_grad` themselves."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
