@@ -85,3 +85,18 @@ def test_the_limit_of_a_clipped_record_is_that_of_the_file(tmp_path: Path) -> No
             ECG.read_measurement(path, other, taker="it measures", std=0.01)
     with pytest.raises(po.InputError, match=r"No lead of whole\.hea looks clipped"):
         ECG.degradation("clip", (8, 400), {}, source=Source(write_record(tmp_path, "whole")))
+
+
+def test_leads_that_hold_their_values_at_once_are_not_connected(tmp_path: Path) -> None:
+    # Catches: half a second of zeros in all leads, where a transmission failed, taken for a measurement; an offset that
+    # nobody names; a lead that rests by itself, as between beats, taken for one that is missing.
+    x = all_twelve(times(500))
+    x[:, 500:750] = 0
+    x[6, 1000:1250] = 0.1
+    x[7] += 0.6
+    record = read_record(write_record(tmp_path, values=x))
+    lost = record.values.isnan()
+    assert lost[:, 101:149].all() and 600 <= int(lost.sum()) < 12 * 62
+    assert any("V2 of rec.hea are more than 0.5 mV from 0" in said for said in record.said)
+    two = read_record(write_record(tmp_path, "two", leads=("I", "II"), values=x[:2]))
+    assert not two.values.isnan().any()

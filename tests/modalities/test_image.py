@@ -123,8 +123,12 @@ def test_transparency_of_a_picture(tmp_path: Path) -> None:
     seen, path = torch.from_numpy(HOLE == 255), tmp_path / "a.png"
     Pillow.merge("LA", [Pillow.fromarray(RAMP), Pillow.fromarray(HOLE)]).save(path)
     for fit in (False, True):
-        x = read(path, fit=fit)[0].double()
-        assert torch.allclose(x, torch.where(seen, WANT, 1), atol=1e-6)
+        signal = IMAGE.read(path, GREY, taker="the prior takes", fit=fit)
+        assert torch.allclose(signal.x[0].double(), torch.where(seen, WANT, 1), atol=1e-6)
+        # Catches: white in place of what nobody saw, without a word.
+        assert signal.said == (
+            "a.png is transparent in 18 % of its pixels, through which white paper is seen.",
+        )
         for task in ("denoise", "inpaint"):
             options = {"mask": str(path)} if task == "inpaint" else {}
             given = IMAGE.degradation(task, GREY, options, source=Source(path, fit=fit))

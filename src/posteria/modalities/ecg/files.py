@@ -26,14 +26,16 @@ READERS = {
 }
 # Of every prior, in Hz; files have rates in between these.
 RATE, SLOWEST, FASTEST = 100.0, 20.0, 1e5
-# Seconds of one value after which a lead is taken for one that is not connected.
-FLAT = 1.0
+# Seconds of one value after which a lead, or three and more at once, are taken for leads that are not connected.
+FLAT, APART = 1.0, 0.2
 # By how much of the lead, or by how many mV, Einthoven's relations may be missed: rounding, and leads of other moments.
 OFF, ROUNDING = 0.03, 0.02
 # A step of a record whose gains cannot be right, in mV.
 STEP = 1e-3
 # Seconds that hold a beat; mV that some lead spans at least, that leads of a prior reach, and that none has.
 BEAT, FAINT, HIGH, MOST = 1.0, 0.05, 5.0, 20.0
+# mV that a lead is from 0 for half of the time at most.
+OFFSET = 0.5
 # Samples in a row, and the share of such ones, that have the largest value of a lead that was clipped.
 RUN, OFTEN = 4, 0.005
 
@@ -117,8 +119,9 @@ def _read(path: Path, stamp: tuple[int, int]) -> Record:
     rows, leads = _leads(raw, path, said)
     values = _millivolts(raw, rows, path, said)
     gone, flat = _flat(values, leads, rate)
+    together = _constant(values, rate, APART) if len(values) > 2 else []
     for row in values:
-        for a, b in _constant(row, rate):
+        for a, b in (*_constant(row[None], rate), *together):
             row[a:b] = np.nan
     values = _checked(values, raw, rows, leads, path, said)
     clipped = _plausible(values, leads, gone, rate, path, said)
@@ -257,6 +260,12 @@ def _plausible(
             f"{', '.join(faint)} of {path.name} span {most:.2g} mV at most, less than most leads of an ECG. Leave them "
             "out of --keep if they are of another unit than the others, or not connected."
         )
+    off = [lead for lead, row in there.items() if abs(float(np.nanmedian(row))) > OFFSET]
+    if off:
+        said.append(
+            f"{', '.join(off)} of {path.name} are more than {OFFSET:g} mV from 0 for half of the time: an offset, of "
+            "which the prior knows little; take it away first."
+        )
     copies = [
         (a, b)
         for a, b in itertools.combinations(there, 2)
@@ -315,10 +324,11 @@ def _checked(
     return values
 
 
-def _constant(row: np.ndarray, rate: float) -> list[tuple[int, int]]:
-    """Stretches of one value that last longer than a connected lead holds one."""
-    same = torch.from_numpy(np.diff(row) == 0)
-    return [(a, b + 1) for a, b in stretches(same) if b + 1 - a >= FLAT * rate]
+def _constant(rows: np.ndarray, rate: float, least: float = FLAT) -> list[tuple[int, int]]:
+    """Stretches in which each of the rows holds a value, or none, longer than connected leads do."""
+    steps = np.diff(rows)
+    same = torch.from_numpy(((steps == 0) | np.isnan(steps)).all(0) & (steps == 0).any(0))
+    return [(a, b + 1) for a, b in stretches(same) if b + 1 - a >= least * rate]
 
 
 def _flat(values: np.ndarray, leads: list[str], rate: float) -> tuple[list[str], str]:
@@ -330,7 +340,8 @@ def _flat(values: np.ndarray, leads: list[str], rate: float) -> tuple[list[str],
             gone.append(lead)
             continue
         flat += [
-            f"{lead} from {a / rate:.2f} to {b / rate:.2f} s" for a, b in _constant(row, rate)
+            f"{lead} from {a / rate:.2f} to {b / rate:.2f} s"
+            for a, b in _constant(row[None], rate)
         ]
     more = f" and {len(flat) - 3} more" if len(flat) > 3 else ""
     return gone, ", ".join(flat[:3]) + more

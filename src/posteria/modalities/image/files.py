@@ -56,6 +56,10 @@ def read_picture(path: Path, shape: Shape, *, taker: str, fit: bool, holes: bool
         # What is resized is seen where nothing that is missing comes in.
         x = x.masked_fill(torch.from_numpy(opacity < (254 if fit else 128)), torch.nan)
     said = list(original.said)
+    if not holes and (clear := float((original.opacity < 255).mean())):
+        said.append(
+            f"{path.name} is transparent in {100 * clear:.2g} % of its pixels, through which white paper is seen."
+        )
     if kind != KINDS[channels]:
         said.append(f"{path.name} is in {kind} and is taken in {KINDS[channels]}: {taker} that.")
     part = (bottom - top, right - left)
