@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import posteria as po
 from helpers import F64, gaussian, linear_posterior, mixture, normal
@@ -51,6 +52,27 @@ def test_the_constant_of_an_operator_without_a_decomposition(several: bool) -> N
     law = torch.distributions.MultivariateNormal(target.y, noise + 0.7 * matrix @ matrix.mT)
     found = Isotropic().constant(target, at)
     assert float(found) == pytest.approx(float(law.log_prob(target.y)), rel=1e-9)
+
+
+def test_a_scalar_twist_is_a_normal_density_of_the_mean_and_variance_of_what_is_missed() -> None:
+    # Catches: a twist of another temperature, a bias of the other sign, and a slope that is not its gradient: weights
+    # mend all of them in the end, at the cost of particles.
+    matrix = normal(3, 4, seed=5)
+    operator = po.operators.Function(lambda x: torch.tanh(x @ matrix.mT), po.Space((4,), F64))
+    likelihood = po.GaussianLikelihood(operator, std=0.3)
+    target = po.Posterior(mixture(), likelihood, normal(3, seed=6))
+    at = Place(normal(1, 2, 4, seed=7), 0.8, 0.5, 0.6, 0.2, 0.1 * normal(3, seed=8))
+
+    def log_density(x: Tensor) -> Tensor:
+        missed = target.y - operator(target.prior(x, at.sigma)) - at.bias
+        return -missed.square().sum(-1) / (2 * (0.3**2 + at.measured))
+
+    value = Scalar().evaluate(target, at, po.Rng([0]))
+    assert torch.allclose(value.log_value, log_density(at.x))
+    with torch.enable_grad():
+        x = at.x.clone().requires_grad_()
+        slope = torch.autograd.grad(log_density(x).sum(), x)[0]
+    assert torch.allclose(torch.as_tensor(value.slope), slope)
 
 
 @pytest.mark.parametrize("d_y", [1, 2, 4])
