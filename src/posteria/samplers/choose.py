@@ -32,10 +32,7 @@ HIGHEST, LOWEST = 10.0, 0.2
 # What varies by less than this share of the widest direction is taken not to vary.
 CONSTANT = 1e-4
 # How far apart targets are: weights of what is known of them, on a scale on which likeness falls by half or so.
-WEIGHTS = {
-    **{"dimension": 0.7, "measurements": 1.0, "seen": 2.0, "top": 1.0, "spread": 1.0},
-    "affine": 0.5,
-}
+WEIGHTS = dict(dimension=0.7, measurements=1.0, seen=2.0, top=1.0, spread=1.0, affine=0.5)
 # Those that are compared by their difference, and not by their ratio.
 SHARES = {"seen", "affine"}
 WIDTH = 0.25
@@ -175,17 +172,19 @@ def features(target: Posterior) -> dict[str, Any]:
     if not isinstance(likelihood, GaussianLikelihood):
         return known
     std, given = prior_scale(target.prior).std, decomposed(target).likelihood
-    noise = float(torch.as_tensor(likelihood.std).double().square().mean().sqrt())
     if not isinstance(likelihood.operator, LinearOperator):
-        return known | {"kind": "nonlinear", "top": std / noise}
+        return known | {"kind": "nonlinear", "top": std / _mean_level(likelihood)}
     known["kind"] = "linear"
     if isinstance(given, GaussianLikelihood) and isinstance(given.operator, SVDOperator):
-        noise = float(torch.as_tensor(given.std).double().square().mean().sqrt())
-        gains = given.operator.singular_values.double() * std / noise
+        gains = given.operator.singular_values.double() * std / _mean_level(given)
         seen = gains[gains > 1]
         known |= {"seen": len(seen) / target.space.size, "top": float(gains.max())}
         known["spread"] = float(seen.max() / seen.min()) if len(seen) else 1.0
     return known
+
+
+def _mean_level(likelihood: GaussianLikelihood) -> float:
+    return float(torch.as_tensor(likelihood.std).double().square().mean().sqrt())
 
 
 def _affine(prior: Denoiser) -> bool:

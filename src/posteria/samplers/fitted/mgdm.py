@@ -137,11 +137,10 @@ class MGDM(PosteriorSampler[State]):
     }
 
     def __post_init__(self) -> None:
-        early = self.early or (0, self.lr)
-        pair = isinstance(early, tuple) and len(early) == 2
+        levels, lr = self.early or (0, self.lr)
         require(
-            pair and early[0] >= 0 and 0 < early[1] < math.inf,
-            f"early of MGDM is None, or a number of levels and a step size above 0; {early!r} is not.",
+            levels >= 0 and 0 < lr < math.inf,
+            f"early of MGDM is a number of levels and a step size above 0; {self.early!r} is not.",
         )
 
     @classmethod

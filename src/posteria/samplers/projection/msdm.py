@@ -1,4 +1,4 @@
-"""MSDM: separation of what is heard together, on the plane of what adds up to it or by a likelihood of the iterate."""
+"""MSDM: separation of a mixture, on the plane of what adds up to it or by a likelihood of the iterate."""
 
 import math
 from dataclasses import dataclass, field

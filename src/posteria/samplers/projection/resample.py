@@ -66,8 +66,8 @@ class ReSample(PosteriorSampler[State]):
     def presets(cls) -> dict[str, "ReSample"]:
         """The settings of the official code (arXiv:2307.08123) for latents of LDM's FFHQ: 499 evaluations.
 
-        It differs from the paper in steps of DPS beside the moves, and in moves from estimates that are five steps
-        ahead, which are not done here. Its table is that of the network.
+        The code has steps of DPS between the moves, and moves from estimates that are five steps ahead, which the paper
+        does not have and which are not done here. Its table is that of the network.
         """
         levels = Table(steps=499, betas=ScaledLinearBetas(0.0015, 0.0195))
         return {"ffhq_ldm": cls(schedule=levels, inner=500, lr=0.005)}

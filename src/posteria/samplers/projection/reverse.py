@@ -16,7 +16,7 @@ from ...diffusion.reading import highest, parametrisation_of
 from ...diffusion.schedule import Karras, RangeSchedule
 from ...diffusion.solver import DPMpp2M
 from ...linear_gaussian import linear, several, spectral
-from ...operators import Identity
+from ...operators import Identity, LinearOperator
 from ...target import Posterior
 from ..posterior import PosteriorSampler
 
@@ -74,16 +74,15 @@ class ReverseDiffusion(PosteriorSampler[State]):
         operator, std = linear(posterior, by=self)
         if several(std):
             std = spectral(posterior, by=self).std
-        gain = 1.0 if isinstance(operator, Identity) else self._gain(posterior)
+        gain = 1.0 if isinstance(operator, Identity) else self._gain(posterior, operator)
         x = operator.adjoint(posterior.y) / gain**2
         sigma = float(std) / gain
         low = min(self.schedule.sigma_min, LOWEST * sigma)
         levels = replace(self.schedule, sigma_min=low, sigma_max=sigma).levels()
         return Noisy(posterior.prior, x, levels)
 
-    def _gain(self, posterior: Posterior) -> float:
+    def _gain(self, posterior: Posterior, operator: LinearOperator) -> float:
         """The c of `A^T A = c^2 I`."""
-        operator, _ = linear(posterior, by=self)
         if operator.codomain.size < operator.domain.size:
             # Before a decomposition, which is work.
             raise CapabilityError(

@@ -43,8 +43,8 @@ class ScoreSDE(PosteriorSampler[State]):
 
     The papers have measurements without noise. With `noisy` a direction `y / s` counts as the signal
     at the level `std / s`: above that level it is noised by the difference only, and below it is no
-    longer replaced. What is not measured hears of `y` through the prior alone and too late, above
-    all where `y` decides between modes; corrections help there.
+    longer replaced. Directions that are not measured depend on `y` through the prior alone and too late,
+    above all where `y` decides between modes; corrections help there.
 
     Args:
         schedule: The noise levels.

@@ -118,7 +118,7 @@ def draw_near(
     exact: bool,
     decay: float = 1.0,
 ) -> Tensor:
-    """Draw from `N(x; mean, variance I) p(y | x)`, exactly (if asked to) where it is linear with Gaussian noise."""
+    """Draw from `N(x; mean, variance I) p(y | x)`; `exact` is without error where it is linear with Gaussian noise."""
     likelihood, y = target.likelihood, target.y
     if exact and isinstance(likelihood, GaussianLikelihood):
         operator = likelihood.operator
