@@ -136,7 +136,7 @@ SETTINGS = {
 
 
 # Settings of images, on a toy.
-@pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*(diverged|starts from|ends at):RuntimeWarning")
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_declared_cost_is_what_the_meter_counts(name: str) -> None:
     # Catches: a formula that forgets the first evaluation, the last step, a setting, or what a population shares.

@@ -117,7 +117,7 @@ class Single(po.DPS):
         return replace(moved, x=moved.x if seen or sigma_next > 0 else 2 * moved.x)
 
 
-@pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*(diverged|starts from|ends at):RuntimeWarning")
 def test_battery_finds_planted_bugs() -> None:
     with pytest.raises(AssertionError, match="depends on its batch"):
         check_sampler(Coupled(schedule=po.schedules.Table(steps=6)))

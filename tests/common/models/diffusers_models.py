@@ -28,7 +28,7 @@ from posteria.samplers.guided import GuidedState
 # Networks of random weights have no scale.
 QUIET = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*diverged:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*(diverged|starts from|ends at):RuntimeWarning"),
 ]
 # The table of Stable Diffusion, without the noise that its DDIM leaves in the result.
 TABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
