@@ -18,6 +18,8 @@ from .core.settings import as_number, brief
 from .core.space import Space, real
 from .operators.base import Operator
 
+LOG_TWO_PI = math.log(2 * math.pi)
+
 
 class Likelihood(abc.ABC):
     """The law p(y | x) of a measurement."""
@@ -127,7 +129,7 @@ class GaussianLikelihood(Likelihood):
         space = self.measurement
         z = space.flatten((_given(y, space) - self.operator(x)) / self.std)
         std = torch.as_tensor(self.std, dtype=z.dtype, device=z.device).expand(space.shape)
-        return -(z**2).sum(-1) / 2 - std.log().sum() - space.size * math.log(2 * math.pi) / 2
+        return -(z**2).sum(-1) / 2 - std.log().sum() - space.size * LOG_TWO_PI / 2
 
     @override
     def score(self, y: Tensor, x: Tensor) -> Tensor:

@@ -11,7 +11,12 @@ from .core.errors import CapabilityError, expect
 from .core.rng import Rng
 from .likelihood import GaussianLikelihood
 from .operators import Identity, Matrix
-from .operators.base import LinearOperator, Operator, SVDOperator
+from .operators.base import (
+    LinearOperator,
+    Operator,
+    SVDOperator,
+    several as several,
+)
 from .operators.cells import Cells, InNoise, StandIn
 from .target import Observed, OfPrior, Posterior
 
@@ -205,8 +210,3 @@ def decomposed(target: Posterior) -> Posterior:
         return target
     dense, y = Dense(operator, std, target.space.dtype), operator.codomain.flatten(target.y / std)
     return replace(target, likelihood=GaussianLikelihood(dense, std=1.0), y=y)
-
-
-def several(std: float | Tensor) -> bool:
-    """Whether each entry of a measurement has a noise level of its own."""
-    return isinstance(std, Tensor) and std.ndim > 0

@@ -1,6 +1,5 @@
 """A Gaussian prior with any covariance: its denoiser, posterior and evidence in closed form."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from ..core.errors import InputError, ShapeError, expect
 from ..core.linalg import LinearMap, rows_times
 from ..core.space import Space, finite
 from ..diffusion.denoiser import Denoiser
-from ..likelihood import GaussianLikelihood, Likelihood
+from ..likelihood import LOG_TWO_PI, GaussianLikelihood, Likelihood
 from ..operators.base import LinearOperator
 
 
@@ -100,7 +99,7 @@ def condition(
     updated = keep @ covariance @ keep.mT + gain @ r @ gain.mT
     white = torch.linalg.solve_triangular(factor, residual[..., None], upper=False)[..., 0]
     log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    log_evidence = -(white**2).sum(-1) / 2 - log_det - len(seen.y) * math.log(2 * math.pi) / 2
+    log_evidence = -(white**2).sum(-1) / 2 - log_det - len(seen.y) * LOG_TWO_PI / 2
     return mean + (gain @ residual[..., None])[..., 0], (updated + updated.mT) / 2, log_evidence
 
 
@@ -177,4 +176,4 @@ class Gaussian(Denoiser):
         """The log-density, `[*batch, *event]` to `[*batch]`."""
         values, vectors = self._spectrum
         z = self.space.flatten(self.space.check(x, "x") - self.mean) @ vectors
-        return -(z**2 / values + values.log() + math.log(2 * math.pi)).sum(-1) / 2
+        return -(z**2 / values + values.log() + LOG_TWO_PI).sum(-1) / 2

@@ -10,10 +10,9 @@ from ..core.errors import CapabilityError, InputError, ShapeError, expect, requi
 from ..core.linalg import LinearMap, rows_times
 from ..core.space import Space, finite, real
 from ..diffusion.denoiser import Condition, Conditional, Label, Scale
-from ..likelihood import Likelihood
+from ..likelihood import LOG_TWO_PI, Likelihood
 from .low_rank_posterior import PPCAPosterior
 
-LOG_TWO_PI = math.log(2 * math.pi)
 # A component that is less probable given a signal is left out of its estimate.
 NEGLIGIBLE = 1e-24
 

@@ -1,6 +1,5 @@
 """The posterior of a `PPCAMixture` under a linear measurement with Gaussian noise."""
 
-import math
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from ..core.errors import CapabilityError, require
 from ..core.space import Space
-from ..likelihood import Likelihood
+from ..likelihood import LOG_TWO_PI, Likelihood
 from ..operators.base import LinearOperator, SVDOperator
 from .gaussian import measured
 
@@ -44,7 +43,7 @@ class Whitened:
             self.values = values**2 / std.flatten()[0] ** 2
         else:
             self.values, self._basis = _decomposed(self.operator, std, by)
-        self.log_scale = float(std.log().sum()) + m * math.log(2 * math.pi) / 2
+        self.log_scale = float(std.log().sum()) + m * LOG_TWO_PI / 2
         self.y = self._turned(y)
 
     def _turned(self, y: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """A Gaussian mixture prior: its denoiser, Jacobian, posterior and evidence in closed form."""
 
 import abc
-import math
 
 import torch
 from torch import Tensor
@@ -12,10 +11,8 @@ from ..core.level import Level, at_least
 from ..core.linalg import LinearMap, rows_times
 from ..core.space import Space, finite, real
 from ..diffusion.denoiser import Denoiser
-from ..likelihood import Likelihood
+from ..likelihood import LOG_TWO_PI, Likelihood
 from .gaussian import Spectrum, condition, observation, spectrum
-
-LOG_TWO_PI = math.log(2 * math.pi)
 
 
 class Components(abc.ABC):

@@ -299,7 +299,7 @@ class SVDOperator(LinearOperator):
 
     @override
     def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float | Tensor) -> Tensor:
-        if isinstance(noise, Tensor) and noise.ndim:
+        if several(noise):
             return super().innovation_solve(r, noise, signal)
         values = self.singular_values.to(r)[: self.codomain.size]
         spread = noise + signal * _resize(values, self.codomain.size) ** 2
@@ -318,6 +318,11 @@ class SVDOperator(LinearOperator):
     def normal_solve(self, b: Tensor, shift: float | Tensor) -> Tensor:
         s = _resize(self.singular_values.to(b), self.domain.size)
         return self.v(self.vt(b) / (s**2 + shift))
+
+
+def several(*levels: float | Tensor) -> bool:
+    """Whether one of some noise levels or variances is a tensor of numbers, one for each entry."""
+    return any(isinstance(level, Tensor) and level.ndim > 0 for level in levels)
 
 
 def typical(noise: float | Tensor) -> float | Tensor:

@@ -127,7 +127,9 @@ class Coefficients(LinearOperator):
 
     def __init__(self, jpeg: "JPEG") -> None:
         self.jpeg = jpeg
-        self.planes = [plane.shape[-2:] for plane in jpeg.planes(jpeg.domain.zeros())]
+        (height, width), (rows, columns) = jpeg.filled, jpeg.blocks
+        colours = jpeg.domain.shape[0] - 1
+        self.planes = [(height, width)] + [(height // rows, width // columns)] * colours
         size = sum(h * w for h, w in self.planes)
         super().__init__(jpeg.domain, Space((size,), jpeg.domain.dtype, jpeg.domain.device))
 

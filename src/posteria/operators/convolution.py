@@ -13,7 +13,7 @@ from ..core.errors import InputError, ShapeError, require, unknown
 from ..core.linalg import LinearMap
 from ..core.rng import checked
 from ..core.space import Space, finite
-from .base import LinearComposed, LinearOperator, SVDOperator, typical
+from .base import LinearComposed, LinearOperator, SVDOperator, several, typical
 from .pixel import SuperResolution
 from .separable import Factor, Separable
 from .shapes import picture_shape
@@ -180,7 +180,7 @@ class CircularBlur(SVDOperator):
 
     @override
     def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float | Tensor) -> Tensor:
-        if any(isinstance(value, Tensor) and value.ndim for value in (noise, signal)):
+        if several(noise, signal):
             return super().innovation_solve(r, noise, signal)
         return self._filter(r, 1 / (noise + signal * self._transfer.abs() ** 2))
 
@@ -207,7 +207,7 @@ class CircularSuperResolution(LinearComposed):
 
     @override
     def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float | Tensor) -> Tensor:
-        if isinstance(noise, Tensor) and noise.ndim:
+        if several(noise):
             return super().innovation_solve(r, noise, signal)
         return self._divided(r, noise + signal * self._gains.to(r))
 

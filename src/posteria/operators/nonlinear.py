@@ -100,15 +100,20 @@ class JPEG(Operator):
         self._mix = torch.tensor(YCBCR, dtype=torch.float64)
         self._unmix = self._mix.inverse()
 
+    @property
+    def filled(self) -> tuple[int, ...]:
+        """Height and width, up to multiples of 16 and of as many pixels as 8 colours stand for."""
+        sides = zip(self.domain.shape[1:], self.blocks, strict=True)
+        return tuple(side + -side % math.lcm(16, 8 * block) for side, block in sides)
+
     def planes(self, picture: Tensor) -> list[Tensor]:
         """Luminance and the colour differences of `[*batch, *event]`, each `[n, 1, height, width]`, as they are coded.
 
-        Sides are filled up to multiples of 16, and of as many pixels as 8 colours stand for.
+        Sides are filled up to `filled`.
         """
         channels, height, width = self.domain.shape
         down, right = (
-            -side % math.lcm(16, 8 * block)
-            for side, block in zip((height, width), self.blocks, strict=True)
+            full - side for full, side in zip(self.filled, (height, width), strict=True)
         )
         picture = torch.nn.functional.pad(
             picture.reshape(-1, channels, height, width), (0, right, 0, down), mode="replicate"

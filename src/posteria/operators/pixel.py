@@ -9,7 +9,7 @@ from typing_extensions import override
 from ..core.errors import InputError, ShapeError, whole
 from ..core.linalg import rows_times
 from ..core.space import Space, finite, mask_of
-from .base import LinearOperator, SVDOperator
+from .base import LinearOperator, SVDOperator, several
 from .separable import Separable
 from .shapes import picture_shape, shape_last
 from .tight import after_tight
@@ -27,7 +27,7 @@ class Identity(Separable):
 
     @override
     def innovation_solve(self, r: Tensor, noise: float | Tensor, signal: float | Tensor) -> Tensor:
-        if any(isinstance(each, Tensor) and each.ndim for each in (noise, signal)):
+        if several(noise, signal):
             return super().innovation_solve(r, noise, signal)
         # The same bits as by singular values, which take as much memory as eight such pictures.
         return r / (noise + signal * torch.ones((), dtype=r.dtype, device=r.device))
@@ -170,6 +170,14 @@ class Inpainting(SVDOperator):
         return out.index_copy_(-1, self._kept.to(y.device), y).reshape(*batch, *self.domain.shape)
 
 
+def _tiled(shape: Sequence[int], factor: int, operator: str) -> tuple[int, ...]:
+    """The shape of a picture, if blocks of `factor` pixels a side tile it."""
+    shape, factor = picture_shape(shape, operator), whole(factor, "A factor")
+    if shape[-2] % factor or shape[-1] % factor:
+        raise ShapeError(f"Blocks of {factor} x {factor} do not tile a signal of shape {shape}.")
+    return shape
+
+
 class SuperResolution(Separable):
     """Averages of disjoint square blocks of the last two axes.
 
@@ -185,12 +193,7 @@ class SuperResolution(Separable):
 
     @shape_last
     def __init__(self, factor: int, shape: Sequence[int]) -> None:
-        shape = picture_shape(shape, "SuperResolution")
-        factor = whole(factor, "A factor")
-        if shape[-2] % factor or shape[-1] % factor:
-            raise ShapeError(
-                f"Blocks of {factor} x {factor} do not tile a signal of shape {shape}."
-            )
+        shape = _tiled(shape, factor, "SuperResolution")
         lines = [torch.eye(side // factor, dtype=torch.float64) / factor for side in shape[-2:]]
         height, width = (line.repeat_interleave(factor, 1) for line in lines)
         super().__init__({-2: height, -1: width}, shape)
@@ -262,12 +265,7 @@ class Bicubic(Separable):
     shown = ("factor",)
 
     def __init__(self, factor: int, shape: Sequence[int]) -> None:
-        shape = picture_shape(shape, "Bicubic")
-        factor = whole(factor, "A factor")
-        if shape[-2] % factor or shape[-1] % factor:
-            raise ShapeError(
-                f"A signal of shape {shape} is no multiple of {factor} times a smaller one."
-            )
+        shape = _tiled(shape, factor, "Bicubic")
         super().__init__({axis: _bicubic(shape[axis], factor) for axis in (-2, -1)}, shape)
         self.factor = factor
 
