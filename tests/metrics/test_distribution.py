@@ -21,6 +21,7 @@ from posteria.metrics.distribution import (
     sliced_wasserstein,
     two_sample_floor,
     variance_ratio,
+    wasserstein_along,
 )
 
 
@@ -272,6 +273,13 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(po.ShapeError):
             call()
+    # Catches: directions of another length, along which distances are in other units.
+    eye = torch.eye(4, dtype=F64)
+    assert wasserstein_along(x, x + 1, eye) == pytest.approx(1)
+    with pytest.raises(po.InputError, match="Directions have length 1"):
+        wasserstein_along(x, x + 1, 2 * eye)
+    with pytest.raises(po.ShapeError, match=r"columns \(4, k\), not \(3, 4\)"):
+        wasserstein_along(x, x, eye[:3])
     # Catches: imaginary parts that are dropped, a standard deviation of 0 or below that is squared.
     with pytest.raises(po.InputError, match=r"set of samples holds torch\.complex128 values"):
         sliced_wasserstein(1j * x, x)

@@ -39,6 +39,10 @@ def test_agreement() -> None:
         classifier_agreement(signs(), x, torch.tensor([0, 1]))
     with pytest.raises(po.InputError, match="at least 1"):
         classifier_agreement(signs(), x[:0], 1)
+    with pytest.raises(po.InputError, match="Labels are integers"):
+        classifier_agreement(signs(), x, 0.5)  # type: ignore[arg-type]
+    with pytest.raises(po.InputError, match="batch is an integer"):
+        classifier_agreement(signs(), x, 1, batch=0)
 
 
 def test_saturation_by_hand() -> None:
@@ -186,5 +190,5 @@ def test_what_is_missing_is_said(name: str, package: str, monkeypatch: Any) -> N
         load_features(name)
     with pytest.raises(po.InputError, match="Did you mean 'dinov2'"):
         load_features("dino")
-    with pytest.raises(po.InputError, match="batch=0"):
+    with pytest.raises(po.InputError, match="batch is an integer of at least 1; 0 is not"):
         load_features(name, batch=0)

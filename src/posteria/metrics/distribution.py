@@ -57,10 +57,16 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: int = 100, seed: int = 
 def wasserstein_along(x: Tensor, y: Tensor, units: Tensor) -> float:
     """The mean over given directions of the 1-D Wasserstein-1 distance, in data units.
 
-    `units` are directions of the flattened event, columns `[d, directions]` in float64; the rest is as of
+    `units` are directions of the flattened event, columns of length 1, `[d, directions]` in float64; the rest is as of
     `sliced_wasserstein`.
     """
     x, y = _two_sets(x, y)
+    if units.ndim != 2 or len(units) != x.shape[1]:
+        raise ShapeError(
+            f"Directions of {x.shape[1]} entries are columns ({x.shape[1]}, k), not {tuple(units.shape)}."
+        )
+    off = (units.norm(dim=0) - 1).abs()
+    require(bool((off < 1e-6).all()), "Directions have length 1, or distances are in other units.")
     n, m = len(x), len(y)
     # Between two edges both quantile functions are constant; in units of 1 / (n m), edges are whole.
     ours, theirs = m * torch.arange(n + 1), n * torch.arange(m)

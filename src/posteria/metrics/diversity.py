@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from ..core.errors import ShapeError, require
+from ..core.errors import ShapeError, require, whole
 from ..core.space import real
 from ..guidance.classifiers.classifier import Classifier
 from .distribution import Moments
@@ -293,11 +293,13 @@ def classifier_agreement(
     should be scored by another one.
     """
     require(len(x) >= 1, "This metric needs at least 1 sample; got 0.")
+    whole(batch, "batch")
     labels = torch.as_tensor(label, device=x.device)
     if labels.ndim and labels.shape != x.shape[:1]:
         raise ShapeError(
             f"{len(x)} samples have one label or {len(x)}, not {tuple(labels.shape)}."
         )
+    require(not labels.is_floating_point(), "Labels are integers; these are not.")
     known = bool(((labels >= 0) & (labels < classifier.labels)).all())
     require(known, f"Labels are numbers from 0 to {classifier.labels - 1}; here one is not.")
     with torch.no_grad():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ..core.errors import CapabilityError, InputError, ShapeError, expect, require, unknown
+from ..core.errors import CapabilityError, InputError, ShapeError, expect, unknown, whole
 from ..guidance.classifiers.classifier import CleanClassifier
 from .image import clipped
 
@@ -48,9 +48,8 @@ class Penultimate(Features):
     """
 
     def __init__(self, classifier: CleanClassifier, batch: int = 500) -> None:
-        require(batch >= 1, f"batch={batch} is not a number of samples; it is at least 1.")
         self.network = expect(classifier.logits, FeatureNetwork, by=self)
-        self.space, self.batch = classifier.space, batch
+        self.space, self.batch = classifier.space, whole(batch, "batch")
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
@@ -68,7 +67,7 @@ class PictureFeatures(Features, abc.ABC):
     """
 
     def __init__(self, network: nn.Module, device: torch.device | str, batch: int) -> None:
-        self.network, self.device, self.batch = network, device, batch
+        self.network, self.device, self.batch = network, device, whole(batch, "batch")
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
@@ -159,7 +158,7 @@ def load_features(
     """
     if name not in LOADERS:
         raise unknown("feature network", name, LOADERS)
-    require(batch >= 1, f"batch={batch} is not a number of pictures; it is at least 1.")
+    whole(batch, "batch")
     try:
         kind, load = LOADERS[name]
         network = load(source).to(device).eval()
