@@ -31,9 +31,11 @@ class Operator(abc.ABC):
         calls: Applications of the operator and of its derivatives so far, each on a whole batch, of which
             costs are differences (`core.meter`): a copy goes on from the number of its original.
         shown: Names of the attributes that its `repr` shows.
+        rounds: Whether what `rounded` says holds of signals of any range, so of the measurements of another operator.
     """
 
     shown: ClassVar[tuple[str, ...]] = ()
+    rounds: bool = False
 
     def __init__(self, domain: Space, codomain: Space) -> None:
         self.domain = domain
@@ -120,12 +122,10 @@ class Operator(abc.ABC):
 
 def _floats(x: Tensor, name: str) -> Tensor:
     """Return `x` if it is a tensor of floats: in the dtype of integers matrices and gains would be rounded to 0."""
+    if isinstance(x, Tensor) and x.is_floating_point():
+        return x
     held = f"holds {x.dtype} values" if isinstance(x, Tensor) else f"is of {type(x).__name__}"
-    if not (isinstance(x, Tensor) and x.is_floating_point()):
-        raise InputError(
-            f"{name} {held}; an operator takes tensors of floats, in the units of the data."
-        )
-    return x
+    raise InputError(f"{name} {held}; an operator takes tensors of floats in units of the data.")
 
 
 def _kind(value: Tensor, dtype: torch.dtype) -> torch.dtype:
@@ -359,6 +359,18 @@ class Composed(Operator):
     @override
     def label(self) -> str:
         return f"{self.outer.label} @ {self.inner.label}"
+
+    @property
+    @override
+    def rounds(self) -> bool:  # type: ignore[override]
+        return self.outer.rounds
+
+    @override
+    def rounded(self, y: Tensor, std: float | Tensor) -> "Cells | None":
+        if not (self.outer.rounds and isinstance(self.inner, LinearOperator)):
+            return None
+        cells = self.outer.rounded(y, std)
+        return cells and cells._replace(operator=self.inner.followed_by(cells.operator))
 
     @override
     def apply(self, x: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ class JPEG(Operator):
     """
 
     shown = ("quality", "subsample")
+    rounds = True
 
     @shape_last
     def __init__(
@@ -218,6 +219,7 @@ class Quantization(Operator):
     """
 
     shown = ("bits",)
+    rounds = True
 
     @shape_last
     def __init__(self, bits: int, shape: Sequence[int]) -> None:
