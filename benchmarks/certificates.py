@@ -19,7 +19,8 @@ from lib.study import RESULTS, write_parts
 from lib.table import Table
 from posteria.certification.certificate import Curve
 from posteria.core.errors import PosteriaError
-from posteria.runs.jobs.certify import prepare, run
+from posteria.runs.job import run
+from posteria.runs.jobs.certify import prepare
 from posteria.runs.request import Certify
 from posteria.runs.store import Store
 

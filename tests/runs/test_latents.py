@@ -15,8 +15,9 @@ from common.models.pipelines import parts_of, save
 from common.models.text_pipelines import stable_diffusion
 from common.models.unets import save as save_unet, tiny
 from posteria.priors import Latent, Prompt
+from posteria.runs.job import run
 from posteria.runs.jobs.generate import prepare as prepare_draws
-from posteria.runs.jobs.restore import prepare, run
+from posteria.runs.jobs.restore import prepare
 from posteria.runs.request import Generate, Restore
 from posteria.runs.store import Store
 

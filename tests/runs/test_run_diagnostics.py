@@ -10,7 +10,9 @@ import pytest
 import posteria as po
 from posteria.core.record import from_json
 from posteria.runs import engine
+from posteria.runs.job import run
 from posteria.runs.jobs import restore
+from posteria.runs.request import Restore
 from posteria.runs.store import Store
 from posteria.samplers.diagnostics import Diagnostics
 
@@ -18,8 +20,8 @@ SAMPLER = po.samplers.TDS(particles=4, schedule=po.Karras(steps=3))
 
 
 def record(folder: Path, samples: int) -> dict[str, Any]:
-    request = restore.Request(prior="digits", sampler=repr(SAMPLER), samples=samples, chunk=4)
-    restore.run(restore.prepare(request), Store(folder))
+    request = Restore(prior="digits", sampler=repr(SAMPLER), samples=samples, chunk=4)
+    run(restore.prepare(request), Store(folder))
     found: dict[str, Any] = json.loads((folder / "run.json").read_text())["results"]["diagnostics"]
     return found
 
@@ -27,7 +29,7 @@ def record(folder: Path, samples: int) -> dict[str, Any]:
 def test_a_run_says_what_python_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Catches: what is said of a population lost with its chunk, or with the run that grew from it.
     whole = record(tmp_path / "whole", 8)
-    request = restore.Request(prior="digits", sampler=repr(SAMPLER), samples=8)
+    request = Restore(prior="digits", sampler=repr(SAMPLER), samples=8)
     target = restore.prepare(request).target
     parts = [SAMPLER.run(target, range(start, start + 4)) for start in (0, 4)]
     for name in ("ess", "ancestors"):

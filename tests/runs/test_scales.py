@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from common.models.unets import save, tiny
-from posteria.runs.jobs.restore import prepare, run
+from posteria.runs.job import run
+from posteria.runs.jobs.restore import prepare
 from posteria.runs.request import Restore
 from posteria.runs.store import Store
 

@@ -165,13 +165,12 @@ def restore(
         several = not one_input(Path((inputs or [""])[0]), prior)
     request = o.measured(Restore, context, input=None if several or not inputs else inputs[0])
     # What is heavy is imported once the request is known to make sense.
-    from ..runs.jobs.restore import prepare, repeat
+    from ..runs.jobs.restore import prepare
 
     if several:
         Output(quiet, as_json).do_all(request, inputs or [], out)
         return
-    again = replace(repeat(record), certificate=certificate) if record else request
-    Output(quiet, as_json).do(prepare(again), out)
+    Output(quiet, as_json).do(prepare(replace(request, certificate=certificate)), out)
 
 
 @_command(
@@ -247,9 +246,9 @@ def certify(
 
     names = tuple(name.strip() for name in (statistics or "").split(",") if name.strip())
     request = o.measured(Certify, context, statistics=names)
-    from ..runs.jobs.certify import prepare, repeat
+    from ..runs.jobs.certify import prepare
 
-    Output(quiet, as_json).do(prepare(repeat(record) if record else request), out)
+    Output(quiet, as_json).do(prepare(request), out)
 
 
 @_command(
@@ -314,9 +313,9 @@ def generate(
         raise InputError("Give --rule or --compare, not both.")
     names = next((given for given in (compare, rule) if given is not None), "cfg").split(",")
     request = o.request(Generate, context, rules=tuple(name.strip() for name in names))
-    from ..runs.jobs.generate import prepare, repeat
+    from ..runs.jobs.generate import prepare
 
-    Output(quiet, as_json).do(prepare(repeat(record) if record else request), out)
+    Output(quiet, as_json).do(prepare(request), out)
 
 
 @_command("list", "Example: posteria list samplers mgps.")

@@ -12,6 +12,11 @@ from ..priors import PUBLISHED, SHIPPED
 from .options import TASK_OPTIONS
 from .output import say, say_json
 
+# Priors of a user's own.
+OWN = {
+    "diffusers:NAME": "any model in diffusers' format, of pixels or latents: a folder or a hub name",
+    "adm:FILE.pt": "a state dict of guided-diffusion",
+}
 AUTO = (
     "--sampler auto takes the one that was nearest to the exact posterior on measured targets like yours, and says "
     "which they were: docs/choose.md"
@@ -93,13 +98,7 @@ def _priors() -> Listing:
         }
         for card in (*SHIPPED.values(), *PUBLISHED.values())
     }
-    for name, draws in (
-        (
-            "diffusers:NAME",
-            "any model in diffusers' format, of pixels or latents: a folder or a hub name",
-        ),
-        ("adm:FILE.pt", "a state dict of guided-diffusion"),
-    ):
+    for name, draws in OWN.items():
         rows[name] = {"draws": draws, "from": "you", "licence": ""}
     note = "Weights of those in the package alone were run; the readers of the others are tested on small models."
     return Listing("Priors", rows, [note])

@@ -140,7 +140,7 @@ BESIDE_RECORD = {"record", "out", "quiet", "as_json", "certificate"}
 
 
 def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
-    """The checked request whose fields the options of a command name.
+    """The checked request whose fields the options of a command name, or that of the record that they name.
 
     Args:
         kind: Its class.
@@ -148,7 +148,7 @@ def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
         changes: Fields that are not as they were given.
 
     Raises:
-        InputError: If it makes no sense whatever the prior is.
+        InputError: If it makes no sense whatever the prior is, or there is no such record.
     """
     given, names = context.params, {field.name for field in dataclasses.fields(kind)}
     plain = {k: value for k, value in given.items() if k in names and value is not None}
@@ -159,7 +159,11 @@ def request(kind: type[R], context: typer.Context, **changes: Any) -> R:
     made = kind(**{**plain, "size": size, "settings": settings, "fast": fast, **changes})
     alone(context)
     made.check()
-    return made
+    if given["record"] is None:
+        return made
+    from ..runs.job import repeat
+
+    return repeat(kind, Path(given["record"]))
 
 
 # Options of a task that have an option of the command line by their name.

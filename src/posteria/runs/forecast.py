@@ -45,7 +45,7 @@ def forecast_of(methods: Mapping[str, Method], request: Request) -> str | None:
         InputError: If there is not so much memory.
     """
     method = next(iter(methods.values()))
-    windowed = _windowed(method.target)
+    windowed = _windowed(method)
     if isinstance(method.target, Posterior) and windowed is not None:
         return _by_window(windowed, method, request)
     return None if request.prior in SHIPPED else _by_step(methods, request)
@@ -281,8 +281,8 @@ def _slow(target: object) -> bool:
     return isinstance(operator, LinearOperator) and not operator.exact
 
 
-def _windowed(target: Posterior | Denoiser) -> Windowed | None:
-    prior = target.prior if isinstance(target, Posterior) else target
+def _windowed(method: Method) -> Windowed | None:
+    prior = _law(method)
     prior = prior.unconditional if isinstance(prior, Tilted) else prior
     module = getattr(prior, "module", None)
     return module if isinstance(module, Windowed) else None

@@ -144,7 +144,8 @@ def test_a_small_one_from_its_folder_to_a_file(tmp_path: Path) -> None:
     # Catches: parts that are not loaded from their files, and sound that is not written.
     pytest.importorskip("transformers", minversion="5.0.0")
     from common.models.audioldm import audioldm
-    from posteria.runs.jobs.generate import prepare, run
+    from posteria.runs.job import run
+    from posteria.runs.jobs.generate import prepare
     from posteria.runs.request import Generate
     from posteria.runs.store import Store
 

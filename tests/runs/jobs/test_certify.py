@@ -20,8 +20,10 @@ from posteria.modalities import MODALITIES
 from posteria.modalities.image.pixels import grid, to_bytes
 from posteria.modalities.image.tasks import TASKS
 from posteria.runs import engine
+from posteria.runs.job import run as run_job
 from posteria.runs.jobs import certify
 from posteria.runs.request import Certify, Restore
+from posteria.runs.store import Store
 
 Command = Callable[..., int]
 QUICK = ["--sampler", "dps", "--steps", "3", "--truth-steps", "2", "--sigma", "0.1"]
@@ -104,7 +106,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_grows(
         pass
 
     def run(folder: Path, simulations: int, stop_after: int | None = None) -> None:
-        request = certify.Request(
+        request = Certify(
             sampler="dps", steps=2, truth_steps=2, simulations=simulations, samples=4, chunk=16
         )
         steps = 0
@@ -115,7 +117,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_grows(
             if steps == stop_after:
                 raise Killed
 
-        certify.run(certify.prepare(request), certify.Store(folder), advance)
+        run_job(certify.prepare(request), Store(folder), advance)
 
     run(tmp_path / "whole", 14)
     expected = arrays(tmp_path / "whole")
@@ -224,7 +226,7 @@ def test_a_run_states_the_certificate_of_its_sampler(
         ("--sampler ddrm --task jpeg", "needs a"),
         ("--sampler nothing", "no sampler 'nothing'"),
         ("--truth-steps 0", "--truth-steps is a number of at least 1"),
-        ("--levels -1", "2 levels or more"),
+        ("--levels -1", "levels is an integer of at least 0; -1 is not"),
         ("--seed 4000000000", "below 2^31"),
         ("--sigma 0", "--sigma is a noise level above 0"),
         ("--mask none.png", "There is no file none.png"),

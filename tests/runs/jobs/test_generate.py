@@ -29,7 +29,9 @@ from posteria.priors import SHIPPED
 from posteria.priors.classifier import load_classifier
 from posteria.runs import engine, settings
 from posteria.runs.engine import Method, draw
-from posteria.runs.jobs.generate import Request, prepare, run
+from posteria.runs.job import run
+from posteria.runs.jobs.generate import prepare
+from posteria.runs.request import Generate
 from posteria.runs.settings import choose_rule, choose_rules
 from posteria.runs.store import Store
 
@@ -148,7 +150,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Mo
     # Catches: a memory of a rule that lives in the process only, chunks of two rules in one file,
     # evaluations that are forgotten or counted twice.
     rules_ = ("apg", "ag", "cfgig")
-    request = Request(
+    request = Generate(
         rules=rules_,
         label=3,
         weight=3.0,
@@ -273,7 +275,7 @@ def test_a_rule_that_needs_a_fit_is_fitted_once(
 
     monkeypatch.setattr("posteria.runs.jobs.generate.fitted", watched)
     words = [*QUICK, "--steps", 8, "--rule", "linear_ag"]
-    job = prepare(Request(rules=("linear_ag",), label=3, steps=8, samples=3, chunk=2))
+    job = prepare(Generate(rules=("linear_ag",), label=3, steps=8, samples=3, chunk=2))
 
     def die(done: int, total: int) -> None:
         raise Killed

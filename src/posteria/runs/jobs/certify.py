@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -27,17 +26,12 @@ from ...priors.load import card_of
 from ...samplers import Unconditional
 from ...target import Posterior
 from ..engine import Drawn, Method
-from ..job import First, Job, read_record, repeat as repeat_of, run
+from ..job import First, Job, read_record
 from ..report import Page, Plot
 from ..request import USUAL, Certify, Restore
 from ..results import Results, count, divergence, duration, shown
 from ..settings import member_of, sampler_of
 from ..store import Store, hashes_of
-
-__all__ = ["Certification", "Certified", "Request", "prepare", "repeat", "run"]
-
-Request = Certify
-repeat = partial(repeat_of, Certify)
 
 # Simulations that a page shows, and levels of a picture.
 SHOWN, GREYS = 12, 256

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,7 +22,7 @@ from ...samplers import Guided, PosteriorSampler, rebuild_sampler
 from ...samplers.base import Sampler
 from ...target import Posterior, Tilted
 from ..engine import Drawn, Method
-from ..job import First, Job, repeat as repeat_of, run
+from ..job import First, Job
 from ..report import Page
 from ..request import REFERENCE, UNCONDITIONAL, Generate
 from ..results import Results, divergence, plural, shown
@@ -31,11 +30,6 @@ from ..settings import check, choose_rules, condition_of, fitted, prior_of, unfi
 from ..store import Store
 from .models import MODELS, Models, load_judge, wants
 from .scores import Generated, Scores, levels_in_words, score
-
-__all__ = ["Generation", "Request", "prepare", "repeat", "run"]
-
-Request = Generate
-repeat = partial(repeat_of, Generate)
 
 # Draws the reference: the conditional law itself.
 CONDITIONAL = Guided(rule=CFG(weight=1.0))
@@ -91,10 +85,8 @@ class Generation(Job):
 
     @override
     def results(self, drawn: Mapping[str, Drawn]) -> Generated:
-        request, device = (
-            self.request,
-            torch.device(self.methods[self.request.rules[0]].target.space.device),
-        )
+        request = self.request
+        device = torch.device(self.methods[request.rules[0]].target.space.device)
         reference = drawn[REFERENCE].x.to(device) if REFERENCE in drawn else None
         values = "pixels" if self.modality.name == "image" else "values"
         scores = {}
@@ -261,7 +253,7 @@ def _target_of(sampler: Sampler[Any], target: Denoiser, models: Models) -> Denoi
     return classified(expect(target, Tilted, by=sampler), models.classifier)
 
 
-def _condition(request: Request, prior: Conditional) -> Condition | None:
+def _condition(request: Generate, prior: Conditional) -> Condition | None:
     """The class or the text; None where the prior itself is drawn from."""
     condition, rules = condition_of(request), request.rules
     if UNCONDITIONAL in rules:
@@ -288,7 +280,7 @@ def _condition(request: Request, prior: Conditional) -> Condition | None:
     return condition
 
 
-def _classifier(request: Request) -> str | None:
+def _classifier(request: Generate) -> str | None:
     """The name of the classifier: the one asked for, or the one that ships for this prior."""
     ours = request.prior in CLASSIFIERS and request.label is not None and not request.size
     if request.classifier is not None or not ours:
@@ -296,7 +288,7 @@ def _classifier(request: Request) -> str | None:
     return request.prior
 
 
-def _models(request: Request, samplers: Mapping[str, Sampler[Any]]) -> dict[str, str]:
+def _models(request: Generate, samplers: Mapping[str, Sampler[Any]]) -> dict[str, str]:
     """The names of the models that the samplers use."""
     given = {"weak": request.weak, "tuned": request.tuned, "classifier": _classifier(request)}
     wanted = {model for model in MODELS for sampler in samplers.values() if wants(sampler, model)}

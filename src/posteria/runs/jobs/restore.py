@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar
@@ -34,7 +33,7 @@ from ...priors.card import Card
 from ...priors.load import card_of
 from ...target import Posterior
 from ..engine import Drawn, Method
-from ..job import Job, repeat as repeat_of, run
+from ..job import Job
 from ..report import Page
 from ..request import Restore
 from ..results import Results, divergence, plural, shown, usable
@@ -42,11 +41,6 @@ from ..settings import member_of, sampler_of
 from ..store import hashes_of
 from .certify import stated
 from .restored import Restored
-
-__all__ = ["Request", "Restoration", "Restored", "prepare", "repeat", "run"]
-
-Request = Restore
-repeat = partial(repeat_of, Restore)
 
 
 @dataclass(frozen=True)
@@ -125,15 +119,12 @@ class Restoration(Job):
         y, likelihood = self.target.y.cpu(), GaussianLikelihood(self.operator, self.std)
         off = [likelihood.misfit(y, part).double().square().mean(-1) for part in few(x[good])]
         residual = torch.cat(off).sqrt()
-        metrics, of_mean = (
-            self._metrics(x, good),
-            self._metrics(x.mean(0, keepdim=True), good.all(0, keepdim=True)),
-        )
+        of_mean = self._metrics(x.mean(0, keepdim=True), good.all(0, keepdim=True))
         return Restored(
             diverged=divergence(x),
             sigma=self.std,
             residual=_spaced(residual, good),
-            metrics=metrics,
+            metrics=self._metrics(x, good),
             metrics_mean={name: values[0] for name, values in of_mean.items()},
             std=None if std is None else std.mean().item(),
             uncertainty=None if std is None else self.modality.uncertainty(x, self.operator),

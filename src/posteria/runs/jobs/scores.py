@@ -205,8 +205,9 @@ def score(
         label: What they should show, if that is known.
         judge: Says what they show, and gives the features in which they are compared; None compares values.
     """
+    found: dict[str, float | None] = dict.fromkeys(MEASURED)
     if not bool(usable(x).all()):
-        return dict.fromkeys(MEASURED)
+        return found
     features: Features = Flat() if judge is None else Penultimate(judge)
     here, n = features(x), len(x)
     many = (
@@ -216,15 +217,11 @@ def score(
     )
     pictured = saturation(x) if x.ndim == 4 else None
     clipped = float((x.abs() >= 1).double().mean()) if pictured is None else pictured.clipped
-    found: dict[str, float | None] = {
-        "agreement": None
-        if judge is None or label is None
-        else classifier_agreement(judge, x, label),
-        "distance": mean_pairwise_distance(here) if n > 1 else None,
-        "clipped": clipped,
-        "colour": pictured.colour if pictured and x.shape[1] == 3 else None,
-        **dict.fromkeys(("precision", "recall", "coverage", "vendi")),
-    }
+    found["distance"] = mean_pairwise_distance(here) if n > 1 else None
+    found["clipped"] = clipped
+    found["colour"] = pictured.colour if pictured and x.shape[1] == 3 else None
+    if judge is not None and label is not None:
+        found["agreement"] = classifier_agreement(judge, x, label)
     if reference is not None and many:
         there = features(reference)
         found["precision"], found["recall"] = precision_recall(here, there, NEIGHBOURS)
