@@ -157,3 +157,19 @@ def test_a_colour_marks_a_hole_in_a_jpeg_file_too(
     # What is left is nearly the picture.
     off = np.abs(np.asarray(Pillow.open(path)).astype(float) - hills).max(-1)[seen]
     assert np.quantile(off, 0.99) < 40
+
+
+def test_a_mask_and_a_kernel_may_be_arrays() -> None:
+    # Catches: an array of NumPy's refused as no text, or its numbers changed.
+    mask = np.arange(28 * 28).reshape(28, 28) % 2
+    given = IMAGE.degradation("inpaint", (1, 28, 28), {"mask": mask})
+    assert torch.equal(given.arrays["mask"], torch.from_numpy(mask))
+    assert given.operator.codomain.shape == (392,)
+    kernel = np.array([[0.0, 0.25, 0.75]])
+    x = torch.rand((1, 28, 28), dtype=torch.float64)
+    y = IMAGE.degradation("blur", (1, 28, 28), {"kernel": kernel}).operator(x)
+    assert torch.equal(
+        y, IMAGE.degradation("blur", (1, 28, 28), {"kernel": torch.tensor(kernel)}).operator(x)
+    )
+    with pytest.raises(po.InputError, match="kernel holds complex128 values; real numbers"):
+        IMAGE.degradation("blur", (1, 28, 28), {"kernel": kernel + 1j})

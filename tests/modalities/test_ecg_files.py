@@ -180,10 +180,10 @@ def test_flat_leads_are_offered_as_missing(tmp_path: Path) -> None:
     # Catches: an electrode that is off, taken for a heart that stands still.
     path = flat(tmp_path, "V2")
     assert read_record(path).gone == ("V2",)
-    told, _ = ECG.told_by(Source(path), "leads", {})
-    assert told == {"keep": "I,II,V1,V3,V4,V5,V6"}
+    stated, _ = ECG.stated_by(Source(path), "leads", {})
+    assert stated == {"keep": "I,II,V1,V3,V4,V5,V6"}
     with pytest.raises(po.InputError, match=r"The lead V2 of flat\.hea is missing"):
-        ECG.told_by(Source(path), "leads", {"keep": "V2"})
+        ECG.stated_by(Source(path), "leads", {"keep": "V2"})
     path = flat(tmp_path, "V3", 100, 250)
     degradation = ECG.degradation("noise", (8, 400), {}, source=Source(path))
     with pytest.raises(po.InputError, match=r"V3 from 1\.00 to 2\.50 s flat.*--task gap"):

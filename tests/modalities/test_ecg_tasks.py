@@ -212,6 +212,12 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         "seconds takes a finite number, such as 2.5; not nan",
     ),
     "mask": ("gap", {"mask": "blocks"}, "Did you mean 'block'"),
+    "half": (
+        "gap",
+        {"mask": torch.full((8, 12), 0.5)},
+        r"\(8, 12\) or \(12,\); this one has shape",
+    ),
+    "sides": ("gap", {"mask": np.ones((3, 12))}, r"this one has shape \(3, 12\), or other values"),
     "long": ("gap", {"seconds": 1.0}, r"less than the 0\.12 seconds of the signal; 1 is not"),
     "share": ("gap", {"mask": "random", "share": 0.0}, "above 0 and at most 1; 0 is not"),
     "other": ("gap", {"share": 0.5, "seconds": 1.0}, "makes nothing of it"),

@@ -347,9 +347,9 @@ class Modality(abc.ABC):
         for name in options:
             if name not in takes:
                 raise unknown(f"option of the task {task!r}", name, takes or ["none"])
-        told, said = ({}, "") if source is None else self.told_by(source, task, options)
+        stated, said = ({}, "") if source is None else self.stated_by(source, task, options)
         known = {name: self.options[name] for name in takes}
-        sentences, values = [said], settled(known, {**options, **told}, seed)
+        sentences, values = [said], settled(known, {**options, **stated}, seed)
         for name, value in values.items():
             if known[name].file and isinstance(value, str) and kind_of(value) == FILE:
                 values[name], said = self.read_option(name, Path(value), shape, values, source)
@@ -360,10 +360,10 @@ class Modality(abc.ABC):
         plain = {name: value for name, value in values.items() if name not in arrays}
         return Degradation(task, operator, plain, arrays, tuple(filter(None, sentences)))
 
-    def told_by(
+    def stated_by(
         self, source: Source, task: str, options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], str]:
-        """The options that a file itself tells, and a sentence on them.
+        """The options that a file itself states, and a sentence on them.
 
         Args:
             source: The file.
@@ -371,6 +371,6 @@ class Modality(abc.ABC):
             options: Those that were given.
 
         Raises:
-            InputError: If it does not tell what it has to.
+            InputError: If it does not state what it has to.
         """
         return {}, ""

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..core.errors import InputError
+from ..core.space import real
 from ..operators import Operator
 
 
@@ -38,7 +40,7 @@ class Option:
     Args:
         default: Its value if none is given; a value has the same type.
         about: What it is, in a sentence.
-        file: Whether it may be the name of a file, which is then read.
+        file: Whether it may be the name of a file, which is then read, or what that holds: a tensor, or an array.
         of: Values of other options, by their names, at one of which alone it means something; the first of them is
             taken where that other option is not given.
         reads: Whether it says how a file is read, and is not kept once that was done.
@@ -54,11 +56,11 @@ class Option:
         """The given value, or the one that a text stands for.
 
         Raises:
-            InputError: If it has another type than the default, or is a number that is not finite.
+            InputError: If it has another type than the default, is a number that is not finite, or holds no real ones.
         """
         kind = type(self.default)
-        if isinstance(given, Tensor) and self.file:
-            return given
+        if self.file and isinstance(given, Tensor | np.ndarray):
+            return real(given, name)
         try:
             value = kind(given) if isinstance(given, str) or kind is float else given
         except (TypeError, ValueError):
@@ -86,7 +88,7 @@ class Task:
             kind can hold it.
         enlarges: Name of the option by which a signal is larger than its measurement.
         sigma: The usual noise beside what the task itself loses, in data units; None: that of the kind of data.
-        noisy: Whether the noise is all there is to the task, so that it is estimated where it is not told.
+        noisy: Whether the noise is all there is to the task, so that it is estimated where nobody says how much.
     """
 
     about: str
@@ -128,19 +130,19 @@ def settled(known: Mapping[str, Option], given: Mapping[str, Any], seed: int) ->
     Raises:
         InputError: If a value is of another type, or one that was given means nothing beside the others.
     """
-    told = {name: known[name].value(name, value) for name, value in given.items()}
+    chosen = {name: known[name].value(name, value) for name, value in given.items()}
     values = {name: seed if name == "seed" else option.default for name, option in known.items()}
-    for name in told:
+    for name in chosen:
         first = {other: wanted[0] for other, wanted in known[name].of.items()}
         values |= {o: v for o, v in first.items() if o in known and v != FILE}
-    values |= told
+    values |= chosen
     lacking = {
         name: other
         for name, option in known.items()
         for other, wanted in option.of.items()
         if other in known and kind_of(values[other]) not in wanted
     }
-    for name in told:
+    for name in chosen:
         if name in lacking:
             other = lacking[name]
             raise InputError(

@@ -194,7 +194,7 @@ class Audio(Modality):
         return torch.from_numpy(np.ascontiguousarray(x[:length], dtype=np.float32))
 
     @override
-    def told_by(
+    def stated_by(
         self, source: Source, task: str, options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], str]:
         if is_array(source.path) or source.simulate:
@@ -206,12 +206,12 @@ class Audio(Modality):
         recording = read_recording(source.path)
         stereo = str(options.get("stereo", "mid"))
         x = channel_of(recording, stereo)
-        told: dict[str, Any] = {}
+        stated: dict[str, Any] = {}
         if "scale" not in options:
-            told["scale"] = scale_of(self.gain * np.nan_to_num(x), source.path.name)
-        said = said_of_scale(told.get("scale", 1.0), source.path.name)
+            stated["scale"] = scale_of(self.gain * np.nan_to_num(x), source.path.name)
+        said = said_of_scale(stated.get("scale", 1.0), source.path.name)
         if task == "gap" and "gap" not in options:
-            told["gap"], how = gaps_in(x, recording, self.rate)
+            stated["gap"], how = gaps_in(x, recording, self.rate)
             said = f"{how} {said}".strip()
         if task == "declip":
             require(
@@ -220,7 +220,7 @@ class Audio(Modality):
                 "--stereo right.",
             )
         if task == "declip" and "level" not in options:
-            told["level"] = expect_clipped(x, source.path.name)
+            stated["level"] = expect_clipped(x, source.path.name)
         cutoff = float(options.get("cutoff", 0))
         if task == "bandwidth" and cutoff > recording.rate / 2:
             raise InputError(
@@ -233,8 +233,8 @@ class Audio(Modality):
                     f"{source.path.name} has {recording.rate} samples a second, which could hold all frequencies; say "
                     "by --cutoff from how many Hz on they are lost."
                 )
-            told["cutoff"] = recording.rate / 2
-        return told, said
+            stated["cutoff"] = recording.rate / 2
+        return stated, said
 
     @override
     def read_measurement(

@@ -1,6 +1,7 @@
 """Electrocardiograms behind the interface of all kinds of data."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,8 +84,7 @@ class ECG(Modality):
         derived = [lead for lead in record.there if lead not in seen.leads]
         limbs = independent([*seen.leads, *derived])[1]
         said = f"{', '.join(limbs)} follow from the other limb leads and are no measurements of their own."
-        told = (*signal.said, said) if limbs else signal.said
-        return Signal(y, signal.name, signal.meta, told)
+        return replace(signal, said=(*signal.said, said)) if limbs else signal
 
     @override
     def read_option(
@@ -121,7 +121,7 @@ class ECG(Modality):
         return seen, f"Missing is what {path.name} lacks: {share:.1f} % of {', '.join(leads)}."
 
     @override
-    def told_by(
+    def stated_by(
         self, source: Source, task: str, options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], str]:
         if _kept(source.path) is not None:
@@ -135,18 +135,20 @@ class ECG(Modality):
         keep = independent(asked or record.there)[0]
         if not keep:
             raise InputError(f"Every lead of {record.name} is flat or NaN throughout.")
-        told: dict[str, Any] = {"keep": ",".join(keep)}
+        stated: dict[str, Any] = {"keep": ",".join(keep)}
         if task == "clip" and "limit" not in options:
             require(
                 bool({*keep} & {*record.clipped}),
                 f"No lead of {record.name} looks clipped: none holds its largest value again and again. Say by "
                 "--option limit=1.5 at how many mV it was.",
             )
-            told["limit"] = float(f"{max(record.peaks[record.leads.index(k)] for k in keep):.6g}")
+            stated["limit"] = float(
+                f"{max(record.peaks[record.leads.index(k)] for k in keep):.6g}"
+            )
         if task in FILLING and not {*options} & {*MASK}:
             lacks = task == "gap" or bool(record.rows(keep).isnan().any())
-            told["mask"] = str(source.path) if lacks else "none"
-        return told, NOT_MEDICAL
+            stated["mask"] = str(source.path) if lacks else "none"
+        return stated, NOT_MEDICAL
 
     @override
     def write(

@@ -62,12 +62,17 @@ def _measure(
         f"The noise of wander and muscle is at least 0 times the white one; {wander:g} and {muscle:g} are not.",
     )
     leads = independent(leads_of(keep or usual))[0] or list(EIGHT)
-    seen = (
-        mask
-        if isinstance(mask, Tensor)
-        else _mask(mask, (len(leads), shape[1]), seconds, share, seed)
-    )
-    seen = seen.bool().expand(len(leads), shape[1])
+    size = (len(leads), shape[1])
+    if isinstance(mask, Tensor):
+        seen = mask
+        require(
+            tuple(seen.shape) in {size, size[1:]} and bool(((seen == 0) | (seen == 1)).all()),
+            f"A mask holds 1 where {', '.join(leads)} are seen and 0 elsewhere, {size} or {size[1:]}; this one has "
+            f"shape {tuple(seen.shape)}, or other values.",
+        )
+    else:
+        seen = _mask(mask, size, seconds, share, seed)
+    seen = seen.bool().expand(size)
     plain = all(lead in EIGHT for lead in leads)
     if plain:
         whole = torch.zeros(shape, dtype=torch.bool)

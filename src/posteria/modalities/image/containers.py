@@ -94,7 +94,11 @@ def opened(path: Path) -> Opened:
             f"{path.name} has {bits} bits in each of several channels, which JPEG 2000 is not read with; save it as "
             "PNG or TIFF."
         )
-    if image.format == "PPM" and bytewise and max(n for n in raw if isinstance(n, int)) > 255:
+    if (
+        image.format == "PPM"
+        and bytewise
+        and max((n for n in raw if isinstance(n, int)), default=0) > 255
+    ):
         return Opened(image, False, (_narrowed(path),))
     return Opened(image, bytewise and any(";16" in str(part) for part in raw))
 

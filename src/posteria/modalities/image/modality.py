@@ -112,7 +112,7 @@ class Image(Modality):
         raise unknown("option that is read from a file", option, ["mask", "kernel"])
 
     @override
-    def told_by(
+    def stated_by(
         self, source: Source, task: str, options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], str]:
         if source.simulate:
@@ -123,15 +123,15 @@ class Image(Modality):
             drawn = {} if "mask" in options and is_array(source.path) else {"hole": "transparent"}
             return {"mask": own, **({} if "hole" in options else drawn)}, ""
         if task == "jpeg":
-            return self._told_by_jpeg(source.path, options)
+            return self._stated_by_jpeg(source.path, options)
         return {}, ""
 
     @staticmethod
-    def _told_by_jpeg(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    def _stated_by_jpeg(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         found = None if is_array(path) else compression_of(path)
         if "quality" in options:
-            told = found.sampling if found else ""
-            return {"sampling": told} if told and "sampling" not in options else {}, ""
+            stated = found.sampling if found else ""
+            return {"sampling": stated} if stated and "sampling" not in options else {}, ""
         if found is None:
             raise InputError(
                 f"{path.name} is no JPEG file, which would tell its quality; say that by --quality."
