@@ -129,6 +129,7 @@ def test_coverage_is_of_pixels_that_differ_and_at_the_precision_of_a_picture() -
 # Guidance.
 
 
+@pytest.mark.filterwarnings("ignore:.*starts from noise:RuntimeWarning")
 @pytest.mark.parametrize("name", ["three-kinds", "gaussian-pair"])
 def test_every_rule_keeps_a_budget_or_says_why_not(name: str) -> None:
     # Catches: a rule of the registry without the models that it needs, or one that spends more.

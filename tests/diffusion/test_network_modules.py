@@ -225,6 +225,7 @@ def test_cotangents_of_half_precision_do_not_overflow() -> None:
         assert torch.equal(half.vjp(x, sigma)[1](0 * v), 0 * v)
 
 
+@pytest.mark.filterwarnings("ignore:.*starts from noise:RuntimeWarning")
 def test_samples_of_half_precision_are_those_of_single() -> None:
     half, whole = half_and_whole(torch.float16)
     operator = po.operators.Inpainting(torch.tensor([1, 1, 1, 0, 0, 0]))

@@ -40,6 +40,7 @@ def check_decoder(prior: Latent, autoencoder: Any, z: Tensor) -> None:
     torch.testing.assert_close(pullback(v), leaf.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*starts from noise:RuntimeWarning")
 def test_three_lines(tmp_path: Path) -> None:
     # Catches: a composition in another order, a decoder that counts the encoder's scale twice.
     folder = save(tmp_path, parts_of("ldm"))

@@ -17,7 +17,7 @@ from priors.test_adm import TINY, made
 PAGE = Path(__file__).parents[2] / "docs" / "priors.md"
 
 
-@pytest.mark.filterwarnings("ignore:.*diverged")
+@pytest.mark.filterwarnings("ignore:.*(diverged|starts from noise)")
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Catches: a page that nobody has followed.
     monkeypatch.chdir(tmp_path)
