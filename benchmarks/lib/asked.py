@@ -100,12 +100,10 @@ def grown(what: str) -> int:
 def asked(alternate: Callable[..., dict[str, list[float]]], rounds: int) -> list[list[str]]:
     """Rows of what, its target, and what is measured; `alternate` times functions in turn."""
     prior, few = po.load_prior("satellite"), min(rounds, 3)
-    operator = po.operators.Inpainting(
-        po.operators.box_mask(*prior.space.shape[-2:]), prior.space.shape
-    )
-    target = po.Posterior(
-        prior, po.GaussianLikelihood(operator, 0.05), torch.zeros(operator.codomain.shape)
-    )
+    shape = prior.space.shape
+    operator = po.operators.Inpainting(po.operators.box_mask(*shape[-2:]), shape)
+    y = torch.zeros(operator.codomain.shape)
+    target = po.Posterior(prior, po.GaussianLikelihood(operator, 0.05), y)
     pigdm = po.samplers.SAMPLERS["pigdm"](schedule=po.schedules.Table(steps=20))
 
     def network() -> None:
@@ -118,21 +116,18 @@ def asked(alternate: Callable[..., dict[str, list[float]]], rounds: int) -> list
     one = statistics.median(a / b for a, b in zip(times["ours"], times["network"], strict=True))
     torch_alone = [child("-c", "import torch") for _ in range(few)]
     package = [child("-c", "import torch, posteria") for _ in range(few)]
+    beyond = statistics.median(b - a for a, b in zip(torch_alone, package, strict=True))
+    usage = statistics.median(child("-m", "posteria", "--help") for _ in range(few))
     with tempfile.TemporaryDirectory() as folder:
         words = ["--samples", "1", "--steps", "5", "--out", folder, "--quiet"]
         restore = child("-m", "posteria", "restore", *words)
-    start = [
-        statistics.median(child("-m", "posteria", "--help") for _ in range(few)),
-        statistics.median(b - a for a, b in zip(torch_alone, package, strict=True)),
-        restore,
-    ]
     memory = grown("sampler.sample(target, 8)") / grown("official()")
     levels = po.schedules.LogLinear(steps=30, sigma_max=3000.0)
     shares = ", ".join(
         f"{outside(kind(schedule=levels, particles=512), few):.2f}"
         for kind in (po.Exact, po.samplers.Tempered)
     )
-    starts = ", ".join(f"{each:.2f}" for each in start)
+    starts = f"{usage:.2f}, {beyond:.2f}, {restore:.2f}"
     return [
         ["PiGDM, one sample, 20 steps, over the network", "1.1", f"{one:.2f}"],
         ["CPU s of `--help`, `import posteria` beyond torch, `restore`", ".3, .15, 5", starts],

@@ -53,11 +53,12 @@ class Draws:
 
 def joined(parts: Sequence[Draws], sampler: Sampler[Any]) -> dict[str, Any]:
     """What an objective evaluates, of samples that were drawn part by part; costs are means over all samples."""
-    shares = [len(part.samples) / sum(len(other.samples) for other in parts) for part in parts]
+    samples = torch.cat([part.samples for part in parts])
+    shares = [(len(part.samples) / len(samples), part) for part in parts]
     return {
-        "samples": torch.cat([part.samples for part in parts]).numpy(),
-        "evaluations": sum(w * part.evaluations for w, part in zip(shares, parts, strict=True)),
-        "vjps": sum(w * part.vjps for w, part in zip(shares, parts, strict=True)),
+        "samples": samples.numpy(),
+        "evaluations": sum(share * part.evaluations for share, part in shares),
+        "vjps": sum(share * part.vjps for share, part in shares),
         "seconds": sum(part.seconds for part in parts),
         "memory": max(part.memory for part in parts),
         "note": repr(sampler),

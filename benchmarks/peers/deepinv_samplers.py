@@ -96,12 +96,7 @@ def sampler(
             if method == "DiffPIR"
             else optim.DPIR(sigma=std / over, denoiser=denoiser)
         )
-
-        def restored() -> Tensor:
-            pixels: Tensor = restore(y, world).to(space.dtype)
-            return units.low + units.width * pixels
-
-        return restored
+        return lambda: units.low + units.width * restore(y, world).to(space.dtype)
     fidelities = {
         "DPS": lambda: sampling.DPSDataFidelity(denoiser),
         "DPS annealed": lambda: sampling.DPSDataFidelity(denoiser, guidance="annealed"),

@@ -73,13 +73,10 @@ def of_exact(frame: Frame) -> dict[str, Any]:
 
 def of_pictures(frames: Mapping[str, Frame]) -> list[tuple[Table, list[Table]]]:
     """Pictures of a network, whose posterior nobody knows: in short, and task by task."""
+    there = ((frames[name], title) for name, title in TITLES.items() if name in frames)
     return [
-        (
-            in_short(frames[name], title),
-            [pictures(frames[name], task) for task in frames[name]["p_dataset_task"].unique()],
-        )
-        for name, title in TITLES.items()
-        if name in frames
+        (in_short(frame, title), [pictures(frame, t) for t in frame["p_dataset_task"].unique()])
+        for frame, title in there
     ]
 
 
@@ -89,14 +86,18 @@ def runs(frames: Mapping[str, Frame]) -> Table:
     for name, frame in frames.items():
         last = frame.iloc[-1]
         days = sorted({str(day)[:10] for day in frame["run_date"]})
+        between = " to ".join(dict.fromkeys((days[0], days[-1])))
+        code = ", ".join(sorted(set(map(str, frame["p_obj_code"].dropna()))))
+        machine = f"{last['platform']} {last['platform-architecture']}, {last['system-processor']}"
+        repetitions = str(frame["idx_rep"].nunique())
+        numpy = f"NumPy {last['version-numpy']}"
         found.append([
             name,
-            ", ".join(sorted(set(map(str, frame["p_obj_code"].dropna())))),
+            code,
             str(last["base_seed"]),
-            str(frame["idx_rep"].nunique()),
-            " to ".join(dict.fromkeys((days[0], days[-1]))),
-            f"{last['platform']} {last['platform-architecture']}, {last['system-processor']}, "
-            f"NumPy {last['version-numpy']}",
+            repetitions,
+            between,
+            f"{machine}, {numpy}",
         ])
     header = ["results", "hash of the code", "seed", "repetitions", "days", "machine"]
     return Table("Runs", header, found)

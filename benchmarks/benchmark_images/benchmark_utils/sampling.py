@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -68,7 +68,10 @@ class OfPictures:
             return joined(self._parts(sampler, rows, self.seeds), sampler)
         seeds = [seed * sampler.shared for seed in self.seeds[:single]]
         parts = self._parts(sampler, rows[:single], seeds)
-        whole, rows = _enlarged(sampler, self.draws), rows[single:]
+        enlarged: Any = sampler
+        # The population whose particles are the samples of one picture.
+        whole = dataclasses.replace(enlarged, particles=max(WHOLE, self.draws))
+        rows = rows[single:]
         seeds = [
             self.seeds[single + place] * whole.shared + turn
             for turn in range(self.draws)
@@ -78,24 +81,11 @@ class OfPictures:
         return joined([*parts, *self._parts(whole, rows, seeds, batch=len(rows))], whole)
 
     def _parts(
-        self,
-        sampler: PosteriorSampler[Any],
-        rows: Sequence[int],
-        seeds: Sequence[int],
-        batch: int = 0,
+        self, sampler: Any, rows: Sequence[int], seeds: Sequence[int], batch: int = 0
     ) -> list[Draws]:
-        parts, size = [], batch or self.batch
+        parts, size, y = [], batch or self.batch, self.target.y
         for first in range(0, len(rows), size):
-            there = torch.tensor(rows[first : first + size])
-            target = dataclasses.replace(
-                self.target, y=self.target.y[there.to(self.target.y.device)]
-            )
+            there = torch.tensor(rows[first : first + size]).to(y.device)
             chosen = [seed % 2**32 for seed in seeds[first : first + size]]
-            parts.append(measure(sampler, target, chosen))
+            parts.append(measure(sampler, dataclasses.replace(self.target, y=y[there]), chosen))
         return parts
-
-
-def _enlarged(sampler: PosteriorSampler[Any], draws: int) -> PosteriorSampler[Any]:
-    """The population whose particles are the samples of one picture."""
-    known: Any = sampler
-    return cast(PosteriorSampler[Any], dataclasses.replace(known, particles=max(WHOLE, draws)))
