@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from lib import budgeted, measure, seeds_of
+from lib.budget import budgeted
+from lib.measure import measure, seeds_of
 from lib.stems import BASELINES, LENGTH, RATE, STEMS, by_masks, excerpts, gaussian_stems, slakh
 from lib.study import RESULTS, Row, by_method, common, draw, prior, rows, write_parts
 from lib.table import Table, average, costs, paired

@@ -27,19 +27,9 @@ from lib.study import RESULTS, Cell, Row, draw, prior, rows, write_parts
 from photographs.features import feature_distance
 from photographs.page import tables
 from photographs.pictures import SIDE, photographs
+from posteria import operators as ops
 from posteria.diffusion import Counted
 from posteria.metrics.image import psnr, ssim
-from posteria.operators import (
-    JPEG,
-    Blur,
-    Clip,
-    Identity,
-    Inpainting,
-    Quantization,
-    SuperResolution,
-    gaussian_kernel,
-    random_mask,
-)
 from posteria.operators.base import LinearOperator, Operator
 
 KEPT = RESULTS / "photographs.jsonl"
@@ -101,19 +91,24 @@ def motion() -> Tensor:
     return kernel / kernel.sum()
 
 
+def seen(share: float) -> Operator:
+    """A share of the pixels."""
+    return ops.Inpainting(ops.random_mask(PART, PART, share, 0), SHAPE)
+
+
 # What is measured, with how much noise, in units of [-1, 1].
 TASKS: dict[str, tuple[str, float, Callable[[], Operator]]] = {
-    "blur": ("a Gaussian blur of 1.6 pixels, noise 2 %", 0.04, lambda: Blur(gaussian_kernel(11, 1.6), SHAPE)),
-    "motion": ("a motion of 15 pixels, noise 2 %", 0.04, lambda: Blur(motion(), SHAPE)),
-    "sr2": ("averages of 2 x 2 pixels, noise 1 %", 0.02, lambda: SuperResolution(2, SHAPE)),
-    "sr4": ("averages of 4 x 4 pixels, noise 1 %", 0.02, lambda: SuperResolution(4, SHAPE)),
-    "half": ("50 % of pixels missing, noise 1 %", 0.02, lambda: Inpainting(random_mask(PART, PART, 0.5, 0), SHAPE)),
-    "fifth": ("80 % of pixels missing, noise 1 %", 0.02, lambda: Inpainting(random_mask(PART, PART, 0.2, 0), SHAPE)),
-    "scratches": ("scratches and text, noise 1 %", 0.02, lambda: Inpainting(scratches(), SHAPE)),
-    "jpeg": ("JPEG of quality 10, as Pillow writes it", 2 / 255, lambda: JPEG(10, SHAPE)),
-    "clip": ("1.5 times the contrast, clipped, noise 1 %", 0.02, lambda: Clip(SHAPE, 1.5)),
-    "quantize": ("8 values a channel", 2 / 255, lambda: Quantization(3, SHAPE)),
-    "noise": ("noise of 20 of 255", 40 / 255, lambda: Identity(SHAPE)),
+    "blur": ("a Gaussian blur of 1.6 pixels, noise 2 %", 0.04, lambda: ops.Blur(ops.gaussian_kernel(11, 1.6), SHAPE)),
+    "motion": ("a motion of 15 pixels, noise 2 %", 0.04, lambda: ops.Blur(motion(), SHAPE)),
+    "sr2": ("averages of 2 x 2 pixels, noise 1 %", 0.02, lambda: ops.SuperResolution(2, SHAPE)),
+    "sr4": ("averages of 4 x 4 pixels, noise 1 %", 0.02, lambda: ops.SuperResolution(4, SHAPE)),
+    "half": ("50 % of pixels missing, noise 1 %", 0.02, lambda: seen(0.5)),
+    "fifth": ("80 % of pixels missing, noise 1 %", 0.02, lambda: seen(0.2)),
+    "scratches": ("scratches and text, noise 1 %", 0.02, lambda: ops.Inpainting(scratches(), SHAPE)),
+    "jpeg": ("JPEG of quality 10, as Pillow writes it", 2 / 255, lambda: ops.JPEG(10, SHAPE)),
+    "clip": ("1.5 times the contrast, clipped, noise 1 %", 0.02, lambda: ops.Clip(SHAPE, 1.5)),
+    "quantize": ("8 values a channel", 2 / 255, lambda: ops.Quantization(3, SHAPE)),
+    "noise": ("noise of 20 of 255", 40 / 255, lambda: ops.Identity(SHAPE)),
 }  # fmt: skip
 SAMPLERS: dict[str, tuple[str, Any]] = {
     "mmps": ("photo", po.MMPS(solver="gmres").with_steps(16)),
@@ -224,9 +219,9 @@ def by_hand(task: str, operator: Operator, y: Tensor) -> Tensor:
     """Without any prior: bicubic enlargement, the nearest seen pixel, the measurement itself."""
     if task.startswith("sr"):
         y = torch.nn.functional.interpolate(y[None], (PART, PART), mode="bicubic")[0]
-    elif isinstance(operator, Clip):
+    elif isinstance(operator, ops.Clip):
         y = y / operator.gain
-    elif isinstance(operator, Inpainting):
+    elif isinstance(operator, ops.Inpainting):
         from scipy.ndimage import distance_transform_edt
 
         seen = operator.adjoint(torch.ones_like(y)[None])[0]

@@ -17,7 +17,9 @@ from pathlib import Path
 import torch
 
 from certificates import KEPT as CERTIFICATES
-from lib import budgeted, measure, seeds_of, study as store
+from lib import study as store
+from lib.budget import budgeted
+from lib.measure import measure, seeds_of
 from lib.show import at_budget, exact_mean
 from lib.study import RESULTS, Cell, Row, write_parts
 from lib.table import Table

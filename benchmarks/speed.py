@@ -25,16 +25,8 @@ import posteria as po
 from lib.asked import asked, lowest
 from lib.study import write_parts
 from lib.table import Table
+from posteria import operators as ops
 from posteria.diffusion.parametrisation import EDM
-from posteria.operators import (
-    Blur,
-    CircularBlur,
-    Inpainting,
-    Matrix,
-    SuperResolution,
-    box_mask,
-    gaussian_kernel,
-)
 from posteria.operators.base import Operator, SVDOperator
 from posteria.problems.toy import gmm25
 
@@ -66,12 +58,12 @@ class Lean:
         return x0
 
 
-KERNEL = gaussian_kernel(9, 1.5)
+KERNEL = ops.gaussian_kernel(9, 1.5)
 TASKS: dict[str, Callable[[Sequence[int]], Operator]] = {
-    "inpainting": lambda shape: Inpainting(box_mask(*shape[-2:]), shape),
-    "super-resolution 4": partial(SuperResolution, 4),
-    "blur, circular": lambda shape: CircularBlur(KERNEL, shape),
-    "blur, reflected": lambda shape: Blur(KERNEL, shape),
+    "inpainting": lambda shape: ops.Inpainting(ops.box_mask(*shape[-2:]), shape),
+    "super-resolution 4": partial(ops.SuperResolution, 4),
+    "blur, circular": lambda shape: ops.CircularBlur(KERNEL, shape),
+    "blur, reflected": lambda shape: ops.Blur(KERNEL, shape),
 }
 
 
@@ -231,7 +223,7 @@ def of_ours(name: str, prior: po.Network, operator: Operator, batch: int) -> Run
 def measured(name: str, m: int, d: int = 1024) -> Run:
     """8 steps of 8 samples of `d` numbers, of which `m` combinations are measured."""
     rows = torch.randn(m, d, generator=torch.Generator().manual_seed(1)) / math.sqrt(d)
-    return of_ours(name, free((d,)), Matrix(rows, (d,)), 8)
+    return of_ours(name, free((d,)), ops.Matrix(rows, (d,)), 8)
 
 
 MANY, SIDES = (1, 4, 16, 64, 256, 1024), (32, 64, 128, 256)

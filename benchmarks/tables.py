@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from lib import measure
+from lib.measure import measure
 from lib.study import write_parts
 from lib.table import Table, average, costs, error_of
 from posteria.metrics.calibration import sbc_ranks, uniformity

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 import posteria as po
-from lib import code_hash
+from lib.code import code_hash
 from lib.digits import scores
 from lib.solver import Measured, spent
 from posteria.core.errors import expect

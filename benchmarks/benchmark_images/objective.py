@@ -12,7 +12,7 @@ from benchmark_utils.sheets import covered, finite, show
 from torch import Tensor
 from typing_extensions import override
 
-from lib import code_hash
+from lib.code import code_hash
 from lib.solver import Measured, spent
 from posteria.metrics.distribution import sliced_wasserstein
 from posteria.metrics.image import psnr, ssim

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lib import code_hash, seeds_of
+from lib.code import code_hash
+from lib.measure import seeds_of
 from lib.solver import BudgetCriterion, Measured, spent
 from posteria.metrics.audio import si_sdr_improvement
 from posteria.metrics.calibration import crps, interval_coverage

@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 
 import posteria as po
-from posteria.metrics.diversity import (
-    classifier_agreement,
-    density_coverage,
-    frechet_distance,
-    precision_recall,
-)
+from posteria.metrics import diversity
 from posteria.metrics.features import Penultimate
 
 
@@ -43,14 +38,14 @@ def scores(x: Tensor, reference: Tensor, labels: Sequence[int], k: int = 3) -> d
     features = Penultimate(classifier)
     ours, theirs = features(x), features(reference)
     parts = zip(torch.split(x, len(x) // len(labels)), labels, strict=True)
-    agreed = [classifier_agreement(classifier, part, label) for part, label in parts]
-    precision, recall = precision_recall(ours, theirs, k=k)
-    density, coverage = density_coverage(ours, theirs)
+    agreed = [diversity.classifier_agreement(classifier, part, label) for part, label in parts]
+    precision, recall = diversity.precision_recall(ours, theirs, k=k)
+    density, coverage = diversity.density_coverage(ours, theirs)
     return {
         "agreement": sum(agreed) / len(agreed),
         "precision": precision,
         "recall": recall,
         "density": density,
         "coverage": coverage,
-        "frechet": frechet_distance(ours, theirs),
+        "frechet": diversity.frechet_distance(ours, theirs),
     }

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shipping import in_table
+
 
 @dataclass(frozen=True)
 class Table:
@@ -18,10 +20,8 @@ class Table:
 
     def markdown(self, level: int = 3) -> str:
         """With its title as a heading."""
-        lines = [self.header, ["---"] * len(self.header), *self.rows]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         title = f"{'#' * level} {self.title}" if self.title else ""
-        return "\n\n".join(part for part in (title, body, self.note) if part)
+        return "\n\n".join(filter(None, (title, in_table(self.header, self.rows), self.note)))
 
 
 def error_of(values: Sequence[float]) -> float:

@@ -16,16 +16,9 @@ import pytest
 import torch
 
 import posteria as po
-from lib import (
-    BUDGETS,
-    budgeted,
-    code_hash,
-    measure,
-    next_budget,
-    refusal,
-    sampler_named,
-    seeds_of,
-)
+from lib.budget import BUDGETS, budgeted, next_budget, refusal, sampler_named
+from lib.code import code_hash
+from lib.measure import measure, seeds_of
 from lib.show import METRICS, Metric, equals, mean_of, ranking, short, table_of_best
 from posteria.problems.toy import PROBLEMS
 
@@ -40,7 +33,7 @@ LOGGED = """
 import os, time
 from pathlib import Path
 from benchopt import BaseSolver
-from lib import next_budget
+from lib.budget import next_budget
 
 class Solver(BaseSolver):
     name = "logged"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import posteria as po
-from lib import budgeted
+from lib.budget import budgeted
 from posteria.problems.tilted import TILTED_PROBLEMS
 from posteria.samplers import POSTERIOR_SAMPLERS
 

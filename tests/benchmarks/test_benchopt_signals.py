@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.test_benchopt_images import ROOT, benchopt, check_plots, package, rows_of
-from lib import budgeted, measure, refusal, sampler_named
+from lib.budget import budgeted, refusal, sampler_named
+from lib.measure import measure
 from lib.show import short
 from posteria.metrics.distribution import mean_error, variance_ratio
 from posteria.samplers import SAMPLERS

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lib import seeds_of
+from lib.measure import seeds_of
 from posteria.metrics.distribution import mean_error, moments, variance_ratio
 from posteria.problems.toy import PROBLEMS
 

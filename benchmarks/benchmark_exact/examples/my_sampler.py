@@ -11,7 +11,7 @@ import torch
 from benchopt import BaseSolver
 from torch import Tensor
 
-from lib import next_budget
+from lib.budget import next_budget
 from posteria import GaussianLikelihood, Karras, Posterior
 from posteria.problems.toy import Problem
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from lib import measure, refusal
+from lib.budget import refusal
+from lib.measure import measure
 from lib.solver import Answering
 from posteria import MGDM
 from posteria.problems.toy import Problem

@@ -4,8 +4,7 @@ import dataclasses
 from typing import Any
 
 import posteria as po
-from lib import Draws, measure, seeds_of
-from lib.measure import BLOCK, joined
+from lib.measure import BLOCK, Draws, joined, measure, seeds_of
 from posteria.core.errors import PosteriaError
 from posteria.core.meter import Meter
 from posteria.runs import settings as command_line

@@ -6,7 +6,7 @@ from benchmark_utils.methods import BUDGETS, METHODS, at_budget, draw, method, r
 from benchmark_utils.tilts import Tilt
 from typing_extensions import override
 
-from lib import next_budget
+from lib.budget import next_budget
 from lib.solver import BudgetCriterion, Budgeted, nothing
 from posteria.core.errors import PosteriaError
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 import posteria as po
-from lib import Draws, measure
-from lib.measure import joined
+from lib.measure import Draws, joined, measure
 from posteria.samplers import POSTERIOR_SAMPLERS, PosteriorSampler
 
 # Particles of a population, of which one is a sample: posteriors of pictures are wide, and each

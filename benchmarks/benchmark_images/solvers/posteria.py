@@ -5,7 +5,7 @@ from typing import Any
 from benchmark_utils.sampling import OfPictures, alone, of_pictures
 from typing_extensions import override
 
-from lib import budgeted, next_budget, refusal
+from lib.budget import budgeted, next_budget, refusal
 from lib.solver import Budgeted, nothing
 from posteria.samplers import POSTERIOR_SAMPLERS
 

@@ -5,7 +5,7 @@ from typing import Any
 from benchmark_utils.sampling import OfPictures, alone
 from typing_extensions import override
 
-from lib import refusal
+from lib.budget import refusal
 from lib.solver import Answering
 from posteria.samplers import POSTERIOR_SAMPLERS
 
