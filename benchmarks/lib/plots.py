@@ -178,7 +178,8 @@ def panel(ax: Any, part: Frame) -> None:
     budgets = sorted({int(stop) for stop in part["stop_val"] if stop >= 100})
     means = {budget: at_budget(part, "ratio", budget) for budget in budgets}
     names = {name for column in means.values() for name in column}
-    for name in sorted(names, key=lambda name: name in SHOWN):
+    # A set has an order of its own in each process.
+    for name in sorted(names, key=lambda name: (name in SHOWN, name)):
         points = [(b, means[b][name].value) for b in budgets if name in means[b]]
         known = name in SHOWN
         ax.plot(

@@ -154,3 +154,34 @@ def test_the_page_is_made_of_the_results_and_of_nothing_else() -> None:
     assert page.count("<details>") >= 4 and "nan" not in re.sub(
         r"<svg.*?</svg>", "", page, flags=re.S
     )
+
+
+@needs_benchopt
+def test_the_figure_is_the_same_in_every_process() -> None:
+    # Catches: curves in the order of a set, of which another one lies on top in each process.
+    pandas, plots = pytest.importorskip("pandas"), importlib.import_module("lib.plots")
+    names = [*"hgfedcba", "dps"]
+    rows = [
+        {
+            "solver_name": f"posteria[{name}]",
+            "sampling_strategy": "Iteration",
+            "stop_val": budget,
+            "idx_rep": 0,
+            "objective_ratio": 1.0 + place,
+        }
+        for place, name in enumerate(names)
+        for budget in (100, 200)
+    ]
+    lines = plots.curves({"radius": pandas.DataFrame(rows)}).axes[0].lines
+    assert [line.get_ydata()[0] for line in lines] == [
+        8.0,
+        7.0,
+        6.0,
+        5.0,
+        4.0,
+        3.0,
+        2.0,
+        1.0,
+        9.0,
+        1,
+    ]
