@@ -44,7 +44,6 @@ def made(space: Any = SPACE, reading: Any = READING, **labels: Any) -> po.Networ
         (lambda: made(reading=po.diffusion.EDM), "needs a Parametrisation; this is the class EDM"),
         (lambda: made(space=(3,)), "needs a Space; this is a tuple"),
     ],
-    ids=str,
 )
 def test_settings_that_make_another_denoiser(make: Callable[[], object], words: str) -> None:
     # Catches: nan between two levels of a table that are one, bytes that a check of a prior takes for its data,
