@@ -100,3 +100,14 @@ def test_leads_that_hold_their_values_at_once_are_not_connected(tmp_path: Path) 
     assert any("V2 of rec.hea are more than 0.5 mV from 0" in said for said in record.said)
     two = read_record(write_record(tmp_path, "two", leads=("I", "II"), values=x[:2]))
     assert not two.values.isnan().any()
+
+
+def test_every_name_that_may_mean_something_else_is_said(tmp_path: Path) -> None:
+    # Catches: two modified leads of which both are said to be the first; an electrode of an EEG (C3) taken for V3
+    # without a word.
+    path = write_record(tmp_path, leads=("I", "II", "V3"), spelled=["MLI", "MLII", "C3"])
+    said = read_record(path).said
+    assert {"MLI (a modified lead) is taken as I.", "MLII (a modified lead) is taken as II."} <= {
+        *said
+    }
+    assert "C3 (IEC's name of a chest lead) is taken as V3." in said

@@ -127,7 +127,7 @@ def test_transparency_of_a_picture(tmp_path: Path) -> None:
         assert torch.allclose(signal.x[0].double(), torch.where(seen, WANT, 1), atol=1e-6)
         # Catches: white in place of what nobody saw, without a word.
         assert signal.said == (
-            "a.png is transparent in 18 % of its pixels, through which white paper is seen.",
+            "a.png is transparent in 18.4 % of its pixels, through which white paper is seen.",
         )
         for task in ("denoise", "inpaint"):
             options = {"mask": str(path)} if task == "inpaint" else {}

@@ -15,7 +15,7 @@ from ...core.errors import InputError, require
 from ..arrays import existing, is_array
 from .coloured import stretches
 from .formats import UNITS, Raw, extra, read_arrays, read_csv, read_edf, read_mat, read_wfdb
-from .leads import EIGHT, TWELVE, independent, lead_of, off_einthoven
+from .leads import EIGHT, TWELVE, independent, lead_of, off_einthoven, plain_name
 
 READERS = {
     ".hea": read_wfdb,
@@ -195,9 +195,12 @@ def _leads(raw: Raw, path: Path, said: list[str]) -> tuple[list[int], list[str]]
         )
     if aside:
         said.append(f"{', '.join(aside)} of {path.name} are none of the twelve and left aside.")
-    modified = [names[i] for i in found.values() if names[i].strip().upper().startswith("ML")]
-    if modified:
-        said.append(f"{', '.join(modified)} (a modified lead) is taken as {lead_of(modified[0])}.")
+    for about, start in (("a modified lead", "ML"), ("IEC's name of a chest lead", "C")):
+        said += [
+            f"{names[i]} ({about}) is taken as {lead}."
+            for lead, i in found.items()
+            if plain_name(names[i]).startswith(start)
+        ]
     leads = sorted(found, key=TWELVE.index)
     return [found[lead] for lead in leads], leads
 

@@ -42,10 +42,15 @@ def rows_of(leads: Sequence[str]) -> Tensor:
     return twelve()[[TWELVE.index(lead) for lead in leads]]
 
 
+def plain_name(name: str) -> str:
+    """A name in capitals, without what stands around it."""
+    return AROUND.sub("", name.strip().upper())
+
+
 def lead_of(name: str) -> str | None:
     """The lead of a name in a usual spelling (`v1`, `AVR`, `MLII`, `Lead I`, `DII`, `C4`); None if it is of none."""
     # A minus that is left is that of a lead upside down (-aVR) or of a difference of two (I-II): of none of them.
-    plain = AROUND.sub("", name.strip().upper())
+    plain = plain_name(name)
     plain = ALSO.get(plain, plain)
     return BY_NAME.get(ALSO.get(plain, plain))
 

@@ -58,7 +58,7 @@ def read_picture(path: Path, shape: Shape, *, taker: str, fit: bool, holes: bool
     said = list(original.said)
     if not holes and (clear := float((original.opacity < 255).mean())):
         said.append(
-            f"{path.name} is transparent in {100 * clear:.2g} % of its pixels, through which white paper is seen."
+            f"{path.name} is transparent in {100 * clear:.3g} % of its pixels, through which white paper is seen."
         )
     if kind != KINDS[channels]:
         said.append(f"{path.name} is in {kind} and is taken in {KINDS[channels]}: {taker} that.")
