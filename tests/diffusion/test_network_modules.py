@@ -255,3 +255,38 @@ def test_the_battery_in_half_precision(dtype: torch.dtype) -> None:
         plain = Plain(half.module, half.space, half.parametrisation)
         with pytest.raises(AssertionError, match="vjp of a large vector"):
             check_denoiser(plain)
+
+
+class Again(torch.autograd.Function):
+    """A layer that is computed again for a derivative as guided-diffusion's attention is, which serves one alone."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: nn.Module, x: Tensor, *weights: Tensor) -> Tensor:
+        ctx.layer, ctx.given = layer, (x, *weights)
+        return layer(x).detach()
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.given
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            found = torch.autograd.grad(ctx.layer(x), (x, *weights), v)
+        del ctx.given
+        return (None, *found)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_derivative_that_pytorch_cannot_take(frozen: bool) -> None:
+    # Catches: an error of autograd from inside a sampler, in words of PyTorch.
+    layer = nn.Linear(3, 3).requires_grad_(not frozen)
+    network = po.Network(
+        lambda x, t: Again.apply(layer, x, *layer.parameters()),
+        po.Space((3,)),
+        po.diffusion.Denoised(),
+    )
+    _, pullback = network.vjp(torch.ones(1, 3), 1.0)
+    with pytest.raises(
+        po.CapabilityError, match=r"cannot be differentiated .*use_checkpoint=False"
+    ):
+        for _ in range(2):
+            pullback(torch.ones(1, 3))

@@ -128,6 +128,12 @@ def test_offloaded_weights() -> None:
     got, pullback = prior.vjp(x, 1.0)
     assert torch.equal(got, want)
     torch.testing.assert_close(pullback(x), pull(x))
+    # And those of a decoder, whose latents would be sent there.
+    z, own = normal(1, 4, 8, 8).float(), vae()
+    parts = {"unet": text_unet(), "scheduler": ddim(), "vae": own}
+    want = from_diffusers(parts).decode(z)
+    accelerate.cpu_offload(own, execution_device=torch.device("cpu"))
+    assert torch.equal(from_diffusers(parts).decode(z), want)
 
 
 def test_the_derivative_of_a_wrapped_network() -> None:

@@ -192,7 +192,8 @@ def test_what_is_refused() -> None:
     with pytest.raises(po.InputError, match="CUDA graphs are of a GPU, and this prior is on cpu"):
         faster(network(), graphs=True)
     with pytest.raises(
-        po.InputError, match="asked for nothing; there are autocast, channels_last"
+        po.InputError,
+        match="needs a way to evaluate the network; there are autocast, channels_last",
     ):
         faster(network())
     double = po.Network(nn.Linear(2, 2).double(), po.Space((2,), torch.float64), EDM())

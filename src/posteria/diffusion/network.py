@@ -49,7 +49,8 @@ class Network(Conditional):
         InputError: If the module is on another device than the space, or labels are no whole numbers. When it is
             evaluated: if it is in training mode and draws numbers or looks at its batch then.
         CapabilityError: If space or parametrisation is something else. When it is evaluated: if it fails, or returns no
-            tensor of floating point; when it is differentiated: if its output is not connected to its input.
+            tensor of floating point; when it is differentiated: if its output is not connected to its input, or
+            PyTorch cannot.
         ShapeError: When it is evaluated: if its output has another shape.
     """
 
@@ -126,13 +127,23 @@ class Network(Conditional):
         output, pullback = linalg.vjp(lambda z: self._evaluate(z, time), scale * x, WHAT)
 
         def transposed(v: Tensor) -> Tensor:
-            v_out = _by(out, v)
-            if self.dtype != torch.float16:
-                return _combined(skip, v, scale, pullback(v_out))
-            # Within the range of half precision, whatever the cotangent. The factor is a power
-            # of two, so that nothing is rounded.
-            unit = self._unit(v_out)
-            return _combined(skip, v, scale, pullback(v_out / unit) * unit)
+            v_out, unit = _by(out, v), None
+            if self.dtype == torch.float16:
+                # Within the range of half precision, whatever the cotangent. The factor is a power
+                # of two, so that nothing is rounded.
+                unit = self._unit(v_out)
+                v_out = v_out / unit
+            try:
+                pulled = pullback(v_out)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, AttributeError) as error:
+                raise CapabilityError(
+                    f"{WHAT} cannot be differentiated ({type(error).__name__}: {str(error).partition(chr(10))[0]}). "
+                    "If it computes activations again by a function of its own, as that of guided-diffusion does, "
+                    "switch that off (use_checkpoint=False), or load its weights as adm:FILE.pt."
+                ) from error
+            return _combined(skip, v, scale, pulled if unit is None else pulled * unit)
 
         return _combined(skip, x, out, output), transposed
 

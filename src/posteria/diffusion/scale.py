@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @torch.no_grad()
 def once(prior: Denoiser, name: Hashable, measure: Callable[[], T]) -> T:
-    """What `measure` says of a prior, asked once for each prior object and name, whatever wraps it.
+    """What `measure` returns, called once for each prior object and name, whatever wraps the prior.
 
     It is kept as long as the prior lives: who changes the weights of a network makes a new prior of it. What wraps
     the prior counts its evaluations where they are made.
@@ -71,7 +71,7 @@ def known_of(prior: Denoiser) -> dict[Hashable, Any]:
 
 
 def prior_draws(prior: Denoiser, draws: int = DRAWS) -> Tensor:
-    """The same few draws of a prior whoever asks, `[draws, *event]`, by 23 evaluations each.
+    """A few draws of a prior, the same for every caller, `[draws, *event]`, by 23 evaluations each.
 
     Drawn once for each prior object, whatever wraps it (and counts them then), and kept as long as it
     lives: who changes the weights of a network makes a new prior of it.
@@ -92,7 +92,7 @@ def _draw(prior: Denoiser, draws: int) -> Tensor:
 def prior_scale(prior: Denoiser) -> Scale:
     """Mean and standard deviation of a prior: what its card says, or else by a few draws of it.
 
-    Two calls give the same numbers, so that a sampler that asks stays a function of its seed.
+    Two calls give the same numbers, so that a sampler that uses them stays a function of its seed.
     """
     if prior.base.scale is not None:
         return prior.base.scale

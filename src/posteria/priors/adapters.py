@@ -37,7 +37,7 @@ def from_denoiser(
         InputError: If it is no function of one or two arguments. When it is evaluated, those of `Network`.
     """
     space = space if isinstance(space, Space) else Space(space)
-    # What a compiler wraps around it tells nothing of it.
+    # The class that a compiler wraps around a module says nothing of the module.
     within = getattr(denoiser, "_orig_mod", denoiser)
     kinds = {part.__module__.partition(".")[0] for part in type(within).__mro__}
     if callable(getattr(denoiser, "schedule", None)):

@@ -47,15 +47,18 @@ def faster(
 
     Raises:
         CapabilityError: If the prior has no network; when one with `graphs` is differentiated twice.
-        InputError: If nothing is asked for, of autocast in a network that is not in float32, and of graphs on another
-            device than a GPU.
+        InputError: If no way is chosen, `autocast` for a network that is not in float32, or `graphs` on another device
+            than a GPU.
     """
     ways = tuple(
         name
         for name, on in zip(WAYS, (autocast, channels_last, compile, graphs), strict=True)
         if on
     )
-    require(bool(ways), f"faster(prior) is asked for nothing; there are {', '.join(WAYS)}.")
+    require(
+        bool(ways),
+        f"faster(prior) needs a way to evaluate the network; there are {', '.join(WAYS)}.",
+    )
     return _faster(prior, ways)
 
 

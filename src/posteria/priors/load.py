@@ -292,7 +292,7 @@ class _Doubt:
             warnings.warn(
                 f"{self.name} leaves {left:.2f} of pure noise, where a denoiser leaves about 0.01: either its network "
                 "is not trained, or it predicts something else than its scheduler says. "
-                "posteria.testing.check_prior(prior, examples) tells more.",
+                "posteria.testing.check_prior(prior, examples) says more.",
                 ReadingWarning,
                 stacklevel=4,
             )

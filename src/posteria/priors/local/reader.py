@@ -36,7 +36,7 @@ def read_local(
 
     `network.json` has its `kind`, in `KINDS`, the arguments of that class, and the mean and the standard deviation of
     the numbers that it was trained on. It may have the standard deviation for which the network was preconditioned,
-    `sigma_data` (one that is conditioned on the noise level), and the `size` that is taken where none is asked for.
+    `sigma_data` (one that is conditioned on the noise level), and the `size` that is taken where none is given.
 
     Raises:
         InputError: If there is no size, or one of another number of sides, or something is missing or damaged.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import CapabilityError, require
+from ...core.modules import device_of
 from ...core.space import Space, real
 from ...latent import Decoder
 from .parts import Parts
@@ -23,7 +24,7 @@ DRAWS = {"ConsistencyDecoderVAE"}
 
 @runtime_checkable
 class Autoencoder(Protocol):
-    """What posteria asks of an autoencoder of diffusers."""
+    """What an autoencoder of diffusers has that posteria uses."""
 
     config: Any
     dtype: Any
@@ -110,13 +111,16 @@ def read_decoder(parts: Parts, latents: Space) -> Decoder:
         # Its derivatives overflow, and in some the signals do; the caller's own is not changed.
         autoencoder = copy.deepcopy(autoencoder).float()
 
+    # Where its weights are, or are brought by its hooks.
+    device = device_of(autoencoder) or autoencoder.device
+
     def decode(z: Tensor) -> Tensor:
-        inner = unscaled(config, z).to(autoencoder.device, autoencoder.dtype)
+        inner = unscaled(config, z).to(device, autoencoder.dtype)
         found: Tensor = autoencoder.decode(inner, return_dict=False)[0].to(z)
         return found if parts.vocoder is None else heard(parts.vocoder, found)
 
     def encode(x: Tensor) -> Tensor:
-        found = autoencoder.encode(x.to(autoencoder.device, autoencoder.dtype))
+        found = autoencoder.encode(x.to(device, autoencoder.dtype))
         inner = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
         return scaled(config, inner.to(x))
 

@@ -204,15 +204,15 @@ def _stable_diffusion_3(parts: Parts, space: Space, text: str | None) -> Given:
 
 
 def _pixart(parts: Parts, space: Space, text: str | None) -> Given:
-    """Of PixArt-alpha, which is also told size and aspect where it was trained at 1024 pixels."""
+    """Of PixArt-alpha, which is also given size and aspect where it was trained at 1024 pixels."""
     tokens, mask, *_ = parts.pipeline.encode_prompt(
         text or "", do_classifier_free_guidance=False, device=space.device
     )
     height, width = (float(side * parts.factor) for side in space.shape[1:])
-    told = parts.network.config.sample_size == 128
+    sized = parts.network.config.sample_size == 128
     added = {
-        "resolution": torch.tensor([height, width]) if told else None,
-        "aspect_ratio": torch.tensor([height / width]) if told else None,
+        "resolution": torch.tensor([height, width]) if sized else None,
+        "aspect_ratio": torch.tensor([height / width]) if sized else None,
     }
     return Given(
         encoder_hidden_states=tokens[0], encoder_attention_mask=mask[0], added_cond_kwargs=added

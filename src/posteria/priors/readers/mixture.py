@@ -24,7 +24,7 @@ def read_mixture(
     Factors may be of half precision: their columns are made orthonormal again.
 
     Raises:
-        InputError: If the file is missing, damaged or not of such a law, or another size is asked for.
+        InputError: If the file is missing, damaged or not of such a law, or `size` is given.
     """
     path = files / "mixture.safetensors"
     require(size is None, f"{files} is a law of pictures of one size; leave out size={size}.")
