@@ -128,7 +128,8 @@ def _switch(kind: str, keywords: dict[str, Any], switch: str, old: str, value: o
 class Settings(abc.ABCMeta):
     """The kind of dataclasses that hold settings.
 
-    A class may have
+    Numbers, truth values, tuples, words of a `Literal` and parts with settings are checked by their annotations, and
+    kept as Python's own: NumPy's and PyTorch's numbers as numbers, lists and arrays as tuples. A class may have
 
     - `limits`, the range of each of its numbers that has one, such as `{"eta": "[0, 1]"}`;
     - `switches`, the names that its field `as_published` may hold, each with the keyword that it had before and
@@ -137,8 +138,8 @@ class Settings(abc.ABCMeta):
 
     Raises:
         KeywordError: For a setting that the class does not have.
-        InputError: For a number out of its range, or an unknown switch.
-        CapabilityError: For an object of another kind.
+        InputError: For a value of another kind, a number out of its range, or an unknown switch.
+        CapabilityError: For a part of another kind.
     """
 
     @property

@@ -1,5 +1,6 @@
 """The exact sampler: the posterior, its evidence and its calibration, on problems whose answers are known."""
 
+import math
 from typing import Any
 
 import pytest
@@ -303,3 +304,21 @@ def test_calibration(name: str) -> None:
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(po.InputError, match=next(iter(wrong))):
         Exact(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_log_density_may_exclude_signals() -> None:
+    # A half of a Gaussian, whose evidence is 1/2. Catches: a particle that is excluded, whose slope is nan and ends the
+    # run inside PyTorch; a nan that is taken for a weight of 0.
+    prior, y = po.Gaussian(torch.zeros(2, dtype=F64), torch.eye(2, dtype=F64)), torch.zeros(())
+    sampler = Exact(schedule=po.Karras(steps=30, sigma_max=40.0), particles=512)
+    half = po.FunctionLikelihood(lambda y, x: torch.where(x[:, 0] > 0, 0.0 * x[:, 0], -math.inf))
+    run = sampler.run(po.Posterior(prior, half, y), range(1024))
+    x = run.x[:, 0]
+    assert run.x[:, 0].min() > 0
+    assert run.log_evidence is not None
+    assert (run.log_evidence - math.log(0.5)).abs().max() < 0.3
+    assert abs(x.mean() - math.sqrt(2 / math.pi)) < 0.08
+    assert 0.85 < x.var() / (1 - 2 / math.pi) < 1.15
+    unknown = po.FunctionLikelihood(lambda y, x: x[:, 0].log())
+    with pytest.raises(po.InputError, match="weight of a particle of Exact is nan"):
+        sampler.sample(po.Posterior(prior, unknown, y), [0])

@@ -34,7 +34,7 @@ class MMPS(LikelihoodRule):
 
     The Jacobian of a network is not symmetric, and conjugate gradients may then run away. `solver="gmres"` takes the
     combination with the least residual of the same products (Saad and Schultz, 1986, doi:10.1137/0907058), symmetric or
-    not; it keeps a measurement a product.
+    not; it stores a tensor like `y` for each product.
 
     Args:
         iterations: Products with the covariance a solve.

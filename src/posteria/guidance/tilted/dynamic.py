@@ -24,7 +24,7 @@ class DynamicCFG(TiltedRule):
     """Dynamic classifier-free guidance (Papalampidi et al., 2026, arXiv:2509.16131): a greedy choice of the weight.
 
     At each step the DDIM move to the next level is made with every weight of `weights`, evaluators
-    score the noisy states that come of it, and each sample takes the weight of its best total
+    score the noisy states that result, and each sample takes the weight of its best total
     `sum_e a_e e(x)`. Evaluators whose score has moved between the last two steps count more:
     `a_e ~ |e_t - e_{t+1}| / (|e_{t+1}| + floor)`, of sum 1; until there are two, all count the same. A
     relative change needs a score whose 0 means something; where the scores have one unit, as

@@ -173,9 +173,19 @@ class Exact(PopulationSampler[ExactState]):
         at = Place(state.x, sigma, sigma_next, signal, measured, state.bias[level])
         value, before = twist.evaluate(target, at, rng), state.x0
         state = replace(state, x0=value.x0, log_weight=state.log_weight + value.log_value)
-        # A measurement far outside of the prior has driven particles beyond all numbers.
-        explained(torch.where(state.log_weight.isnan(), math.inf, 0.0), 1, self)
-        state, ancestors = select(state, rng, self.threshold if sigma_next else ALWAYS)
+        alive, unknown = state.log_weight > -math.inf, state.log_weight.isnan()
+        # A measurement far outside of the prior drives particles beyond all numbers; a log-density may itself be nan.
+        beyond = ~alive & (~unknown | isinstance(target.likelihood, GaussianLikelihood))
+        explained(torch.where(beyond, math.inf, 0.0), 1, self)
+        require(
+            not bool(unknown.any()),
+            f"The weight of a particle of {type(self).__name__} is nan, as where a log-density is. Look at the "
+            "likelihood, which may be -inf where it excludes a signal, and at the units of y.",
+        )
+        # What is excluded has no slope to follow, and is replaced at once.
+        threshold = torch.full_like(state.log_evidence, self.threshold if sigma_next else ALWAYS)
+        threshold = torch.where(alive.all(-1), threshold, ALWAYS)
+        state, ancestors = select(state, rng, threshold)
         value, at = value.of(ancestors), at._replace(x=state.x)
         last = None if sigma_next else twist.draw(target, value, at, rng)
         if last is not None:

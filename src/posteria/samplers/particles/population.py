@@ -107,8 +107,8 @@ class ParticleSampler(Sampler[P], Generic[P]):
 
     @override
     def draws(self, target: Any, state: P, seeds: Sequence[int]) -> Tensor:
-        # Not in a step, because a look stops an accelerator. Where all weights were 0 so is the evidence, and where one
-        # was nan so is the effective size.
+        # Not in a step, because reading a value makes an accelerator wait. Where all weights were 0 so is the evidence,
+        # and where one was nan so is the effective size.
         lost = state.log_evidence == -math.inf
         lost = lost if state.ess is None else lost | state.ess.isnan()
         require(

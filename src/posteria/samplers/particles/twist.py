@@ -331,7 +331,9 @@ class MonteCarlo(Twist):
         share = values.softmax(0).to(x0.dtype)
         slope = torch.zeros_like(x0)
         for weight, point in zip(share, points, strict=True):
-            slope += space.per_sample(weight) * score(target, point)
+            part = torch.as_tensor(space.per_sample(weight))
+            # A point that is excluded may have no gradient.
+            slope += torch.where(part > 0, part * score(target, point), 0)
         log_value = values.logsumexp(0) - math.log(self.draws)
         return TwistValue(x0, log_value, denoiser_vjp(slope))
 
