@@ -338,7 +338,7 @@ WRONG: dict[str, tuple[Write, str]] = {
         text("a.csv", "time,II\n0,1\n0.01\n0.02,1"),
         "rows of other lengths than its 2 names",
     ),
-    "clock": (text("a.csv", "time,II\n0,1\n0.01,2\n0.5,1"), "does not rise by equal steps"),
+    "clock": (text("a.csv", "time,II\n0,1\n0.01,2\n0.5,1"), "do not rise by equal steps"),
     "cut edf": (cut_edf, r"rec\.edf cannot be read as EDF: Incomplete data record"),
     "no edf": (text("a.edf", "none " * 99), r"a\.edf cannot be read as EDF"),
     "no mat": (text("a.mat", "none " * 99), r"a\.mat cannot be read as a file of MATLAB"),

@@ -41,6 +41,18 @@ def test_a_rate_in_a_comment_is_no_other_number(
         assert read_record(tmp_path / "a.csv").rate == rate
 
 
+def test_times_beside_an_array_say_its_rate(tmp_path: Path) -> None:
+    # Catches: 500 samples a second taken for 100, since a file says times and no rate; milliseconds for seconds.
+    for name, clock in (("t", times(500)), ("time", 1e3 * times(500))):
+        np.savez(tmp_path / "a.npz", x=eight(times(500)), leads=EIGHT, **{name: clock})
+        if name == "t":
+            record = read_record(tmp_path / "a.npz")
+            assert record.rate == 500 and record.values.shape == (8, 400)
+        else:
+            with pytest.raises(po.InputError, match=r"a rate of 0\.5 Hz; an ECG has 20"):
+                read_record(tmp_path / "a.npz")
+
+
 def test_leads_of_an_edf_file_have_one_rate(tmp_path: Path) -> None:
     # Catches: muscles with more samples a second in place of the leads; leads of another rate that vanish unsaid.
     from edfio import Edf, EdfSignal

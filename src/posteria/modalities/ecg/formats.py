@@ -30,6 +30,7 @@ BYTES = {"8": 1.0, "16": 2, "24": 3, "32": 4, "61": 2, "80": 1, "160": 2, "212":
 # What arrays in files of several are called.
 SIGNALS = ("truth", "measurement", "ecg", "x", "val", "signal", "signals", "data", "p_signal")
 RATES = ("fs", "rate", "sampling_rate", "sample_rate", "frequency", "freq")
+CLOCKS = {"time", "times", "t", "seconds", "s", "ms", "milliseconds", "elapsed time"}
 NAMES = ("leads", "lead_names", "sig_name", "names", "channels")
 # A rate in a comment: `# rate 500`, `# sampling frequency: 0.5 kHz`, `# 500 Hz`; but no heart rate, and no filter.
 SAYS_RATE = re.compile(
@@ -225,8 +226,8 @@ def read_csv(path: Path) -> Raw:
     units = [part[2] if part else "" for part in parts]
     clock = None
     for i, name in enumerate(names):
-        if name.lower() in {"time", "t", "seconds", "s", "ms", "milliseconds", "elapsed time"}:
-            thousand = name.lower() in {"ms", "milliseconds"} or units[i].lower() in {"ms"}
+        if name.lower() in CLOCKS:
+            thousand = {name.lower(), units[i].lower()} & {"ms", "milliseconds"}
             clock = table[:, i] / (1e3 if thousand else 1)
             names[i] = ""
     rates += [] if clock is None else [_rate_of(clock, path.name)]
@@ -258,7 +259,7 @@ def _rate_of(clock: np.ndarray, name: str) -> float:
     rate = (len(clock) - 1) / (clock[-1] - clock[0]) if len(steps) and clock[-1] > clock[0] else 0
     # Times are rounded, to milliseconds perhaps.
     if not rate or not np.all(np.abs(steps * rate - 1) < 0.5):
-        raise InputError(f"The column of times in {name} does not rise by equal steps of seconds.")
+        raise InputError(f"The times in {name} do not rise by equal steps of seconds.")
     # A rate of 499.99 is that of rounded times.
     return float(round(rate)) if abs(rate - round(rate)) < 1e-3 * rate else float(rate)
 
@@ -310,7 +311,16 @@ def _of_arrays(arrays: Mapping[str, Any], file: str) -> Raw:
         require(
             len(many) in {0, k}, f"{file} {what} {len(many)} leads, and its array has {k} of them."
         )
-    return Raw(values, names, _one_rate([float(v[0]) for v in rates], file), units)
+    clocks = [
+        v
+        for name, v in numbers.items()
+        if name.lower() in CLOCKS and v.shape == (values.shape[1],)
+    ]
+    found = [
+        *(float(v[0]) for v in rates),
+        *(_rate_of(v.astype(np.float64), file) for v in clocks),
+    ]
+    return Raw(values, names, _one_rate(found, file), units)
 
 
 def _texts(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> list[str]:
