@@ -129,6 +129,9 @@ def test_the_pages_for_contributors_run(page: str, monkeypatch: pytest.MonkeyPat
     text = (ROOT / f"docs/contributing/{page}.md").read_text()
     files = len(re.findall(r"^##+ \d\. ", text, re.MULTILINE))
     assert f"{('Two', 'Three', 'Four')[files - 2]} files: " in text
+    # Catches: a test where a folder is full.
+    for folder in re.findall(r"^##+ \d.*`(tests/[\w/]+)/test_\w+\.py`", text, re.MULTILINE):
+        assert len([*(ROOT / folder).glob("test_*.py")]) < 12, folder
     monkeypatch.setattr(app, "registered_commands", [*app.registered_commands])
     names: dict[str, Any] = {}
     for code in blocks(f"docs/contributing/{page}.md"):

@@ -12,7 +12,7 @@ from common.models.pipelines import parts_of, save
 from common.models.unets import save as save_unet, tiny
 from posteria.priors.readers.adm import LAYOUTS
 from priors.pipeline.test_given import dance, wan
-from priors.test_adm import TINY, made
+from priors.readers.test_adm import TINY, made
 
 PAGE = Path(__file__).parents[2] / "docs" / "priors.md"
 

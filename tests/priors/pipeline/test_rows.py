@@ -18,7 +18,7 @@ from common.models.unets import save as save_unet, tiny
 from helpers import normal
 from posteria.priors import Embeddings, Given, Latent
 from priors.pipeline.test_given import FAMILIES as GIVEN, clean, dance
-from priors.test_adm import TINY, made
+from priors.readers.test_adm import TINY, made
 from priors.test_latent import check_decoder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
