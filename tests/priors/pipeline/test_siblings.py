@@ -248,6 +248,14 @@ def test_parts_by_hand() -> None:
     assert isinstance(scored, Latent) and isinstance(scored.prior, po.Network)
 
 
+def test_copies_of_an_autoencoder_are_left_out(tmp_path: Path) -> None:
+    # Catches: the folder of Stable Diffusion XL, with its decoder for other programs beside it, refused.
+    save(tmp_path, parts_of("sd"))
+    for name in ("vae_1_0", "vae_decoder"):
+        shutil.copytree(tmp_path / "vae", tmp_path / name)
+    assert isinstance(po.load_prior(str(tmp_path)), Latent)
+
+
 def test_the_null_label_of_latents(tmp_path: Path) -> None:
     # Catches: an entry of posteria.json that one reader knows and another one drops.
     parts = parts_of("ldm")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ...core.errors import CapabilityError, InputError, PosteriaError, require, unknown, whole
+from ..pipeline.parts import AUTOENCODERS, NETWORKS
 from ..pipeline.schedulers import reading_of
 
 # Shards are numbered before or after the variant, according to the version of diffusers.
@@ -104,12 +105,20 @@ def named_in(folder: Path) -> dict[str, str]:
 
 
 def made_by_diffusers(folder: Path) -> set[str]:
-    """Parts of diffusers: those of the index, and folders beside it with an autoencoder or a second network."""
+    """Parts of diffusers: those of the index, and folders beside it with an autoencoder or a second network.
+
+    Where a known autoencoder is there, others that the index does not name are copies for other programs.
+    """
     parts = {name for name, library in named_in(folder).items() if library == "diffusers"}
-    for path in folder.glob("*/config.json"):
-        kind, name = str(read_json(path).get("_class_name")), path.parent.name
-        if name.endswith("_2") or any(word in kind for word in ("Autoencoder", "VAE", "VQ")):
-            parts.add(name)
+    found = {path.parent.name: read_json(path) for path in folder.glob("*/config.json")}
+    parts |= found.keys() & {f"{name}_2" for name in NETWORKS}
+    if not (parts | found.keys()) & {*AUTOENCODERS}:
+        kinds = {name: str(config.get("_class_name")) for name, config in found.items()}
+        parts |= {
+            name
+            for name, kind in kinds.items()
+            if any(word in kind for word in ("Autoencoder", "VAE", "VQ"))
+        }
     return parts
 
 
