@@ -20,6 +20,7 @@ from posteria.certification.simulate import Design
 from posteria.certification.statistics import groups, resolution
 from posteria.core.rng import Rng
 from posteria.core.state import State
+from posteria.latent import Decoder, Latent
 from posteria.metrics.calibration import holm, interval_coverage, rank_tests
 from posteria.samplers import Unconditional
 from posteria.samplers.posterior import PosteriorSampler
@@ -160,22 +161,40 @@ def test_populations_have_whole_seeds_of_their_own() -> None:
     assert not set.intersection(*seeds)
 
 
+class Hidden(po.Denoiser):
+    """A prior that cannot draw from itself."""
+
+    def __init__(self, prior: po.Gaussian) -> None:
+        self.prior, self.space = prior, prior.space
+
+    @override
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        return self.prior(x, sigma)
+
+
 def test_truths_of_a_prior_that_cannot_draw_come_from_the_diffusion() -> None:
     # Catches: truths of another law, or noise that a truth shares with its samples.
-    class Hidden(po.Denoiser):
-        space = PRIOR.space
-
-        @override
-        def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-            return PRIOR(x, sigma)
-
     truths = Unconditional(schedule=po.Karras(steps=20))
-    kwargs: dict[str, Any] = {"prior": Hidden(), "likelihood": LIKELIHOOD, "truths": truths}
+    kwargs: dict[str, Any] = {"prior": Hidden(PRIOR), "likelihood": LIKELIHOOD, "truths": truths}
     design = Design(sampler=po.DPS(), **kwargs)
     assert design.drawn_directly() is None and "Unconditional" in design.source
     assert min(design.truth_seeds) > max(design.seeds(0, design.simulations))
     found = po.certify(po.DPS(schedule=po.Karras(steps=4)), simulations=10, **kwargs)
     assert found.cost.forward == 4 and "approximate" in found.truths
+
+
+def test_what_latents_are_decoded_to_is_measured() -> None:
+    # Catches: latents that are measured as if they were signals, or refused.
+    decoded = normal(5, 3)
+    inner = Hidden(po.Gaussian(torch.zeros(3, dtype=F64), torch.eye(3, dtype=F64)))
+    latent = Latent(inner, Decoder(lambda z: z @ decoded.mT, inner.space, (5,)))
+    seen = po.operators.Inpainting(torch.arange(5) < 2)
+    settings: dict[str, Any] = {"simulations": 12, "samples": 4, "truths": po.Unconditional()}
+    sampler = po.MMPS().with_steps(6)
+    found = po.certify(sampler, latent, po.GaussianLikelihood(seen, 0.3), **settings)
+    exact = po.GaussianLikelihood(po.operators.Matrix(decoded[:2]), 0.3)
+    direct = po.certify(sampler, inner, exact, **settings)
+    assert [s.ranks for s in found.statistics] == [s.ranks for s in direct.statistics]
 
 
 def test_statistics_of_one_s_own_are_ranked_beside_the_others() -> None:

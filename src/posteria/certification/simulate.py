@@ -14,6 +14,7 @@ from ..core.meter import Cost
 from ..core.rng import SEED_LIMIT, Rng
 from ..core.settings import as_number
 from ..diffusion.denoiser import Denoiser
+from ..latent import decoder_of, measured
 from ..likelihood import GaussianLikelihood, Likelihood
 from ..metrics.calibration import sbc_ranks
 from ..samplers.base import Sampler
@@ -63,6 +64,9 @@ class Design:
         expect(self.likelihood, Likelihood, by="A certificate")
         expect(self.truths, Sampler, by="A certificate")
         check_numbers(self.simulations, self.samples, self.level)
+        decoder = decoder_of(self.prior)
+        if decoder is not None:
+            object.__setattr__(self, "likelihood", measured(self.likelihood, decoder))
         for name, least in (("levels", 0), ("batch", 1), ("seed", 0)):
             whole(getattr(self, name), name, least)
         require(self.levels != 1, "Signals have 2 levels or more, or 0 for all.")
@@ -300,7 +304,8 @@ def certify(
 
     Args:
         sampler: What is certified, with its settings.
-        prior: Taken for true. One with a method `sample(n, generator)` draws its truths exactly.
+        prior: Taken for true. One with a method `sample(n, generator)` draws its truths exactly. Of latents these are
+            ranked, and what they are decoded to is measured.
         likelihood: Has to simulate measurements.
         simulations: Number of truths, at least 10.
         samples: Samples of each posterior, at least 4.
