@@ -8,15 +8,11 @@ import torch
 from torch import Tensor
 
 from .core.errors import CapabilityError, expect
+from .core.level import several as several
 from .core.rng import Rng
 from .likelihood import GaussianLikelihood
 from .operators import Identity, Matrix
-from .operators.base import (
-    LinearOperator,
-    Operator,
-    SVDOperator,
-    several as several,
-)
+from .operators.base import LinearOperator, Operator, SVDOperator
 from .operators.cells import Cells, InNoise, StandIn
 from .target import Observed, OfPrior, Posterior
 
@@ -48,7 +44,7 @@ class Spectral(NamedTuple):
     @property
     def seen(self) -> Tensor:
         """The directions that are measured: their singular value is above the rounding error."""
-        return self.s > self.s.max() * len(self.s) * torch.finfo(self.s.dtype).eps
+        return self.s > self.s.max() * self.operator.rounding(self.s.dtype)
 
     def measured(self, y: Tensor) -> Tensor:
         """`U^T y` for the directions of the signal, `[*batch, domain.size]`: 0 where nothing is measured."""

@@ -60,6 +60,16 @@ def spreads(values: Iterable[Level], space: Space, x: Tensor) -> tuple[Level, ..
     return torch.stack(tensors).to(x).reshape(-1, *shape).unbind()
 
 
+def several(*levels: Level) -> bool:
+    """Whether one of some noise levels or variances is a tensor of numbers, one for each entry."""
+    return any(isinstance(level, Tensor) and level.ndim > 0 for level in levels)
+
+
+def typical(noise: Level) -> Level:
+    """One variance for all entries of a measurement."""
+    return noise.mean() if isinstance(noise, Tensor) else noise
+
+
 def tensor(value: Level, x: Tensor) -> Tensor:
     """The level as a tensor in the dtype and on the device of `x`."""
     if isinstance(value, Tensor):

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from ..core import linalg
 from ..core.errors import InputError, ShapeError
+from ..core.level import several, typical
 from ..core.linalg import LinearMap
 from ..core.space import Space
 
@@ -255,6 +256,15 @@ class SVDOperator(LinearOperator):
     singular_values: Tensor
     exact = True
 
+    @property
+    def summed(self) -> int:
+        """Terms of the longest sum in a product with U or V, with which rounding grows."""
+        return max(self.domain.size, self.codomain.size)
+
+    def rounding(self, dtype: torch.dtype) -> float:
+        """The error of coefficients, over the largest singular value: below it one says nothing in this dtype."""
+        return self.summed * torch.finfo(dtype).eps
+
     @abc.abstractmethod
     def v(self, coefficients: Tensor) -> Tensor:
         """`V`: coefficients to signals."""
@@ -291,7 +301,7 @@ class SVDOperator(LinearOperator):
 
     @override
     def pinv(self, y: Tensor) -> Tensor:
-        # Singular values below the rounding error count as 0.
+        # Wider than `rounding`, as it is of vectors of noise, too, which the inverse makes much of.
         s = self.singular_values.to(y)
         floor = s.max() * max(self.domain.size, self.codomain.size) * torch.finfo(s.dtype).eps
         inverse = torch.where(s > floor, 1 / s.clamp(min=floor), 0)
@@ -318,16 +328,6 @@ class SVDOperator(LinearOperator):
     def normal_solve(self, b: Tensor, shift: float | Tensor) -> Tensor:
         s = _resize(self.singular_values.to(b), self.domain.size)
         return self.v(self.vt(b) / (s**2 + shift))
-
-
-def several(*levels: float | Tensor) -> bool:
-    """Whether one of some noise levels or variances is a tensor of numbers, one for each entry."""
-    return any(isinstance(level, Tensor) and level.ndim > 0 for level in levels)
-
-
-def typical(noise: float | Tensor) -> float | Tensor:
-    """One variance for all entries of a measurement."""
-    return noise.mean() if isinstance(noise, Tensor) else noise
 
 
 def _resize(coefficients: Tensor, size: int) -> Tensor:

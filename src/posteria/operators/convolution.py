@@ -10,10 +10,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError, require, unknown
+from ..core.level import several, typical
 from ..core.linalg import LinearMap
 from ..core.rng import checked
 from ..core.space import Space, finite
-from .base import LinearComposed, LinearOperator, SVDOperator, several, typical
+from .base import LinearComposed, LinearOperator, SVDOperator
 from .pixel import SuperResolution
 from .separable import Factor, Separable
 from .shapes import picture_shape
@@ -154,6 +155,11 @@ class CircularBlur(SVDOperator):
         filtered: Tensor = torch.fft.irfft2(spectrum * half, s=x.shape[-2:])
         return filtered
 
+    @property
+    @override
+    def summed(self) -> int:
+        return max(*self.domain.shape, *self.codomain.shape)
+
     @override
     def v(self, coefficients: Tensor) -> Tensor:
         return self._hartley(self.domain.unflatten(coefficients))
@@ -213,9 +219,11 @@ class CircularSuperResolution(LinearComposed):
 
     @override
     def pinv(self, y: Tensor) -> Tensor:
-        gains = self._gains.to(y)
-        floor = gains.max() * self.domain.size * torch.finfo(y.dtype).eps
-        return self.adjoint(self._divided(y, torch.where(gains > floor, gains, math.inf)))
+        # In double: gains are squares of singular values, and single precision has half of their digits.
+        gains = self._gains.to(y.device, torch.float64)
+        floor = gains.max() * (self.domain.size * torch.finfo(y.dtype).eps) ** 2
+        solved = self._divided(y.double(), torch.where(gains > floor, gains, math.inf))
+        return self.adjoint(solved).to(y)
 
     def _divided(self, y: Tensor, gains: Tensor) -> Tensor:
         spectrum = torch.fft.rfft2(y) / gains

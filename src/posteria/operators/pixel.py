@@ -7,9 +7,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError, whole
+from ..core.level import several
 from ..core.linalg import rows_times
 from ..core.space import Space, finite, mask_of
-from .base import LinearOperator, SVDOperator, several
+from .base import LinearOperator, SVDOperator
 from .separable import Separable
 from .shapes import picture_shape, shape_last
 from .tight import after_tight

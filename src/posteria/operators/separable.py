@@ -103,6 +103,11 @@ class Separable(SVDOperator):
 
     @property
     @override
+    def summed(self) -> int:
+        return max(*self.domain.shape, *self.codomain.shape)
+
+    @property
+    @override
     def singular_values(self) -> Tensor:  # type: ignore[override]
         return self._values
 

@@ -7,9 +7,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import ShapeError, require, whole
+from ..core.level import typical
 from ..core.linalg import LinearMap
 from ..core.space import Space, finite, mask_of
-from .base import LinearOperator, SVDOperator, typical
+from .base import LinearOperator, SVDOperator
 from .convolution import fast_size
 from .shapes import signal_shape
 
@@ -39,6 +40,11 @@ class Decimation(SVDOperator):
         self.length = length
         gain = torch.tensor(length / shape[-1], dtype=torch.float64).sqrt()
         self.singular_values = gain.expand(self.codomain.size).clone()
+
+    @property
+    @override
+    def summed(self) -> int:
+        return max(*self.domain.shape, *self.codomain.shape)
 
     @override
     def v(self, coefficients: Tensor) -> Tensor:

@@ -62,6 +62,11 @@ class SVDAfterTight(AfterTight, SVDOperator):
 
     @property
     @override
+    def summed(self) -> int:
+        return max(self.outer.summed, self.inner.summed)
+
+    @property
+    @override
     def singular_values(self) -> Tensor:  # type: ignore[override]
         return self.outer.singular_values * math.sqrt(self.gain)
 
