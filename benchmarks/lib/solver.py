@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
 from benchopt import BaseObjective, BaseSolver
 from benchopt.stopping_criterion import StoppingCriterion
 from typing_extensions import override
@@ -114,6 +116,32 @@ class OfRegistry(Budgeted):
         if isinstance(chosen, str):
             return nothing(chosen)
         return measure(chosen, problem.target, seeds).result(chosen)
+
+
+class Reference(Answering):
+    """Exact draws, the floor of every metric; or draws of the prior, which ignore the measurement.
+
+    Metrics are averaged over several `sets`, so that the floor is smooth; of a signal there is one.
+    """
+
+    name = "reference"
+    parameters: ClassVar = {"law": ["exact draws", "prior draws"]}
+    parameter_template: ClassVar = "{law}"
+    sets = 8
+
+    @override
+    def refused(self, problem: Problem, seeds: Sequence[int]) -> str | None:
+        return None if problem.exact else "Nobody knows the posterior of a network."
+
+    @override
+    def draw(self, stop_val: int, problem: Problem, seeds: Sequence[int]) -> dict[str, Any]:
+        prior: Any = problem.target.prior
+        law = problem.exact if self.law == "exact draws" else prior
+        # Not the stream of the draws that samples are compared with.
+        generator = torch.Generator().manual_seed(2**32 + seeds[0])
+        drawn = [law.sample(len(seeds), generator).numpy() for _ in range(self.sets)]
+        samples = np.stack(drawn) if self.sets > 1 else drawn[0]
+        return {"samples": samples, "evaluations": 0, "vjps": 0}
 
 
 class Measured(BaseObjective):
