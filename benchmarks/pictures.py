@@ -63,15 +63,6 @@ FEW = 2000
 RATIO, VARIANCE, WEIGHTS = 1.3, (0.8, 1.25), 0.05
 
 
-def cells(names: list[str], truths: list[int], tasks: list[str]) -> Iterator[tuple[int, str, str]]:
-    """Truth, task and sampler; samplers of single samples come first, since populations are dear."""
-    for together in (False, True):
-        for truth in truths:
-            for name in names:
-                if (name in TOGETHER) == together:
-                    yield from ((truth, task, name) for task in tasks)
-
-
 def draw(task: str, truth: int, name: str, budget: int, n: int, std: float) -> Row:
     """The metrics of a sampler on one measurement, or why there are none."""
     problem = pictures_exact(task, std, seed=truth)
@@ -93,11 +84,12 @@ def draw(task: str, truth: int, name: str, budget: int, n: int, std: float) -> R
 
 
 def drawn(options: argparse.Namespace) -> Iterator[Cell]:
-    """What is asked for."""
-    for truth, task, name in cells(options.samplers, options.truths, options.tasks):
-        values = (truth, task, name, options.budget, options.samples, options.std)
-        run = partial(draw, task, truth, name, *values[3:])
-        yield dict(zip(KEYS, values, strict=True)), run
+    """What is to be drawn; samplers of single samples come first, since populations are dear."""
+    size = (options.budget, options.samples, options.std)
+    every = product(options.truths, options.samplers, options.tasks)
+    for truth, name, task in sorted(every, key=lambda cell: cell[1] in TOGETHER):
+        key = dict(zip(KEYS, (truth, task, name, *size), strict=True))
+        yield key, partial(draw, task, truth, name, *size)
 
 
 def mean(found: list[Row], metric: str) -> float:

@@ -265,9 +265,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and logs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--minutes", type=float, default=math.inf, help="in all, if the recipe takes longer"
-    )
+    parser.add_argument("--minutes", type=float, default=math.inf, help="at most, in all")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)

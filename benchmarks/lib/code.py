@@ -6,8 +6,8 @@ from pathlib import Path
 import posteria
 
 PACKAGE, LIBRARY = Path(posteria.__file__).parent, Path(__file__).parent
-# What only shows results does not change them.
-SHOWS = {"kept.py", "plots.py", "show.py", "study.py", "table.py"}
+# What only shows results, or is of the studies beside the suites, does not change them.
+SHOWS = {"asked.py", "plots.py", "show.py", "study.py", "table.py", "targets.py"}
 DIGITS = 16
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from benchopt import BasePlot
 from typing_extensions import override
 
-from lib.plots import line
+from lib.plots import chosen, line
 from lib.show import METRICS, SIGNED, Frame, curve, flat, measured, short
 
 BLACK = (0.0, 0.0, 0.0, 1.0)
@@ -21,18 +21,15 @@ class Plot(BasePlot):
     @override
     def plot(self, df: Frame, dataset: str, metric: str) -> list[dict[str, Any]]:
         axis, column, curves = "objective_sweeps", f"objective_{metric}", []
-        rows = df[df["dataset_name"] == dataset]
-        swept = rows[rows["objective_sweeps"].notna()]
-        if len(swept) == 0:
-            return []
+        rows = chosen(df, dataset_name=dataset)
+        swept = rows[rows[axis].notna()]
         for levels, group in swept.groupby("p_solver_levels"):
             label = f"mgdm, {int(levels)} levels"
             points = curve(group, axis, column, by=axis, positive=metric not in SIGNED)
             curves.append({**points, "label": label, **self.get_style(label)})
         exact = rows[rows["solver_name"].map(short) == "exact draws"]
-        ends = (swept["objective_sweeps"].min(), swept["objective_sweeps"].max())
-        points = flat(exact, column, [float(end) for end in ends])
-        return [*curves, line("exact draws", points, BLACK)]
+        points = flat(exact, column, [float(swept[axis].min()), float(swept[axis].max())])
+        return [*curves, line("exact draws", points, BLACK)] if curves else []
 
     @override
     def get_metadata(self, df: Frame, dataset: str, metric: str) -> dict[str, Any]:
