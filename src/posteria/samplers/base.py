@@ -243,7 +243,7 @@ class Sampler(Generic[S], metaclass=Settings):
 
     def _suspicion(self, x: Tensor, known: Scale | None) -> str:
         high, low = (self.levels[0], self.levels[-2]) if self.from_noise else (math.inf, 0.0)
-        most, size = FAR_UNKNOWN * high, float(x.double().square().mean().sqrt())
+        most, size = FAR_UNKNOWN * high, float(torch.linalg.vector_norm(x)) / math.sqrt(x.numel())
         if known is not None:
             most, size = float(known.mean.abs().max()) + FAR * known.std, known.std
         reached = float(x.abs().max())
