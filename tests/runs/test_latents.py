@@ -16,9 +16,10 @@ from common.models.text_pipelines import stable_diffusion
 from common.models.unets import save as save_unet, tiny
 from posteria.priors import Latent, Prompt
 from posteria.runs.job import run
+from posteria.runs.jobs import certify
 from posteria.runs.jobs.generate import prepare as prepare_draws
 from posteria.runs.jobs.restore import prepare
-from posteria.runs.request import Generate, Restore
+from posteria.runs.request import Certify, Generate, Restore
 from posteria.runs.store import Store
 
 
@@ -57,6 +58,9 @@ def test_latents_are_kept_beside_the_pixels(tmp_path: Path) -> None:
     want = residual.flatten(1).square().mean(1).sqrt().tolist()
     assert results.residual == pytest.approx(want, rel=1e-3)  # type: ignore[attr-defined]
     assert set(results.metrics) >= {"psnr"}  # type: ignore[attr-defined]
+    # Catches: a certificate of a measurement of latents, or a traceback once all of them are drawn.
+    with pytest.raises(po.CapabilityError, match="draws latents of them"):
+        certify.prepare(Certify(prior=given["prior"], task="sr", options={"factor": 2}))
     run(prepare(Restore(**given, samples=3)), Store(tmp_path / "run"))
     more = arrays(tmp_path / "run")
     assert np.array_equal(more["latents"][:2], found["latents"])

@@ -14,11 +14,11 @@ from typing_extensions import override
 from ...certification.certificate import LEGEND, LIMITS, MOST, Certificate
 from ...certification.figures import coverage, histogram
 from ...certification.simulate import Design, check_numbers, concluded
-from ...core.errors import InputError, expect
+from ...core.errors import CapabilityError, InputError, expect
 from ...core.meter import Meter
 from ...core.record import from_json
 from ...diffusion.schedule import Karras
-from ...latent import signals_of
+from ...latent import decoder_of
 from ...likelihood import GaussianLikelihood
 from ...modalities import Degradation, Modality, modality_of
 from ...operators import Inpainting
@@ -356,7 +356,12 @@ def prepare(request: Certify) -> Certification:
     check_numbers(request.simulations, request.samples)
     named = sampler_of(request)
     prior, origin = member_of(request, card_of(request.prior))
-    modality = modality_of(signals_of(prior), request.prior, origin.card)
+    if decoder_of(prior) is not None:
+        raise CapabilityError(
+            f"A certificate ranks truths among samples of the signals that are measured; {request.prior} draws "
+            "latents of them. Certify a prior of the signals themselves."
+        )
+    modality = modality_of(prior.space, request.prior, origin.card)
     shape = prior.space.shape
     seed = request.data_seed or 0
     degradation = modality.degradation(request.task, shape, request.options, seed=seed)
