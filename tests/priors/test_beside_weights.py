@@ -66,6 +66,34 @@ def scale(**changes: torch.Tensor) -> Make:
     return make
 
 
+def quantized(kind: torch.dtype, reader: str = "pixel") -> Make:
+    """Weights that are no floats, of a network of posteria's own, of diffusers, of a local one."""
+
+    def make(folder: Path) -> object:
+        if reader == "local":
+            for file in ("network.json", "network.safetensors"):
+                shutil.copy(SHIPPED["photo-bf"].folder / file, folder)
+            path = folder / "network.safetensors"
+        else:
+            changes = {"act_fn": "gelu"} if reader == "diffusers" else {}
+            save(folder, tiny(**changes), DDPMScheduler())
+            path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        save_file({name: (9 * value).to(kind) for name, value in load_file(path).items()}, path)
+        name = f"local:{folder}" if reader == "local" else str(folder)
+        return po.load_prior(name, size=(16, 16))
+
+    return make
+
+
+def of_unet(**changes: Any) -> Make:
+    def make(folder: Path) -> object:
+        path = save(folder, tiny(), DDPMScheduler()) / "unet" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        return po.load_prior(str(folder))
+
+    return make
+
+
 def latents_as_pixels(folder: Path) -> object:
     return po.load_prior(f"pixel:{save_parts(folder, parts_of('ldm'))}")
 
@@ -101,6 +129,11 @@ def rate(value: object) -> Make:
         (mixture("classes", lambda c: c[:5]), "not one class for each component"),
         (scale(std=torch.ones(3)), "is of another prior: .* 3 deviations"),
         (scale(mean=torch.zeros(11, 1, 8, 8)), "is of another prior: it has means of shape"),
+        (quantized(torch.int8), r"as I8: .* no quantized ones"),
+        (quantized(torch.complex64, "diffusers"), r"as C64: .* no quantized ones"),
+        (quantized(torch.int8, "local"), "weights are not of floating point"),
+        (of_unet(block_out_channels=16), "block_out_channels in .* list of widths; 16 is not"),
+        (of_unet(down_block_types=["DownBlock2D"]), "does not hold the weights of its config"),
         (latents_as_pixels, "holds a network of latents, with vqvae beside it"),
         (lambda folder: po.load_prior("digits", dtype=torch.float8_e4m3fn), "dtype is one of"),
         (lambda folder: prior_sha256(f"local:{folder}/none"), "no file or folder"),

@@ -44,7 +44,10 @@ PLAIN = {
 def read_plain(config: Mapping[str, Any], weights: Path, dtype: torch.dtype) -> "UNet | None":
     """The network of a configuration with its weights, frozen; None if it has other parts or other weights."""
     blocks = {*config.get("down_block_types", ("?",)), *config.get("up_block_types", ("?",))}
-    plain = all(config.get(key, value) == value for key, value in PLAIN.items())
+    levels = len(config["block_out_channels"])
+    plain = all(config.get(key, value) == value for key, value in PLAIN.items()) and all(
+        len(config.get(f"{side}_block_types", ())) == levels for side in ("down", "up")
+    )
     if not (plain and blocks == {"DownBlock2D", "UpBlock2D"} and config.keys() <= FREE | {*PLAIN}):
         return None
     try:

@@ -56,7 +56,10 @@ def read_local(
         usual = config.pop("size", None)
         channels = int(config.get("channels", 3))
         net = network(**fixed, **config)
-        net.load_state_dict({name: part.to(dtype) for name, part in load_file(path).items()})
+        weights = load_file(path)
+        if not all(part.is_floating_point() for part in weights.values()):
+            raise ValueError("its weights are not of floating point")
+        net.load_state_dict({name: part.to(dtype) for name, part in weights.items()})
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not the network of its network.json: {error}") from error
     sides = usual if size is None else size

@@ -147,6 +147,11 @@ def read_adm(
         size is None or all(side > 0 and side % multiple == 0 for side in size),
         f"This network takes sides that are multiples of {multiple}; size={size}.",
     )
+    odd = next((name for name, value in state.items() if not value.is_floating_point()), None)
+    require(
+        odd is None,
+        f"{files} holds {odd} as numbers that are not of floating point; posteria reads no quantized weights.",
+    )
     state = {name: value.to(dtype) for name, value in state.items()}
     module = converted(state, signature, layout).to(device).eval().requires_grad_(False)
     sides = size or (layout.size, layout.size)

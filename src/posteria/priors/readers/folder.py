@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ...core.errors import CapabilityError, InputError, PosteriaError, require, unknown, whole
@@ -164,6 +165,28 @@ def weights_in(place: Path) -> tuple[list[Path], str | None]:
     return found[chosen[0]], chosen[0][1]
 
 
+def floating_weights(place: Path) -> tuple[list[Path], str | None]:
+    """As `weights_in`, of which every weight is a number of floating point.
+
+    Raises:
+        CapabilityError: If one is not: it is quantized, and its scale is not where diffusers looks.
+    """
+    paths, variant = weights_in(place)
+    for path in (path for path in paths if path.suffix == ".safetensors"):
+        try:
+            with safe_open(path, "pt") as file:
+                kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # ruff: ignore[in-dict-keys]
+        except (SafetensorError, OSError):
+            continue  # What reads it says so.
+        for name, kind in kinds.items():
+            if name.endswith((".weight", ".bias")) and "F" not in kind:
+                raise CapabilityError(
+                    f"{path} holds {name} as {kind}: weights are floats, and posteria reads no quantized ones; "
+                    "read the pipeline with what quantized it, and give it to posteria.priors.from_diffusers."
+                )
+    return paths, variant
+
+
 def weight_files(files: Path) -> list[Path]:
     """Every file of weights that a reader reads: those of networks of diffusers, or else all that there are.
 
@@ -194,7 +217,7 @@ def load_part(place: Path, kind: str, dtype: torch.dtype, **changes: Any) -> nn.
         InputError: If there are no such weights, or they are damaged or others.
         CapabilityError: If diffusers has no such network, or accelerate is needed for it and is not there.
     """
-    paths, variant = weights_in(place)
+    paths, variant = floating_weights(place)
     if "quantization_config" in read_json(place / "config.json"):
         raise CapabilityError(
             f"The weights in {place} are quantized, which posteria does not read. Read the pipeline by diffusers, and "
@@ -202,7 +225,6 @@ def load_part(place: Path, kind: str, dtype: torch.dtype, **changes: Any) -> nn.
         )
     import diffusers
     from diffusers.utils import is_accelerate_available
-    from safetensors import SafetensorError
 
     network: Any = getattr(diffusers, kind, None)
     known = isinstance(network, type) and issubclass(network, diffusers.ModelMixin)

@@ -15,7 +15,15 @@ from ..pipeline.reading import with_null
 from ..pipeline.schedulers import reading_of
 from ..pipeline.unet import check_unet, in_units, with_whole_steps
 from ..plain_unet import read_plain
-from .folder import extras_of, load_part, parts_of, place_of, read_json, scheduler_in, weights_in
+from .folder import (
+    extras_of,
+    floating_weights,
+    load_part,
+    parts_of,
+    place_of,
+    read_json,
+    scheduler_in,
+)
 
 
 class Folded(nn.Module):
@@ -64,6 +72,11 @@ def read_pixel(
         )
     for entry in ("in_channels", "out_channels", "block_out_channels"):
         require(entry in config, f"{place / 'config.json'} lacks the entry {entry}.")
+    widths = config["block_out_channels"]
+    require(
+        isinstance(widths, list) and len(widths) > 0,
+        f"block_out_channels in {place / 'config.json'} is a list of widths; {widths!r} is not.",
+    )
     whole(config["in_channels"], f"in_channels in {place / 'config.json'}")
     check_unet(config)
     reading = with_whole_steps(reading_of(scheduler_in(files)), config)
@@ -113,7 +126,7 @@ def _space(
 
 def _unet(place: Path, config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     """The network in a folder, with every weight of its configuration, and no other."""
-    paths, _ = weights_in(place)
+    paths, _ = floating_weights(place)
     plain = read_plain(config, paths[0], dtype) if len(paths) == 1 else None
     if plain is not None:
         return plain
