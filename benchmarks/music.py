@@ -262,6 +262,10 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=4)
     parser.add_argument("--methods", nargs="+", default=[])
     options = parser.parse_args()
+    needed = {"separate": ["songs"], "sweeps": ["songs"], "slakh": ["songs", "slakh"]}
+    for option in needed.get(options.what, []):
+        if getattr(options, option) is None:
+            parser.error(f"{options.what} needs --{option}.")
     torch.set_num_threads(1)
     what, name = options.what, options.prior
     if what == "page":

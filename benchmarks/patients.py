@@ -267,6 +267,8 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--methods", nargs="+", default=[*BASELINES, *SAMPLERS])
     options = parser.parse_args()
+    if options.what != "page" and options.data is None:
+        parser.error(f"{options.what} needs --data.")
     torch.set_num_threads(1)
     if options.what == "draw":
         chosen = (options.patients, options.tasks, options.methods)

@@ -254,6 +254,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=48)
     parser.add_argument("--methods", nargs="+", default=[])
     options = parser.parse_args()
+    if options.what != "page" and options.data is None:
+        parser.error(f"{options.what} needs --data.")
     torch.set_num_threads(1)
     if options.what == "page":
         about = {task: words for task, (words, *_) in TASKS.items()}
