@@ -312,14 +312,13 @@ def _of_arrays(arrays: Mapping[str, Any], file: str) -> Raw:
             len(many) in {0, k}, f"{file} {what} {len(many)} leads, and its array has {k} of them."
         )
     clocks = [
-        v
+        v.astype(np.float64)
         for name, v in numbers.items()
-        if name.lower() in CLOCKS and v.shape == (values.shape[1],)
+        if name.lower() in {"t", "time", "times"}
+        and v.shape == values.shape[1:]
+        and v.dtype.kind in "iuf"
     ]
-    found = [
-        *(float(v[0]) for v in rates),
-        *(_rate_of(v.astype(np.float64), file) for v in clocks),
-    ]
+    found = [float(v[0]) for v in rates] + [_rate_of(v, file) for v in clocks]
     return Raw(values, names, _one_rate(found, file), units)
 
 

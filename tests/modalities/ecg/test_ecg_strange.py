@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import posteria as po
-from common.ecgs import all_twelve, eight, times, write_record
+from common.ecgs import all_twelve, eight, times, write_arrays, write_record
 from posteria.modalities import MODALITIES, Source
 from posteria.modalities.ecg.files import read_record
 from posteria.modalities.ecg.formats import extra
@@ -42,7 +42,11 @@ def test_a_rate_in_a_comment_is_no_other_number(
 
 
 def test_times_beside_an_array_say_its_rate(tmp_path: Path) -> None:
-    # Catches: 500 samples a second taken for 100, since a file says times and no rate; milliseconds for seconds.
+    # Catches: 500 samples a second taken for 100, since a file says times and no rate; milliseconds for seconds; texts
+    # or another array by the name of s taken for times.
+    texts = np.array(["0:00"] * 400)
+    path = write_arrays(tmp_path / "b.npz", time=texts, s=np.zeros(400))
+    assert read_record(path).rate == 100
     for name, clock in (("t", times(500)), ("time", 1e3 * times(500))):
         np.savez(tmp_path / "a.npz", x=eight(times(500)), leads=EIGHT, **{name: clock})
         if name == "t":
