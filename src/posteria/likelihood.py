@@ -256,7 +256,8 @@ class FunctionLikelihood(Likelihood):
 
     @override
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        value = self.function(y, x)
+        # Of a reward outside PyTorch, an array.
+        value = real(self.function(y, x), "A log-density").to(x.device)
         batch = value.ndim if self.axes is None else x.ndim - self.axes
         if value.ndim < 1 or value.shape != x.shape[:batch]:
             raise ShapeError(

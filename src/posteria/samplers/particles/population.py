@@ -114,7 +114,7 @@ class ParticleSampler(Sampler[P], Generic[P]):
         require(
             not bool(lost.any()),
             "No particle of a population can be drawn: all have the weight 0, as where a reward or a likelihood "
-            "excludes them, or one has a weight that is nan. Take more particles, or look at the likelihood.",
+            "excludes them, or one has a weight that is nan or inf. Take more particles, or look at the likelihood.",
         )
         assigned = self.assign(target, seeds)
         return state.x[assigned.population, assigned.particle]
