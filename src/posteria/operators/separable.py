@@ -104,7 +104,7 @@ class Separable(SVDOperator):
     @property
     @override
     def summed(self) -> int:
-        return max(*self.domain.shape, *self.codomain.shape)
+        return max((1, *self.domain.shape, *self.codomain.shape))
 
     @property
     @override
