@@ -12,7 +12,7 @@ from posteria.core.errors import expect
 from posteria.latent import Latent
 from posteria.priors import Embeddings, from_diffusers
 from posteria.priors.load import _checkpoint
-from posteria.priors.pipeline import given, parts
+from posteria.priors.pipeline import autoencoder, given, parts
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1.2), (torch.bfloat16, 0.7)])
@@ -20,7 +20,7 @@ def test_what_a_gradient_keeps(
     dtype: torch.dtype, most: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Catches: blocks of network or decoder that are kept and not computed again.
-    places: tuple[ModuleType, ...] = (modules, given, parts)
+    places: tuple[ModuleType, ...] = (modules, given, parts, autoencoder)
     for place in places:
         monkeypatch.setattr(place, "device_of", lambda module: torch.device("meta"))
     with torch.device("meta"):
