@@ -254,9 +254,10 @@ class Sampler(Generic[S], metaclass=Settings):
                 f"{f', or {LEVELS}' if known is None else ''}."
             )
         if size > SMALL * high:
+            ran = "" if known else "If they did not run away for want of steps, "
             return (
                 f"starts from noise of {high:.4g}, beside which signals of {size:.3g} are not small, so that noise "
-                f"alone is not where they start: take {LEVELS}."
+                f"alone is not where they start. {ran}{'take' if ran else 'Take'} {LEVELS}."
             )
         if 0 < size < low / 4 < high / 4 and self.shared == 1:
             return f"ends at noise of {low:.4g}, in which signals of {size:.2g} vanish: take more steps, {LEVELS}."
