@@ -111,7 +111,7 @@ def test_a_measurement_of_one_s_own(
 )
 def test_every_task_runs(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["restore", *SIMULATED, "--task", task, "--out", tmp_path / "run"]
-    words += ["--sampler", "mgps", "--steps", 3, "--samples", 1]
+    words += ["--sampler", "mgps", "--steps", 3, "--n", 1]
     assert posteria(*words, monkeypatch=monkeypatch) == 0
     assert (tmp_path / "run" / "report.html").exists()
 

@@ -139,7 +139,7 @@ def restore(
     steps: o.Steps = None,
     budget: o.Budget = None,
     settings: o.Settings = None,
-    samples: Annotated[int, o.samples("Number of samples.")] = 8,
+    samples: Annotated[int, o.samples("Number of samples.", "--n", "--samples")] = 8,
     seed: o.Seed = 0,
     chunk: o.Chunk = None,
     device: o.Device = "cpu",
