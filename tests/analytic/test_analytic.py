@@ -133,6 +133,18 @@ def test_a_component_that_is_excluded_does_no_harm() -> None:
     assert posterior.log_prob(x).isfinite().all()
 
 
+def test_whole_numbers_are_constants() -> None:
+    # Catches: exact means of integers that are refused, or that take a covariance in double precision to single.
+    for covariance, dtype in ([[2, 1], [1, 2]], torch.float32), ([[2.0, 1], [1, 2.0]], F64):
+        law = po.Gaussian([1, 0], covariance)  # type: ignore[arg-type]
+        same = po.GaussianMixture([1], [[1, 0]], [covariance])  # type: ignore[arg-type]
+        assert law.space.dtype == same.space.dtype == dtype
+        x = torch.tensor([0.5, 2.0], dtype=dtype)
+        expected = po.Gaussian(torch.tensor([1.0, 0.0], dtype=F64), law.covariance.double())
+        for each in (law, same):
+            assert torch.allclose(each(x, 0.5).double(), expected(x.double(), 0.5), atol=1e-6)
+
+
 def test_single_precision_stays_single() -> None:
     prior = mixture()
     single = po.GaussianMixture(

@@ -12,6 +12,7 @@ from posteria.operators import (
     LinearFunction,
     Matrix,
 )
+from posteria.testing import check_operator
 
 
 def _inference(x: Tensor) -> Tensor:
@@ -78,6 +79,16 @@ def test_a_linear_function_is_linear() -> None:
             LinearFunction(lambda x: 2 * x, (5,), adjoint=wrong)
     with pytest.raises(po.ShapeError, match=r"took \(2, 3\) to \(2, 3\), not \(2, 5\)"):
         LinearFunction(lambda x: x[:, :3], (5,), adjoint=lambda y: y)
+
+
+def test_a_function_of_or_to_one_number() -> None:
+    # Catches: a signal without batch axes whose shape, or that of its measurement, is (), which ended inside PyTorch.
+    mean = LinearFunction(lambda x: x.mean((-1, -2)), (2, 3))
+    twice = LinearFunction(lambda x: 2 * x, (), adjoint=lambda y: 2 * y)
+    assert torch.equal(mean(torch.arange(6.0).reshape(2, 3)), torch.tensor(2.5))
+    assert twice(torch.tensor(1.5)) == twice.adjoint(torch.tensor(1.5)) == 3
+    for operator in (mean, twice, twice @ mean, LinearFunction(lambda x: 2 * x, ())):
+        check_operator(operator)
 
 
 def test_a_function_gives_tensors() -> None:

@@ -293,6 +293,18 @@ def test_integers_are_no_signal(operator: Operator) -> None:
             operator.adjoint(operator(x).long())
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float16])
+def test_whole_numbers_are_constants(dtype: torch.dtype) -> None:
+    # Catches: exact matrices of integers, truth values or half precision that are refused as signals are.
+    given = torch.tensor([[1, 0, 1], [0, 1, 1]]).to(dtype)
+    x = normal(3, 4).float()
+    for matrix in (given, given.numpy(), given.tolist()):
+        mixing, dense = ColorMixing(matrix, (3, 4)), Matrix(matrix)
+        assert torch.allclose(mixing(x), given.float() @ x)
+        assert torch.allclose(dense(x[:, 0]), given.float() @ x[:, 0])
+    assert Matrix(given).domain.dtype == ColorMixing(given, (3, 4)).domain.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     "build",
     [

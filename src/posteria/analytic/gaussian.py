@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from ..core.errors import InputError, ShapeError, expect
 from ..core.linalg import LinearMap, rows_times
-from ..core.space import Space, finite
+from ..core.space import Space, constant, finite
 from ..diffusion.denoiser import Denoiser
 from ..likelihood import LOG_TWO_PI, GaussianLikelihood, Likelihood
 from ..operators.base import LinearOperator
@@ -116,7 +116,8 @@ class Gaussian(Denoiser):
     """
 
     def __init__(self, mean: Tensor, covariance: Tensor) -> None:
-        mean, covariance = finite(mean, "A mean"), finite(covariance, "A covariance")
+        covariance = finite(covariance, "A covariance")
+        mean = constant(mean, "A mean", covariance.dtype)
         self.space = Space(tuple(mean.shape), mean.dtype, mean.device)
         d = self.space.size
         if tuple(covariance.shape) != (d, d):

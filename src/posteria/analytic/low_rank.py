@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from ..core.errors import CapabilityError, InputError, ShapeError, expect, require
 from ..core.linalg import LinearMap, rows_times
-from ..core.space import Space, finite, real
+from ..core.space import Space, constant, finite, real
 from ..diffusion.denoiser import Condition, Conditional, Label, Scale
 from ..likelihood import LOG_TWO_PI, Likelihood
 from .low_rank_posterior import PPCAPosterior
@@ -47,7 +47,8 @@ class PPCAMixture(Conditional):
         noise: Tensor,
         classes: Tensor | None = None,
     ) -> None:
-        means, factors = finite(means, "An array of means"), finite(factors, "A factor")
+        factors = finite(factors, "A factor")
+        means = constant(means, "An array of means", factors.dtype)
         weights, variances, noise = (
             real(part, f"An array of {name}")
             for name, part in (("weights", weights), ("variances", variances), ("noise", noise))

@@ -9,7 +9,7 @@ from typing_extensions import override
 from ..core.errors import InputError, ShapeError, require
 from ..core.level import Level, at_least
 from ..core.linalg import LinearMap, rows_times
-from ..core.space import Space, finite, real
+from ..core.space import Space, constant, finite, real
 from ..diffusion.denoiser import Denoiser
 from ..likelihood import LOG_TWO_PI, Likelihood
 from .gaussian import Spectrum, condition, observation, spectrum
@@ -131,8 +131,11 @@ class GaussianMixture(Denoiser):
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
-        weights, means = real(weights, "Weights"), finite(means, "An array of means")
-        covariances = finite(covariances, "An array of covariances")
+        weights, covariances = (
+            real(weights, "Weights"),
+            finite(covariances, "An array of covariances"),
+        )
+        means = constant(means, "An array of means", covariances.dtype)
         require(means.ndim > 0 and len(means) > 0, "A mixture has at least one component.")
         k = len(means)
         self.space = Space(tuple(means.shape[1:]), means.dtype, means.device)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .errors import InputError, ShapeError, require, whole
 
+FLOATS = (torch.float32, torch.float64)
+
 
 @dataclass(frozen=True)
 class Space:
@@ -34,7 +36,7 @@ class Space:
         sides = tuple(whole(side, "A side of a signal or a measurement") for side in self.shape)
         object.__setattr__(self, "shape", sides)
         object.__setattr__(self, "device", torch.device(self.device))
-        if self.dtype not in {torch.float32, torch.float64}:
+        if self.dtype not in FLOATS:
             raise InputError(
                 f"Samples and measurements are of float32 or float64, not of {self.dtype!r}; only a network's weights "
                 "may have another dtype (posteria.Network and load_prior convert what goes in and out)."
@@ -95,11 +97,11 @@ class Space:
 
     def unflatten(self, x: Tensor) -> Tensor:
         """`[*batch, size]` to `[*batch, *event]`."""
-        return x.reshape(*x.shape[:-1], *self.shape)
+        return x.reshape((*x.shape[:-1], *self.shape))
 
     def zeros(self, *batch: int) -> Tensor:
         """Zeros, `[*batch, *event]`."""
-        return torch.zeros(*batch, *self.shape, dtype=self.dtype, device=self.device)
+        return torch.zeros((*batch, *self.shape), dtype=self.dtype, device=self.device)
 
     def expect(self, other: "Space", whose: str) -> None:
         """Raise unless signals of another space are signals of this one, as those of two models of one run.
@@ -189,6 +191,21 @@ def finite(value: Any, whose: str) -> Tensor:
     tensor = real(value, whose)
     require(bool(tensor.isfinite().all()), f"{whose} holds finite numbers; this one does not.")
     return tensor
+
+
+def constant(value: Any, whose: str, like: torch.dtype | None = None) -> Tensor:
+    """`finite` numbers in single or double precision.
+
+    Whole numbers, truth values and half precision, which have no precision to keep, take that of `like`, or the default
+    of PyTorch if that is neither.
+
+    Raises:
+        InputError: As `finite`.
+    """
+    tensor = finite(value, whose)
+    if tensor.dtype in FLOATS:
+        return tensor
+    return tensor.to(like if like in FLOATS else torch.get_default_dtype())
 
 
 def mask_of(value: Any, whose: str) -> Tensor:

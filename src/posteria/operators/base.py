@@ -167,7 +167,7 @@ class LinearOperator(Operator):
     def apply_adjoint(self, y: Tensor) -> Tensor:
         """The adjoint on `[*batch, *codomain.shape]`; by autograd unless a subclass knows better."""
         batch = self.codomain.batch(y)
-        zeros = torch.zeros(*batch, *self.domain.shape, dtype=y.dtype, device=y.device)
+        zeros = torch.zeros((*batch, *self.domain.shape), dtype=y.dtype, device=y.device)
         return linalg.vjp(self.apply, zeros, self)[1](y)
 
     def adjoint(self, y: Tensor) -> Tensor:

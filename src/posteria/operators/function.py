@@ -115,4 +115,4 @@ def _codomain(f: Map, domain: Space) -> Space:
 
 def _on_rows(f: Map, x: Tensor, domain: Space, codomain: Space) -> Tensor:
     """Apply a function of `[n, *event]` to `[*batch, *event]`."""
-    return f(x.reshape(-1, *domain.shape)).reshape(*domain.batch(x), *codomain.shape)
+    return f(x.reshape(-1, *domain.shape)).reshape((*domain.batch(x), *codomain.shape))

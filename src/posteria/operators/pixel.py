@@ -9,7 +9,7 @@ from typing_extensions import override
 from ..core.errors import InputError, ShapeError, whole
 from ..core.level import several
 from ..core.linalg import rows_times
-from ..core.space import Space, finite, mask_of
+from ..core.space import Space, constant, mask_of
 from .base import LinearOperator, SVDOperator
 from .separable import Separable
 from .shapes import picture_shape, shape_last
@@ -43,7 +43,7 @@ class Matrix(SVDOperator):
     """
 
     def __init__(self, matrix: Tensor, shape: Sequence[int] | None = None) -> None:
-        matrix = finite(matrix, "A matrix")
+        matrix = constant(matrix, "A matrix")
         if matrix.ndim != 2:
             raise ShapeError(f"A matrix has shape (m, n); this one has {tuple(matrix.shape)}.")
         m, n = matrix.shape
@@ -288,7 +288,7 @@ class ColorMixing(Separable):
     """
 
     def __init__(self, matrix: Tensor, shape: Sequence[int]) -> None:
-        matrix, shape = finite(matrix, "A matrix"), tuple(shape)
+        matrix, shape = constant(matrix, "A matrix"), tuple(shape)
         if matrix.ndim != 2 or not shape or matrix.shape[1] != shape[0]:
             raise ShapeError(
                 f"A matrix of shape {tuple(matrix.shape)} does not mix the channels of shape {shape}."

@@ -33,7 +33,7 @@ def same(a: Tensor, b: Tensor, tolerance: float, sentence: str) -> None:
 
 def normal(generator: torch.Generator, space: Space, *batch: int) -> Tensor:
     """Standard normal signals."""
-    x = torch.randn(*batch, *space.shape, dtype=torch.float64, generator=generator)
+    x = torch.randn((*batch, *space.shape), dtype=torch.float64, generator=generator)
     return x.to(space.device, space.dtype)
 
 
