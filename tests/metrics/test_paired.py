@@ -1,6 +1,8 @@
 """Metrics of samples against a known truth, and where metrics are found."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +99,51 @@ def test_signals_are_paired_with_truths() -> None:
         # Catches: bytes that go round below 0.
         low, high = torch.tensor([[[1, 2]], [[2, 2]]], dtype=torch.uint8)
         assert float(metric(low, high)) == pytest.approx(0.5 ** (1 / order))
+
+
+def test_arrays_of_numpy_are_taken_by_every_metric() -> None:
+    # Catches: an array that ends inside a method of tensors, in one metric and not in another.
+    m, rng = po.metrics, torch.Generator
+    pictures = (0.3 * np.random.default_rng(0).standard_normal((12, 3, 8, 8))).astype(np.float32)
+    x, y = pictures.reshape(12, -1)[:, :4], pictures.reshape(12, -1)[:, 4:8]
+    std, covariance = np.full(4, 0.3), np.eye(4)
+    ranks = np.arange(12) % 5
+    cases: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
+        *((metric, (pictures, pictures[0])) for metric in (psnr, ssim, mae, rmse)),
+        *((metric, (x, y[0])) for metric in (m.crps, m.energy_score, m.interval_coverage)),
+        (lambda a, b: m.sbc_ranks(a, b, rng()), (x, y[0])),
+        (
+            lambda a, b, c: m.expected_coverage(a, b, rng(), c).coverage,
+            (pictures[:, :, 0], x[:3, [0] * 8], y[:3, [0] * 8]),
+        ),
+        (lambda a: m.uniformity(a, 4), (ranks,)),
+        (lambda a: m.rank_tests(a, 4, rng()).p_values, (ranks,)),
+        (m.holm, (np.array([0.01, 0.2]),)),
+        *(
+            (metric, (pictures[:, 0], pictures[0, 0]))
+            for metric in (m.si_sdr, m.si_sdr_improvement)
+        ),
+        *(
+            (metric, (x, y))
+            for metric in (m.sliced_wasserstein, m.c2st, m.mmd, m.frechet_distance)
+        ),
+        (m.wasserstein_along, (x, y, np.eye(4))),
+        (m.mean_error, (x, y[0], std)),
+        (m.variance_ratio, (x, std)),
+        (m.covariance_error, (x, covariance)),
+        (
+            lambda a, b: m.frechet_of_moments(m.Moments(a, b), m.Moments(2 * a, 3 * b)),
+            (std, covariance),
+        ),
+        (m.precision_recall, (x, y)),
+        (lambda a, b: m.density_coverage(a, b, 3), (x, y)),
+        *((metric, (x,)) for metric in (m.vendi, m.mean_pairwise_distance, m.Flat())),
+        (m.diversity.saturation, (pictures,)),
+        (m.coverage_of, (x, y)),
+    ]
+    for metric, given in cases:
+        want = metric(*(torch.from_numpy(each.copy()) for each in given))
+        assert np.array_equal(np.asarray(metric(*given)), np.asarray(want)), metric
 
 
 def test_the_room_has_every_metric() -> None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import ShapeError, require
-from ..core.space import finite
+from ..core.space import finite, real
 
 # Root mean square over the loudest channel's, below which a channel is silent and not compared.
 SILENT = 1e-3
@@ -28,12 +28,14 @@ def si_sdr(x: Tensor, truth: Tensor) -> Tensor:
 
 def si_sdr_improvement(x: Tensor, truth: Tensor) -> Tensor:
     """By how many dB the SI-SDR is above that of the sum of all channels, taken for each of them; see `si_sdr`."""
+    truth = real(truth, "A truth")
     mixture = truth.sum(0).expand_as(truth)[None]
     return (_each(x, truth) - _each(mixture, truth)).mean(-1)
 
 
 def _each(x: Tensor, truth: Tensor) -> Tensor:
     """The ratio of each channel that sounds, `[n, sounding]`."""
+    x, truth = real(x, "An array of sounds"), real(truth, "A truth")
     if x.ndim != 3 or x.shape[1:] != truth.shape:
         raise ShapeError(
             "Sounds [n, channels, time] go with a truth [channels, time]; got "

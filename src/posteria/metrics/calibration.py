@@ -13,19 +13,23 @@ import torch
 from torch import Tensor
 
 from ..core.errors import InputError, ShapeError, require
+from ..core.space import real
 
 
-def _check(x: Tensor, truth: Tensor, least: int = 1) -> None:
+def _check(x: Tensor, truth: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Both as tensors, if they fit."""
+    x, truth = real(x, "A set of samples"), real(truth, "A truth")
     if x.ndim == 0 or x.shape[1:] != truth.shape:
         raise ShapeError(
             f"Samples [n, *shape] go with a truth [*shape]; got {tuple(x.shape)} and {tuple(truth.shape)}."
         )
     require(len(x) >= least, f"This metric needs at least {least} samples; got {len(x)}.")
+    return x, truth
 
 
 def _below(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """How many samples are below the truth, and how many equal to it, `[*shape]`."""
-    _check(x, truth)
+    x, truth = _check(x, truth)
     if x.isnan().any() or truth.isnan().any():
         raise InputError("NaN has no rank; remove the samples or truths that hold it.")
     return (x < truth).sum(0), (x == truth).sum(0)
@@ -48,7 +52,7 @@ def sbc_ranks(x: Tensor, truth: Tensor, generator: torch.Generator) -> Tensor:
         InputError: If there is NaN.
     """
     below, equal = _below(x, truth)
-    u = torch.rand(truth.shape, dtype=torch.float64, device=truth.device, generator=generator)
+    u = torch.rand(below.shape, dtype=torch.float64, device=below.device, generator=generator)
     return below + (u * (equal + 1)).long()
 
 
@@ -67,6 +71,7 @@ def uniformity(ranks: Tensor, n: int, bins: int | None = None) -> Tensor:
     Raises:
         InputError: If there are too few simulations, or a rank is out of range or no integer.
     """
+    ranks = real(ranks, "An array of ranks")
     require(ranks.ndim > 0 and n >= 1, f"Ranks [m, *shape] are among n >= 1 samples; n={n}.")
     m = len(ranks)
     if bins is None:
@@ -112,12 +117,13 @@ def tarp_ranks(
     Returns:
         Ranks `[m]` and the number of samples that the truths were ranked among.
     """
-    _check(x, truth)
+    x, truth = _check(x, truth)
     simulations = len(truth) if truth.ndim else 0
     require(simulations >= 2, "Coverage needs the truths of at least 2 simulations.")
     if references is None:
         require(len(x) >= 2, "One sample serves as reference; coverage needs at least 2.")
         x, references = x[:-1], x[-1]
+    references = real(references, "An array of references")
     if references.shape != truth.shape:
         raise ShapeError(
             f"Each truth has a reference: {tuple(truth.shape)}, not {tuple(references.shape)}."
@@ -181,7 +187,7 @@ def crps(x: Tensor, truth: Tensor) -> Tensor:
         x: Samples, `[n, *shape]`, at least 2.
         truth: `[*shape]`.
     """
-    _check(x, truth, least=2)
+    x, truth = _check(x, truth, least=2)
     n, x = len(x), x.double()
     # The sum of |x_i - x_j| over pairs is one of sorted samples, each by how many are below and above.
     rank = 2 * torch.arange(n, dtype=x.dtype, device=x.device) - n + 1
@@ -194,7 +200,7 @@ def energy_score(x: Tensor, truth: Tensor) -> float:
 
     Of at least 2 samples `[n, *event]` of one posterior and a truth `[*event]`.
     """
-    _check(x, truth, least=2)
+    x, truth = _check(x, truth, least=2)
     flat, point = x.reshape(len(x), -1).double(), truth.reshape(1, -1).double()
     return float((flat - point).norm(dim=1).mean() - torch.pdist(flat).mean() / 2)
 
@@ -228,8 +234,8 @@ def rank_tests(ranks: Tensor, n: int, generator: torch.Generator) -> RankTests:
         n: The highest rank.
         generator: Draws u.
     """
-    m = len(ranks)
-    shape = uniformity(ranks, n)
+    ranks = real(ranks, "An array of ranks")
+    m, shape = len(ranks), uniformity(ranks, n)
     u = torch.rand(ranks.shape, dtype=torch.float64, device=ranks.device, generator=generator)
     z = torch.special.ndtri(((ranks + u) / (n + 1)).clamp(1e-15, 1 - 1e-15))
     mean, variance = z.mean(0), z.var(0)
@@ -260,6 +266,7 @@ def holm(p_values: Tensor) -> Tensor:
     Raises:
         InputError: If one is no probability.
     """
+    p_values = real(p_values, "An array of p-values")
     require(not bool(((p_values < 0) | (p_values > 1)).any()), "P-values are from 0 to 1.")
     flat, m = p_values.flatten(), p_values.numel()
     order = flat.argsort()

@@ -61,6 +61,7 @@ def wasserstein_along(x: Tensor, y: Tensor, units: Tensor) -> float:
     `sliced_wasserstein`.
     """
     x, y = _two_sets(x, y)
+    units = real(units, "An array of directions").double()
     if units.ndim != 2 or len(units) != x.shape[1]:
         raise ShapeError(
             f"Directions of {x.shape[1]} entries are columns ({x.shape[1]}, k), not {tuple(units.shape)}."
@@ -160,6 +161,7 @@ def c2st(x: Tensor, y: Tensor, *, folds: int = 5, features: int = 256, seed: int
         ShapeError: If the two sets differ in shape.
         InputError: If there are fewer samples than folds.
     """
+    x, y = real(x, "A set of samples"), real(y, "A set of samples")
     if x.shape != y.shape:
         raise ShapeError(
             f"A classifier needs two sets of equal shape; got {tuple(x.shape)} and {tuple(y.shape)}."
@@ -255,8 +257,8 @@ def mean_error(x: Tensor, mean: Tensor, std: Tensor) -> float:
 
     The root mean square over entries. Exact samples have about `1 / sqrt(n)`.
     """
-    _fits(x, mean, "mean")
-    _fits(x, std, "std")
+    x, mean = _fits(x, mean, "mean")
+    x, std = _fits(x, std, "std")
     z = (x.double().mean(0) - mean.double()) / std.double()
     return float(z.square().mean().sqrt())
 
@@ -266,7 +268,7 @@ def variance_ratio(x: Tensor, std: Tensor) -> float:
 
     Below 1 samples are underdispersed, above 1 overdispersed. Exact samples have 1 in the mean.
     """
-    _fits(x, std, "std")
+    x, std = _fits(x, std, "std")
     _at_least(2, x)
     return float((x.double().var(0) / std.double() ** 2).mean())
 
@@ -285,6 +287,7 @@ def covariance_error(x: Tensor, covariance: Tensor) -> float:
     Raises:
         InputError: If the covariance is not positive definite.
     """
+    x, covariance = real(x, "A set of samples"), real(covariance, "A covariance")
     _at_least(2, x)
     flat = x.reshape(len(x), -1).double()
     n, d = flat.shape
@@ -298,8 +301,9 @@ def covariance_error(x: Tensor, covariance: Tensor) -> float:
     return float((white.mT @ white / (n - 1) - eye).norm() / math.sqrt(d))
 
 
-def _fits(x: Tensor, moment: Tensor, name: str) -> None:
-    """Raise unless a moment is one of samples' entries; a standard deviation is above 0."""
+def _fits(x: Tensor, moment: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Both as tensors, if the moment is one of samples' entries; a standard deviation is above 0."""
+    x, moment = real(x, "A set of samples"), real(moment, name)
     if x.ndim == 0 or x.shape[1:] != moment.shape:
         raise ShapeError(
             f"{name} has shape {tuple(moment.shape)}; samples {tuple(x.shape)} need one of "
@@ -307,6 +311,7 @@ def _fits(x: Tensor, moment: Tensor, name: str) -> None:
         )
     _at_least(1, x)
     require(name != "std" or bool((moment > 0).all()), "A standard deviation is above 0.")
+    return x, moment
 
 
 def mode_weights(x: Tensor, mixture: GaussianMixture) -> Tensor:
@@ -315,6 +320,7 @@ def mode_weights(x: Tensor, mixture: GaussianMixture) -> Tensor:
     A sample counts for each component by the probability that it came from it, so that exact samples have
     the weights of the mixture in the mean even where components overlap.
     """
+    x = real(x, "A set of samples")
     if x.shape[1:] != mixture.space.shape:
         raise ShapeError(f"Samples are [n, *{mixture.space.shape}], not {tuple(x.shape)}.")
     _at_least(1, x)

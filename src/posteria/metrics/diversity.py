@@ -26,14 +26,15 @@ ENTRIES = 2**24
 
 def _features(*sets: Tensor, least: int = 1) -> list[Tensor]:
     """The sets in float64, if they are features of one width and `least` samples each."""
-    if any(x.ndim != 2 for x in sets) or len({x.shape[1] for x in sets}) > 1:
-        shapes = " and ".join(str(tuple(x.shape)) for x in sets)
+    tensors = [real(x, "An array of features") for x in sets]
+    if any(x.ndim != 2 for x in tensors) or len({x.shape[1] for x in tensors}) > 1:
+        shapes = " and ".join(str(tuple(x.shape)) for x in tensors)
         raise ShapeError(
             f"Features are [n, d], with one d; got {shapes}. Flat() makes features of any samples."
         )
-    fewest = min(len(x) for x in sets)
+    fewest = min(len(x) for x in tensors)
     require(fewest >= least, f"This metric needs at least {least} samples; got {fewest}.")
-    return [real(x, "An array of features").double() for x in sets]
+    return [x.double() for x in tensors]
 
 
 def _finite(*sets: Tensor) -> bool:
@@ -240,6 +241,7 @@ def frechet_of_moments(ours: Moments, theirs: Moments) -> float:
         ShapeError: If the laws differ in shape.
         InputError: If a covariance is not symmetric, or has an eigenvalue clearly below 0.
     """
+    ours, theirs = (Moments(*(real(v, "A moment") for v in law)) for law in (ours, theirs))
     d = ours.mean.numel()
     covariances = ours.covariance.shape, theirs.covariance.shape
     if ours.mean.shape != theirs.mean.shape or covariances != ((d, d), (d, d)):
@@ -292,6 +294,7 @@ def classifier_agreement(
     Samples for which its logits are not finite do not agree. Samples that were guided by a classifier
     should be scored by another one.
     """
+    x = real(x, "An array of samples")
     require(len(x) >= 1, "This metric needs at least 1 sample; got 0.")
     whole(batch, "batch")
     labels = torch.as_tensor(label, device=x.device)
@@ -323,6 +326,7 @@ class Saturation(NamedTuple):
 
 def saturation(x: Tensor) -> Saturation:
     """How saturated pictures in [-1, 1], `[n, channels, height, width]`, are; if clipped, `clipped` counts that too."""
+    x = real(x, "An array of pictures")
     if x.ndim != 4:
         raise ShapeError(f"Pictures are [n, channels, height, width], not {tuple(x.shape)}.")
     require(x.numel() > 0, "This metric needs at least 1 sample; got 0.")

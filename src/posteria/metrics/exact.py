@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..analytic.low_rank_posterior import PPCAPosterior
 from ..core.errors import ShapeError, expect, whole
+from ..core.space import real
 from .calibration import interval_coverage
 from .distribution import Floor, mean_error, variance_ratio, wasserstein_along
 
@@ -22,6 +23,7 @@ def coverage_of(x: Tensor, draws: Tensor, level: float = 0.9) -> float:
     Raises:
         ShapeError: If the two differ in the shape of their events.
     """
+    x, draws = real(x, "A set of samples"), real(draws, "A set of draws")
     if x.shape[1:] != draws.shape[1:]:
         raise ShapeError(
             f"Samples and draws are of one law; got {tuple(x.shape)} and {tuple(draws.shape)}."
@@ -73,7 +75,10 @@ class AgainstExact:
 
     def weights(self, x: Tensor) -> Tensor:
         """The share of samples `[n, *event]` in each component of the law, `[K]` in float64."""
-        parts = [self.exact.prior.responsibilities(part) for part in torch.split(x, 256)]
+        parts = [
+            self.exact.prior.responsibilities(part)
+            for part in torch.split(real(x, "A set of samples"), 256)
+        ]
         return torch.cat(parts).double().mean(0)
 
     def weight_error(self, x: Tensor) -> float:
@@ -90,6 +95,7 @@ class AgainstExact:
         Raises:
             ShapeError: If there are not `n` samples of the law's shape.
         """
+        x = real(x, "A set of samples")
         if tuple(x.shape) != (self.n, *self.exact.space.shape):
             expected = (self.n, *self.exact.space.shape)
             raise ShapeError(f"Samples have the shape {expected}, not {tuple(x.shape)}.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ..core.errors import CapabilityError, InputError, ShapeError, expect, unknown, whole
+from ..core.space import real
 from ..guidance.classifiers.classifier import CleanClassifier
 from .image import clipped
 
@@ -29,6 +30,7 @@ class Flat(Features):
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
+        x = real(x, "An array of samples")
         return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
@@ -53,7 +55,7 @@ class Penultimate(Features):
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
-        self.space.check(x, "x")
+        x = self.space.check(real(x, "An array of samples"), "x")
         return _batched(self.network.features, x, self.batch)
 
 
@@ -71,6 +73,7 @@ class PictureFeatures(Features, abc.ABC):
 
     @override
     def __call__(self, x: Tensor) -> Tensor:
+        x = real(x, "An array of pictures")
         if x.ndim != 4 or x.shape[1] not in {1, 3}:
             raise ShapeError(
                 f"Pictures are [n, 1 or 3 channels, height, width], not {tuple(x.shape)}."

@@ -70,7 +70,7 @@ def clipped(x: Tensor) -> Tensor:
 
 def _paired(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Both clipped, `[n, channels, height, width]`."""
-    truth = paired(x, truth, "Pictures [n, channels, height, width]", axes=4)
+    x, truth = paired(x, truth, "Pictures [n, channels, height, width]", axes=4)
     most = float(floats(truth).abs().max())
     require(
         not most > FAR,
