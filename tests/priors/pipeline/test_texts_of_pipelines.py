@@ -108,6 +108,17 @@ def test_folders_that_lack_what_reads_texts(tmp_path: Path) -> None:
         po.load_prior(str(tmp_path / "sd"))
 
 
+def test_a_pipeline_that_was_saved_without_an_encoder(tmp_path: Path) -> None:
+    # Catches: Stable Diffusion 3 without T5, a usual way to save memory, that is refused as a folder.
+    pipeline = stable_diffusion_3(third=False)
+    pipeline.save_pretrained(tmp_path)
+    priors: list[Any] = [po.load_prior(f"diffusers:{tmp_path}"), from_diffusers(pipeline)]
+    ours, theirs = (leaves(each.prior._seen(Prompt("cat")).arguments) for each in priors)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(value, theirs[key])
+
+
 class Trap:
     def __reduce__(self) -> Any:
         return print, ("this has run",)

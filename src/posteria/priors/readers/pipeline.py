@@ -138,7 +138,9 @@ def _texts(files: Path, parts: dict[str, Any], dtype: torch.dtype) -> Any:
         name: parts.get(name) for name in ("unet", "transformer", "vae") if name in index
     }
     none = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
-    given |= {name: None for name in none if name in index}
+    # A part that the pipeline was saved without is [null, null].
+    empty = {name for name, entry in index.items() if isinstance(entry, list) and None in entry}
+    given |= {name: None for name in (*none, *empty) if name in index}
     for name in parts_of(files) - {*given, *NETWORKS, *AUTOENCODERS, "scheduler"}:
         require(
             any((files / name).glob("*")),
