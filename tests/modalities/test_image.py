@@ -188,6 +188,7 @@ def test_masks_of_arrays_and_what_is_no_mask(tmp_path: Path) -> None:
     for name, picture, sentence in (
         ("all.png", HOLE * 0 + 255, "has no hole"),
         ("none.png", HOLE * 0, "none.png is all hole: everything in it is black"),
+        ("ones.png", HOLE // 255, r"holds the levels 0 and 1 of 255.*write 0 and 255"),
         ("grey.png", HOLE * 0 + 128, "is grey in 100% of its pixels"),
         ("small.png", HOLE[:20], "is 20 x 28; the picture is 28 x 28"),
     ):
@@ -339,11 +340,22 @@ def test_a_kernel_of_one_s_own(tmp_path: Path) -> None:
         (kernel[None], r"has shape \(1, 3, 5\)"),
         (0 * kernel, "sum 0"),
         (np.nan * kernel, "sum nan"),
-        (kernel[:2], "two odd sides"),
     ):
         np.save(tmp_path / "odd.npy", values)
         with pytest.raises(po.PosteriaError, match=sentence):
             IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "odd.npy")})
+    # Catches: a measured kernel of even sides that is refused, or moves the picture by a pixel.
+    np.save(tmp_path / "even.npy", np.eye(4)[2][:, None] * np.eye(6)[3])
+    blur = IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "even.npy")})
+    assert torch.allclose(blur.operator(point), point)
+    assert blur.said[0].startswith("The kernel even.npy is 4 x 6: the centre of its even sides")
+    with pytest.raises(
+        po.ShapeError, match=r"two odd sides.*functional\.pad\(kernel, \(0, 0, 0, 1\)"
+    ):
+        po.operators.Blur(torch.ones(4, 5) / 20, (1, 9, 9))
+    (tmp_path / "k.csv").write_text("0,1,0")
+    with pytest.raises(po.InputError, match=r"or an array as \.npy"):
+        IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "k.csv")})
     with pytest.raises(
         po.InputError, match="no kernel 'gausian'; there are gaussian, motion, shake, FILE"
     ):

@@ -105,7 +105,13 @@ def _checked(
 ) -> tuple[Tensor, tuple[int, ...]]:
     kernel, shape = finite(kernel, "A kernel"), picture_shape(shape, operator)
     if kernel.ndim != 2 or kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
-        raise ShapeError(f"A kernel has two odd sides; this one has shape {tuple(kernel.shape)}.")
+        raise ShapeError(
+            f"A kernel has two odd sides, its centre in the middle; this one has shape {tuple(kernel.shape)}. Where "
+            "the centre of an even side n is entry n // 2, as in FFTs, add zeros at its end: "
+            f"torch.nn.functional.pad(kernel, (0, {1 - kernel.shape[-1] % 2}, 0, {1 - kernel.shape[0] % 2}))."
+            if kernel.ndim == 2
+            else f"A kernel is (height, width); this one has shape {tuple(kernel.shape)}."
+        )
     if kernel.shape[0] > shape[-2] or kernel.shape[1] > shape[-1]:
         raise ShapeError(
             f"A kernel of {tuple(kernel.shape)} is larger than a signal of shape {shape}."

@@ -82,7 +82,7 @@ def opened(path: Path) -> Opened:
     # A damaged file can fail in any way.
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read as a picture; give a PNG or JPEG file."
+            f"{path} cannot be read as a picture; give a PNG or JPEG file, or an array as .npy."
         ) from error
     # A camera's MPO file holds the picture first and then its own previews of it.
     _expect_one(path, 1 if image.format == "MPO" else frames)

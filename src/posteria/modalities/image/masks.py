@@ -112,6 +112,11 @@ def _of_picture(path: Path, hole: str, own: bool) -> tuple[np.ndarray, str]:
         seen, about = _but(_levels(original, 3), hole, jpeg=compression_of(path) is not None)
         return seen & opaque, hole + about
     level = _levels(original, 1)[0]
+    if opaque.all() and original.white > 1 and original.values.max() == 1:
+        raise InputError(
+            f"The mask {path.name} holds the levels 0 and 1 of {original.white}, which are both black; write 0 and "
+            f"{original.white}, such as {original.white} * mask."
+        )
     between = ((level > 0.2) & (level < 0.8) & opaque).mean()
     seen = (level > 0.5) if hole == "black" else (level <= 0.5)
     if not opaque.all() and (between > GREY_SHARE or len(np.unique(seen[opaque])) == 1):
@@ -148,8 +153,10 @@ def _but(levels: np.ndarray, colour: str, jpeg: bool) -> tuple[np.ndarray, str]:
     return around[0, 0].numpy() == 0, about
 
 
-def read_kernel(path: Path) -> Tensor:
+def read_kernel(path: Path) -> tuple[Tensor, str]:
     """Read a kernel `[height, width]` from an array or a grey picture, scaled so that its entries sum to 1.
+
+    The centre of an even side n is entry n // 2, as in FFTs; it gets zeros at its end, which a sentence says.
 
     Raises:
         InputError: If it cannot be read, has other axes, or has no finite sum above 0.
@@ -163,4 +170,11 @@ def read_kernel(path: Path) -> Tensor:
             f"The kernel {path.name} has shape {values.shape} and sum {values.sum():g}; it is (height, width), with a "
             "finite sum above 0."
         )
-    return torch.from_numpy(values / values.sum())
+    even = [1 - side % 2 for side in values.shape]
+    kernel = torch.from_numpy(np.pad(values / values.sum(), [(0, more) for more in even]))
+    height, width = values.shape
+    sentence = (
+        f"The kernel {path.name} is {height} x {width}: the centre of its even sides is entry n // 2, counted from 0, "
+        "as in FFTs."
+    )
+    return kernel, sentence if any(even) else ""

@@ -108,7 +108,7 @@ class Image(Modality):
         if option == "mask":
             return read_mask(path, (shape[-2], shape[-1]), options["hole"], source)
         if option == "kernel":
-            return read_kernel(path), ""
+            return read_kernel(path)
         raise unknown("option that is read from a file", option, ["mask", "kernel"])
 
     @override
@@ -138,8 +138,8 @@ class Image(Modality):
             )
         require(
             bool(found.sampling) or "sampling" in options,
-            f"{path.name} keeps its colours in another way than {', '.join(SAMPLINGS)}; say by --sampling which of "
-            "them is nearest.",
+            f"{path.name} keeps its colours in another way than {', '.join(SAMPLINGS)}; say which of them "
+            f"is nearest, such as --option sampling={next(iter(SAMPLINGS))}.",
         )
         tables = "its tables are" if found.exact else "the standard tables nearest to its own are"
         said = (

@@ -20,9 +20,10 @@ def estimate_noise(x: Tensor) -> float:
     Pixels that are black or white are left out, since noise is clipped there. One grey level of 255 at least.
 
     Raises:
-        InputError: If too little of the picture is seen.
+        InputError: If too little of the picture is seen, or is neither black nor white.
     """
-    x = x.double().masked_fill((x.abs() - 1).abs() < 1e-6, torch.nan)
+    clipped, hidden = (x.abs() - 1).abs() < 1e-6, x.isnan()
+    x = x.double().masked_fill(clipped, torch.nan)
     height, width = (side // 2 * 2 for side in x.shape[-2:])
     a, b, c, d = (x[:, i:height:2, j:width:2] for i in (0, 1) for j in (0, 1))
     across, diagonal = ((a - b + c - d) / 2, (a + b - c - d) / 2), (a - b - c + d) / 2
@@ -33,7 +34,12 @@ def estimate_noise(x: Tensor) -> float:
         known = windows[:, windows.isfinite().all(0)]
     require(
         known.shape[1] >= LEAST,
-        "Too little of the picture is seen for an estimate of its noise; say by --sigma how much there is.",
+        (
+            "Too many pixels of the picture are black or white, where noise is clipped, for an estimate of it"
+            if min(height, width) >= 2 * WINDOW and clipped.sum() > hidden.sum()
+            else "Too little of the picture is seen for an estimate of its noise"
+        )
+        + "; say by --sigma how much there is.",
     )
     smooth = known[0].argsort(stable=True)[: max(LEAST, round(SHARE * known.shape[1]))]
     return max(float(known[1][smooth].mean().sqrt()), GREY)
