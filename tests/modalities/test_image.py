@@ -344,18 +344,6 @@ def test_a_kernel_of_one_s_own(tmp_path: Path) -> None:
         np.save(tmp_path / "odd.npy", values)
         with pytest.raises(po.PosteriaError, match=sentence):
             IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "odd.npy")})
-    # Catches: a measured kernel of even sides that is refused, or moves the picture by a pixel.
-    np.save(tmp_path / "even.npy", np.eye(4)[2][:, None] * np.eye(6)[3])
-    blur = IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "even.npy")})
-    assert torch.allclose(blur.operator(point), point)
-    assert blur.said[0].startswith("The kernel even.npy is 4 x 6: the centre of its even sides")
-    with pytest.raises(
-        po.ShapeError, match=r"two odd sides.*functional\.pad\(kernel, \(0, 0, 0, 1\)"
-    ):
-        po.operators.Blur(torch.ones(4, 5) / 20, (1, 9, 9))
-    (tmp_path / "k.csv").write_text("0,1,0")
-    with pytest.raises(po.InputError, match=r"or an array as \.npy"):
-        IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "k.csv")})
     with pytest.raises(
         po.InputError, match="no kernel 'gausian'; there are gaussian, motion, shake, FILE"
     ):

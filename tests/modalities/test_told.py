@@ -173,3 +173,20 @@ def test_the_one_noise_of_a_grey_file_becomes_independent_in_the_colours(tmp_pat
     assert torch.equal(*read("quantize")[:2]) and torch.equal(*read("clip")[:2])
     Pillow.fromarray(np.zeros((120, 150, 3), "u1")).save(tmp_path / "colour.png")
     assert torch.equal(*read("denoise", "colour.png")[:2])
+
+
+def test_measured_kernels_have_even_sides(tmp_path: Path) -> None:
+    # Catches: a measured kernel of even sides that is refused, or moves the picture by a pixel.
+    point = -torch.ones(1, 9, 9, dtype=torch.float64)
+    point[0, 4, 4] = 1
+    np.save(tmp_path / "even.npy", np.eye(4)[2][:, None] * np.eye(6)[3])
+    blur = IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "even.npy")})
+    assert torch.allclose(blur.operator(point), point)
+    assert blur.said[0].startswith("The kernel even.npy is 4 x 6: the centre of its even sides")
+    with pytest.raises(
+        po.ShapeError, match=r"two odd sides.*functional\.pad\(kernel, \(0, 0, 0, 1\)"
+    ):
+        po.operators.Blur(torch.ones(4, 5) / 20, (1, 9, 9))
+    (tmp_path / "k.csv").write_text("0,1,0")
+    with pytest.raises(po.InputError, match=r"or an array as \.npy"):
+        IMAGE.degradation("blur", (1, 9, 9), {"kernel": str(tmp_path / "k.csv")})
