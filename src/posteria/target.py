@@ -13,7 +13,7 @@ from .core.linalg import LinearMap
 from .core.meter import Meter
 from .core.settings import as_number, brief
 from .core.space import Space, real
-from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser
+from .diffusion.denoiser import Condition, Conditional, Counted, Denoiser, as_condition
 from .latent import decoder_of, measured
 from .likelihood import FunctionLikelihood, Likelihood
 
@@ -130,7 +130,7 @@ class Tilted(Denoiser):
 
     Args:
         prior: The family, with an unconditional member unless the weight is 1.
-        condition: Such as `Label(3)`.
+        condition: Such as `Label(3)`, for which 3 may stand.
         weight: The power, at least 0.
 
     Raises:
@@ -144,6 +144,7 @@ class Tilted(Denoiser):
 
     def __post_init__(self) -> None:
         expect(self.prior, Conditional, by=self)
+        object.__setattr__(self, "condition", as_condition(self.condition))
         expect(self.condition, Condition, by=self)
         weight = as_number(self.weight)
         if weight is None or not 0 <= weight < math.inf:

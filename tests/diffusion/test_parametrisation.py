@@ -72,3 +72,20 @@ def test_keys_of_a_family_are_numbers_of_any_kind() -> None:
     # Catches: a member under a number of NumPy that no label finds.
     family = po.diffusion.Family(None, {np.int64(1): GAUSSIAN})  # type: ignore[dict-item]
     assert family.given(po.Label(1)) is GAUSSIAN
+
+
+def test_a_bare_number_is_a_label() -> None:
+    # Catches: labels as they come out of a data set, tensors without axes, and numbers refused where a family takes
+    # them for its keys.
+    family = po.diffusion.Family(GAUSSIAN, {1: GAUSSIAN})
+    network = made(labels=3, null_label=2)
+    for one in (1, np.int64(1), np.array(1), torch.tensor(1)):
+        assert po.Label(one) == po.Label(1)
+        assert family.given(one) is GAUSSIAN
+        assert network.given(one) is network.given(po.Label(1))
+        assert po.Tilted(family, one, 2.0).condition == po.Label(1)
+    for wrong in (torch.tensor(1.5), torch.tensor(True), torch.tensor([1])):
+        with pytest.raises(po.PosteriaError, match="label is an integer"):
+            po.Label(wrong)
+    with pytest.raises(po.CapabilityError, match="Tilted needs a Condition; this is a str"):
+        po.Tilted(family, "cat", 2.0)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import accelerate
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -291,6 +292,12 @@ def test_prompts_are_encoded_by_the_pipeline_once(xl: bool) -> None:
 def test_embeddings_are_told_apart() -> None:
     # Catches: equality by the fields of a condition, of which there are none, so that one prompt
     # is answered with another.
+    # Catches: arrays of NumPy, which end at the first evaluation.
+    array, x = Embeddings(TOKENS.numpy()), normal(1, 4, 8, 8).float()
+    prior = from_diffusers({"unet": text_unet(), "scheduler": ddim(), "vae": vae()}, null=array)
+    assert torch.equal(prior(x, 1.0), prior.given(Embeddings(TOKENS))(x, 1.0))
+    with pytest.raises(po.InputError, match="embedding tokens holds"):
+        Embeddings(np.array(["a cat"]))  # type: ignore[arg-type]
     first, second = Embeddings(TOKENS), Embeddings(NO_TOKENS)
     assert first != second
     assert first == first

@@ -9,7 +9,7 @@ from typing_extensions import override
 from ..core.errors import CapabilityError, InputError, ShapeError, expect, require
 from ..core.linalg import LinearMap, rows_times
 from ..core.space import Space, constant, finite, real
-from ..diffusion.denoiser import Condition, Conditional, Label, Scale
+from ..diffusion.denoiser import Condition, Conditional, Label, Scale, as_condition
 from ..likelihood import LOG_TWO_PI, Likelihood
 from .low_rank_posterior import PPCAPosterior
 
@@ -89,8 +89,8 @@ class PPCAMixture(Conditional):
         return self._center.reshape(self.space.shape)
 
     @override
-    def given(self, condition: Condition) -> "PPCAMixture":
-        label = expect(condition, Label, by=self).label
+    def given(self, condition: Condition | int) -> "PPCAMixture":
+        label = expect(as_condition(condition), Label, by=self).label
         if self.classes is None:
             raise CapabilityError("This mixture has no classes, and so no member for a label.")
         own = self.classes == label

@@ -3,6 +3,8 @@
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 from torch import Tensor
 from typing_extensions import override
@@ -77,13 +79,22 @@ class Condition:
 
 @dataclass(frozen=True)
 class Label(Condition):
-    """A class, by its number."""
+    """A class, by its number, which may be a tensor or an array without axes."""
 
     label: int
 
     def __post_init__(self) -> None:
         # A network would be given a fraction without what is behind the point.
-        object.__setattr__(self, "label", whole(self.label, "A label", 0))
+        given: Any = self.label
+        number = given.item() if getattr(given, "ndim", None) == 0 else given
+        object.__setattr__(self, "label", whole(number, "A label", 0))
+
+
+def as_condition(given: Any) -> Condition:
+    """The `Label` of a bare number; anything else as it is."""
+    bare = isinstance(given, Integral) or getattr(given, "ndim", None) == 0
+    condition: Condition = Label(given) if bare else given
+    return condition
 
 
 class Conditional(Denoiser):
@@ -98,8 +109,8 @@ class Conditional(Denoiser):
     about: str = ""
 
     @abc.abstractmethod
-    def given(self, condition: Condition) -> Denoiser:
-        """The member for `condition`.
+    def given(self, condition: Condition | int) -> Denoiser:
+        """The member for `condition`; a bare number stands for `Label` of it.
 
         Raises:
             CapabilityError: If the family knows no conditions of that kind.
@@ -144,7 +155,8 @@ class Around(Conditional):
         """What stands for a member of the other."""
 
     @override
-    def given(self, condition: Condition) -> Denoiser:
+    def given(self, condition: Condition | int) -> Denoiser:
+        condition = as_condition(condition)
         family = expect(self.prior, Conditional, by=f"A prior given {condition}")
         if condition not in self._members:
             self._members[condition] = self.around(family.given(condition))
@@ -186,7 +198,8 @@ class Family(Members):
             self.space.expect(member.space, "A member of the family draws")
 
     @override
-    def given(self, condition: Condition) -> Denoiser:
+    def given(self, condition: Condition | int) -> Denoiser:
+        condition = as_condition(condition)
         if condition not in self.members:
             known = ", ".join(map(str, self.members))
             raise InputError(f"There is no member for {condition}; this family has {known}.")
@@ -220,7 +233,8 @@ class Counted(Conditional):
         return self.prior.base
 
     @override
-    def given(self, condition: Condition) -> Denoiser:
+    def given(self, condition: Condition | int) -> Denoiser:
+        condition = as_condition(condition)
         family = expect(self.prior, Conditional, by=f"A prior given {condition}")
         return Counted(family.given(condition), self.meter)
 

@@ -23,7 +23,7 @@ from ..core.level import Level, spreads
 from ..core.linalg import LinearMap
 from ..core.modules import Mode, dtype_of
 from ..core.space import Space
-from .denoiser import Condition, Conditional, Denoiser, Label
+from .denoiser import Condition, Conditional, Denoiser, Label, as_condition
 from .parametrisation import Discrete, Parametrisation
 
 
@@ -88,7 +88,8 @@ class Network(Conditional):
         return f"Network({module}, {self.space}, {self.parametrisation!r})"
 
     @override
-    def given(self, condition: Condition) -> Denoiser:
+    def given(self, condition: Condition | int) -> Denoiser:
+        condition = as_condition(condition)
         if not self.labels or not isinstance(condition, Label):
             known = f"Label(0) to Label({self.labels - 1})" if self.labels else "no conditions"
             raise CapabilityError(f"This network cannot be given {condition!r}; it knows {known}.")

@@ -119,6 +119,18 @@ def test_a_pipeline_that_was_saved_without_an_encoder(tmp_path: Path) -> None:
         torch.testing.assert_close(value, theirs[key])
 
 
+def test_a_dictionary_of_parts_does_not_say_how_texts_are_read() -> None:
+    # Catches: transformers that is missed, where the encoders are there and their pipeline is not.
+    pipeline = stable_diffusion_3(third=False)
+    prior = from_diffusers(pipeline.components)
+    for make in (lambda: prior.given(Prompt("cat")), prior.unconditional):
+        with pytest.raises(
+            po.CapabilityError,
+            match=r"give from_diffusers the pipeline itself, or Given\(\.\.\.\)",
+        ):
+            make()
+
+
 class Trap:
     def __reduce__(self) -> Any:
         return print, ("this has run",)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import CapabilityError, require
-from ...diffusion.denoiser import Condition, Denoiser, Label
+from ...diffusion.denoiser import Condition, Denoiser, as_condition
 from ...diffusion.reading import beyond
 from ...diffusion.schedule import levels_of
 from ...samplers.base import Sampler
@@ -57,9 +57,7 @@ def sample_pipeline(
     target: Denoiser = prior
     if prompt is not None:
         condition = Prompt(prompt) if isinstance(prompt, str) else prompt
-        target = Tilted(
-            prior, Label(condition) if isinstance(condition, int) else condition, weight
-        )
+        target = Tilted(prior, as_condition(condition), weight)
     images = [
         decode(pipeline, sampler.sample(target, chosen))
         for chosen in sampler.batches(seeds, batch)

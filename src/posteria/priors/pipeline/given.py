@@ -9,8 +9,8 @@ from typing_extensions import override
 
 from ...core.errors import CapabilityError, ShapeError
 from ...core.modules import device_of, dtype_of
-from ...core.space import Space
-from ...diffusion.denoiser import Condition, Denoiser, Members
+from ...core.space import Space, real
+from ...diffusion.denoiser import Condition, Denoiser, Members, as_condition
 from ...diffusion.network import Network
 from ...diffusion.parametrisation import Parametrisation
 
@@ -29,10 +29,20 @@ class Embeddings(Condition):
     Args:
         tokens: `[length, channels]`, a pipeline's `prompt_embeds` of one prompt.
         pooled: `[channels]`, its `pooled_prompt_embeds`, for networks of the layout of Stable Diffusion XL.
+
+    Both may be arrays of NumPy.
+
+    Raises:
+        InputError: If they are not real numbers.
     """
 
     tokens: Tensor
     pooled: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "pooled"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, real(value, f"The embedding {name}"))
 
     # It is itself alone: tensors are not compared.
     __eq__ = object.__eq__
@@ -100,8 +110,8 @@ class GivenPrior(Members):
         self.doubt: Callable[[Network], None] | None = None
 
     @override
-    def given(self, condition: Condition) -> Denoiser:
-        return self._member(condition)
+    def given(self, condition: Condition | int) -> Denoiser:
+        return self._member(as_condition(condition))
 
     @override
     def unconditional(self) -> Denoiser:

@@ -56,9 +56,16 @@ class Texts:
                 f"This network is given a text, Prompt('...'){also}; it cannot be given {condition!r}."
             )
         if not reads(self.parts):
+            why = (
+                "A dictionary of parts does not say how its pipeline reads texts; give from_diffusers the pipeline "
+                "itself, or "
+                if _unread(self.parts)
+                else "There is no text encoder here (those of a folder need transformers: pip install transformers); "
+                "give "
+            )
+            instead = "Embeddings(tokens, pooled)" if self.plain else "Given(...)"
             raise CapabilityError(
-                "There is no text encoder here (those of a folder need transformers: pip install transformers); give "
-                "Embeddings(tokens, pooled) in place of texts, and null=Embeddings(...)."
+                f"{why}{instead} in place of texts, and null={instead.partition('(')[0]}(...)."
             )
         text = None if condition is None else condition.text
         _doubt_length(self.parts.pipeline, text or "")
@@ -68,7 +75,15 @@ class Texts:
 
 def texts_of(parts: Parts, space: Space) -> Texts | None:
     """What reads texts for a network; None where nothing does, and where it is not understood."""
-    return Texts(parts, space) if parts.name == STABLE or reads(parts) else None
+    known = parts.name == STABLE or reads(parts) or _unread(parts)
+    return Texts(parts, space) if known else None
+
+
+def _unread(parts: Parts) -> bool:
+    """Whether there are encoders in a dictionary, without the pipeline whose method uses them."""
+    pipeline = parts.pipeline
+    held = isinstance(pipeline, dict) and any(pipeline.get(name) is not None for name in ENCODERS)
+    return held and parts.name in LAYOUTS
 
 
 def reads(parts: Parts) -> bool:
