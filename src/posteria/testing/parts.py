@@ -22,12 +22,12 @@ def demand(condition: bool, sentence: str) -> None:
         raise AssertionError(sentence)
 
 
-def same(a: Tensor, b: Tensor, tolerance: float, sentence: str) -> None:
-    """Equal up to `tolerance` times the larger of 1 and the largest entry."""
+def same(a: Tensor, b: Tensor, tolerance: float, sentence: str, unit: float = 1.0) -> None:
+    """Equal up to `tolerance` times the larger of `unit` and the largest entry."""
     demand(a.shape == b.shape, f"{sentence} (shapes {tuple(a.shape)} and {tuple(b.shape)})")
     if a.numel():
         error = (a - b).abs().max().item()
-        scale = max(1.0, b.abs().max().item())
+        scale = max(unit, b.abs().max().item())
         demand(error <= tolerance * scale, f"{sentence} (they differ by {error:.2e})")
 
 
@@ -37,13 +37,11 @@ def normal(generator: torch.Generator, space: Space, *batch: int) -> Tensor:
     return x.to(space.device, space.dtype)
 
 
-def _rows(
-    f: Callable[[Tensor], Tensor], x: Tensor, space: Space, tolerance: float, who: str
-) -> None:
+def _rows(f: Callable[[Tensor], Tensor], x: Tensor, tolerance: float, who: str) -> None:
     """A function of a batch is a function of each row."""
     y = f(x)
     for i in range(len(x)):
-        same(f(x[i]), y[i], tolerance, f"{who}: a sample alone and in a batch differ")
+        same(f(x[i]), y[i], tolerance, f"{who}: a sample alone and in a batch differ", _largest(y))
 
 
 def _difference(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, h: float = 1e-5) -> Tensor:
@@ -56,11 +54,12 @@ def _difference(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, h: float = 
 def check_operator(
     operator: Operator, *, scale: float = 0.4, tolerance: float = 1e-6, seed: int = 0
 ) -> None:
-    """Check an operator in float64, with an error allowed in derivatives and iterative solves.
+    """Check an operator in float64, with a relative error allowed in derivatives and iterative solves.
 
     Batches of any shape act row by row; derivatives agree with differences and with each other; a
     linear operator is linear, with its adjoint, solves and pseudo-inverse; a decomposition is
     orthonormal and rebuilds the operator. `scale` is the standard deviation of the signals it is tried on.
+    Errors are relative to what the operator gives, whatever its gain and size.
     """
     expect(operator, Operator, by="check_operator")
     a, name = operator.to(torch.float64, operator.domain.device), type(operator).__name__
@@ -73,37 +72,57 @@ def check_operator(
         demand(tuple(y.shape) == expected, went)
         demand(y.dtype == x.dtype, f"{name}: {x.dtype} went to {y.dtype}")
         if batch:
-            _rows(a, x, domain, 1e-12, name)
+            _rows(a, x, 1e-12, name)
     x, v = scale * normal(generator, domain, 2), normal(generator, domain, 2)
     u = normal(generator, codomain, 2)
     value, pullback = a.vjp(x)
-    same(value, a(x), 1e-12, f"{name}: vjp and the operator give different values")
+    unit = _largest(value)
+    same(value, a(x), 1e-12, f"{name}: vjp and the operator give different values", unit)
     forward, back = a.jvp(x, v), pullback(u)
-    same(_difference(a, x, v), forward, tolerance, f"{name}: jvp is not the derivative")
+    same(_difference(a, x, v), forward, tolerance, f"{name}: jvp is not the derivative", unit)
     left, right = codomain.dot(forward, u).flatten(), domain.dot(v, back).flatten()
-    same(left, right, 1e-9, f"{name}: jvp and vjp are not adjoint")
+    lengths = _largest(codomain.norm(forward) * codomain.norm(u))
+    same(left, right, 1e-9, f"{name}: jvp and vjp are not adjoint", lengths)
     if isinstance(a, LinearOperator):
         _check_linear(a, name, x, v, u, tolerance)
     if isinstance(a, SVDOperator):
         _check_svd(a, name, x, u)
 
 
+def _largest(x: Tensor) -> float:
+    return x.abs().max().item() if x.numel() else 0.0
+
+
+def _squared_gain(a: LinearOperator, v: Tensor) -> float:
+    """The largest eigenvalue of `A^T A`, roughly, by the power method; 1 if it is 0."""
+    for _ in range(5):
+        v = a.adjoint(a(a.domain.unit(v)))
+    return _largest(a.domain.norm(v)) or 1.0
+
+
 def _check_linear(
     a: LinearOperator, name: str, x: Tensor, v: Tensor, u: Tensor, tolerance: float
 ) -> None:
-    same(a(2 * x - 3 * v), 2 * a(x) - 3 * a(v), 1e-10, f"{name} is not linear")
-    left, right = a.codomain.dot(a(x), u).flatten(), a.domain.dot(x, a.adjoint(u)).flatten()
-    same(left, right, 1e-10, f"{name}: <A x, u> is not <x, A^T u>")
-    z = a.normal_solve(v, 0.3)
-    # Of the norm of what is solved; a single entry of it may be farther off.
-    stated = max(tolerance, 10 * a.tolerance)
-    same(a.adjoint(a(z)) + 0.3 * z, v, stated, f"{name}: normal_solve does not solve")
-    z = a.innovation_solve(u, 0.3, 0.7)
-    same(0.3 * z + 0.7 * a(a.adjoint(z)), u, stated, f"{name}: innovation_solve does not solve")
-    # Without a decomposition the pseudo-inverse of an ill-posed operator is the limit of a slow
-    # iteration.
-    loose = tolerance if isinstance(a, SVDOperator) else 1e-3
-    same(a(a.pinv(a(x))), a(x), loose, f"{name}: A pinv(A x) is not A x")
+    y = a(x)
+    unit = _largest(y)
+    same(a(2 * x - 3 * v), 2 * y - 3 * a(v), 1e-10, f"{name} is not linear", unit)
+    left, right = a.codomain.dot(y, u).flatten(), a.domain.dot(x, a.adjoint(u)).flatten()
+    lengths = _largest(a.codomain.norm(y) * a.codomain.norm(u))
+    same(left, right, 1e-10, f"{name}: <A x, u> is not <x, A^T u>", lengths)
+    # Of the norm of what is solved, and with a shift in units of the gain, or one would ask for the inverse of A^T A.
+    stated, gain = max(tolerance, 10 * a.tolerance), _squared_gain(a, v)
+    z, wrong = a.normal_solve(v, 0.3 * gain), f"{name}: normal_solve does not solve"
+    same(a.adjoint(a(z)) + 0.3 * gain * z, v, stated, wrong, _largest(a.domain.norm(v)))
+    z, wrong = a.innovation_solve(u, 0.3 * gain, 0.7), f"{name}: innovation_solve does not solve"
+    left = 0.3 * gain * z + 0.7 * a(a.adjoint(z))
+    same(left, u, stated, wrong, _largest(a.codomain.norm(u)))
+    again, wrong = a(a.pinv(y)), f"{name}: A pinv(A x) is not A x"
+    if isinstance(a, SVDOperator):
+        same(again, y, tolerance, wrong, unit)
+    else:
+        # The limit of an iteration that is slow in directions that the operator hardly sees.
+        y = a.adjoint(y)
+        same(a.adjoint(again), y, 1e-3, wrong, _largest(y))
 
 
 def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor) -> None:
@@ -120,7 +139,8 @@ def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor) -> None:
     same(a.v_seen(c), a.v(filled), 1e-10, f"{name}: v_seen is not V of the first coefficients")
     rebuilt = torch.zeros(len(x), a.codomain.size, dtype=x.dtype, device=x.device)
     rebuilt[:, : len(s)] = s.to(x) * a.vt(x)[:, : len(s)]
-    same(a.u(rebuilt), a(x), 1e-9, f"{name}: U S V^T is not A")
+    y = a(x)
+    same(a.u(rebuilt), y, 1e-9, f"{name}: U S V^T is not A", _largest(y))
 
 
 # Relative errors allowed, by the precision in which a prior computes.
