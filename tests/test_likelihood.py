@@ -108,6 +108,15 @@ def test_the_battery_is_of_likelihoods_in_double() -> None:
         check_operator(lambda x: x)  # type: ignore[arg-type]
 
 
+def test_one_entry_is_one_level() -> None:
+    # Catches: a list or an array of one level that is taken for one of the shape of the measurement.
+    y, x = normal(3), normal(5, 4)
+    expected = po.GaussianLikelihood(LINEAR, 0.3).log_prob(y, x)
+    for std in ([0.3], torch.tensor([0.3], dtype=torch.float64)):
+        likelihood = po.GaussianLikelihood(LINEAR, std)  # type: ignore[arg-type]
+        assert torch.allclose(likelihood.log_prob(y, x), expected)
+
+
 def test_bad_input() -> None:
     for std in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(po.InputError, match="noise level is a number above 0"):

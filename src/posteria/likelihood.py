@@ -89,7 +89,7 @@ class GaussianLikelihood(Likelihood):
 
     Args:
         operator: A.
-        std: Standard deviation of the noise in data units, a number or one for each entry of `y`.
+        std: Standard deviation of the noise in data units, one number or one for each entry of `y`.
 
     Raises:
         CapabilityError: If there is no operator.
@@ -111,6 +111,8 @@ class GaussianLikelihood(Likelihood):
             object.__setattr__(self, "std", level)
             return
         std = real(self.std, f"The noise level {brief(self.std)}")
+        if std.numel() == 1 and std.shape != shape:
+            std = std.reshape(())
         if std.ndim and tuple(std.shape) != shape:
             raise ShapeError(
                 f"std has shape {tuple(std.shape)}; it is a number or has the shape {shape} of the measurement."

@@ -26,7 +26,7 @@ def made(space: Any = SPACE, reading: Any = READING, **labels: Any) -> po.Networ
         (lambda: po.diffusion.EDM(sign=2), "sign of EDM is 1 or -1"),  # type: ignore[arg-type]
         (lambda: po.diffusion.FlowMatching(0.0), "time_scale of FlowMatching is above 0"),
         (lambda: po.diffusion.Epsilon(shift=0.5), "shift of Epsilon is an integer"),  # type: ignore[arg-type]
-        (lambda: po.diffusion.Epsilon((0.1,)), "Epsilon needs a Betas"),  # type: ignore[arg-type]
+        (lambda: po.diffusion.Epsilon((0.1,)), r"Epsilon needs a Betas.* is GivenBetas\("),  # type: ignore[arg-type]
         (lambda: po.schedules.LinearBetas(size=1), "two steps at least"),
         (lambda: po.schedules.GivenBetas((1e-4, 1e-30, 0.1)), "more noise after each"),
         (lambda: po.diffusion.Units(GAUSSIAN, 0.0, math.inf), "finite numbers and go up"),

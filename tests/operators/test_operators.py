@@ -113,6 +113,16 @@ def test_inpainting_lists_what_the_mask_sees() -> None:
         Inpainting(torch.ones(3, 3), (1, 4, 4))
 
 
+def test_a_mask_of_one_channel_is_of_all() -> None:
+    # Catches: [1, height, width] that is refused for colours, or another axis of length one that is repeated.
+    mask, picture = random_mask(4, 6, 0.5, seed=0), normal(2, 3, 4, 6)
+    one = Inpainting(mask[None], (3, 4, 6))
+    assert torch.equal(one(picture), Inpainting(mask, (3, 4, 6))(picture))
+    for wrong in (mask[None, None], mask.expand(2, 4, 6), mask[None, :, :1]):
+        with pytest.raises(po.ShapeError, match="The mask has shape"):
+            Inpainting(wrong, (3, 4, 6))
+
+
 def test_masks_have_the_geometry_of_the_papers() -> None:
     box, square = ~box_mask(256, 256), expand_mask(256, 256)
     assert box.nonzero().amin(0).tolist() == [50, 50] and box.nonzero().amax(0).tolist() == [
@@ -287,6 +297,18 @@ def test_an_operator_of_pictures_takes_no_signal(build: Callable[..., Operator])
     ):
         build((12, 1024))
     assert build((3, 16, 16)).domain.shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "build", [po.Space, Identity, PhaseRetrieval, lambda side: Clip(side, (3,))]
+)  # type: ignore[arg-type]
+def test_a_number_is_no_shape(build: Callable[[float], object]) -> None:
+    # Catches: a side in place of a shape, or the gain of a clipping before it, that ends in a TypeError of Python.
+    for wrong in (3, 2.0):
+        with pytest.raises(po.InputError, match=f"A shape is a tuple of sides.*; got {wrong} in"):
+            build(wrong)
+    with pytest.raises(po.InputError, match="The gain of a clipping is above 0"):
+        Clip((3,), (2.0,))  # type: ignore[arg-type]
 
 
 def test_composition() -> None:

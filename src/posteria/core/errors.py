@@ -63,12 +63,13 @@ def expect(thing: object, kind: type[T], *, by: object) -> T:
     """Return `thing` if it is a `kind`.
 
     Raises:
-        CapabilityError: Otherwise, naming who needs what.
+        CapabilityError: Otherwise, naming who needs what, and what the kind says of a user's own.
     """
     if isinstance(thing, kind):
         return thing
     who = by if isinstance(by, str) else type(by).__name__
-    raise CapabilityError(f"{who} needs {_one(kind.__name__)}; this is {_named(thing)}.")
+    own = getattr(kind, "own", "")
+    raise CapabilityError(f"{who} needs {_one(kind.__name__)}; this is {_named(thing)}.{own}")
 
 
 def _one(name: str) -> str:

@@ -1,6 +1,7 @@
 """The event space of a tensor `[*batch, *event]`, and reductions that never cross from one sample to another."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,19 @@ from torch import Tensor
 from .errors import InputError, ShapeError, require, whole
 
 FLOATS = (torch.float32, torch.float64)
+
+
+def shape_of(sides: Any) -> tuple[int, ...]:
+    """The shape of a signal or a measurement.
+
+    Raises:
+        InputError: If it is no sequence of sides, or one of them is no number of entries.
+    """
+    require(
+        isinstance(sides, Iterable),
+        f"A shape is a tuple of sides, such as (3, 256, 256) or (12, 5000); got {sides!r} in its place.",
+    )
+    return tuple(whole(side, "A side of a signal or a measurement") for side in sides)
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class Space:
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
-        sides = tuple(whole(side, "A side of a signal or a measurement") for side in self.shape)
+        sides = shape_of(self.shape)
         object.__setattr__(self, "shape", sides)
         object.__setattr__(self, "device", torch.device(self.device))
         if self.dtype not in FLOATS:

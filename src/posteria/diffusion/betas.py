@@ -23,6 +23,8 @@ SIZE = {"size": "[1, inf)"}
 class Betas(metaclass=Settings):
     """The variances that a DDPM adds at each training step (Ho et al., 2020, arXiv:2006.11239)."""
 
+    own: ClassVar = " A list or an array of variances is GivenBetas(variances)."
+
     def __post_init__(self) -> None:
         values = self.values()
         require(

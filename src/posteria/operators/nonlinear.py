@@ -9,7 +9,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import ShapeError, require, whole
-from ..core.space import Space
+from ..core.settings import as_number
+from ..core.space import Space, shape_of
 from .base import Operator
 from .cells import Cells, Coefficients
 from .convolution import Blur
@@ -82,7 +83,7 @@ class JPEG(Operator):
     def __init__(
         self, quality: int, shape: Sequence[int], subsample: bool | tuple[int, int] = True
     ) -> None:
-        shape = tuple(shape)
+        shape = shape_of(shape)
         if len(shape) != 3 or shape[0] not in {1, 3}:
             raise ShapeError(f"JPEG takes (1, height, width) or (3, height, width), not {shape}.")
         tables = jpeg_tables(quality)
@@ -182,9 +183,12 @@ class Clip(Operator):
     shown = ("gain", "level")
 
     def __init__(self, shape: Sequence[int], gain: float = 2.0, level: float = 1.0) -> None:
-        require(0 < gain < math.inf, f"The gain of a clipping is above 0; {gain} is not.")
-        require(0 < level < math.inf, f"The level of a clipping is above 0; {level} is not.")
-        space = Space(tuple(shape))
+        space = Space(shape_of(shape))
+        for name, value in (("gain", gain), ("level", level)):
+            require(
+                0 < (as_number(value) or 0) < math.inf,
+                f"The {name} of a clipping is above 0; {value} is not.",
+            )
         super().__init__(space, space)
         self.gain, self.level = gain, level
 
@@ -227,7 +231,7 @@ class Quantization(Operator):
             isinstance(bits, Integral) and 1 <= bits <= 16,
             f"Quantisation takes 1 to 16 bits; {bits} were given.",
         )
-        space = Space(tuple(shape))
+        space = Space(shape_of(shape))
         super().__init__(space, space)
         self.bits = bits
 

@@ -9,7 +9,7 @@ from typing_extensions import override
 from ..core.errors import InputError, ShapeError, whole
 from ..core.level import several
 from ..core.linalg import rows_times
-from ..core.space import Space, constant, mask_of
+from ..core.space import Space, constant, mask_of, shape_of
 from .base import LinearOperator, SVDOperator
 from .separable import Separable
 from .shapes import picture_shape, shape_last
@@ -47,7 +47,7 @@ class Matrix(SVDOperator):
         if matrix.ndim != 2:
             raise ShapeError(f"A matrix has shape (m, n); this one has {tuple(matrix.shape)}.")
         m, n = matrix.shape
-        domain = Space((n,) if shape is None else tuple(shape), matrix.dtype, matrix.device)
+        domain = Space((n,) if shape is None else shape_of(shape), matrix.dtype, matrix.device)
         if domain.size != n:
             raise ShapeError(
                 f"A matrix with {n} columns takes {n} entries, not shape {domain.shape}."
@@ -106,8 +106,9 @@ class Inpainting(SVDOperator):
     """The entries where a mask is true; the measurement is the list of them, `[*batch, kept]`.
 
     Args:
-        mask: True (or 1) where the signal is seen. Its shape is the event shape, or ends it.
-        shape: Event shape, if the mask is to be repeated over leading axes such as colours.
+        mask: True (or 1) where the signal is seen. Its shape is the event shape, or ends it, and its first axis may
+            have length one.
+        shape: Event shape, if the mask is to be repeated over axes such as colours.
 
     Raises:
         InputError: If nothing is seen, or the mask holds other values than 0 and 1.
@@ -118,8 +119,10 @@ class Inpainting(SVDOperator):
 
     def __init__(self, mask: Tensor, shape: Sequence[int] | None = None) -> None:
         mask = mask_of(mask, "A mask")
-        shape = tuple(mask.shape if shape is None else shape)
-        if tuple(mask.shape) != shape[len(shape) - mask.ndim :]:
+        shape = shape_of(mask.shape if shape is None else shape)
+        end = shape[len(shape) - mask.ndim :]
+        alike = mask.ndim > 1 and len(mask) == 1 and mask.shape[1:] == end[1:]
+        if not (alike or mask.shape == end):
             raise ShapeError(
                 f"The mask has shape {tuple(mask.shape)}; the signal has shape {shape}."
             )
@@ -288,7 +291,7 @@ class ColorMixing(Separable):
     """
 
     def __init__(self, matrix: Tensor, shape: Sequence[int]) -> None:
-        matrix, shape = constant(matrix, "A matrix"), tuple(shape)
+        matrix, shape = constant(matrix, "A matrix"), shape_of(shape)
         if matrix.ndim != 2 or not shape or matrix.shape[1] != shape[0]:
             raise ShapeError(
                 f"A matrix of shape {tuple(matrix.shape)} does not mix the channels of shape {shape}."
@@ -314,4 +317,4 @@ class ChannelSum(ColorMixing):
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        super().__init__(torch.ones(1, *shape[:1]), shape)
+        super().__init__(torch.ones(1, *shape_of(shape)[:1]), shape)

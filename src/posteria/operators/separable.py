@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..core.errors import ShapeError
-from ..core.space import Space
+from ..core.space import Space, shape_of
 from .base import LinearComposed, LinearOperator, SVDOperator
 
 Part = Literal["a", "at", "u", "ut", "v", "vt"]
@@ -65,7 +65,7 @@ class Separable(SVDOperator):
     """
 
     def __init__(self, matrices: Mapping[int, Tensor], domain: Space | Sequence[int]) -> None:
-        space = domain if isinstance(domain, Space) else Space(tuple(domain))
+        space = domain if isinstance(domain, Space) else Space(shape_of(domain))
         shape, factors = list(space.shape), {}
         for place, matrix in matrices.items():
             axis = place + len(shape) if place < 0 else place

@@ -6,23 +6,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.errors import ShapeError
+from ..core.space import shape_of
 
 
 def picture_shape(shape: Sequence[int], operator: str) -> tuple[int, ...]:
     """The shape of a picture, `(..., channels, height, width)`; `ShapeError` for what may be a signal's."""
+    shape = shape_of(shape)
     if len(shape) < 3:
         raise ShapeError(
-            f"{operator} takes pictures (channels, height, width), not shape {tuple(shape)}; a picture without colours "
+            f"{operator} takes pictures (channels, height, width), not shape {shape}; a picture without colours "
             "is (1, height, width), and a signal (leads, time) has operators of its own, such as LinearFunction."
         )
-    return tuple(shape)
+    return shape
 
 
 def signal_shape(shape: Sequence[int], operator: str) -> tuple[int, ...]:
     """The shape of a signal, `(..., channels, time)`; `ShapeError` for a number's."""
-    if not len(shape):
+    shape = shape_of(shape)
+    if not shape:
         raise ShapeError(f"{operator} takes signals (..., channels, time); a number has no time.")
-    return tuple(shape)
+    return shape
 
 
 def shape_last(init: Callable[..., None]) -> Callable[..., None]:
