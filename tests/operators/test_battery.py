@@ -8,7 +8,7 @@ from typing_extensions import override
 
 import posteria as po
 from helpers import F64, normal
-from posteria.operators import Blur, Function, Identity, Inpainting, LinearFunction, Matrix
+from posteria.operators import Blur, Clip, Function, Identity, Inpainting, LinearFunction, Matrix
 from posteria.testing import check_operator
 
 
@@ -45,6 +45,32 @@ def test_battery_finds_planted_bugs() -> None:
     lopsided.v = lambda c: c @ normal(6, 6)  # type: ignore[method-assign]
     with pytest.raises(AssertionError, match=r"V V.T is not the identity|does not solve"):
         check_operator(lopsided)
+
+
+def test_battery_in_single_precision() -> None:
+    # Catches: a layer of a network, which takes its own dtype alone, that is no operator; its pseudo-inverse, whose
+    # iterates run away where they follow rounding; a clip, at whose edges no difference is a derivative.
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 4, 3, bias=False, stride=2)
+    operator = LinearFunction(layer, (3, 32, 32))
+    for right in (operator, Clip(operator.codomain.shape) @ operator):
+        with pytest.warns(UserWarning, match=r"takes no float64: it is checked in torch\.float32"):
+            check_operator(right)
+    planted = copy.copy(operator)
+    transposed = torch.nn.functional.conv_transpose2d
+    planted.apply_adjoint = lambda y: (
+        1.01 * transposed(y, layer.weight, stride=2, output_padding=1)
+    )  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match="not adjoint"), pytest.warns(UserWarning):
+        check_operator(planted)
+    prior = po.Gaussian(torch.zeros(4, dtype=F64), torch.eye(4, dtype=F64))
+    target = po.Posterior(
+        prior,
+        po.GaussianLikelihood(LinearFunction(torch.nn.Linear(4, 3, bias=False), (4,)), 0.1),
+        torch.zeros(3),
+    )
+    with pytest.raises(po.InputError, match=r"made for signals of torch\.float32, and fails for"):
+        po.DPS().sample(target, seeds=[0])
 
 
 @pytest.mark.parametrize("gain", [1e-6, 1e6])

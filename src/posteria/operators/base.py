@@ -225,15 +225,16 @@ class LinearOperator(Operator):
 
     def pinv(self, y: Tensor) -> Tensor:
         """The least-norm least-squares solution, by conjugate gradients on the normal equations."""
-        # Started at 0, the iterates stay in the row space, so the limit is the solution of least norm.
-        return self._cg(lambda z: self.adjoint(self(z)), self.adjoint(y), self.domain)
+        # Started at 0, iterates stay in the row space, with the solution of least norm, until they follow rounding.
+        b, least = self.adjoint(y), 100 * torch.finfo(y.dtype).eps
+        return self._cg(lambda z: self.adjoint(self(z)), b, self.domain, None, least)
 
     def _cg(
-        self, matvec: LinearMap, b: Tensor, space: Space, near: LinearMap | None = None
+        self, f: LinearMap, b: Tensor, space: Space, near: LinearMap | None, least: float = 0.0
     ) -> Tensor:
-        count, least = self.iterations, self.tolerance
+        count, least = self.iterations, max(self.tolerance, least)
         return linalg.conjugate_gradient(
-            matvec, b, space, iterations=count, tolerance=least, precondition=near
+            f, b, space, iterations=count, tolerance=least, precondition=near
         )
 
     def matrix(self) -> Tensor:

@@ -23,13 +23,15 @@ class Function(Operator):
         domain: Space of the signal, or its event shape (then in float32).
 
     Raises:
-        InputError: If the function gives no tensor of floats.
+        InputError: If the function gives no tensor of floats; when it is called, if it fails for signals of another
+            dtype than that of the domain, as a layer of a network does.
         ShapeError: If it does not keep the batch axis.
     """
 
     def __init__(self, function: Map, domain: Space | tuple[int, ...]) -> None:
         space = domain if isinstance(domain, Space) else Space(domain)
         self._function = function
+        self._made = space.dtype
         super().__init__(space, _codomain(function, space))
 
     @property
@@ -39,7 +41,20 @@ class Function(Operator):
 
     @override
     def apply(self, x: Tensor) -> Tensor:
-        return _on_rows(self._function, x, self.domain, self.codomain)
+        return self._on_rows(self._function, x, self.domain, self.codomain)
+
+    def _on_rows(self, f: Map, x: Tensor, domain: Space, codomain: Space) -> Tensor:
+        """Apply a function of `[n, *event]` to `[*batch, *event]`."""
+        try:
+            y = f(x.reshape(-1, *domain.shape))
+        except RuntimeError as error:
+            if x.dtype == self._made or "type" not in str(error):
+                raise
+            raise InputError(
+                f"{self.label} was made for signals of {self._made}, and fails for {x.dtype}: {error}. Take a prior of "
+                "that dtype, or convert what goes in and out of the function."
+            ) from error
+        return y.reshape((*domain.batch(x), *codomain.shape))
 
 
 class LinearFunction(Function, LinearOperator):
@@ -95,7 +110,7 @@ class LinearFunction(Function, LinearOperator):
     def apply_adjoint(self, y: Tensor) -> Tensor:
         if self._adjoint is None:
             return super().apply_adjoint(y)
-        return _on_rows(self._adjoint, y, self.codomain, self.domain)
+        return self._on_rows(self._adjoint, y, self.codomain, self.domain)
 
 
 def _codomain(f: Map, domain: Space) -> Space:
@@ -111,8 +126,3 @@ def _codomain(f: Map, domain: Space) -> Space:
             f"this one took {(2, *domain.shape)} to {tuple(y.shape)}."
         )
     return Space(tuple(y.shape[1:]), y.dtype, y.device)
-
-
-def _on_rows(f: Map, x: Tensor, domain: Space, codomain: Space) -> Tensor:
-    """Apply a function of `[n, *event]` to `[*batch, *event]`."""
-    return f(x.reshape(-1, *domain.shape)).reshape((*domain.batch(x), *codomain.shape))

@@ -1,11 +1,12 @@
 """What every prior, operator and likelihood must satisfy."""
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ..core.errors import expect
+from ..core.errors import InputError, expect
 from ..core.space import Space
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.network import Network
@@ -60,9 +61,15 @@ def check_operator(
     linear operator is linear, with its adjoint, solves and pseudo-inverse; a decomposition is
     orthonormal and rebuilds the operator. `scale` is the standard deviation of the signals it is tried on.
     Errors are relative to what the operator gives, whatever its gain and size.
+
+    A function that fails in float64, such as a layer of a network, is checked in its own float32, up to 1e-4, and 1e-3
+    in solves and in 19 of 20 entries of derivatives; a warning says so.
     """
     expect(operator, Operator, by="check_operator")
-    a, name = operator.to(torch.float64, operator.domain.device), type(operator).__name__
+    a, name = _in_double(operator), type(operator).__name__
+    double = a.domain.dtype == torch.float64
+    rounding, step = (0.0, 1e-5) if double else (1e-4, 1e-2)
+    tolerance = max(tolerance, 10 * rounding)
     domain, codomain = a.domain, a.codomain
     generator = torch.Generator().manual_seed(seed)
     for batch in BATCHES:
@@ -72,21 +79,47 @@ def check_operator(
         demand(tuple(y.shape) == expected, went)
         demand(y.dtype == x.dtype, f"{name}: {x.dtype} went to {y.dtype}")
         if batch:
-            _rows(a, x, 1e-12, name)
+            _rows(a, x, max(1e-12, rounding), name)
     x, v = scale * normal(generator, domain, 2), normal(generator, domain, 2)
     u = normal(generator, codomain, 2)
     value, pullback = a.vjp(x)
     unit = _largest(value)
-    same(value, a(x), 1e-12, f"{name}: vjp and the operator give different values", unit)
+    same(
+        value,
+        a(x),
+        max(1e-12, rounding),
+        f"{name}: vjp and the operator give different values",
+        unit,
+    )
     forward, back = a.jvp(x, v), pullback(u)
-    same(_difference(a, x, v), forward, tolerance, f"{name}: jvp is not the derivative", unit)
+    slope = _difference(a, x, v, step)
+    if not double:
+        # So long a step crosses kinks, such as those of clipping, in a few entries, which are left out.
+        off = (slope - forward).abs()
+        slope = torch.where(off > off.flatten().quantile(0.95), forward, slope)
+    same(slope, forward, tolerance, f"{name}: jvp is not the derivative", unit)
     left, right = codomain.dot(forward, u).flatten(), domain.dot(v, back).flatten()
     lengths = _largest(codomain.norm(forward) * codomain.norm(u))
-    same(left, right, 1e-9, f"{name}: jvp and vjp are not adjoint", lengths)
+    same(left, right, max(1e-9, rounding), f"{name}: jvp and vjp are not adjoint", lengths)
     if isinstance(a, LinearOperator):
-        _check_linear(a, name, x, v, u, tolerance)
+        _check_linear(a, name, x, v, u, tolerance, max(1e-10, rounding))
     if isinstance(a, SVDOperator):
-        _check_svd(a, name, x, u)
+        _check_svd(a, name, x, u, max(1e-10, rounding))
+
+
+def _in_double(operator: Operator) -> Operator:
+    """The operator in float64, or as it is if it fails there and not in its own dtype."""
+    own, double = operator.domain, operator.to(torch.float64, operator.domain.device)
+    try:
+        double(double.domain.zeros())
+    except (RuntimeError, InputError):
+        if own.dtype == torch.float64:
+            raise
+        operator(own.zeros())
+        message = f"{operator.label} takes no float64: it is checked in {own.dtype}, up to 1e-3."
+        warnings.warn(message, stacklevel=3)
+        return operator
+    return double
 
 
 def _largest(x: Tensor) -> float:
@@ -101,14 +134,14 @@ def _squared_gain(a: LinearOperator, v: Tensor) -> float:
 
 
 def _check_linear(
-    a: LinearOperator, name: str, x: Tensor, v: Tensor, u: Tensor, tolerance: float
+    a: LinearOperator, name: str, x: Tensor, v: Tensor, u: Tensor, tolerance: float, exact: float
 ) -> None:
     y = a(x)
     unit = _largest(y)
-    same(a(2 * x - 3 * v), 2 * y - 3 * a(v), 1e-10, f"{name} is not linear", unit)
+    same(a(2 * x - 3 * v), 2 * y - 3 * a(v), exact, f"{name} is not linear", unit)
     left, right = a.codomain.dot(y, u).flatten(), a.domain.dot(x, a.adjoint(u)).flatten()
     lengths = _largest(a.codomain.norm(y) * a.codomain.norm(u))
-    same(left, right, 1e-10, f"{name}: <A x, u> is not <x, A^T u>", lengths)
+    same(left, right, exact, f"{name}: <A x, u> is not <x, A^T u>", lengths)
     # Of the norm of what is solved, and with a shift in units of the gain, or one would ask for the inverse of A^T A.
     stated, gain = max(tolerance, 10 * a.tolerance), _squared_gain(a, v)
     z, wrong = a.normal_solve(v, 0.3 * gain), f"{name}: normal_solve does not solve"
@@ -125,22 +158,22 @@ def _check_linear(
         same(a.adjoint(again), y, 1e-3, wrong, _largest(y))
 
 
-def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor) -> None:
+def _check_svd(a: SVDOperator, name: str, x: Tensor, u: Tensor, exact: float) -> None:
     s = a.singular_values
     demand(bool((s >= 0).all()), f"{name} has a negative singular value")
-    same(a.v(a.vt(x)), x, 1e-10, f"{name}: V V^T is not the identity")
-    same(a.u(a.ut(u)), u, 1e-10, f"{name}: U U^T is not the identity")
+    same(a.v(a.vt(x)), x, exact, f"{name}: V V^T is not the identity")
+    same(a.u(a.ut(u)), u, exact, f"{name}: U U^T is not the identity")
     for c, z, space in ((a.vt(x), x, a.domain), (a.ut(u), u, a.codomain)):
         length = space.dot(z, z).flatten()
-        same((c**2).sum(-1), length, 1e-10, f"{name}: a factor is not orthonormal")
+        same((c**2).sum(-1), length, exact, f"{name}: a factor is not orthonormal")
     c = a.vt(x)[..., : len(s)]
-    same(a.vt_seen(x), c, 1e-10, f"{name}: vt_seen is not the first part of vt")
+    same(a.vt_seen(x), c, exact, f"{name}: vt_seen is not the first part of vt")
     filled = torch.nn.functional.pad(c, (0, a.domain.size - len(s)))
-    same(a.v_seen(c), a.v(filled), 1e-10, f"{name}: v_seen is not V of the first coefficients")
+    same(a.v_seen(c), a.v(filled), exact, f"{name}: v_seen is not V of the first coefficients")
     rebuilt = torch.zeros(len(x), a.codomain.size, dtype=x.dtype, device=x.device)
     rebuilt[:, : len(s)] = s.to(x) * a.vt(x)[:, : len(s)]
     y = a(x)
-    same(a.u(rebuilt), y, 1e-9, f"{name}: U S V^T is not A", _largest(y))
+    same(a.u(rebuilt), y, 10 * exact, f"{name}: U S V^T is not A", _largest(y))
 
 
 # Relative errors allowed, by the precision in which a prior computes.
