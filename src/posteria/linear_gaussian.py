@@ -53,6 +53,19 @@ class Spectral(NamedTuple):
         return torch.nn.functional.pad(coefficients, (0, len(self.s) - rank))
 
 
+def finest(target: Posterior) -> float:
+    """The least noise of a measured direction, in data units; infinite where it is not known.
+
+    It is the lowest level of noise over the largest singular value, of an operator whose decomposition is known.
+    """
+    likelihood = target.likelihood
+    operator = getattr(likelihood, "operator", None)
+    if not isinstance(likelihood, GaussianLikelihood) or not isinstance(operator, SVDOperator):
+        return math.inf
+    gain = float(operator.singular_values.max()) if operator.singular_values.numel() else 0.0
+    return float(torch.as_tensor(likelihood.std).min()) / gain if gain > 0 else math.inf
+
+
 @dataclass(frozen=True, eq=False)
 class Narrowed(OfPrior, Generic[Op]):
     """A posterior with Gaussian noise and a kind of operator, narrowed once a run."""

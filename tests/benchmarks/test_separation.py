@@ -29,6 +29,7 @@ def test_posterior_of_stems_of_known_spectra_is_wieners_filter() -> None:
 @pytest.mark.parametrize(
     ("name", "error", "low"), [("daps", 0.17, 0.9), ("mmps", 0.17, 0.9), ("msdm", 0.3, 0.8)]
 )
+@pytest.mark.filterwarnings("ignore:The measurement has noise:RuntimeWarning")
 def test_samplers_against_wiener(name: str, error: float, low: float) -> None:
     # Catches: a sum whose decomposition is of another scale, a sampler that knows stems apart by their order.
     law = gaussian_stems()

@@ -17,11 +17,11 @@ from ..diffusion.denoiser import Denoiser
 from ..diffusion.scale import STREAM, once, prior_draws, prior_scale
 from ..diffusion.schedule import Karras, RangeSchedule
 from ..likelihood import GaussianLikelihood
-from ..linear_gaussian import decomposed
+from ..linear_gaussian import decomposed, finest
 from ..operators import LinearOperator, SVDOperator
 from ..target import Posterior
 from .budget import at_budget
-from .posterior import PosteriorSampler
+from .posterior import FAR_BELOW, PosteriorSampler
 from .projection.reverse import ReverseDiffusion
 from .registry import POSTERIOR_SAMPLERS
 
@@ -255,11 +255,19 @@ def _why(name: str, like: Sequence[tuple[float, Row]], column: str) -> str:
 
 
 def suited(name: str, target: Posterior) -> PosteriorSampler[Any]:
-    """The sampler of a name; the levels of a population reach from far above the prior to far below it."""
+    """The sampler of a name, whose levels end far below the noise of the measurement where it is too sure otherwise.
+
+    Those of a population reach from far above the prior to far below it.
+    """
     sampler = POSTERIOR_SAMPLERS[name]()
-    if sampler.shared == 1 or not isinstance(sampler.schedule, RangeSchedule):
+    if not isinstance(sampler.schedule, RangeSchedule):
         return sampler
+    floor = finest(target) / FAR_BELOW if sampler.floored else math.inf
+    if sampler.shared == 1:
+        low = min(sampler.schedule.sigma_min, floor)
+        return replace(sampler, schedule=replace(sampler.schedule, sigma_min=low))
     low, high = ends(target.prior)
+    low = min(low, floor)
     if name == "fps":
         # With few levels it needs most of them near the prior's scale.
         return replace(sampler, schedule=Karras(sigma_min=low, sigma_max=high))

@@ -9,9 +9,13 @@ from typing_extensions import override
 from ..core.errors import expect
 from ..core.rng import Rng
 from ..core.space import Space
-from ..linear_gaussian import decomposed
+from ..diffusion.schedule import RangeSchedule
+from ..linear_gaussian import decomposed, finest
 from ..target import Posterior
 from .base import S, Sampler, check_steps
+
+# The lowest level below the noise of a measurement: the denoised end loses a thirtieth of the standard deviation then.
+FAR_BELOW = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,22 @@ class PosteriorSampler(Sampler[S], Generic[S]):
     needs: ClassVar[str] = "any differentiable likelihood"
     # Steps below which the measurement is never looked at, since the last ones only denoise.
     fewest: ClassVar[int] = 1
+    # Whether samples vary too little where the noise of the measurement is below the lowest level.
+    floored: ClassVar[bool] = False
+
+    @override
+    def beyond(self, target: Posterior) -> str:
+        said = super().beyond(target)
+        if said or not self.floored or not isinstance(self.schedule, RangeSchedule):
+            return said
+        least, low = finest(target), self.schedule.sigma_min
+        if least >= low:
+            return ""
+        return (
+            f"The measurement has noise of {least:.3g} in data units, and the levels of {type(self).__name__} end at "
+            f"{low:.3g}, so that samples vary too little in what is measured: take a schedule with "
+            f"sigma_min={least / FAR_BELOW:.2g}."
+        )
 
     @property
     def solves(self) -> bool:

@@ -157,6 +157,7 @@ def moments(x: Tensor, target: po.Posterior) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("scale", "std"), [(1.0, 0.5), (0.25, 0.1)])
 @pytest.mark.parametrize("name", GAUSSIAN)
+@pytest.mark.filterwarnings("ignore:The measurement has noise:RuntimeWarning")
 def test_moments_on_a_gaussian(name: str, scale: float, std: float) -> None:
     sampler, most, (low, high) = GAUSSIAN[name]
     target = scaled(scale, std)
@@ -256,6 +257,7 @@ def test_settings_that_make_no_sense(
         kind(**wrong)
 
 
+@pytest.mark.filterwarnings("ignore:The measurement has noise:RuntimeWarning")
 def test_a_level_of_the_schedule_may_be_that_of_the_noise() -> None:
     # Catches: a division by the variance of a measurement that is met exactly.
     levels = po.schedules.LogLinear(steps=8, sigma_min=0.1, sigma_max=10)

@@ -50,6 +50,7 @@ class EntryFilter(PopulationSampler[P], Generic[P]):
     """A fully adapted particle filter of single entries: one evaluation a step for each particle, and no vjp."""
 
     each: ClassVar[int] = 1
+    floored: ClassVar[bool] = True
     needs: ClassVar[str] = "linear operator with an SVD, one level of Gaussian noise"
 
     @override
