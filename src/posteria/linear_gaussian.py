@@ -56,11 +56,17 @@ class Spectral(NamedTuple):
 def finest(target: Posterior) -> float:
     """The least noise of a measured direction, in data units; infinite where it is not known.
 
-    It is the lowest level of noise over the largest singular value, of an operator whose decomposition is known.
+    It is the lowest level of noise over the largest singular value, of an operator whose decomposition is known; a
+    matrix of more than `LARGEST_DENSE` a side is not decomposed for it.
     """
     likelihood = target.likelihood
     operator = getattr(likelihood, "operator", None)
     if not isinstance(likelihood, GaussianLikelihood) or not isinstance(operator, SVDOperator):
+        return math.inf
+    if (
+        isinstance(operator, Matrix)
+        and max(operator.domain.size, operator.codomain.size) > LARGEST_DENSE
+    ):
         return math.inf
     gain = float(operator.singular_values.max()) if operator.singular_values.numel() else 0.0
     return float(torch.as_tensor(likelihood.std).min()) / gain if gain > 0 else math.inf

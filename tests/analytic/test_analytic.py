@@ -135,9 +135,10 @@ def test_a_component_that_is_excluded_does_no_harm() -> None:
 
 def test_whole_numbers_are_constants() -> None:
     # Catches: exact means of integers that are refused, or that take a covariance in double precision to single.
-    for covariance, dtype in ([[2, 1], [1, 2]], torch.float32), ([[2.0, 1], [1, 2.0]], F64):
-        law = po.Gaussian([1, 0], covariance)  # type: ignore[arg-type]
-        same = po.GaussianMixture([1], [[1, 0]], [covariance])  # type: ignore[arg-type]
+    whole = torch.tensor([[2, 1], [1, 2]])
+    for covariance, dtype in (whole, torch.float32), (whole.double(), F64):
+        law = po.Gaussian(whole[1] - torch.tensor([0, 2]), covariance)
+        same = po.GaussianMixture(whole[0, 1:], whole[1:] - torch.tensor([0, 2]), covariance[None])
         assert law.space.dtype == same.space.dtype == dtype
         x = torch.tensor([0.5, 2.0], dtype=dtype)
         expected = po.Gaussian(torch.tensor([1.0, 0.0], dtype=F64), law.covariance.double())

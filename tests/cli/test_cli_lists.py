@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 from typer.main import get_command
 
 import posteria as po
@@ -56,7 +57,9 @@ def test_lists_show_names_whole_on_a_narrow_terminal(
 
 def test_the_help_names_the_usual_samplers() -> None:
     # Catches: a default that changed since its help was written.
-    (option,) = [p for p in get_command(app).commands["restore"].params if p.name == "sampler"]  # type: ignore[attr-defined]
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    (option,) = [p for p in group.commands["restore"].params if p.name == "sampler"]
     said = {
         kind: name
         for name, kinds in re.findall(r"(\w+) for ([\w ]+)", option.help)

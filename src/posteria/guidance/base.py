@@ -205,6 +205,8 @@ class LikelihoodRule(Rule):
     needs: ClassVar[str] = "any differentiable likelihood"
     # Levels below which the measurement is never looked at.
     fewest: ClassVar[int] = 1
+    # Whether samples vary too little where the noise of the measurement is below the lowest level.
+    floored: ClassVar[bool] = False
 
     @override
     def check(self, target: Posterior) -> None:

@@ -254,7 +254,7 @@ class Sampler(Generic[S], metaclass=Settings):
                 f"{f', or {LEVELS}' if known is None else ''}."
             )
         if size > SMALL * high:
-            ran = "" if known else "If they did not run away for want of steps, "
+            ran = "" if known is not None else "If they did not run away for want of steps, "
             return (
                 f"starts from noise of {high:.4g}, beside which signals of {size:.3g} are not small, so that noise "
                 f"alone is not where they start. {ran}{'take' if ran else 'Take'} {LEVELS}."

@@ -17,6 +17,7 @@ from ..guidance.base import LikelihoodRule, Memory, Rule, StepInfo
 from ..guidance.tilted.cfg import CFG
 from ..target import Posterior, Tilted
 from .base import S, Sampler, check_steps
+from .posterior import below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,11 @@ class Guided(Sampler[GuidedState]):
     def arrange(self, target: Any, seeds: Sequence[int]) -> tuple[Any, Rng]:
         target, rng = super().arrange(target, seeds)
         return self.rule.arrange(target), rng
+
+    @override
+    def beyond(self, target: Any) -> str:
+        floored = isinstance(self.rule, LikelihoodRule) and self.rule.floored
+        return super().beyond(target) or (below(self, target) if floored else "")
 
     @override
     def evaluations(self, target: Any) -> int:

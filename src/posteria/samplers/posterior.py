@@ -18,6 +18,18 @@ from .base import S, Sampler, check_steps
 FAR_BELOW = 4
 
 
+def below(sampler: Sampler[Any], target: Posterior) -> str:
+    """A sentence on a measurement of less noise than the lowest level of a range; empty where it has more."""
+    schedule, least = sampler.schedule, finest(target)
+    if not isinstance(schedule, RangeSchedule) or least >= schedule.sigma_min:
+        return ""
+    return (
+        f"The measurement has noise of {least:.3g} in data units, and the levels of {type(sampler).__name__} end at "
+        f"{schedule.sigma_min:.3g}, so that samples vary too little in what is measured: take a schedule with "
+        f"sigma_min={least / FAR_BELOW:.2g}."
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class PosteriorSampler(Sampler[S], Generic[S]):
     """A sampler whose target is a `Posterior`.
@@ -34,17 +46,7 @@ class PosteriorSampler(Sampler[S], Generic[S]):
 
     @override
     def beyond(self, target: Posterior) -> str:
-        said = super().beyond(target)
-        if said or not self.floored or not isinstance(self.schedule, RangeSchedule):
-            return said
-        least, low = finest(target), self.schedule.sigma_min
-        if least >= low:
-            return ""
-        return (
-            f"The measurement has noise of {least:.3g} in data units, and the levels of {type(self).__name__} end at "
-            f"{low:.3g}, so that samples vary too little in what is measured: take a schedule with "
-            f"sigma_min={least / FAR_BELOW:.2g}."
-        )
+        return super().beyond(target) or (below(self, target) if self.floored else "")
 
     @property
     def solves(self) -> bool:

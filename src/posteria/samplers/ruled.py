@@ -112,7 +112,7 @@ class MMPS(RuledSampler):
     solver: Literal["cg", "gmres"] = "cg"
 
     rule_type: ClassVar[type[LikelihoodRule]] = rules.MMPS
-    floored: ClassVar[bool] = True
+    floored: ClassVar[bool] = rules.MMPS.floored
     needs: ClassVar[str] = rules.MMPS.needs
 
     @override
@@ -139,7 +139,7 @@ class PiGDM(RuledSampler):
     strength: float | None = None
 
     rule_type: ClassVar[type[LikelihoodRule]] = rules.PiGDM
-    floored: ClassVar[bool] = True
+    floored: ClassVar[bool] = rules.PiGDM.floored
     needs: ClassVar[str] = rules.PiGDM.needs
 
     def __post_init__(self) -> None:
@@ -168,7 +168,7 @@ class TMPD(RuledSampler):
     """
 
     rule_type: ClassVar[type[LikelihoodRule]] = rules.TMPD
-    floored: ClassVar[bool] = True
+    floored: ClassVar[bool] = rules.TMPD.floored
     needs: ClassVar[str] = rules.TMPD.needs
 
     @override

@@ -47,6 +47,7 @@ class MMPS(LikelihoodRule):
     solver: Literal["cg", "gmres"] = "cg"
 
     needs: ClassVar[str] = "Gaussian noise"
+    floored: ClassVar[bool] = True
     limits: ClassVar = {"iterations": "[1, inf)", "tolerance": "[0, 1)"}
 
     @override

@@ -31,6 +31,7 @@ class PiGDM(LikelihoodRule):
     strength: float | None = None
 
     needs: ClassVar[str] = "linear operator, Gaussian noise"
+    floored: ClassVar[bool] = True
     limits: ClassVar = {"prior_std": "(0, inf)", "strength": "[0, inf)"}
 
     @override

@@ -24,6 +24,7 @@ class TMPD(LikelihoodRule):
     """
 
     needs: ClassVar[str] = "linear operator, Gaussian noise"
+    floored: ClassVar[bool] = True
 
     @override
     def arrange(self, target: Posterior) -> LinearProblem:
